@@ -1,0 +1,6 @@
+//! The telemetry of a Pulse installation, outside Pulse.
+
+pub mod chance;
+pub mod clock;
+pub mod snapshot;
+pub mod version;
