@@ -1,0 +1,202 @@
+//! What both clients share: one HTTP/1.1 request over a connection of its own, and how TLS is set up.
+//!
+//! Nothing here opens a socket: `send` dials the endpoint, `pulse` dials Pulse. A request is driven by whoever waits
+//! for it; dropping the future, or the [`Exchange`], closes the connection at once.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper::{Request, http};
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
+
+/// A connection: bytes in, bytes out.
+pub trait Stream: Read + Write + Send + Unpin {}
+impl<T: Read + Write + Send + Unpin> Stream for T {}
+
+/// A connection that is being made.
+pub type Dialing<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, DialError>> + Send + 'a>>;
+
+/// Opens connections to one peer.
+pub trait Dial: Send + Sync {
+    /// One connection, secured where the peer's URL says `https`.
+    fn dial(&self) -> Dialing<'_>;
+}
+
+/// Why there is no connection. The text is for people and names neither host nor address.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DialError(pub String);
+
+impl DialError {
+    /// Says what went wrong from what the connector says, without the peer's name.
+    #[must_use]
+    pub fn from_connector(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<std::io::Error>() {
+                // rustls' errors travel inside of an io::Error.
+                if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                    return Self(describe_tls(tls));
+                }
+                if io.kind() != std::io::ErrorKind::Other {
+                    return Self(io.kind().to_string());
+                }
+            }
+            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+                return Self(describe_tls(tls));
+            }
+            cause = error.source();
+        }
+        Self("no connection (is the name known to the resolver?)".to_owned())
+    }
+}
+
+fn describe_tls(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(bad) => match bad {
+            Bad::Expired | Bad::ExpiredContext { .. } => "the certificate has expired".to_owned(),
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => "the certificate is not valid yet".to_owned(),
+            Bad::UnknownIssuer => "the certificate was issued by an unknown authority".to_owned(),
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                "the certificate is for another name".to_owned()
+            }
+            _ => "the certificate is not valid".to_owned(),
+        },
+        _ => "no secure connection (TLS)".to_owned(),
+    }
+}
+
+/// Why an exchange gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// A connection, but no whole answer over it.
+    #[error("the connection ended before the answer did")]
+    Broken(#[source] hyper::Error),
+}
+
+/// An answer whose body is still arriving.
+pub struct Exchange {
+    /// Status and headers.
+    pub head: http::response::Parts,
+    body: Incoming,
+    connection: Option<Connection>,
+}
+
+type Connection = Pin<Box<http1::Connection<Box<dyn Stream>, Full<Bytes>>>>;
+
+/// Sends one request over a connection of its own, and waits for the head of the answer.
+///
+/// The request carries the headers it is given and no other, but for `content-length`, which hyper adds to a body.
+///
+/// # Errors
+/// Where there is no connection, or it ends before the head is whole.
+pub async fn exchange(dial: &dyn Dial, request: Request<Full<Bytes>>) -> Result<Exchange, ExchangeError> {
+    let stream = dial.dial().await?;
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(ExchangeError::Broken)?;
+    let mut connection = Some(Box::pin(connection));
+    let mut response = std::pin::pin!(sender.send_request(request));
+    let response = std::future::poll_fn(|cx| {
+        drive(&mut connection, cx);
+        response.as_mut().poll(cx)
+    })
+    .await
+    .map_err(ExchangeError::Broken)?;
+    let (head, body) = response.into_parts();
+    Ok(Exchange { head, body, connection })
+}
+
+impl Exchange {
+    /// The next piece of the body, `None` after its end.
+    ///
+    /// # Errors
+    /// Where the connection ends before the body does.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        loop {
+            let frame = std::future::poll_fn(|cx| {
+                drive(&mut self.connection, cx);
+                Pin::new(&mut self.body).poll_frame(cx)
+            })
+            .await;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(ExchangeError::Broken(error)),
+                Some(Ok(frame)) => {
+                    // Trailers say nothing that anybody here needs.
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lets the connection make progress. What ends it is told by the response or the body, which see it too.
+fn drive(connection: &mut Option<Connection>, cx: &mut std::task::Context<'_>) {
+    if let Some(running) = connection
+        && let Poll::Ready(_) = running.as_mut().poll(cx)
+    {
+        *connection = None;
+    }
+}
+
+/// The certificate authorities that are trusted.
+#[derive(Clone, Debug, Default)]
+pub enum Trust {
+    /// The system's, honouring `SSL_CERT_FILE` and `SSL_CERT_DIR`; Mozilla's bundled ones where the system has none.
+    #[default]
+    System,
+    /// The system's, and those of this PEM text.
+    SystemAnd(Vec<u8>),
+}
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The PEM text holds no certificate, or one that cannot be read.
+    #[error("no certificate that can be read in it (PEM text is expected)")]
+    Pem,
+    /// The TLS library refused its own defaults.
+    #[error("the TLS library could not be set up")]
+    Library(#[source] rustls::Error),
+}
+
+/// TLS as both clients use it: certificates always checked, no session ever resumed (a ticket would link requests),
+/// HTTP/1.1 only.
+///
+/// # Errors
+/// Where `trust` holds no certificate that can be read.
+pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Trust::SystemAnd(pem) = trust {
+        let extra: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Pem)?;
+        if extra.is_empty() || roots.add_parsable_certificates(extra).0 == 0 {
+            return Err(TlsError::Pem);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Library)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
