@@ -2,6 +2,12 @@
 
 pub mod chance;
 pub mod clock;
+pub mod consent;
+pub mod contract;
+pub mod engine;
+pub mod identity;
+pub mod ping;
 pub mod snapshot;
+pub mod verdict;
 pub mod version;
 pub mod wire;

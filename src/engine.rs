@@ -1,0 +1,845 @@
+//! The state machine: what happened goes in, what is to be done comes out.
+//!
+//! Nothing here waits, and nothing here touches a disk, a socket, a clock or chance: `daemon` feeds it and carries out
+//! what it asks for, and a test can run thousands of years of it in seconds.
+//!
+//! Times within a process are monotonic, so that a stepping wall clock moves no schedule; on disk they are wall times,
+//! for the next start.
+
+mod state;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::chance::Chance;
+use crate::clock::Now;
+use crate::consent::{OffSource, Sources};
+use crate::contract::CONTRACT_DATE;
+use crate::identity::Identity;
+use crate::ping::{self, Event};
+use crate::snapshot::{OwnSender, ReadError, Reading, Reason, Unknown};
+use crate::verdict::{Answer, Verdict};
+
+pub use state::{Concluded, Outcome, PendingRecord, State};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The first pause of the back-off; it doubles up to [`BACKOFF_MAX`], and the real pause is drawn evenly from none of
+/// it to all of it (full jitter).
+const BACKOFF_FIRST: Duration = MINUTE;
+const BACKOFF_MAX: Duration = HOUR;
+/// Jitter may draw nothing; even then nobody is asked again sooner.
+const BACKOFF_LEAST: Duration = Duration::from_secs(1);
+/// Two startup pings, and a startup ping and the next heartbeat, are at least so far apart.
+const STARTUP_SPACING: Duration = HOUR;
+/// The longest time between two looks at the state of things.
+const WAKE_MAX: Duration = HOUR;
+/// A wall clock that moves by more than this against the monotonic one has stepped. Clocks that are slewed stay below.
+const STEP: Duration = MINUTE;
+/// A wall clock further behind the last time that was believed is implausible.
+const BEHIND_MAX: Duration = HOUR;
+/// A wall clock that steps further ahead is implausible.
+const AHEAD_MAX: Duration = DAY;
+/// An implausible clock is believed after this time.
+const DOUBT_MAX: Duration = DAY;
+
+/// The schedule, from the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// From the start of the process to the startup ping.
+    pub startup_delay: Duration,
+    /// Between two heartbeats, and from building a ping to giving it up.
+    pub interval: Duration,
+    /// The interval is longer or shorter by a random time up to this.
+    pub jitter: Duration,
+}
+
+/// What was found at a start.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// Consent, Pulse's own setting apart.
+    pub sources: Sources,
+    /// The ID on disk, where there is a valid record of one, however old.
+    pub identity: Option<Identity>,
+    /// The state on disk, or the state of a new installation.
+    pub state: State,
+    /// The ledger's last entry is an attempt that nothing closed.
+    pub interrupted: Option<Event>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time passed.
+    Tick,
+    /// What the reading of Pulse gave that [`Action::ReadPulse`] asked for.
+    Reading(Box<Result<Reading, ReadError>>),
+    /// What came of the attempt that [`Action::Send`] asked for.
+    Answer(Answer),
+    /// The local switch was turned.
+    Switch {
+        /// It is off now.
+        off: bool,
+    },
+    /// A new ID was asked for.
+    Reset,
+    /// An action on the state directory failed.
+    StorageFailed {
+        /// [`Action::Send`] was left out because of it.
+        send_left_out: bool,
+    },
+    /// The process is about to end.
+    Stop,
+}
+
+/// What is to be done, in this order.
+///
+/// Every action on the state directory is tried; where one fails, [`Action::Send`] later in the same list is left out
+/// and the engine is told with [`Input::StorageFailed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Close the connection of the send under way, now; its answer no longer counts.
+    CancelSend,
+    /// Write the ID file.
+    SaveId(Identity),
+    /// Delete the ID file.
+    DeleteId,
+    /// Write the state file.
+    Save(State),
+    /// Append to the ledger.
+    Record(Entry),
+    /// Read Pulse, and tell what it gave.
+    ReadPulse,
+    /// Make one attempt to send these bytes, and tell what came of it.
+    Send(String),
+    /// Tell that time passed when the monotonic clock says this.
+    WakeAt(Duration),
+}
+
+/// What is recorded in the ledger, but for sequence, time and chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What happened.
+    pub kind: EntryKind,
+    /// The ping it happened to.
+    pub event: Option<Event>,
+    /// The exact bytes, of an attempt.
+    pub body: Option<String>,
+    /// The HTTP status, of an answer.
+    pub status: Option<u16>,
+    /// Why, in one word of a small set.
+    pub reason: Option<&'static str>,
+    /// How many seconds the wall clock stepped.
+    pub step_seconds: Option<i64>,
+}
+
+/// What an [`Entry`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// The process started.
+    Started,
+    /// An attempt is about to be made.
+    Attempted,
+    /// The attempt before delivered the ping.
+    Sent,
+    /// The attempt before did not, or the pending ping was given up.
+    Failed,
+    /// Nothing may be sent now.
+    Suppressed,
+    /// A new ID, because there was none or the old one was 30 days old.
+    IdRotated,
+    /// A new ID, because somebody asked for it.
+    IdReset,
+    /// Telemetry was switched on or off.
+    ConsentChanged,
+    /// The wall clock stepped.
+    ClockStepped,
+    /// The process stopped.
+    Stopped,
+}
+
+impl Entry {
+    fn new(kind: EntryKind) -> Self {
+        Self { kind, event: None, body: None, status: None, reason: None, step_seconds: None }
+    }
+
+    fn because(kind: EntryKind, reason: &'static str) -> Self {
+        Self { reason: Some(reason), ..Self::new(kind) }
+    }
+}
+
+/// Why nothing may be sent although consent is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Suppression {
+    /// The ledger or the state cannot be written.
+    Storage,
+    /// The wall clock says a time that cannot be.
+    ClockImplausible,
+    /// Pulse cannot be reached; the text says why, without its name or address.
+    PulseUnreachable(String),
+    /// Pulse refused the token, or there is none.
+    PulseUnauthorized,
+    /// The token lacks a scope.
+    MissingScope(Vec<Unknown>),
+    /// Pulse shows mock data.
+    MockMode,
+    /// Pulse is a public demo.
+    DemoMode,
+    /// Pulse has not been up for long enough to know its counts.
+    PulseStarting,
+    /// Pulse's own sender is on: both would count this installation twice.
+    PulseReportsItself,
+    /// Something could not be read.
+    Incomplete(Vec<Unknown>),
+}
+
+impl Suppression {
+    /// The word for it in the API, the ledger and metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::ClockImplausible => "clock_implausible",
+            Self::PulseUnreachable(_) => "pulse_unreachable",
+            Self::PulseUnauthorized => "pulse_unauthorized",
+            Self::MissingScope(_) => "missing_scope",
+            Self::MockMode => "mock_mode",
+            Self::DemoMode => "demo_mode",
+            Self::PulseStarting => "pulse_starting",
+            Self::PulseReportsItself => "pulse_reports_itself",
+            Self::Incomplete(_) => "incomplete",
+        }
+    }
+
+    /// What keeps a ping from being built out of this reading: first what is wrong with the set-up, then what Pulse
+    /// says of itself, then what is merely unknown now.
+    #[must_use]
+    pub fn by_reading(reading: &Result<Reading, ReadError>, insists: bool) -> Option<Self> {
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(ReadError::Unreachable(why)) => return Some(Self::PulseUnreachable(why.clone())),
+            Err(ReadError::Unauthorized) => return Some(Self::PulseUnauthorized),
+        };
+        let unknown: Vec<Unknown> = reading.unknown().into_iter().cloned().collect();
+        let state = &reading.state;
+        let says_yes = |value: &Result<bool, Unknown>| value == &Ok(true);
+        if unknown.iter().any(|u| matches!(u.reason, Reason::MissingScope(_))) {
+            Some(Self::MissingScope(unknown))
+        } else if says_yes(&state.mock_mode) {
+            Some(Self::MockMode)
+        } else if says_yes(&state.demo_mode) {
+            Some(Self::DemoMode)
+        } else if says_yes(&state.starting) {
+            Some(Self::PulseStarting)
+        } else if state.own_sender == Ok(OwnSender::On) && !insists {
+            Some(Self::PulseReportsItself)
+        } else if !unknown.is_empty() {
+            Some(Self::Incomplete(unknown))
+        } else {
+            None
+        }
+    }
+}
+
+/// The ping that was built and is not yet accepted. Times are monotonic.
+#[derive(Clone, Debug)]
+struct Pending {
+    event: Event,
+    body: String,
+    install_id: String,
+    built_at: Timestamp,
+    /// When it is given up.
+    expires: Duration,
+    attempts: u32,
+    next_attempt: Duration,
+}
+
+/// What the engine waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Reading,
+    Sending,
+}
+
+/// Telemetry, on or off, and what is shown of it.
+#[derive(Clone, Debug)]
+pub struct Status<'a> {
+    /// What switched telemetry off; `None` while it is on.
+    pub off: Option<OffSource>,
+    /// The operator insists although Pulse reports itself, so this installation is counted twice.
+    pub counted_twice: bool,
+    /// Why nothing may be sent now, as of the last look.
+    pub suppressed: Option<&'a Suppression>,
+    /// When the next attempt or look is due. `None` while telemetry is off.
+    pub next_due: Option<Timestamp>,
+    /// What is due then.
+    pub next_event: Option<Event>,
+    /// The ping that was built and is not yet accepted: event, exact bytes, attempts so far.
+    pub pending: Option<(Event, &'a str, u32)>,
+    /// What became of the last ping.
+    pub last: Option<&'a Concluded>,
+    /// The ID that the next ping carries is on disk, and was made then. `None` where there is only a candidate.
+    pub id_issued_at: Option<Timestamp>,
+    /// Something could not be written and is tried again.
+    pub unsaved: bool,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine<C> {
+    schedule: Schedule,
+    chance: C,
+    sources: Sources,
+    identity: Option<Identity>,
+    /// What a preview shows where there is no current ID; it becomes the ID when the next ping is built.
+    candidate: Uuid,
+    /// When the startup ping of this start is due; `None` once it was built or skipped.
+    startup_due: Option<Duration>,
+    /// When a startup was last attempted.
+    startup_attempted_at: Option<Timestamp>,
+    /// Until then no startup and no heartbeat is built.
+    spacing_ends: Duration,
+    heartbeat_due: Option<Duration>,
+    /// The endpoint asked for silence until then, for the next ping too.
+    not_before: Duration,
+    pending: Option<Pending>,
+    last: Option<Concluded>,
+    phase: Phase,
+    suppressed: Option<Suppression>,
+    counted_twice: bool,
+    /// When a change of `suppressed` may be recorded again, and what was recorded last.
+    suppression_recorded: (Duration, Option<&'static str>),
+    look_again: Duration,
+    looks: u32,
+    unsaved: bool,
+    belief: Belief,
+    last_seen: Now,
+}
+
+/// What is known of the wall clock.
+#[derive(Debug)]
+struct Belief {
+    /// The latest time that was believed.
+    latest: Option<Timestamp>,
+    /// The monotonic time then, where that was in this process.
+    at: Option<Duration>,
+    /// The clock is doubted until then.
+    doubted_until: Option<Duration>,
+}
+
+impl Belief {
+    /// Looks at the clock, and says whether it is doubted.
+    fn look(&mut self, now: Now) {
+        let until = *self.doubted_until.get_or_insert(now.mono + DOUBT_MAX);
+        if !self.implausible(now) || now.mono >= until {
+            *self = Self { latest: Some(now.wall), at: Some(now.mono), doubted_until: None };
+        }
+    }
+
+    fn implausible(&self, now: Now) -> bool {
+        let Some(latest) = self.latest else { return now.wall < CONTRACT_DATE };
+        let elapsed = self.at.map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
+        let expected = plus(latest, elapsed);
+        let behind = until(expected, now.wall);
+        let ahead = since(expected, now.wall);
+        now.wall < CONTRACT_DATE || behind > BEHIND_MAX || (self.at.is_some() && ahead > AHEAD_MAX)
+    }
+}
+
+impl<C: Chance> Engine<C> {
+    /// The engine at a start, and what is to be done first: off, and what it takes with it, before anything else.
+    #[must_use]
+    pub fn start(schedule: Schedule, start: Start, mut chance: C, now: Now) -> (Self, Vec<Action>) {
+        let Start { sources, identity, state, interrupted } = start;
+        let candidate = chance.uuid();
+        let spacing_ends = now.mono + state.spacing_left(now.wall, STARTUP_SPACING);
+        let pending = state.pending.map(|record| Pending {
+            expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
+            next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
+            event: record.event,
+            body: record.body,
+            install_id: record.install_id,
+            built_at: record.built_at,
+            attempts: record.attempts,
+        });
+        // A due time further away than any that is ever set was set by a clock that was wrong.
+        let heartbeat_due = state.heartbeat_due.map(|due| {
+            let left = until(due, now.wall);
+            now.mono + if left > schedule.interval + schedule.jitter { Duration::ZERO } else { left }
+        });
+        let startup_skipped = pending.is_some() || spacing_ends > now.mono;
+        let mut engine = Self {
+            startup_due: (!startup_skipped).then_some(now.mono + schedule.startup_delay),
+            startup_attempted_at: state.startup_attempted_at,
+            not_before: now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(DAY),
+            belief: Belief { latest: state.believed_at, at: None, doubted_until: None },
+            schedule,
+            chance,
+            sources,
+            identity,
+            candidate,
+            spacing_ends,
+            heartbeat_due,
+            pending,
+            last: state.last,
+            phase: Phase::Idle,
+            suppressed: None,
+            counted_twice: false,
+            suppression_recorded: (now.mono, None),
+            look_again: now.mono,
+            looks: 0,
+            unsaved: false,
+            last_seen: now,
+        };
+        let mut out = Vec::new();
+        if engine.sources.off().is_some() && (engine.identity.is_some() || engine.pending.is_some()) {
+            engine.forget(now, &mut out);
+        }
+        out.push(Action::Record(Entry::new(EntryKind::Started)));
+        if let Some(event) = interrupted {
+            let entry = Entry::because(EntryKind::Failed, "interrupted");
+            out.push(Action::Record(Entry { event: Some(event), ..entry }));
+        }
+        engine.belief.look(now);
+        engine.advance(now, &mut out);
+        (engine, out)
+    }
+
+    /// Takes in what happened and says what is to be done.
+    pub fn handle(&mut self, now: Now, input: Input) -> Vec<Action> {
+        let mut out = Vec::new();
+        self.watch_the_clock(now, &mut out);
+        match input {
+            Input::Tick => {}
+            Input::Reading(reading) => self.on_reading(now, &reading, &mut out),
+            Input::Answer(answer) => self.on_answer(now, &answer, &mut out),
+            Input::Switch { off } => self.on_switch(now, off, &mut out),
+            Input::Reset => self.on_reset(now, &mut out),
+            Input::StorageFailed { send_left_out } => self.on_storage_failed(now, send_left_out, &mut out),
+            Input::Stop => {
+                self.cancel("stopped", &mut out);
+                out.push(Action::Record(Entry::new(EntryKind::Stopped)));
+                return out;
+            }
+        }
+        self.advance(now, &mut out);
+        out
+    }
+
+    /// The ID that a ping built now would carry.
+    #[must_use]
+    pub fn preview_id(&self, now: Now) -> String {
+        match self.current_identity(now) {
+            Some(identity) => identity.install_id.clone(),
+            None => self.candidate.to_string(),
+        }
+    }
+
+    /// Consent as of now.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        self.sources
+    }
+
+    /// What is shown of the engine.
+    #[must_use]
+    pub fn status(&self, now: Now) -> Status<'_> {
+        let off = self.sources.off();
+        Status {
+            off,
+            counted_twice: off.is_none() && self.counted_twice,
+            suppressed: if off.is_none() { self.suppressed.as_ref() } else { None },
+            next_due: off.is_none().then(|| plus(now.wall, self.next_due().saturating_sub(now.mono))),
+            next_event: off.is_none().then(|| self.next_event()),
+            pending: self.pending.as_ref().map(|p| (p.event, p.body.as_str(), p.attempts)),
+            last: self.last.as_ref(),
+            id_issued_at: self.current_identity(now).map(|identity| identity.issued_at),
+            unsaved: self.unsaved,
+        }
+    }
+
+    fn current_identity(&self, now: Now) -> Option<&Identity> {
+        self.identity.as_ref().filter(|identity| identity.is_current(now.wall))
+    }
+
+    /// Starts whatever is due, and says when to look again.
+    fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.phase == Phase::Idle {
+            self.start_what_is_due(now, out);
+        }
+        let next = if self.phase == Phase::Idle { self.next_look(now) } else { now.mono + WAKE_MAX };
+        out.push(Action::WakeAt(next.clamp(now.mono, now.mono + WAKE_MAX)));
+    }
+
+    fn start_what_is_due(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.unsaved && now.mono >= self.look_again {
+            self.save_all(now, out);
+        }
+        if matches!(self.sources.off(), Some(source) if source != OffSource::Pulse) {
+            return;
+        }
+        if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) {
+            self.conclude(now, Outcome::GaveUp, "gave_up", None, out);
+        }
+        if self.heartbeat_due.is_none() && self.startup_due.is_none() && self.pending.is_none() {
+            self.heartbeat_due = Some(self.after_an_interval(now));
+            out.push(Action::Save(self.state(now)));
+        }
+        if self.next_due() > now.mono {
+            return;
+        }
+        if self.belief.doubted_until.is_some() {
+            self.suppress(now, Suppression::ClockImplausible, out);
+            return;
+        }
+        self.phase = Phase::Reading;
+        out.push(Action::ReadPulse);
+    }
+
+    /// When something is due next, as things stand.
+    fn next_due(&self) -> Duration {
+        let due = match (&self.pending, self.startup_due) {
+            (Some(pending), _) => pending.next_attempt,
+            (None, Some(due)) => due,
+            (None, None) => self.heartbeat_due.unwrap_or(Duration::ZERO).max(self.spacing_ends),
+        };
+        due.max(self.not_before).max(self.look_again)
+    }
+
+    fn next_event(&self) -> Event {
+        match (&self.pending, self.startup_due) {
+            (Some(pending), _) => pending.event,
+            (None, Some(_)) => Event::Startup,
+            (None, None) => Event::Heartbeat,
+        }
+    }
+
+    fn next_look(&self, now: Now) -> Duration {
+        let mut next = self.next_due();
+        if let Some(pending) = &self.pending {
+            next = next.min(pending.expires);
+        }
+        if let Some(doubted_until) = self.belief.doubted_until {
+            next = next.min(doubted_until);
+        }
+        if matches!(self.sources.off(), Some(source) if source != OffSource::Pulse) {
+            next = now.mono + WAKE_MAX;
+        }
+        if self.unsaved {
+            next = next.min(self.look_again);
+        }
+        next
+    }
+
+    fn on_reading(&mut self, now: Now, reading: &Result<Reading, ReadError>, out: &mut Vec<Action>) {
+        if self.phase != Phase::Reading {
+            return;
+        }
+        self.phase = Phase::Idle;
+        if let Ok(reading) = reading
+            && let Ok(own_sender) = reading.state.own_sender
+        {
+            self.counted_twice = own_sender == OwnSender::On && self.sources.insists();
+            let sources = Sources { off_in_pulse: own_sender == OwnSender::OffBySetting, ..self.sources };
+            self.change_consent(now, sources, out);
+        }
+        if self.sources.off().is_some() {
+            self.look_later(now);
+            return;
+        }
+        if let Some(suppression) = Suppression::by_reading(reading, self.sources.insists()) {
+            self.suppress(now, suppression, out);
+        } else {
+            self.suppressed = None;
+            self.suppression_recorded.1 = None;
+            self.looks = 0;
+        }
+        if let Ok(reading) = reading {
+            if self.suppressed.is_none() {
+                self.attempt(now, reading, out);
+            }
+            let asked_for = now.mono + reading.retry_after.unwrap_or_default();
+            self.look_again = self.look_again.max(asked_for);
+        }
+    }
+
+    /// The one door that every attempt passes: consent and suppression were looked at just now.
+    fn attempt(&mut self, now: Now, reading: &Reading, out: &mut Vec<Action>) {
+        let replaces = match self.pending.take() {
+            Some(pending) if self.may_carry(&pending.install_id, now) => {
+                self.pending = Some(pending);
+                None
+            }
+            Some(expired) => {
+                let entry = Entry::because(EntryKind::Failed, "id_expired");
+                out.push(Action::Record(Entry { event: Some(expired.event), ..entry }));
+                Some(expired.event)
+            }
+            None => None,
+        };
+        if self.pending.is_none() {
+            let event = replaces.unwrap_or_else(|| self.next_event());
+            self.build(now, event, reading, out);
+        }
+        let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts));
+        let Some(pending) = &mut self.pending else { return self.look_later(now) };
+        pending.attempts = pending.attempts.saturating_add(1);
+        // Kept on disk before the attempt, so that not even a crash loop can hammer.
+        pending.next_attempt = now.mono + pause;
+        let (event, body) = (pending.event, pending.body.clone());
+        if event == Event::Startup {
+            self.startup_attempted_at = Some(now.wall);
+            self.spacing_ends = now.mono + STARTUP_SPACING;
+        }
+        out.push(Action::Save(self.state(now)));
+        let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
+        out.push(Action::Record(entry));
+        out.push(Action::Send(body));
+        self.phase = Phase::Sending;
+    }
+
+    /// Whether a ping with this ID may still be sent: it is the current one, and that is less than 30 days old.
+    fn may_carry(&self, install_id: &str, now: Now) -> bool {
+        self.current_identity(now).is_some_and(|identity| identity.install_id == install_id)
+    }
+
+    fn build(&mut self, now: Now, event: Event, reading: &Reading, out: &mut Vec<Action>) {
+        if self.current_identity(now).is_none() {
+            let reason = if self.identity.is_some() { "expired" } else { "none" };
+            let identity = Identity::new(self.candidate, now.wall);
+            self.candidate = self.chance.uuid();
+            out.push(Action::SaveId(identity.clone()));
+            out.push(Action::Record(Entry::because(EntryKind::IdRotated, reason)));
+            self.identity = Some(identity);
+        }
+        let Some(identity) = &self.identity else { return };
+        let Some(body) = ping::encode(reading, &identity.install_id, event) else { return };
+        if event == Event::Startup {
+            self.startup_due = None;
+        }
+        self.pending = Some(Pending {
+            event,
+            body,
+            install_id: identity.install_id.clone(),
+            built_at: now.wall,
+            expires: now.mono + self.schedule.interval,
+            attempts: 0,
+            next_attempt: now.mono,
+        });
+    }
+
+    fn on_answer(&mut self, now: Now, answer: &Answer, out: &mut Vec<Action>) {
+        if self.phase != Phase::Sending {
+            return;
+        }
+        self.phase = Phase::Idle;
+        match answer.verdict(now.wall) {
+            Verdict::Delivered => self.conclude(now, Outcome::Delivered, "delivered", answer.status(), out),
+            Verdict::Drop { reason } => self.conclude(now, Outcome::Dropped, reason, answer.status(), out),
+            Verdict::Retry { after, reason } => {
+                if let Some(after) = after {
+                    self.not_before = now.mono + after;
+                }
+                let event = self.pending.as_ref().map(|pending| pending.event);
+                let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
+                out.push(Action::Record(entry));
+                out.push(Action::Save(self.state(now)));
+            }
+        }
+    }
+
+    /// The pending ping is done with; the next one gets its time.
+    fn conclude(
+        &mut self,
+        now: Now,
+        outcome: Outcome,
+        reason: &'static str,
+        status: Option<u16>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pending) = self.pending.take() else { return };
+        let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
+        let reason_recorded = (outcome != Outcome::Delivered).then_some(reason);
+        let event = Some(pending.event);
+        out.push(Action::Record(Entry { event, status, reason: reason_recorded, ..Entry::new(kind) }));
+        self.heartbeat_due = match (pending.event, outcome) {
+            (Event::Heartbeat, _) => Some(self.after_an_interval(now)),
+            (Event::Startup, Outcome::GaveUp) => Some(now.mono),
+            (Event::Startup, _) => Some(self.heartbeat_due.unwrap_or_else(|| self.after_an_interval(now))),
+        };
+        self.last = Some(Concluded { at: now.wall, event: pending.event, outcome, reason: reason.to_owned(), status });
+        out.push(Action::Save(self.state(now)));
+    }
+
+    fn on_switch(&mut self, now: Now, off: bool, out: &mut Vec<Action>) {
+        self.change_consent(now, Sources { switched_off: off, ..self.sources }, out);
+    }
+
+    fn change_consent(&mut self, now: Now, sources: Sources, out: &mut Vec<Action>) {
+        let before = self.sources.off();
+        self.sources = sources;
+        let after = sources.off();
+        if before == after {
+            return;
+        }
+        if after.is_some() {
+            self.cancel("switched_off", out);
+            self.forget(now, out);
+        }
+        self.look_again = now.mono;
+        self.looks = 0;
+        let reason = after.map_or("on", OffSource::word);
+        out.push(Action::Record(Entry::because(EntryKind::ConsentChanged, reason)));
+    }
+
+    /// Off: no pending ping, no ID.
+    fn forget(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.pending = None;
+        self.identity = None;
+        self.candidate = self.chance.uuid();
+        self.suppressed = None;
+        out.push(Action::DeleteId);
+        out.push(Action::Save(self.state(now)));
+    }
+
+    fn on_reset(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.phase == Phase::Sending {
+            self.phase = Phase::Idle;
+            out.push(Action::CancelSend);
+        }
+        self.candidate = self.chance.uuid();
+        if self.sources.off().is_none() {
+            let identity = Identity::new(self.candidate, now.wall);
+            self.candidate = self.chance.uuid();
+            out.push(Action::SaveId(identity.clone()));
+            self.identity = Some(identity);
+        }
+        // The new ID must not follow the old one at a time that links both: what was pending is done with, and the
+        // next ping goes when it would have gone.
+        self.conclude(now, Outcome::Dropped, "reset", None, out);
+        out.push(Action::Record(Entry::new(EntryKind::IdReset)));
+    }
+
+    /// Ends the send under way, if there is one, and closes its entry.
+    fn cancel(&mut self, reason: &'static str, out: &mut Vec<Action>) {
+        if self.phase == Phase::Sending {
+            self.phase = Phase::Idle;
+            out.push(Action::CancelSend);
+            let event = self.pending.as_ref().map(|pending| pending.event);
+            out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) }));
+        }
+    }
+
+    fn on_storage_failed(&mut self, now: Now, send_left_out: bool, out: &mut Vec<Action>) {
+        self.unsaved = true;
+        if send_left_out && self.phase == Phase::Sending {
+            self.phase = Phase::Idle;
+            let event = self.pending.as_ref().map(|pending| pending.event);
+            out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, "storage") }));
+        }
+        self.suppress(now, Suppression::Storage, out);
+    }
+
+    /// Tries again to make the state directory say what is so.
+    fn save_all(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.unsaved = false;
+        if self.suppressed == Some(Suppression::Storage) {
+            self.suppressed = None;
+        }
+        out.push(match &self.identity {
+            Some(identity) => Action::SaveId(identity.clone()),
+            None => Action::DeleteId,
+        });
+        out.push(Action::Save(self.state(now)));
+    }
+
+    fn suppress(&mut self, now: Now, suppression: Suppression, out: &mut Vec<Action>) {
+        let word = suppression.word();
+        let (not_before, recorded) = self.suppression_recorded;
+        if recorded != Some(word) && now.mono >= not_before {
+            self.suppression_recorded = (now.mono + HOUR, Some(word));
+            let entry = Entry { event: Some(self.next_event()), ..Entry::because(EntryKind::Suppressed, word) };
+            out.push(Action::Record(entry));
+        }
+        self.suppressed = Some(suppression);
+        self.look_later(now);
+    }
+
+    fn look_later(&mut self, now: Now) {
+        let pause = self.backoff(self.looks);
+        self.looks = self.looks.saturating_add(1);
+        self.look_again = now.mono + pause;
+    }
+
+    fn backoff(&mut self, before: u32) -> Duration {
+        let most = BACKOFF_FIRST.saturating_mul(1 << before.min(6)).min(BACKOFF_MAX);
+        self.chance.up_to(most).max(BACKOFF_LEAST)
+    }
+
+    fn after_an_interval(&mut self, now: Now) -> Duration {
+        let Schedule { interval, jitter, .. } = self.schedule;
+        now.mono + interval.saturating_sub(jitter) + self.chance.up_to(jitter * 2)
+    }
+
+    fn watch_the_clock(&mut self, now: Now, out: &mut Vec<Action>) {
+        let expected = plus(self.last_seen.wall, now.mono.saturating_sub(self.last_seen.mono));
+        let step = now.wall.duration_since(expected);
+        self.last_seen = now;
+        if step.unsigned_abs() > STEP {
+            let entry = Entry { step_seconds: Some(step.as_secs()), ..Entry::new(EntryKind::ClockStepped) };
+            out.push(Action::Record(entry));
+            // Wall times on disk are for the next start: they follow the step.
+            out.push(Action::Save(self.state(now)));
+        }
+        self.belief.look(now);
+    }
+
+    /// What the state file is to say.
+    fn state(&self, now: Now) -> State {
+        let wall = |mono: Duration| match mono.checked_sub(now.mono) {
+            Some(left) => plus(now.wall, left),
+            None => minus(now.wall, now.mono.saturating_sub(mono)),
+        };
+        State {
+            startup_attempted_at: self.startup_attempted_at,
+            heartbeat_due: self.heartbeat_due.map(wall),
+            not_before: (self.not_before > now.mono).then(|| wall(self.not_before)),
+            pending: self.pending.as_ref().map(|pending| PendingRecord {
+                event: pending.event,
+                body: pending.body.clone(),
+                install_id: pending.install_id.clone(),
+                built_at: pending.built_at,
+                attempts: pending.attempts,
+                not_before: wall(pending.next_attempt),
+            }),
+            last: self.last.clone(),
+            believed_at: self.belief.latest,
+        }
+    }
+}
+
+/// How long it is until `then`; none where that has passed.
+fn until(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+/// How long ago `then` was; none where it is still to come.
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    until(now, then)
+}
+
+/// A later time, or the last one there is.
+fn plus(time: Timestamp, duration: Duration) -> Timestamp {
+    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+/// An earlier time, or the first one there is.
+fn minus(time: Timestamp, duration: Duration) -> Timestamp {
+    time.saturating_sub(duration).unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,81 @@
+//! What the engine keeps on disk: wall times, for the next start.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ping::Event;
+
+/// The engine's memory between two starts: `state.json`. Losing it costs a ping at a wrong time, never consent: the
+/// switch is a file of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// When a startup ping was last attempted; written before the attempt.
+    pub startup_attempted_at: Option<Timestamp>,
+    /// When the next heartbeat is due.
+    pub heartbeat_due: Option<Timestamp>,
+    /// The endpoint asked for silence until then.
+    pub not_before: Option<Timestamp>,
+    /// The ping that was built and is not yet accepted.
+    pub pending: Option<PendingRecord>,
+    /// What became of the last ping.
+    pub last: Option<Concluded>,
+    /// The latest wall time that was believed.
+    pub believed_at: Option<Timestamp>,
+}
+
+/// A pending ping on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingRecord {
+    /// Startup or heartbeat.
+    pub event: Event,
+    /// The exact bytes.
+    pub body: String,
+    /// The ID in them.
+    pub install_id: String,
+    /// When it was built.
+    pub built_at: Timestamp,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// No attempt before this time.
+    pub not_before: Timestamp,
+}
+
+/// A ping that was done with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Concluded {
+    /// When.
+    pub at: Timestamp,
+    /// Startup or heartbeat.
+    pub event: Event,
+    /// How.
+    pub outcome: Outcome,
+    /// Why, in one word of a small set.
+    pub reason: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+}
+
+/// How a ping ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The endpoint accepted it.
+    Delivered,
+    /// The endpoint refused it, or it may no longer be sent.
+    Dropped,
+    /// It was tried for an interval.
+    GaveUp,
+}
+
+impl State {
+    /// How long it is until a startup may be attempted again, from the time of the last one. A time in the future was
+    /// written before the clock stepped back: then it may just have been.
+    pub(super) fn spacing_left(&self, now: Timestamp, spacing: Duration) -> Duration {
+        self.startup_attempted_at.map_or(Duration::ZERO, |at| spacing.saturating_sub(super::since(at, now)))
+    }
+}

@@ -1,0 +1,92 @@
+//! What an answer of the endpoint means for the ping.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// The longest `Retry-After` that is honoured.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What came of an attempt to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The endpoint answered.
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// The value of `Retry-After`, where there is one.
+        retry_after: Option<String>,
+    },
+    /// No connection. The text says why, without a name or an address.
+    NoConnection(String),
+    /// A connection, but no answer before it ended.
+    CutShort,
+    /// No answer in ten seconds.
+    TimedOut,
+}
+
+/// What it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The ping has arrived.
+    Delivered,
+    /// The same bytes are to be sent again, not before this time has passed.
+    Retry {
+        /// What the endpoint asked for; `None` leaves it to the back-off.
+        after: Option<Duration>,
+        /// The reason, one word of a small set: the ledger's and the metrics'.
+        reason: &'static str,
+    },
+    /// The ping is given up: sending it again would get the same answer.
+    Drop {
+        /// The reason, one word of a small set.
+        reason: &'static str,
+    },
+}
+
+impl Answer {
+    /// The HTTP status, where there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// What this answer means. `now` is needed for a `Retry-After` that is a date.
+    #[must_use]
+    pub fn verdict(&self, now: Timestamp) -> Verdict {
+        let (code, retry_after) = match self {
+            Self::Status { code, retry_after } => (*code, retry_after),
+            Self::NoConnection(_) => return Verdict::Retry { after: None, reason: "no_connection" },
+            Self::CutShort => return Verdict::Retry { after: None, reason: "cut_short" },
+            Self::TimedOut => return Verdict::Retry { after: None, reason: "timed_out" },
+        };
+        let after = || retry_after.as_deref().and_then(|value| parse_retry_after(value, now));
+        match code {
+            200..=299 => Verdict::Delivered,
+            408 | 425 => Verdict::Retry { after: after(), reason: "asked_to_retry" },
+            429 => Verdict::Retry { after: after(), reason: "rate_limited" },
+            500..=599 => Verdict::Retry { after: after(), reason: "server_error" },
+            300..=399 => Verdict::Drop { reason: "redirected" },
+            400..=499 => Verdict::Drop { reason: "refused" },
+            _ => Verdict::Drop { reason: "not_http" },
+        }
+    }
+}
+
+/// Reads a `Retry-After`: seconds, or a date (RFC 9110, 10.2.3). Never more than [`RETRY_AFTER_MAX`]; `None` where it
+/// cannot be read.
+#[must_use]
+pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let wanted = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More seconds than fit are more than are honoured.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = Timestamp::try_from(httpdate::parse_http_date(value).ok()?).ok()?;
+        Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO)
+    };
+    Some(wanted.min(RETRY_AFTER_MAX))
+}
