@@ -104,6 +104,11 @@ pub enum Input {
 pub enum Action {
     /// Close the connection of the send under way, now; its answer no longer counts.
     CancelSend,
+    /// Make the local switch say on or off.
+    SaveSwitch {
+        /// Off.
+        off: bool,
+    },
     /// Write the ID file.
     SaveId(Identity),
     /// Delete the ID file.
@@ -678,6 +683,7 @@ impl<C: Chance> Engine<C> {
     }
 
     fn on_switch(&mut self, now: Now, off: bool, out: &mut Vec<Action>) {
+        out.push(Action::SaveSwitch { off });
         self.change_consent(now, Sources { switched_off: off, ..self.sources }, out);
     }
 
@@ -752,6 +758,7 @@ impl<C: Chance> Engine<C> {
         if self.suppressed == Some(Suppression::Storage) {
             self.suppressed = None;
         }
+        out.push(Action::SaveSwitch { off: self.sources.switched_off });
         out.push(match &self.identity {
             Some(identity) => Action::SaveId(identity.clone()),
             None => Action::DeleteId,

@@ -1,0 +1,129 @@
+//! How the local server asks the daemon, which alone holds the engine and the state directory.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::consent::OffSource;
+use crate::status::{StatusReport, SuppressedReport};
+
+/// Asks the daemon.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+/// The daemon has ended, or is about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is stopping")]
+pub struct Gone;
+
+/// A question to the daemon, and where the answer goes.
+#[derive(Debug)]
+pub enum Command {
+    /// How things stand.
+    Status(oneshot::Sender<StatusReport>),
+    /// The heartbeat that would be sent now.
+    Preview(oneshot::Sender<Result<Preview, NoPreview>>),
+    /// A new ID.
+    Reset(oneshot::Sender<ResetAnswer>),
+    /// Turn the local switch.
+    Switch {
+        /// To on.
+        on: bool,
+        /// Where the answer goes.
+        answer: oneshot::Sender<SwitchAnswer>,
+    },
+}
+
+/// The heartbeat that would be sent now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Consent alone, Pulse's setting as of this reading included.
+    pub enabled: bool,
+    /// The exact bytes.
+    pub bytes: String,
+    /// How old the reading of Pulse is.
+    pub age: Duration,
+}
+
+/// Why there is no preview: Pulse cannot be read fully.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoPreview {
+    /// Consent alone, as far as it is known.
+    pub enabled: bool,
+    /// The reason, and what is unknown.
+    pub because: SuppressedReport,
+}
+
+/// What came of asking for a new ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetAnswer {
+    /// The new ID is durable and the old one will not be sent again. The preview shows it.
+    Done(Result<Preview, NoPreview>),
+    /// The state directory cannot be written.
+    NotPersisted,
+}
+
+/// What came of turning the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchAnswer {
+    /// It is turned.
+    Done {
+        /// What keeps telemetry off all the same; `None` where it is on now.
+        off: Option<OffSource>,
+        /// It will be so after a restart. Off holds at once even where it cannot be written.
+        persisted: bool,
+    },
+    /// On was asked for, and something that the switch cannot overrule says off.
+    Locked(OffSource),
+    /// On was asked for and could not be written, so it stays off.
+    NotPersisted,
+}
+
+impl Handle {
+    /// A handle, and where its questions arrive. At most so many wait at a time.
+    #[must_use]
+    pub fn new(waiting: usize) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(waiting);
+        (Self { commands }, receiver)
+    }
+
+    /// How things stand.
+    ///
+    /// # Errors
+    /// Where the daemon has ended; the same for every question.
+    pub async fn status(&self) -> Result<StatusReport, Gone> {
+        self.ask(Command::Status).await
+    }
+
+    /// The heartbeat that would be sent now.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn preview(&self) -> Result<Result<Preview, NoPreview>, Gone> {
+        self.ask(Command::Preview).await
+    }
+
+    /// Rotates the ID at once.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn reset(&self) -> Result<ResetAnswer, Gone> {
+        self.ask(Command::Reset).await
+    }
+
+    /// Turns the local switch.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn switch(&self, on: bool) -> Result<SwitchAnswer, Gone> {
+        self.ask(|answer| Command::Switch { on, answer }).await
+    }
+
+    async fn ask<A>(&self, question: impl FnOnce(oneshot::Sender<A>) -> Command) -> Result<A, Gone> {
+        let (sender, answer) = oneshot::channel();
+        self.commands.send(question(sender)).await.map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+}

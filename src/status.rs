@@ -1,0 +1,241 @@
+//! What is told about the sidecar: the same shapes for the API, the page and the commands.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::consent::OffSource;
+use crate::engine::{Concluded, Status, Suppression};
+use crate::identity::ROTATION;
+use crate::ping::Event;
+use crate::snapshot::{Reason, Unknown};
+
+/// The answer of `GET /api/v1/status`, and of `pulse-telemetry status --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The version of the sidecar.
+    pub version: String,
+    /// A daemon answered. False where the command looked at the state directory itself.
+    pub running: bool,
+    /// Consent alone: telemetry is on.
+    pub enabled: bool,
+    /// What switched it off, in one word; null while it is on.
+    pub off_by: Option<String>,
+    /// State and source in one sentence.
+    pub summary: String,
+    /// The local switch cannot turn it on.
+    pub locked: bool,
+    /// Why nothing may be sent now although telemetry is on; null where nothing stands in the way.
+    pub suppressed: Option<SuppressedReport>,
+    /// Where pings go.
+    pub endpoint: String,
+    /// What is due next, and when; null while telemetry is off.
+    pub next: Option<NextReport>,
+    /// The ping that was built and is not yet accepted.
+    pub pending: Option<PendingReport>,
+    /// What became of the last ping.
+    pub last: Option<Concluded>,
+    /// When the current ID was made and when it rotates; null where there is none yet.
+    pub id: Option<IdReport>,
+    /// Where the state is kept.
+    pub state_dir: String,
+    /// What somebody should look at, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Why nothing may be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuppressedReport {
+    /// One word of a small set.
+    pub reason: String,
+    /// What it means and what to do, for people.
+    pub message: String,
+    /// What could not be read.
+    pub unknown: Vec<UnknownReport>,
+}
+
+/// One thing that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownReport {
+    /// The field, or the fact.
+    pub what: String,
+    /// The request that should have told.
+    pub request: String,
+    /// Why it did not.
+    pub reason: String,
+    /// The scope that the token lacks, where that is why.
+    pub required_scope: Option<String>,
+}
+
+/// What is due next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextReport {
+    /// Startup or heartbeat.
+    pub event: Event,
+    /// When it is sent, or looked at again.
+    pub at: Timestamp,
+}
+
+/// The pending ping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingReport {
+    /// Startup or heartbeat.
+    pub event: Event,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// Its exact bytes.
+    pub bytes: String,
+}
+
+/// The current ID's age. The ID itself is in the preview.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdReport {
+    /// When it was made.
+    pub issued_at: Timestamp,
+    /// When it will be 30 days old.
+    pub rotates_at: Timestamp,
+}
+
+/// What of a report does not come from the engine.
+#[derive(Clone, Debug)]
+pub struct Surroundings<'a> {
+    /// A daemon answers.
+    pub running: bool,
+    /// Where pings go.
+    pub endpoint: &'a str,
+    /// Where the state is kept.
+    pub state_dir: &'a str,
+    /// What somebody should look at.
+    pub warnings: &'a [String],
+}
+
+impl StatusReport {
+    /// Tells the engine's status.
+    #[must_use]
+    pub fn new(status: &Status<'_>, surroundings: &Surroundings<'_>) -> Self {
+        let suppressed = status.suppressed.map(SuppressedReport::new);
+        let mut warnings = surroundings.warnings.to_vec();
+        if status.unsaved {
+            warnings.push("The state directory cannot be written; it is tried again. See state.dir.".to_owned());
+        }
+        if status.counted_twice {
+            warnings.push(
+                "Pulse reports itself as well, so this installation is counted twice: PULSE_TELEMETRY=true tells the \
+                 sidecar to report all the same. Set PULSE_TELEMETRY=false in Pulse's environment."
+                    .to_owned(),
+            );
+        }
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            running: surroundings.running,
+            enabled: status.off.is_none(),
+            off_by: status.off.map(|source| source.word().to_owned()),
+            summary: summary(status.off, suppressed.as_ref()),
+            locked: status.off.is_some_and(OffSource::is_locked),
+            suppressed,
+            endpoint: surroundings.endpoint.to_owned(),
+            next: status.next_due.zip(status.next_event).map(|(at, event)| NextReport { event, at }),
+            pending: status.pending.map(|(event, bytes, attempts)| PendingReport {
+                event,
+                attempts,
+                bytes: bytes.to_owned(),
+            }),
+            last: status.last.cloned(),
+            id: status.id_issued_at.map(|issued_at| IdReport {
+                issued_at,
+                rotates_at: issued_at.saturating_add(ROTATION).unwrap_or(Timestamp::MAX),
+            }),
+            state_dir: surroundings.state_dir.to_owned(),
+            warnings,
+        }
+    }
+}
+
+fn summary(off: Option<OffSource>, suppressed: Option<&SuppressedReport>) -> String {
+    match (off, suppressed) {
+        (Some(source), _) => format!("Telemetry is off: {source} says so. Nothing is sent."),
+        (None, Some(suppressed)) => {
+            format!("Telemetry is on, but nothing is sent now ({}). {}", suppressed.reason, suppressed.message)
+        }
+        (None, None) => "Telemetry is on.".to_owned(),
+    }
+}
+
+impl SuppressedReport {
+    /// Tells a suppression.
+    #[must_use]
+    pub fn new(suppression: &Suppression) -> Self {
+        let unknown = match suppression {
+            Suppression::MissingScope(unknown) | Suppression::Incomplete(unknown) => unknown.as_slice(),
+            _ => &[],
+        };
+        Self {
+            reason: suppression.word().to_owned(),
+            message: explain(suppression),
+            unknown: unknown.iter().map(UnknownReport::new).collect(),
+        }
+    }
+}
+
+impl UnknownReport {
+    fn new(unknown: &Unknown) -> Self {
+        Self {
+            what: unknown.what.to_owned(),
+            request: unknown.request.to_owned(),
+            reason: unknown.reason.to_string(),
+            required_scope: match &unknown.reason {
+                Reason::MissingScope(scope) => Some(scope.to_string()),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// What a suppression means and what to do about it.
+fn explain(suppression: &Suppression) -> String {
+    match suppression {
+        Suppression::Storage => "The state directory cannot be written, and nothing is sent that could not be \
+                                 recorded first. Look at its space and its permissions."
+            .to_owned(),
+        Suppression::ClockImplausible => {
+            "The clock of this machine says a time that cannot be. It is believed after a \
+                                          day, or as soon as it is set."
+                .to_owned()
+        }
+        Suppression::PulseUnreachable(why) => {
+            format!("Pulse cannot be reached: {why}. Look at pulse.url (PULSE_URL) and whether Pulse runs.")
+        }
+        Suppression::PulseUnauthorized => TOKEN_HELP.to_owned(),
+        Suppression::MissingScope(_) => "The API token may not read all that the ping needs. In Pulse, give it the \
+                                         scopes monitoring:read and settings:read."
+            .to_owned(),
+        Suppression::MockMode => "Pulse shows mock data, which is nobody's installation.".to_owned(),
+        Suppression::DemoMode => "Pulse is a public demo, which is nobody's installation.".to_owned(),
+        Suppression::PulseStarting => {
+            "Pulse started less than two minutes ago and does not know its counts yet.".to_owned()
+        }
+        Suppression::PulseReportsItself => HAND_OVER.to_owned(),
+        Suppression::Incomplete(_) => "Something in the ping could not be read from Pulse, and what is unknown is not \
+                                       sent. It is tried again."
+            .to_owned(),
+    }
+}
+
+/// What to do where Pulse refuses the token, or there is none.
+pub const TOKEN_HELP: &str = "Pulse asks for an API token. In Pulse, under Settings, API Access (Security), create one \
+with the scopes monitoring:read and settings:read, write it to a file that only the sidecar can read, and name the \
+file in pulse.token_file (PULSE_TOKEN_FILE).";
+
+/// What to do where Pulse reports itself.
+pub const HAND_OVER: &str = "Pulse's own telemetry is on, so Pulse reports itself and the sidecar keeps silent: \
+otherwise this installation would be counted twice. To hand over, set PULSE_TELEMETRY=false in Pulse's environment \
+(not in a file that the sidecar reads as well) and restart Pulse.";
+
+/// The answer of `GET /api/v1/preview` and of Pulse's own preview route: the heartbeat that would be sent now.
+#[derive(Debug, Serialize)]
+pub struct PreviewReport<'a> {
+    /// Consent alone.
+    pub enabled: bool,
+    /// The exact bytes of the heartbeat.
+    pub payload: &'a RawValue,
+}
