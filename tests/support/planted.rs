@@ -308,4 +308,9 @@ const ORDINARY: &[&str] = &[
     "worker",
     "workers",
     "workstations",
+    // Software whose names a page or a metric speaks of by right.
+    "prometheus",
+    "postgres",
+    "transmission",
+    "baseline",
 ];
