@@ -1,0 +1,29 @@
+//! What the tests stand on: loopback servers that misbehave on demand, Pulse as it was captured, a Pulse of our own,
+//! the telemetry endpoint, and the strings that must never leave an installation.
+//!
+//! Nothing here uses the library under test, so a mistake in it cannot hide itself.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "each test file uses a part of this, and a test may fail loudly"
+)]
+
+pub mod client;
+pub mod endpoint;
+pub mod planted;
+pub mod pulse;
+pub mod replay;
+pub mod server;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A handler that panicked has failed its test already; the lock it held stays usable, so that the cause is seen.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

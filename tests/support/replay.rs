@@ -1,0 +1,186 @@
+//! Captures of real Pulse builds, served as `tools/replay-pulse` serves them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::server::{RequestRecord, ResponsePlan, Server};
+
+/// What `tools/replay-pulse` says that Pulse has been up, in seconds, unless told otherwise.
+pub const A_DAY: u64 = 86_400;
+
+/// The folder that every developer and CI share: `../shared`, or where PULSE_TELEMETRY_SHARED points. Its absence
+/// is a panic on CI, where a skipped test would pass for one that ran.
+#[expect(clippy::disallowed_methods, reason = "where the captures are is the environment's to say")]
+pub fn shared() -> Option<PathBuf> {
+    let folder = std::env::var_os("PULSE_TELEMETRY_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    if folder.join("captures").is_dir() {
+        return Some(folder);
+    }
+    let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(!on_ci, "{} is not here, and CI must not skip what needs it", folder.display());
+    None
+}
+
+/// As `shared`, and says so where the test cannot run.
+pub fn shared_or_skip(test_name: &str) -> Option<PathBuf> {
+    let folder = shared();
+    if folder.is_none() {
+        eprintln!("SKIPPED {test_name}: ../shared is not here");
+    }
+    folder
+}
+
+/// All capture folders, sorted; none where there is no `shared`.
+pub fn captures() -> Vec<PathBuf> {
+    let Some(shared) = shared() else { return Vec::new() };
+    let entries = fs::read_dir(shared.join("captures")).unwrap();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.join("index.json").is_file());
+    folders.sort();
+    folders
+}
+
+/// A capture's `index.json`.
+pub fn index(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap()
+}
+
+/// The heartbeat that Pulse itself would have sent at that moment; None for 5.1, which has none.
+pub fn oracle(folder: &Path) -> Option<Value> {
+    if let Some(oracle) = index(folder).get("oracle") {
+        return Some(oracle.clone());
+    }
+    let preview = fs::read(folder.join("full/api_system_settings_telemetry-preview.json")).ok()?;
+    serde_json::from_slice::<Value>(&preview).unwrap().get("payload").cloned()
+}
+
+/// The tokens that the capture knows, in the order of its index, without `anonymous`.
+pub fn tokens(folder: &Path) -> Vec<String> {
+    let mut tokens = Vec::new();
+    for response in index(folder)["responses"].as_array().unwrap() {
+        let token = text(response, "token");
+        if token != ANONYMOUS && !tokens.contains(&token) {
+            tokens.push(token);
+        }
+    }
+    tokens
+}
+
+/// A capture being served.
+pub struct Replay {
+    pub server: Server,
+}
+
+impl Replay {
+    /// Serves that capture; `/api/health` says that Pulse has been up for `uptime` seconds.
+    pub fn start(folder: &Path, uptime: u64) -> Self {
+        let answers = load(folder, uptime);
+        let tokens = tokens(folder);
+        Self { server: Server::start(move |request| answer(&answers, &tokens, &request)) }
+    }
+}
+
+const ANONYMOUS: &str = "anonymous";
+
+/// Who asks for what: the path, and the query's pairs sorted, since their order means nothing.
+type Key = (String, String, Vec<(String, String)>);
+
+#[derive(Clone)]
+struct Captured {
+    status: u16,
+    content_type: String,
+    body: Bytes,
+}
+
+fn load(folder: &Path, uptime: u64) -> HashMap<Key, Captured> {
+    let index = index(folder);
+    let responses = index["responses"].as_array().unwrap();
+    let mut answers = HashMap::new();
+    for response in responses.iter().filter(|response| response.get("file").is_some()) {
+        let body = Bytes::from(fs::read(folder.join(text(response, "file"))).unwrap());
+        let content_type = response["content_type"].as_str().filter(|kind| !kind.is_empty());
+        let content_type = content_type.unwrap_or("application/json").to_owned();
+        let status = response["status"].as_u64().unwrap().try_into().unwrap();
+        answers.insert(key(&text(response, "token"), &text(response, "path")), Captured { status, content_type, body });
+    }
+    for response in responses.iter().filter(|response| response.get("same_as").is_some()) {
+        let path = text(response, "path");
+        let same = answers[&key(&text(response, "same_as"), &path)].clone();
+        answers.insert(key(&text(response, "token"), &path), same);
+    }
+    for ((_, path, _), captured) in &mut answers {
+        if path == "/api/health" {
+            captured.body = with_uptime(&captured.body, uptime);
+        }
+    }
+    answers
+}
+
+fn text(response: &Value, name: &str) -> String {
+    response[name].as_str().unwrap().to_owned()
+}
+
+fn key(who: &str, target: &str) -> Key {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut pairs: Vec<_> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .collect();
+    pairs.sort();
+    (who.to_owned(), path.to_owned(), pairs)
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match (first, escaped) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[2..];
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(first),
+        }
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn with_uptime(body: &[u8], uptime: u64) -> Bytes {
+    const NAME: &str = "\"uptime\":";
+    let body = std::str::from_utf8(body).unwrap();
+    let Some((before, after)) = body.split_once(NAME) else { return Bytes::from(body.to_owned()) };
+    let after = after.trim_start_matches(|c: char| c.is_ascii_digit() || "e.+".contains(c));
+    Bytes::from(format!("{before}{NAME}{uptime}{after}"))
+}
+
+fn answer(answers: &HashMap<Key, Captured>, tokens: &[String], request: &RequestRecord) -> ResponsePlan {
+    if request.method != "GET" {
+        return ResponsePlan::status(405);
+    }
+    let token = token_of(request).unwrap_or_else(|| ANONYMOUS.to_owned());
+    if token != ANONYMOUS && !tokens.contains(&token) {
+        return ResponsePlan::bytes(401, "application/json", r#"{"error":"Invalid API token"}"#);
+    }
+    match answers.get(&key(&token, &request.target)) {
+        Some(captured) => ResponsePlan::bytes(captured.status, &captured.content_type, captured.body.clone()),
+        None => ResponsePlan::bytes(404, "text/plain", "404 page not found\n"),
+    }
+}
+
+/// The API token of a request, from either header that Pulse reads.
+pub fn token_of(request: &RequestRecord) -> Option<String> {
+    let bearer = || request.header("Authorization").map(|value| value.strip_prefix("Bearer ").unwrap_or(value).trim());
+    let own = request.header("X-API-Token").filter(|token| !token.is_empty());
+    own.or_else(bearer).filter(|token| !token.is_empty()).map(str::to_owned)
+}
