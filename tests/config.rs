@@ -385,6 +385,21 @@ fn a_value_that_is_not_utf_8_is_an_error_that_names_the_variable() {
     );
 }
 
+#[test]
+fn a_key_with_a_line_break_stays_on_its_line() {
+    let error = with_file("\"a\\nb\" = 1\npulse.\"c\\nd\" = 1").error();
+    assert!(error.starts_with("a\\nb from FILE: "), "{error}");
+    assert_eq!(error.lines().count(), 2, "{error}");
+}
+
+#[test]
+fn a_url_with_a_password_is_told_why_it_is_refused() {
+    assert_eq!(
+        with_variable("PULSE_URL", "https://me:pw@pulse.lan").error(),
+        "pulse.url from environment variable PULSE_URL: must not hold a user name or password"
+    );
+}
+
 // The sections.
 
 #[test]

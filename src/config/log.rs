@@ -36,7 +36,7 @@ pub(super) struct Written {
 impl Written {
     pub(super) fn check(self, check: &mut Checker<'_>) -> Option<Log> {
         let level = level(&self.level).ok_or(
-            r#"must be off, error, warn, info, debug or trace, or directives such as "info,pulse_telemetry::engine=debug""#,
+            "must be off, error, warn, info, debug or trace, or directives such as info,pulse_telemetry::engine=debug",
         );
         let format = match self.format.as_str() {
             "text" => Ok(LogFormat::Text),

@@ -22,7 +22,7 @@ const CREDENTIAL: &str = "pulse-token";
 /// How Pulse is reached and read.
 #[derive(Clone, Debug)]
 pub struct Pulse {
-    /// Pulse's address, in front of its own paths.
+    /// Pulse's address; `Url::join` puts Pulse's own paths behind it, whether it ends in a slash or not.
     pub url: Url,
     /// Where the API tokens come from.
     pub tokens: TokenSource,
@@ -68,7 +68,7 @@ pub(super) struct Written {
 
 impl Written {
     pub(super) fn check(self, check: &mut Checker<'_>, env: &Environment) -> Option<Pulse> {
-        let url = check.accept("pulse.url", &self.url, Url::parse(self.url.trim_end_matches('/')));
+        let url = check.accept("pulse.url", &self.url, Url::parse(&self.url));
         let timeout = check.accept("pulse.timeout", &self.timeout, timeout(&self.timeout));
         let platform = check.accept("pulse.platform", &self.platform, platform(&self.platform));
         let tokens = self.tokens(check, env);

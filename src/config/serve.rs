@@ -11,6 +11,9 @@ use super::error::Checker;
 use super::url::host_name;
 use super::{ConfigError, Problem, TokenFile};
 
+const ACCEPTED: &str = "must be an address with a port, such as 127.0.0.1:7656 or [::1]:7656, localhost:PORT, \
+                        or unix:/absolute/path";
+
 /// Where the local page and API listen, and for whom.
 #[derive(Clone, Debug)]
 pub struct Serve {
@@ -52,7 +55,6 @@ impl Listen {
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
-        const ACCEPTED: &str = r#"must be an address with a port, such as "127.0.0.1:7656" or "[::1]:7656", localhost:PORT, or unix:/absolute/path"#;
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
             return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(ACCEPTED) };
