@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod config;
 pub mod consent;
 pub mod contract;
 pub mod daemon;

@@ -1,0 +1,256 @@
+//! The command line: what each command does, and how it ends.
+
+mod api;
+mod check;
+mod offline;
+mod run;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Environment};
+use crate::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
+use crate::status::StatusReport;
+use crate::store::StoreError;
+use crate::{config, wire};
+
+use api::{Api, ApiError, Method};
+
+/// How a command ended. The codes stand here and in `docs/CONFIGURATION.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It is done.
+    Done = 0,
+    /// It failed for a reason that has no code of its own.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The configuration is wrong.
+    Configuration = 3,
+    /// Pulse cannot be reached, refuses the token, or cannot be read fully.
+    Pulse = 4,
+    /// The state directory cannot be used.
+    State = 5,
+}
+
+/// The telemetry of a Pulse installation, outside Pulse: reads the counts from Pulse's API, shows the ping, and sends it
+/// once a start and once a day.
+///
+/// On by default. Off with PULSE_TELEMETRY=false, DO_NOT_TRACK=1, telemetry.enabled = false, `pulse-telemetry off`, or
+/// Pulse's own setting. Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 4 Pulse, 5 state directory.
+#[derive(Debug, Parser)]
+#[command(name = "pulse-telemetry", version, max_term_width = 100)]
+struct CommandLine {
+    /// The configuration file [default: /etc/pulse-telemetry/config.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: send the pings, serve the local page and API (the default)
+    Run,
+    /// Print the exact bytes of the heartbeat that would be sent now, and nothing else
+    ///
+    /// Works with or without a daemon, and while telemetry is off. Nothing is sent, and no file is written.
+    Preview,
+    /// Replace the install ID by a new one at once
+    ///
+    /// The old ID is never sent again. No ping is sent because of it: the next one goes at its old time.
+    ResetId,
+    /// Tell whether telemetry is on, who decided it, what is due next and what became of the last ping
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the configuration, the token's scopes and what Pulse answers; the endpoint is not contacted
+    Check,
+    /// Turn the local switch on
+    On,
+    /// Turn the local switch off: nothing is sent any more, and the install ID is deleted
+    Off,
+    /// End with 0 where the daemon answers, for containers
+    Healthcheck,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Configuration(#[from] ConfigError),
+    #[error("{0}")]
+    SetUp(String),
+    #[error("{0}")]
+    Pulse(String),
+    #[error("{0}")]
+    State(#[from] StoreError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Configuration(_) | Self::SetUp(_) => Exit::Configuration,
+            Self::Pulse(_) => Exit::Pulse,
+            Self::State(_) => Exit::State,
+            Self::Other(_) => Exit::Failed,
+        }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused { status: 503, error, message } if error == "storage" => Self::Other(message),
+            ApiError::Refused { status: 503, message, .. } => Self::Pulse(message),
+            error => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(format!("failed to write to standard output: {error}"))
+    }
+}
+
+/// Runs the command line. The binary hands in all that comes from outside.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    is_root: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitCode {
+    let exit = match CommandLine::try_parse_from(arguments) {
+        Err(usage) => {
+            // Help and version are no errors, and go to standard output.
+            let is_error = usage.use_stderr();
+            let _ = write!(if is_error { &mut *err } else { &mut *out }, "{}", usage.render());
+            if is_error { Exit::Usage } else { Exit::Done }
+        }
+        Ok(line) => match execute(&line, environment, is_root, out) {
+            Ok(exit) => exit,
+            Err(failure) => {
+                let _ = writeln!(err, "pulse-telemetry: {failure}");
+                failure.exit()
+            }
+        },
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn execute(
+    line: &CommandLine,
+    environment: &Environment,
+    is_root: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let config = Config::load(line.config.as_deref(), environment, is_root)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("failed to start: {error}")))?;
+    runtime.block_on(async {
+        match line.command.unwrap_or(Command::Run) {
+            Command::Run => run::run(&config).await,
+            Command::Preview => preview(&config, out).await,
+            Command::ResetId => reset_id(&config, out).await,
+            Command::Status { json } => status(&config, json, out).await,
+            Command::Check => check::check(&config, out).await,
+            Command::On => switch(&config, true, out).await,
+            Command::Off => switch(&config, false, out).await,
+            Command::Healthcheck => healthcheck(&config).await,
+        }
+    })
+}
+
+async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let bytes = match Api::new(config)?.ask(Method::Get, "/api/v1/preview/bytes", None).await {
+        Err(ApiError::NoDaemon) => offline::preview(config).await?.into_bytes(),
+        answer => answer?,
+    };
+    out.write_all(&bytes)?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    match Api::new(config)?.ask(Method::Post, "/api/v1/reset-id", None).await {
+        Err(ApiError::NoDaemon) => offline::reset_id(config)?,
+        answer => drop(answer?),
+    }
+    writeln!(out, "The install ID was replaced. The old one will not be sent again.")?;
+    Ok(Exit::Done)
+}
+
+async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let report: StatusReport = match Api::new(config)?.ask(Method::Get, "/api/v1/status", None).await {
+        Err(ApiError::NoDaemon) => offline::status(config)?,
+        answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
+    };
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", report.to_text())?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let body = format!("{{\"enabled\":{on}}}");
+    let turned = match Api::new(config)?.ask(Method::Put, "/api/v1/switch", Some(body)).await {
+        Err(ApiError::NoDaemon) => offline::switch(config, on)?,
+        answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
+    };
+    let word = if on { "on" } else { "off" };
+    writeln!(out, "The local switch is {word}.")?;
+    if let (true, Some(off_by)) = (on, &turned.off_by) {
+        writeln!(out, "Telemetry stays off all the same: {off_by} says so.")?;
+    }
+    if !turned.persisted {
+        writeln!(out, "It could not be written, and holds until the daemon stops. Look at the state directory.")?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn healthcheck(config: &Config) -> Result<Exit, Failure> {
+    Api::new(config)?.ask(Method::Get, "/healthz", None).await?;
+    Ok(Exit::Done)
+}
+
+/// The client that reads Pulse, out of the configuration.
+fn pulse_client(config: &config::Pulse) -> Result<PulseClient, Failure> {
+    let trust = match &config.ca_file {
+        None => wire::Trust::System,
+        Some(path) => wire::Trust::SystemAnd(std::fs::read(path).map_err(|error| {
+            Failure::SetUp(format!("pulse.ca_file: {}: failed to read it: {error}", path.display()))
+        })?),
+    };
+    let settings = PulseSettings {
+        url: config.url.uri().clone(),
+        tokens: match config.read_tokens()? {
+            config::Tokens::None => Tokens::None,
+            config::Tokens::One(token) => Tokens::One(token),
+            config::Tokens::Organizations(tokens) => Tokens::Organizations(tokens),
+        },
+        trust,
+        timeout: config.timeout,
+        platform: match config.platform {
+            config::Platform::Auto => PlatformSetting::Auto,
+            config::Platform::Docker => PlatformSetting::Docker,
+            config::Platform::Binary => PlatformSetting::Binary,
+        },
+    };
+    PulseClient::new(settings).map_err(|error| Failure::SetUp(format!("pulse: {error}")))
+}

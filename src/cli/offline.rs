@@ -1,0 +1,107 @@
+//! What the commands do where no daemon answers: they look at the state directory themselves.
+
+use serde::Deserialize;
+
+use crate::chance::{Chance, SystemChance};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::consent::{Fixed, OffSource, Sources};
+use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
+use crate::ping::{self, Event};
+use crate::status::{StatusReport, SuppressedReport, Surroundings};
+use crate::store::{Found, Store};
+
+use super::{Failure, pulse_client};
+
+/// What came of turning the switch: the answer of `PUT /api/v1/switch`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Turned {
+    pub(super) off_by: Option<String>,
+    pub(super) persisted: bool,
+}
+
+/// Everything that decides about consent, Pulse apart.
+pub(super) fn sources(config: &Config, switched_off: bool) -> Sources {
+    let variables = &config.consent;
+    let fixed = Fixed::new(
+        variables.pulse_telemetry.as_deref(),
+        variables.do_not_track.as_deref(),
+        config.telemetry.enabled,
+    );
+    Sources { fixed, switched_off, off_in_pulse: false }
+}
+
+/// The engine as it would be at a start now, and what it would do first.
+pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Vec<Action>) {
+    let schedule = Schedule {
+        startup_delay: config.schedule.startup_delay,
+        interval: config.schedule.interval,
+        jitter: config.schedule.jitter,
+    };
+    let start = Start {
+        sources: sources(config, found.switched_off),
+        identity: found.identity,
+        state: found.state,
+        interrupted: found.interrupted,
+    };
+    Engine::start(schedule, start, SystemChance, SystemClock.now())
+}
+
+pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
+    let (engine, _) = engine(config, Store::peek(&config.state.dir)?);
+    let read = pulse_client(&config.pulse)?.read().await;
+    if let Some(because) = Suppression::by_what_is_unknown(&read) {
+        return Err(Failure::Pulse(SuppressedReport::new(&because).to_text()));
+    }
+    let id = engine.preview_id(SystemClock.now());
+    let bytes = read.ok().and_then(|reading| ping::encode(&reading, &id, Event::Heartbeat));
+    bytes.ok_or_else(|| Failure::Other("the heartbeat could not be encoded".to_owned()))
+}
+
+pub(super) fn status(config: &Config) -> Result<StatusReport, Failure> {
+    let found = Store::peek(&config.state.dir)?;
+    let notices = found.notices.clone();
+    let (engine, _) = engine(config, found);
+    let surroundings = Surroundings {
+        running: false,
+        endpoint: &config.telemetry.endpoint.to_string(),
+        state_dir: &config.state.dir.display().to_string(),
+        warnings: &notices,
+    };
+    Ok(StatusReport::new(&engine.status(SystemClock.now()), &surroundings))
+}
+
+pub(super) fn reset_id(config: &Config) -> Result<(), Failure> {
+    feed(config, Input::Reset).map(drop)
+}
+
+pub(super) fn switch(config: &Config, on: bool) -> Result<Turned, Failure> {
+    if let (true, Some(source)) = (on, sources(config, false).off()) {
+        return Err(Failure::Other(locked(source)));
+    }
+    let engine = feed(config, Input::Switch { off: !on })?;
+    let off_by = engine.sources().off().map(|source| source.word().to_owned());
+    Ok(Turned { off_by, persisted: true })
+}
+
+/// Why the switch cannot be turned on.
+pub(super) fn locked(source: OffSource) -> String {
+    format!("telemetry stays off: {source} says so, and the switch cannot overrule it")
+}
+
+/// Lets the engine do one thing in the state directory, under the lock.
+fn feed(config: &Config, input: Input) -> Result<Engine<impl Chance>, Failure> {
+    let dir = &config.state.dir;
+    let (mut store, found) = Store::open(dir)?;
+    // What the engine would do first at a start is left to the next start.
+    let (mut engine, _) = engine(config, found);
+    let now = SystemClock.now();
+    for action in engine.handle(now, input) {
+        store.carry_out(&action, now.wall).map_err(|source| crate::store::StoreError::Io {
+            dir: dir.clone(),
+            what: "writing to it",
+            source,
+        })?;
+    }
+    Ok(engine)
+}

@@ -1,0 +1,3 @@
+//! `run`: puts the parts together.
+
+use tokio::net::signal_placeholder;

@@ -1,0 +1,132 @@
+//! The configuration, from the defaults up to the environment.
+//!
+//! `config/pulse-telemetry.toml` holds every key with its default and is built in; it is the bottom layer, and what it
+//! does not know is not a key. Over it come the configuration file, `PULSE_TELEMETRY_<SECTION>__<KEY>`, and the short
+//! names of Pulse's own agent. Each section then checks its own values, and everything that is wrong is told at once.
+
+mod duration;
+mod environment;
+mod error;
+mod layers;
+mod log;
+mod pulse;
+mod schedule;
+mod serve;
+mod state;
+mod telemetry;
+mod tokens;
+mod url;
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+pub use self::duration::parse_duration;
+pub use self::environment::{ConsentVariables, Environment, ProxyVariables};
+pub use self::error::{ConfigError, Problem};
+pub use self::log::{Log, LogFormat};
+pub use self::pulse::{Platform, Pulse};
+pub use self::schedule::Schedule;
+pub use self::serve::{Listen, Serve};
+pub use self::state::State;
+pub use self::telemetry::Telemetry;
+pub use self::tokens::{TokenFile, TokenSource, Tokens};
+pub use self::url::Url;
+
+use self::error::Checker;
+use self::layers::Layers;
+
+/// The defaults: the text of `config/pulse-telemetry.toml`.
+pub const DEFAULTS: &str = include_str!("../config/pulse-telemetry.toml");
+
+/// The configuration file that is read, where it exists, when none is named.
+pub const DEFAULT_FILE: &str = "/etc/pulse-telemetry/config.toml";
+
+/// The whole configuration, checked. A part is handed its own section only.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether and where pings are sent.
+    pub telemetry: Telemetry,
+    /// How Pulse is reached and read.
+    pub pulse: Pulse,
+    /// When pings are sent.
+    pub schedule: Schedule,
+    /// Where the state is kept.
+    pub state: State,
+    /// Where the local page and API listen, and for whom.
+    pub serve: Serve,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The two variables that speak of consent, as they were found. `consent` says what they mean.
+    pub consent: ConsentVariables,
+    /// The proxy variables, as they were found.
+    pub proxy: ProxyVariables,
+    origins: Vec<Setting>,
+}
+
+/// One key's value in force, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The key, such as `schedule.interval`.
+    pub key: String,
+    /// The value as it would be written in the file. A token is never among them.
+    pub value: String,
+    /// `built-in default`, a file's path, `environment variable NAME`, or `systemd credential NAME`.
+    pub origin: String,
+}
+
+impl Config {
+    /// Reads and checks the configuration: `file` (without one, [`DEFAULT_FILE`] where that exists), then `env`.
+    /// `is_root` says whether the process runs as root, on which the default state directory depends.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as far as it can be told at once: each with its key, its origin and what is accepted.
+    pub fn load(file: Option<&Path>, env: &Environment, is_root: bool) -> Result<Self, ConfigError> {
+        let layers = Layers::stack(file, env)?;
+        let sections: Sections = layers.extract()?;
+        let mut check = Checker::new(&layers);
+        let config = sections.check(&mut check, env, is_root);
+        check.finish(config)
+    }
+
+    /// Every key with the value in force and where it comes from, for `check` to show.
+    #[must_use]
+    pub fn origins(&self) -> &[Setting] {
+        &self.origins
+    }
+}
+
+/// All sections as they are written, of the right types and not yet checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sections {
+    telemetry: telemetry::Written,
+    pulse: pulse::Written,
+    schedule: schedule::Written,
+    state: state::Written,
+    serve: serve::Written,
+    log: log::Written,
+}
+
+impl Sections {
+    fn check(self, check: &mut Checker<'_>, env: &Environment, is_root: bool) -> Option<Config> {
+        // Each section is checked before the first `?`, so that one error does not hide another.
+        let telemetry = self.telemetry.check(check);
+        let pulse = self.pulse.check(check, env);
+        let schedule = self.schedule.check(check, telemetry.as_ref().map(|telemetry| &telemetry.endpoint));
+        let state = self.state.check(check, env, is_root);
+        let serve = self.serve.check(check);
+        let log = self.log.check(check);
+        Some(Config {
+            telemetry: telemetry?,
+            pulse: pulse?,
+            schedule: schedule?,
+            state: state?,
+            serve: serve?,
+            log: log?,
+            consent: ConsentVariables::of(env),
+            proxy: ProxyVariables::of(env),
+            origins: check.settings(),
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! What is wrong with a configuration, and the collecting of it.
+
+use std::fmt;
+
+use super::Setting;
+use super::layers::Layers;
+
+/// The most characters of a value that a message repeats.
+const SHOWN_MAX: usize = 100;
+
+/// Everything that is wrong, one line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// What is wrong; never empty.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, or the variable or file where no key can be named.
+    pub key: String,
+    /// The value, quoted, where it may be shown.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub origin: Option<String>,
+    /// What is accepted instead, or what to do.
+    pub accepted: String,
+}
+
+impl Problem {
+    /// A problem of `key`, whose value is not shown.
+    pub(super) fn new(key: &str, accepted: impl Into<String>) -> Self {
+        Self { key: key.escape_debug().to_string(), value: None, origin: None, accepted: accepted.into() }
+    }
+
+    /// Adds where the value comes from.
+    pub(super) fn with_origin(mut self, origin: impl Into<String>) -> Self {
+        self.origin = Some(origin.into());
+        self
+    }
+
+    /// Adds the value, a text, unless it may hold a secret.
+    pub(super) fn with_value(self, value: &str) -> Self {
+        // A URL may hold a password in front of an `@`, or a token in its query.
+        let may_be_secret = value.contains(['@', '?']);
+        if may_be_secret { self } else { self.with_literal(format!("{:?}", shortened(value))) }
+    }
+
+    /// Adds the value, already written as it is to be shown, unless the key is one that may hold a secret: a token may
+    /// have been written where its file's path belongs.
+    pub(super) fn with_literal(mut self, value: String) -> Self {
+        if !self.key.contains("token") && !self.key.contains("organizations") {
+            self.value = Some(value);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(value) = &self.value {
+            write!(f, ": {value}")?;
+        }
+        if let Some(origin) = &self.origin {
+            write!(f, " from {origin}")?;
+        }
+        write!(f, ": {}", self.accepted)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, problem) in self.problems.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+/// Collects what the sections refuse, and knows where each value comes from.
+pub(super) struct Checker<'a> {
+    layers: &'a Layers,
+    problems: Vec<Problem>,
+    decided: Vec<Setting>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(layers: &'a Layers) -> Self {
+        Self { layers, problems: Vec::new(), decided: Vec::new() }
+    }
+
+    /// The parsed value, or `None` and a problem.
+    pub(super) fn accept<T>(&mut self, key: &str, written: &str, parsed: Result<T, impl Into<String>>) -> Option<T> {
+        parsed.map_err(|accepted| self.refuse(key, written, accepted)).ok()
+    }
+
+    /// Records that the value of `key` is refused.
+    pub(super) fn refuse(&mut self, key: &str, written: &str, accepted: impl Into<String>) {
+        let origin = self.origin(key);
+        self.add(Problem::new(key, accepted).with_origin(origin).with_value(written));
+    }
+
+    /// Records a problem that is not one of a single value.
+    pub(super) fn add(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Where the value of `key` comes from.
+    pub(super) fn origin(&self, key: &str) -> String {
+        self.layers.origin(key)
+    }
+
+    /// Tells what a value that no layer sets was found to be.
+    pub(super) fn decide(&mut self, key: &str, value: String, origin: String) {
+        self.decided.push(Setting { key: key.to_owned(), value, origin });
+    }
+
+    /// Every key with its value and origin, by key.
+    pub(super) fn settings(&self) -> Vec<Setting> {
+        let mut settings = self.layers.settings();
+        for decided in &self.decided {
+            match settings.iter_mut().find(|setting| setting.key == decided.key) {
+                Some(setting) => *setting = decided.clone(),
+                None => settings.push(decided.clone()),
+            }
+        }
+        settings
+    }
+
+    /// The result, or every problem there was.
+    pub(super) fn finish<T>(self, checked: Option<T>) -> Result<T, ConfigError> {
+        match checked {
+            Some(checked) if self.problems.is_empty() => Ok(checked),
+            _ => Err(ConfigError { problems: self.problems }),
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

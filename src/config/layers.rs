@@ -1,0 +1,317 @@
+//! The layers of the configuration and their merging.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use figment::providers::{Format as _, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
+
+use super::{ConfigError, DEFAULT_FILE, DEFAULTS, Environment, Problem, Setting};
+
+/// The origin of what nobody set.
+const BUILT_IN: &str = "built-in default";
+
+/// What begins the name of every variable that is a key.
+const PREFIX: &str = "PULSE_TELEMETRY_";
+
+/// What Kubernetes puts into the environment for a service named `pulse-telemetry`.
+const KUBERNETES: [&str; 2] = ["PULSE_TELEMETRY_PORT_", "PULSE_TELEMETRY_SERVICE_"];
+
+/// The names of Pulse's own agent, and the key that each one sets. `PULSE_TOKEN` is no key: see `tokens`.
+const SHORT_NAMES: [(&str, &str, &str); 3] =
+    [("PULSE_URL", "pulse", "url"), ("PULSE_TOKEN_FILE", "pulse", "token_file"), ("PULSE_CACERT", "pulse", "ca_file")];
+
+/// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one.
+const BRACKETS_MAX: usize = 64;
+
+/// All layers merged. Every key of the defaults is there, with its type.
+pub(super) struct Layers {
+    figment: Figment,
+    merged: Value,
+}
+
+impl Layers {
+    /// Reads every layer and puts them on top of each other.
+    ///
+    /// # Errors
+    /// What is not a key or not of its key's type, in any layer; a file that cannot be read.
+    pub(super) fn stack(file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
+        let defaults = Layer { origin: BUILT_IN.to_owned(), values: parse_toml(DEFAULTS, BUILT_IN)? };
+        let keys = Keys(&defaults.values);
+        let mut problems = Vec::new();
+        let mut layers = Vec::new();
+        let read = match file {
+            Some(file) => read_file(file).map(Some),
+            None => read_file_if_there(Path::new(DEFAULT_FILE)),
+        };
+        match read {
+            Ok(layer) => layers.extend(layer),
+            Err(problem) => problems.push(problem),
+        }
+        for (name, text) in env.iter().filter(|(name, _)| is_ours(name)) {
+            match keys.variable(name, text) {
+                Ok(layer) => layers.push(layer),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        for (name, section, key) in SHORT_NAMES {
+            if let Some(text) = env.get_filled(name) {
+                layers.push(Layer::variable(name, section, key, Value::from(text)));
+            }
+        }
+        problems.extend(layers.iter().flat_map(|layer| keys.problems_of(layer)));
+        if problems.is_empty() { Ok(Self::merge(defaults, layers)?) } else { Err(ConfigError { problems }) }
+    }
+
+    fn merge(defaults: Layer, layers: Vec<Layer>) -> Result<Self, Problem> {
+        let figment = layers.into_iter().fold(Figment::from(defaults), Figment::merge);
+        let mut profiles = figment.data().map_err(|error| unforeseen(&error))?;
+        let merged = Value::from(profiles.remove(&Profile::Default).unwrap_or_default());
+        Ok(Self { figment, merged })
+    }
+
+    /// The merged values as `T`.
+    ///
+    /// # Errors
+    /// The defaults do not fit `T`, which a test excludes.
+    pub(super) fn extract<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        self.figment.extract().map_err(|error| unforeseen(&error).into())
+    }
+
+    /// Where the value of `key` comes from. A third part of the key is an entry of a map.
+    pub(super) fn origin(&self, key: &str) -> String {
+        let value = key.splitn(3, '.').try_fold(&self.merged, |value, part| value.as_dict()?.get(part));
+        value.map_or_else(|| BUILT_IN.to_owned(), |value| self.origin_of(value))
+    }
+
+    /// Every key with its value and origin; a map that is not empty has one for each entry.
+    pub(super) fn settings(&self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        for (key, value) in keys_of(self.merged.as_dict()) {
+            match value.as_dict() {
+                Some(entries) if !entries.is_empty() => {
+                    settings.extend(entries.iter().map(|(name, value)| self.setting(format!("{key}.{name}"), value)));
+                }
+                _ => settings.push(self.setting(key, value)),
+            }
+        }
+        settings
+    }
+
+    fn setting(&self, key: String, value: &Value) -> Setting {
+        Setting { key, value: written(value), origin: self.origin_of(value) }
+    }
+
+    fn origin_of(&self, value: &Value) -> String {
+        self.figment.get_metadata(value.tag()).map_or_else(String::new, |metadata| metadata.name.to_string())
+    }
+}
+
+/// Some values that come from one place.
+struct Layer {
+    origin: String,
+    values: Dict,
+}
+
+impl Layer {
+    /// The layer of one variable that sets one key.
+    fn variable(name: &str, section: &str, key: &str, value: Value) -> Self {
+        let values = Dict::from([(section.to_owned(), Value::from(Dict::from([(key.to_owned(), value)])))]);
+        Self { origin: format!("environment variable {name}"), values }
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+/// The known keys and their types: those of the defaults.
+struct Keys<'a>(&'a Dict);
+
+impl Keys<'_> {
+    /// The layer of a variable whose name begins with the prefix.
+    fn variable(&self, name: &str, text: &str) -> Result<Layer, Problem> {
+        let rest = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+        let Some((section, key)) = rest.split_once("__") else {
+            return Err(self.not_a_key(name, &rest));
+        };
+        let default = self.0.get(section).and_then(|section| section.as_dict()?.get(key));
+        let value = match default {
+            Some(Value::Bool(..)) => text.parse().map_or_else(|_| Value::from(text), bool::into),
+            Some(Value::Array(..) | Value::Dict(..)) => parse_compound(text),
+            // Texts are taken as they stand, so that a path or a name made of digits stays one.
+            _ => Value::from(text),
+        };
+        Ok(Layer::variable(name, section, key, value))
+    }
+
+    /// What to say of a variable without two underscores: it is most likely a key written with one.
+    fn not_a_key(&self, name: &str, rest: &str) -> Problem {
+        let all: Vec<String> = keys_of(Some(self.0)).map(|(key, _)| key).collect();
+        let exact = all.iter().filter(|key| key.replace('.', "_") == rest);
+        let by_last_words = all.iter().filter(|key| {
+            let last = key.rsplit('.').next().unwrap_or_default();
+            rest.strip_suffix(last).is_some_and(|before| before.is_empty() || before.ends_with('_'))
+        });
+        let mut right: Vec<String> = exact.map(|key| variable_name(key)).collect();
+        if right.is_empty() {
+            right = by_last_words.map(|key| variable_name(key)).collect();
+        }
+        let advice = if right.is_empty() {
+            format!("write {PREFIX}<SECTION>__<KEY>, where the keys are {}", all.join(", "))
+        } else {
+            format!("write {}", right.join(" or "))
+        };
+        Problem::new(&format!("environment variable {name}"), format!("is not a key: {advice}"))
+    }
+
+    /// Whatever of `layer` is not a key, or not of its key's type.
+    fn problems_of(&self, layer: &Layer) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (section, values) in &layer.values {
+            let known = self.0.get(section).and_then(Value::as_dict);
+            match (known, values.as_dict()) {
+                (None, _) => problems.push(Problem::new(section, unknown("section", "the sections are", self.0))),
+                (Some(_), None) => problems.push(Problem::new(section, format!("must be a section: [{section}]"))),
+                (Some(known), Some(values)) => {
+                    problems.extend(values.iter().filter_map(|(key, value)| problem_of(section, key, value, known)));
+                }
+            }
+        }
+        problems.into_iter().map(|problem| problem.with_origin(layer.origin.clone())).collect()
+    }
+}
+
+fn problem_of(section: &str, key: &str, value: &Value, known: &Dict) -> Option<Problem> {
+    let name = format!("{section}.{key}");
+    let Some(default) = known.get(key) else {
+        return Some(Problem::new(&name, unknown("key", &format!("the keys of {section} are"), known)));
+    };
+    if value.as_str().is_some_and(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+        return Some(Problem::new(&name, "must be valid UTF-8"));
+    }
+    let problem = Problem::new(&name, type_mismatch(default, value)?);
+    Some(match value {
+        Value::String(_, text) => problem.with_value(text),
+        Value::Bool(..) | Value::Num(..) => problem.with_literal(written(value)),
+        _ => problem,
+    })
+}
+
+/// What is accepted, where `value` is not of the type of `default`.
+fn type_mismatch(default: &Value, value: &Value) -> Option<String> {
+    let is_text = |value: &Value| value.as_str().is_some();
+    match (default, value) {
+        (Value::String(..), Value::String(..)) | (Value::Bool(..), Value::Bool(..)) => None,
+        (Value::Array(..), Value::Array(_, items)) if items.iter().all(is_text) => None,
+        (Value::Dict(..), Value::Dict(_, entries)) if entries.values().all(is_text) => None,
+        (Value::Bool(..), _) => Some("must be true or false".to_owned()),
+        (Value::Array(..), _) => Some(r#"must be a list of texts, such as ["one","two"]"#.to_owned()),
+        (Value::Dict(..), _) => Some(r#"must be a map of texts, such as {acme="/path",default="/path"}"#.to_owned()),
+        (Value::String(_, example), _) if !example.is_empty() => {
+            Some(format!("must be a text in quotes, such as {example:?}"))
+        }
+        _ => Some("must be a text in quotes".to_owned()),
+    }
+}
+
+fn unknown(what: &str, introduction: &str, known: &Dict) -> String {
+    let names: Vec<&str> = known.keys().map(String::as_str).collect();
+    format!("is not a {what}: {introduction} {}", names.join(", "))
+}
+
+/// Whether a variable is meant for us, other than `PULSE_TELEMETRY` itself, which is no key.
+fn is_ours(name: &str) -> bool {
+    let from_kubernetes = name == "PULSE_TELEMETRY_PORT" || KUBERNETES.iter().any(|start| name.starts_with(start));
+    name.starts_with(PREFIX) && !from_kubernetes
+}
+
+fn variable_name(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+/// Each `section.key` of a dictionary of sections, with its value.
+fn keys_of(sections: Option<&Dict>) -> impl Iterator<Item = (String, &Value)> {
+    sections.into_iter().flatten().flat_map(|(section, values)| {
+        values.as_dict().into_iter().flatten().map(move |(key, value)| (format!("{section}.{key}"), value))
+    })
+}
+
+/// A value as the file could have it: what JSON writes for texts, truth values, numbers and lists of them is TOML too.
+fn written(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// A list or a map from a variable, as figment writes them; what is neither becomes a text, which is then refused.
+fn parse_compound(text: &str) -> Value {
+    if text.matches(['{', '[']).count() > BRACKETS_MAX {
+        return Value::from(text);
+    }
+    text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {})
+}
+
+fn read_file(path: &Path) -> Result<Layer, Problem> {
+    let cannot = |error: io::Error| Problem::new(&path.display().to_string(), format!("cannot be read: {error}"));
+    parse_file(path, &fs::read_to_string(path).map_err(cannot)?)
+}
+
+fn read_file_if_there(path: &Path) -> Result<Option<Layer>, Problem> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        _ => read_file(path).map(Some),
+    }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Layer, Problem> {
+    let origin = path.display().to_string();
+    Ok(Layer { values: parse_toml(text, &origin)?, origin })
+}
+
+fn parse_toml(text: &str, origin: &str) -> Result<Dict, Problem> {
+    let mut profiles = Toml::string(text).data().map_err(|error| Problem::new(origin, toml_fault(&error)))?;
+    Ok(profiles.remove(&Profile::Default).unwrap_or_default())
+}
+
+/// What the TOML parser says, on one line and without the source line that it repeats, which might hold a token.
+fn toml_fault(error: &figment::Error) -> String {
+    let text = error.kind.to_string();
+    let in_margin = |line: &&str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    let lines: Vec<&str> = text.lines().filter(|line| !in_margin(line)).map(str::trim).collect();
+    lines.join(": ")
+}
+
+/// An error of figment's that only a fault of the built-in defaults can cause.
+fn unforeseen(error: &figment::Error) -> Problem {
+    Problem::new(&error.path.join("."), error.kind.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_file_that_is_absent_is_fine_and_a_named_one_is_not() {
+        let absent = Path::new("/nonexistent/config.toml");
+        assert!(read_file_if_there(absent).unwrap().is_none());
+        let problem = read_file(absent).err().unwrap();
+        assert_eq!(
+            problem.to_string(),
+            "/nonexistent/config.toml: cannot be read: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn a_default_file_that_is_there_and_cannot_be_read_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(read_file_if_there(directory.path()).is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! `[serve]`: where the local page and API listen, and for whom.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::error::Checker;
+use super::url::host_name;
+use super::{ConfigError, Problem, TokenFile};
+
+const ACCEPTED: &str = "must be an address with a port, such as 127.0.0.1:7656 or [::1]:7656, localhost:PORT, \
+                        or unix:/absolute/path";
+
+/// Where the local page and API listen, and for whom.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// The address that is bound.
+    pub listen: Listen,
+    /// The file of the token that a caller must show; always there when the address is not on loopback.
+    pub token_file: Option<TokenFile>,
+    /// More names that a caller may use for this server, in lower case, without ports; IPv6 without brackets.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Serve {
+    /// Reads the token that a caller must show; `None` where none is asked for.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not hold one token.
+    pub fn read_token(&self) -> Result<Option<SecretString>, ConfigError> {
+        Ok(self.token_file.as_ref().map(TokenFile::read).transpose()?)
+    }
+}
+
+/// An address to listen at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address; port 0 takes any free port.
+    Tcp(SocketAddr),
+    /// A Unix socket at an absolute path.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether only this machine can reach it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(ACCEPTED) };
+        }
+        if let Some(port) = text.strip_prefix("localhost:") {
+            let port = port.parse().map_err(|_| ACCEPTED)?;
+            return Ok(Self::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| ACCEPTED)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    listen: String,
+    token_file: String,
+    allowed_hosts: Vec<String>,
+}
+
+impl Written {
+    pub(super) fn check(self, check: &mut Checker<'_>) -> Option<Serve> {
+        let listen = check.accept("serve.listen", &self.listen, Listen::parse(&self.listen));
+        let token_file = TokenFile::check_optional(check, "serve.token_file", &self.token_file);
+        if self.token_file.is_empty() && listen.as_ref().is_some_and(|listen| !listen.is_local()) {
+            check.add(Problem::new("serve.token_file", self.why_a_token(check)));
+        }
+        let hosts: Vec<_> = self.allowed_hosts.iter().map(|host| allowed_host(check, host)).collect();
+        Some(Serve {
+            listen: listen?,
+            token_file: token_file?,
+            allowed_hosts: hosts.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn why_a_token(&self, check: &Checker<'_>) -> String {
+        let (listen, origin) = (&self.listen, check.origin("serve.listen"));
+        format!(
+            "is not set, and serve.listen {listen:?} from {origin} is not on loopback: name a file that holds a token"
+        )
+    }
+}
+
+fn allowed_host(check: &mut Checker<'_>, written: &str) -> Option<String> {
+    let bare = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(written);
+    let address = bare.parse::<Ipv6Addr>().map(|address| IpAddr::V6(address).to_string()).ok();
+    let host = address.or_else(|| host_name(written)).ok_or("must be host names or IP addresses, without a port");
+    check.accept("serve.allowed_hosts", written, host)
+}

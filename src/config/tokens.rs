@@ -1,0 +1,129 @@
+//! The tokens: where they come from, and their reading.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use super::Problem;
+use super::error::Checker;
+
+/// The most bytes a token file may have. Pulse's tokens have 64 characters; a larger file is something else.
+const FILE_MAX: u64 = 4096;
+
+const ACCEPTED: &str = "must hold one token: visible ASCII characters on one line";
+
+/// Where Pulse's API tokens come from.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// The variable `PULSE_TOKEN`.
+    Inline(SecretString),
+    /// One file: `PULSE_TOKEN_FILE`, `pulse.token_file`, or systemd's credential `pulse-token`.
+    File(TokenFile),
+    /// One file for each organization, `default` among them.
+    Organizations(Vec<(String, TokenFile)>),
+    /// Nowhere: Pulse is asked without a token.
+    None,
+}
+
+impl TokenSource {
+    /// Reads the files.
+    pub(super) fn read(&self) -> Result<Tokens, Vec<Problem>> {
+        match self {
+            Self::None => Ok(Tokens::None),
+            Self::Inline(token) => Ok(Tokens::One(token.clone())),
+            Self::File(file) => file.read().map(Tokens::One).map_err(|problem| vec![problem]),
+            Self::Organizations(files) => read_all(files).map(Tokens::Organizations),
+        }
+    }
+}
+
+/// Pulse's API tokens.
+#[derive(Clone, Debug)]
+pub enum Tokens {
+    /// There is none.
+    None,
+    /// One, for the one organization that it belongs to.
+    One(SecretString),
+    /// One for each organization, `default` among them.
+    Organizations(Vec<(String, SecretString)>),
+}
+
+/// A file that holds one token and perhaps white space around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The key that names it.
+    pub key: String,
+    /// Where that key's value comes from.
+    pub origin: String,
+}
+
+impl TokenFile {
+    /// The file that `key` names in `written`. The outer `None` stands for a refused path, the inner for no path.
+    pub(super) fn check_optional(check: &mut Checker<'_>, key: &str, written: &str) -> Option<Option<Self>> {
+        if written.is_empty() { Some(None) } else { Self::check(check, key, written).map(Some) }
+    }
+
+    /// The file that `key` names in `written`. Only what is clearly a path is taken for one, because paths are shown in
+    /// messages, and a token written here by mistake must not be.
+    pub(super) fn check(check: &mut Checker<'_>, key: &str, written: &str) -> Option<Self> {
+        let is_path = ["/", "./", "../"].iter().any(|start| written.starts_with(start));
+        let path = is_path.then(|| PathBuf::from(written)).ok_or(
+            "must be the path of a file that holds the token, and start with / or ./ \
+             (what is written there is not shown, in case it is the token itself)",
+        );
+        let path = check.accept(key, written, path)?;
+        Some(Self { path, key: key.to_owned(), origin: check.origin(key) })
+    }
+
+    /// The token in the file, without the white space around it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not hold one token. What it holds is not told.
+    pub(super) fn read(&self) -> Result<SecretString, Problem> {
+        let bytes = read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).ok();
+        text.as_deref().and_then(parse_token).ok_or_else(|| self.problem(ACCEPTED.to_owned()))
+    }
+
+    fn problem(&self, accepted: String) -> Problem {
+        let value = Some(format!("{:?}", self.path.display().to_string()));
+        Problem { value, ..Problem::new(&self.key, accepted).with_origin(&self.origin) }
+    }
+}
+
+/// The token that a variable holds.
+pub(super) fn token_of_variable(name: &str, value: &str) -> Result<SecretString, Problem> {
+    parse_token(value).ok_or_else(|| Problem::new(&format!("environment variable {name}"), ACCEPTED))
+}
+
+/// The token in `text`, which becomes part of a header's value.
+fn parse_token(text: &str) -> Option<SecretString> {
+    let token = text.trim();
+    let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    is_token.then(|| SecretString::from(token))
+}
+
+fn read_all(files: &[(String, TokenFile)]) -> Result<Vec<(String, SecretString)>, Vec<Problem>> {
+    let mut tokens = Vec::new();
+    let mut problems = Vec::new();
+    for (name, file) in files {
+        match file.read() {
+            Ok(token) => tokens.push((name.clone(), token)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(tokens) } else { Err(problems) }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {FILE_MAX} bytes")));
+    }
+    Ok(bytes)
+}

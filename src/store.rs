@@ -1,0 +1,225 @@
+//! The state directory: the only module that touches the disk.
+//!
+//! A file is replaced as a whole (a temporary one, fsync, rename, fsync of the directory), so that a crash leaves the
+//! old one or the new one. A damaged file is put aside under a new name and said so. The ledger is only ever appended.
+
+mod ledger;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Action, State};
+use crate::identity::Identity;
+use crate::ping::Event;
+
+use ledger::Ledger;
+pub use ledger::Line;
+
+const ID_FILE: &str = ".install_id";
+const SWITCH_FILE: &str = "off";
+const STATE_FILE: &str = "state.json";
+const LEDGER_FILE: &str = "ledger.jsonl";
+const LOCK_FILE: &str = "lock";
+/// Written and removed at a start, to show that the directory can be written.
+const PROBE_FILE: &str = "probe";
+
+/// The layout of `state.json` that this program writes.
+const STATE_VERSION: u32 = 1;
+
+/// What stands in `state.json`.
+#[derive(Serialize, Deserialize)]
+struct StateFile<S> {
+    version: u32,
+    state: S,
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the lock.
+    #[error("the state directory {} is in use by another pulse-telemetry; stop that one first", .0.display())]
+    InUse(PathBuf),
+    /// The directory cannot be made, read or written.
+    #[error(
+        "failed to use the state directory {}: {what}: {source}; make it a directory that the user of this process \
+         can write, or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)",
+        dir.display()
+    )]
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What was found in the directory.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The valid record of an ID, however old.
+    pub identity: Option<Identity>,
+    /// The engine's memory, or that of a new installation.
+    pub state: State,
+    /// The local switch is off.
+    pub switched_off: bool,
+    /// The ping of an attempt that nothing closed.
+    pub interrupted: Option<Event>,
+    /// What somebody should know, a sentence each.
+    pub notices: Vec<String>,
+}
+
+/// The state directory, locked.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    ledger: Ledger,
+    /// Held open: the lock goes with it.
+    _lock: File,
+}
+
+impl Store {
+    /// Makes the directory where it is missing, locks it, reads what is there, and shows that it can be written.
+    ///
+    /// # Errors
+    /// Where another process holds it, or it cannot be read or written.
+    pub fn open(dir: &Path) -> Result<(Self, Found), StoreError> {
+        let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("making it"))?;
+        let lock = private().truncate(false).open(dir.join(LOCK_FILE)).map_err(failed("opening its lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse(dir.to_owned())),
+            Err(fs::TryLockError::Error(source)) => return Err(failed("locking it")(source)),
+        }
+        replace(dir, PROBE_FILE, b"").and_then(|()| remove(dir, PROBE_FILE)).map_err(failed("writing to it"))?;
+        let mut notices = Vec::new();
+        let state = read_state(dir, &mut notices).map_err(failed("reading state.json"))?;
+        let (ledger, interrupted) =
+            Ledger::open(&dir.join(LEDGER_FILE), &mut notices).map_err(failed("reading ledger.jsonl"))?;
+        // The lock and the ledger may be new: their names must outlive a power loss as well.
+        sync_dir(dir).map_err(failed("writing to it"))?;
+        if forgotten_with_the_container(dir) {
+            notices.push(format!(
+                "The state directory {} is inside of this container and goes with it: each new container would be a \
+                 new installation. Mount a volume there.",
+                dir.display()
+            ));
+        }
+        let found = Found { state, interrupted, notices, ..look(dir).map_err(failed("reading it"))? };
+        Ok((Self { dir: dir.to_owned(), ledger, _lock: lock }, found))
+    }
+
+    /// Carries out one of the engine's actions on the directory; others are nothing to it.
+    ///
+    /// # Errors
+    /// Where it cannot be written. What was there before is then still there.
+    pub fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
+        match action {
+            Action::SaveSwitch { off: true } => replace(&self.dir, SWITCH_FILE, b""),
+            Action::SaveSwitch { off: false } => remove(&self.dir, SWITCH_FILE),
+            Action::SaveId(identity) => replace(&self.dir, ID_FILE, identity.to_file().as_bytes()),
+            Action::DeleteId => remove(&self.dir, ID_FILE),
+            Action::Save(state) => {
+                let content = serde_json::to_vec(&StateFile { version: STATE_VERSION, state })?;
+                replace(&self.dir, STATE_FILE, &content)
+            }
+            Action::Record(entry) => self.ledger.append(entry, now),
+            Action::CancelSend | Action::ReadPulse | Action::Send(_) | Action::WakeAt(_) => Ok(()),
+        }
+    }
+}
+
+/// Reads the ID and the switch without the lock, for a command beside a daemon that does not answer.
+///
+/// # Errors
+/// Where they cannot be read.
+pub fn look(dir: &Path) -> io::Result<Found> {
+    Ok(Found {
+        identity: read(&dir.join(ID_FILE))?.as_deref().and_then(Identity::parse),
+        switched_off: dir.join(SWITCH_FILE).try_exists()?,
+        ..Found::default()
+    })
+}
+
+fn read_state(dir: &Path, notices: &mut Vec<String>) -> io::Result<State> {
+    let path = dir.join(STATE_FILE);
+    let Some(content) = read(&path)? else { return Ok(State::default()) };
+    match serde_json::from_slice::<StateFile<State>>(&content) {
+        Ok(StateFile { version: STATE_VERSION, state }) => Ok(state),
+        _ => {
+            notices.push(put_aside(&path)?);
+            Ok(State::default())
+        }
+    }
+}
+
+/// Gives a damaged file a new name, and says which.
+fn put_aside(path: &Path) -> io::Result<String> {
+    let mut number = 1;
+    let aside = loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        let aside = PathBuf::from(name);
+        if !aside.try_exists()? {
+            break aside;
+        }
+        number += 1;
+    };
+    fs::rename(path, &aside)?;
+    Ok(format!("{} was damaged or is of another version; it was put aside as {}.", path.display(), aside.display()))
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Options for a file that only its owner can read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+/// Replaces a file as a whole, durably.
+fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.new"));
+    let mut file = private().truncate(true).open(&temporary)?;
+    // A temporary file of an earlier crash may have had other permissions.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// Removes a file, durably. One that is not there is fine.
+fn remove(dir: &Path, name: &str) -> io::Result<()> {
+    match fs::remove_file(dir.join(name)) {
+        Ok(()) => sync_dir(dir),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Without this, a power loss can undo a rename.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Whether the directory is part of a container's own file system, which ends with the container.
+fn forgotten_with_the_container(dir: &Path) -> bool {
+    let in_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    in_container && device(dir).is_some_and(|dev| device(Path::new("/")) == Some(dev))
+}
