@@ -1,5 +1,320 @@
-//! The thin loop around the engine.
+//! The thin loop around the engine: feeds it, carries out what it asks for, and answers the local server.
 
 mod handle;
 
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, info, warn};
+
+use crate::chance::Chance;
+use crate::clock::Clock;
+use crate::consent::{OffSource, Sources};
+use crate::engine::{Action, Engine, EntryKind, Input, Suppression};
+use crate::ping::{self, Event};
+use crate::pulse::PulseClient;
+use crate::send::Sender;
+use crate::snapshot::{OwnSender, ReadError, Reading};
+use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
+use crate::store::Store;
+use crate::verdict::Answer;
+
 pub use handle::{Command, Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+
+/// Pulse is read no more often than this, whoever asks.
+const READING_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the daemon is made of.
+pub struct Parts<K> {
+    /// The state directory.
+    pub store: Store,
+    /// The way to Pulse.
+    pub pulse: PulseClient,
+    /// The way to the endpoint.
+    pub sender: Sender,
+    /// The time.
+    pub clock: K,
+    /// The endpoint, as it is shown.
+    pub endpoint: String,
+    /// The state directory, as it is shown.
+    pub state_dir: String,
+    /// What was found at the start that somebody should know.
+    pub notices: Vec<String>,
+}
+
+type Whole<T> = Pin<Box<dyn Future<Output = T>>>;
+type Read = Result<Reading, ReadError>;
+
+/// Runs until `stop` is ready.
+pub async fn run<K: Clock, C: Chance>(
+    parts: Parts<K>,
+    (engine, first): (Engine<C>, Vec<Action>),
+    mut commands: mpsc::Receiver<Command>,
+    stop: impl Future<Output = ()>,
+) {
+    for notice in &parts.notices {
+        warn!("{notice}");
+    }
+    let now = parts.clock.now();
+    let mut daemon = Daemon {
+        pulse: Arc::new(parts.pulse),
+        sender: Arc::new(parts.sender),
+        store: parts.store,
+        clock: parts.clock,
+        endpoint: parts.endpoint,
+        state_dir: parts.state_dir,
+        notices: parts.notices,
+        engine,
+        wake: now.mono,
+        reading: None,
+        engine_waits: false,
+        waiting: Vec::new(),
+        last_reading: None,
+        no_reading_before: now.mono,
+        sending: None,
+        storage_works: true,
+        logged: None,
+    };
+    daemon.carry_out(first);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        daemon.serve_readings();
+        let pause = daemon.pause();
+        tokio::select! {
+            () = &mut stop => break,
+            read = finished(&mut daemon.reading) => daemon.on_reading(read),
+            answer = finished(&mut daemon.sending) => { daemon.feed(Input::Answer(answer)); }
+            Some(command) = commands.recv() => daemon.on_command(command),
+            () = tokio::time::sleep(pause) => daemon.on_time(),
+        }
+    }
+    daemon.feed(Input::Stop);
+}
+
+/// The output of the future, once; never where there is none.
+async fn finished<T>(future: &mut Option<Whole<T>>) -> T {
+    match future {
+        Some(running) => {
+            let output = running.await;
+            *future = None;
+            output
+        }
+        None => std::future::pending().await,
+    }
+}
+
+struct Daemon<K, C> {
+    engine: Engine<C>,
+    store: Store,
+    pulse: Arc<PulseClient>,
+    sender: Arc<Sender>,
+    clock: K,
+    endpoint: String,
+    state_dir: String,
+    notices: Vec<String>,
+    /// When the engine wants to be told that time passed, on the monotonic clock.
+    wake: Duration,
+    reading: Option<Whole<Read>>,
+    engine_waits: bool,
+    waiting: Vec<Waiting>,
+    last_reading: Option<(Duration, Rc<Read>)>,
+    no_reading_before: Duration,
+    sending: Option<Whole<Answer>>,
+    storage_works: bool,
+    /// What was logged last of the state that lasts.
+    logged: Option<(Option<OffSource>, Option<&'static str>)>,
+}
+
+/// Who waits for a reading, the engine apart.
+enum Waiting {
+    Preview(oneshot::Sender<Result<Preview, NoPreview>>),
+    Reset(oneshot::Sender<ResetAnswer>),
+}
+
+impl<K: Clock, C: Chance> Daemon<K, C> {
+    fn feed(&mut self, input: Input) -> bool {
+        let actions = self.engine.handle(self.clock.now(), input);
+        let done = self.carry_out(actions);
+        self.log_changes();
+        done
+    }
+
+    /// Carries out the actions in their order, and says whether all that belongs on the disk got there.
+    fn carry_out(&mut self, actions: Vec<Action>) -> bool {
+        let (stored, send_left_out) = self.try_all(actions);
+        if !stored {
+            let actions = self.engine.handle(self.clock.now(), Input::StorageFailed { send_left_out });
+            // What fails of these is what has failed already.
+            let _ = self.try_all(actions);
+        }
+        stored
+    }
+
+    fn try_all(&mut self, actions: Vec<Action>) -> (bool, bool) {
+        let mut stored = true;
+        let mut send_left_out = false;
+        for action in actions {
+            match action {
+                Action::CancelSend => self.sending = None,
+                Action::ReadPulse => self.engine_waits = true,
+                Action::WakeAt(mono) => self.wake = mono,
+                Action::Send(_) if !stored => send_left_out = true,
+                Action::Send(body) => {
+                    let sender = Arc::clone(&self.sender);
+                    self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
+                }
+                action => stored &= self.store_one(&action),
+            }
+        }
+        (stored, send_left_out)
+    }
+
+    fn store_one(&mut self, action: &Action) -> bool {
+        if let Action::Record(entry) = action
+            && entry.kind == EntryKind::Sent
+        {
+            info!(event = entry.event.map(Event::word), status = entry.status, "ping delivered");
+        }
+        let result = self.store.carry_out(action, self.clock.now().wall);
+        match &result {
+            Err(error) if self.storage_works => {
+                error!(%error, state_dir = self.state_dir, "failed to write the state directory; nothing is sent");
+            }
+            Ok(()) if !self.storage_works => info!("the state directory can be written again"),
+            _ => {}
+        }
+        self.storage_works = result.is_ok();
+        result.is_ok()
+    }
+
+    /// How long nothing has to be done.
+    fn pause(&self) -> Duration {
+        let wants_reading = self.reading.is_none() && (self.engine_waits || !self.waiting.is_empty());
+        let next = if wants_reading { self.wake.min(self.no_reading_before) } else { self.wake };
+        next.saturating_sub(self.clock.now().mono)
+    }
+
+    fn on_time(&mut self) {
+        if self.clock.now().mono >= self.wake {
+            self.feed(Input::Tick);
+        }
+    }
+
+    fn on_reading(&mut self, read: Read) {
+        let now = self.clock.now();
+        if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
+            self.no_reading_before = self.no_reading_before.max(now.mono + *pause);
+        }
+        let read = Rc::new(read);
+        self.last_reading = Some((now.mono, Rc::clone(&read)));
+        if std::mem::take(&mut self.engine_waits) {
+            self.feed(Input::Reading(Box::new((*read).clone())));
+        }
+    }
+
+    /// Answers whom the last reading can answer, and starts another one for the rest.
+    fn serve_readings(&mut self) {
+        let now = self.clock.now().mono;
+        if self.reading.is_some() {
+            return;
+        }
+        if now < self.no_reading_before
+            && let Some((taken, read)) = &self.last_reading
+        {
+            let (age, read) = (now.saturating_sub(*taken), Rc::clone(read));
+            for waiting in std::mem::take(&mut self.waiting) {
+                let preview = self.preview(&read, age);
+                // Whoever has gone away no longer needs the answer.
+                match waiting {
+                    Waiting::Preview(answer) => drop(answer.send(preview)),
+                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(preview))),
+                }
+            }
+        }
+        if now >= self.no_reading_before && (self.engine_waits || !self.waiting.is_empty()) {
+            self.no_reading_before = now + READING_PAUSE;
+            let pulse = Arc::clone(&self.pulse);
+            self.reading = Some(Box::pin(async move { pulse.read().await }));
+        }
+    }
+
+    fn preview(&self, read: &Read, age: Duration) -> Result<Preview, NoPreview> {
+        let mut sources = self.engine.sources();
+        if let Ok(reading) = read
+            && let Ok(own_sender) = reading.state.own_sender
+        {
+            sources.off_in_pulse = own_sender == OwnSender::OffBySetting;
+        }
+        let enabled = sources.off().is_none();
+        let id = self.engine.preview_id(self.clock.now());
+        let bytes = read.as_ref().ok().and_then(|reading| ping::encode(reading, &id, Event::Heartbeat));
+        match (bytes, Suppression::by_what_is_unknown(read)) {
+            (Some(bytes), None) => Ok(Preview { enabled, bytes, age }),
+            (_, because) => {
+                let because = because.unwrap_or(Suppression::Incomplete(Vec::new()));
+                Err(NoPreview { enabled, because: SuppressedReport::new(&because) })
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            // Whoever has gone away no longer needs the answer.
+            Command::Status(answer) => drop(answer.send(self.report())),
+            Command::Preview(answer) => self.waiting.push(Waiting::Preview(answer)),
+            Command::Reset(answer) => {
+                if self.feed(Input::Reset) {
+                    self.waiting.push(Waiting::Reset(answer));
+                } else {
+                    drop(answer.send(ResetAnswer::NotPersisted));
+                }
+            }
+            Command::Switch { on, answer } => drop(answer.send(self.switch(on))),
+        }
+    }
+
+    fn switch(&mut self, on: bool) -> SwitchAnswer {
+        let beyond_the_switch = Sources { switched_off: false, off_in_pulse: false, ..self.engine.sources() };
+        if let (true, Some(source)) = (on, beyond_the_switch.off()) {
+            return SwitchAnswer::Locked(source);
+        }
+        let persisted = self.feed(Input::Switch { off: !on });
+        if on && !persisted {
+            self.feed(Input::Switch { off: true });
+            return SwitchAnswer::NotPersisted;
+        }
+        SwitchAnswer::Done { off: self.engine.sources().off(), persisted }
+    }
+
+    fn report(&self) -> StatusReport {
+        let mut warnings = self.notices.clone();
+        if let Some((_, read)) = &self.last_reading {
+            warnings.extend(reading_warnings(read));
+        }
+        let surroundings =
+            Surroundings { running: true, endpoint: &self.endpoint, state_dir: &self.state_dir, warnings: &warnings };
+        StatusReport::new(&self.engine.status(self.clock.now()), &surroundings)
+    }
+
+    /// A state that lasts is logged when it changes.
+    fn log_changes(&mut self) {
+        let status = self.engine.status(self.clock.now());
+        let state = (status.off, status.suppressed.map(Suppression::word));
+        if self.logged == Some(state) {
+            return;
+        }
+        self.logged = Some(state);
+        match state {
+            (Some(source), _) => info!(off_by = source.word(), "telemetry is off"),
+            (None, Some(reason)) => warn!(reason, "telemetry is on, but nothing is sent now"),
+            (None, None) => info!("telemetry is on"),
+        }
+        if let Some(due) = status.next_due {
+            debug!(%due, "next look");
+        }
+    }
+}

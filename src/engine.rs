@@ -221,32 +221,36 @@ impl Suppression {
         }
     }
 
-    /// What keeps a ping from being built out of this reading: first what is wrong with the set-up, then what Pulse
-    /// says of itself, then what is merely unknown now.
+    /// What keeps a heartbeat from being shown: Pulse cannot be read, or not fully.
     #[must_use]
-    pub fn by_reading(reading: &Result<Reading, ReadError>, insists: bool) -> Option<Self> {
-        let reading = match reading {
-            Ok(reading) => reading,
+    pub fn by_what_is_unknown(reading: &Result<Reading, ReadError>) -> Option<Self> {
+        let unknown: Vec<Unknown> = match reading {
+            Ok(reading) => reading.unknown().into_iter().cloned().collect(),
             Err(ReadError::Unreachable(why)) => return Some(Self::PulseUnreachable(why.clone())),
             Err(ReadError::Unauthorized) => return Some(Self::PulseUnauthorized),
         };
-        let unknown: Vec<Unknown> = reading.unknown().into_iter().cloned().collect();
-        let state = &reading.state;
-        let says_yes = |value: &Result<bool, Unknown>| value == &Ok(true);
-        if unknown.iter().any(|u| matches!(u.reason, Reason::MissingScope(_))) {
-            Some(Self::MissingScope(unknown))
-        } else if says_yes(&state.mock_mode) {
-            Some(Self::MockMode)
-        } else if says_yes(&state.demo_mode) {
-            Some(Self::DemoMode)
-        } else if says_yes(&state.starting) {
-            Some(Self::PulseStarting)
-        } else if state.own_sender == Ok(OwnSender::On) && !insists {
-            Some(Self::PulseReportsItself)
-        } else if !unknown.is_empty() {
-            Some(Self::Incomplete(unknown))
-        } else {
+        if unknown.is_empty() {
             None
+        } else if unknown.iter().any(|u| matches!(u.reason, Reason::MissingScope(_))) {
+            Some(Self::MissingScope(unknown))
+        } else {
+            Some(Self::Incomplete(unknown))
+        }
+    }
+
+    /// What keeps a ping from being sent after this reading: first what is wrong with the set-up, then what Pulse
+    /// says of itself, then what is merely unknown now.
+    #[must_use]
+    pub fn by_reading(reading: &Result<Reading, ReadError>, insists: bool) -> Option<Self> {
+        let unreadable = Self::by_what_is_unknown(reading);
+        let Ok(Reading { state, .. }) = reading else { return unreadable };
+        match unreadable {
+            Some(Self::MissingScope(_)) => unreadable,
+            _ if state.mock_mode == Ok(true) => Some(Self::MockMode),
+            _ if state.demo_mode == Ok(true) => Some(Self::DemoMode),
+            _ if state.starting == Ok(true) => Some(Self::PulseStarting),
+            _ if state.own_sender == Ok(OwnSender::On) && !insists => Some(Self::PulseReportsItself),
+            _ => unreadable,
         }
     }
 }
@@ -348,12 +352,16 @@ impl Belief {
     }
 
     fn implausible(&self, now: Now) -> bool {
-        let Some(latest) = self.latest else { return now.wall < CONTRACT_DATE };
-        let elapsed = self.at.map_or(Duration::ZERO, |at| now.mono.saturating_sub(at));
-        let expected = plus(latest, elapsed);
-        let behind = until(expected, now.wall);
-        let ahead = since(expected, now.wall);
-        now.wall < CONTRACT_DATE || behind > BEHIND_MAX || (self.at.is_some() && ahead > AHEAD_MAX)
+        match (self.latest, self.at) {
+            (None, _) => now.wall < CONTRACT_DATE,
+            (Some(latest), None) => now.wall < CONTRACT_DATE || until(latest, now.wall) > BEHIND_MAX,
+            (Some(latest), Some(at)) => {
+                let expected = plus(latest, now.mono.saturating_sub(at));
+                let leaps_ahead = since(expected, now.wall) > AHEAD_MAX;
+                // A clock that was believed only because nobody set it may be set at any time.
+                until(expected, now.wall) > BEHIND_MAX || (leaps_ahead && expected >= CONTRACT_DATE)
+            }
+        }
     }
 }
 

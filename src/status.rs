@@ -8,7 +8,7 @@ use crate::consent::OffSource;
 use crate::engine::{Concluded, Status, Suppression};
 use crate::identity::ROTATION;
 use crate::ping::Event;
-use crate::snapshot::{Reason, Unknown};
+use crate::snapshot::{ReadError, Reading, Reason, Unknown};
 
 /// The answer of `GET /api/v1/status`, and of `pulse-telemetry status --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,4 +238,72 @@ pub struct PreviewReport<'a> {
     pub enabled: bool,
     /// The exact bytes of the heartbeat.
     pub payload: &'a RawValue,
+}
+
+/// What a reading of Pulse tells that somebody should look at, a sentence each.
+#[must_use]
+pub fn reading_warnings(read: &Result<Reading, ReadError>) -> Vec<String> {
+    let Ok(reading) = read else { return Vec::new() };
+    let mut warnings = Vec::new();
+    if reading.state.uncounted_organizations {
+        warnings.push(
+            "This Pulse has organizations, and only the one that the token belongs to is counted. Name a token for \
+             each in pulse.organizations."
+                .to_owned(),
+        );
+    }
+    if matches!(&reading.snapshot.version, Ok(version) if version.raw_left_out) {
+        warnings.push(
+            "The version that Pulse reports is too long or has control characters, so version_raw is left out."
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+impl SuppressedReport {
+    /// The report for people, over several lines where something is unknown.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let unknown = self.unknown.iter().map(|u| format!("\n  {}: {} ({})", u.what, u.reason, u.request));
+        format!("{} ({}){}", self.message, self.reason, unknown.collect::<String>())
+    }
+}
+
+impl StatusReport {
+    /// The report for people, line by line.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut lines = vec![self.summary.clone()];
+        let mut line = |text: String| lines.push(text);
+        for unknown in self.suppressed.iter().flat_map(|suppressed| &suppressed.unknown) {
+            line(format!("  unknown: {}: {} ({})", unknown.what, unknown.reason, unknown.request));
+        }
+        if !self.running {
+            line("No daemon is running: this is what the state directory says.".to_owned());
+        }
+        if let Some(NextReport { event, at }) = &self.next {
+            line(format!("Next:      {}, due at {at}", event.word()));
+        }
+        if let Some(PendingReport { event, attempts, .. }) = &self.pending {
+            line(format!("Pending:   a {} ping, after {attempts} attempts without success", event.word()));
+        }
+        line(match &self.last {
+            None => "Last:      no ping yet".to_owned(),
+            Some(last) => {
+                format!("Last:      {} at {}: {} ({})", last.event.word(), last.at, last.outcome.word(), last.reason)
+            }
+        });
+        line(match &self.id {
+            None => "ID:        none yet; the preview shows a candidate".to_owned(),
+            Some(id) => format!("ID:        made at {}, rotates at {}", id.issued_at, id.rotates_at),
+        });
+        line(format!("Endpoint:  {}", self.endpoint));
+        line(format!("State:     {}", self.state_dir));
+        for warning in &self.warnings {
+            line(format!("Warning:   {warning}"));
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
 }

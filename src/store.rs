@@ -93,11 +93,7 @@ impl Store {
         let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("making it"))?;
         let lock = private().truncate(false).open(dir.join(LOCK_FILE)).map_err(failed("opening its lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse(dir.to_owned())),
-            Err(fs::TryLockError::Error(source)) => return Err(failed("locking it")(source)),
-        }
+        take(&lock, dir)?;
         replace(dir, PROBE_FILE, b"").and_then(|()| remove(dir, PROBE_FILE)).map_err(failed("writing to it"))?;
         let mut notices = Vec::new();
         let state = read_state(dir, &mut notices).map_err(failed("reading state.json"))?;
@@ -112,8 +108,23 @@ impl Store {
                 dir.display()
             ));
         }
-        let found = Found { state, interrupted, notices, ..look(dir).map_err(failed("reading it"))? };
+        let found = Found { state, interrupted, notices, ..find(dir).map_err(failed("reading it"))? };
         Ok((Self { dir: dir.to_owned(), ledger, _lock: lock }, found))
+    }
+
+    /// Reads what is there and changes nothing, for a command where no daemon answers.
+    ///
+    /// # Errors
+    /// Where a process holds the directory all the same, or it cannot be read.
+    pub fn peek(dir: &Path) -> Result<Found, StoreError> {
+        let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
+        match File::open(dir.join(LOCK_FILE)) {
+            Ok(lock) => take(&lock, dir)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(failed("opening its lock")(source)),
+        }
+        let state = parse_state(read(&dir.join(STATE_FILE)).map_err(failed("reading state.json"))?);
+        Ok(Found { state: state.unwrap_or_default(), ..find(dir).map_err(failed("reading it"))? })
     }
 
     /// Carries out one of the engine's actions on the directory; others are nothing to it.
@@ -136,11 +147,17 @@ impl Store {
     }
 }
 
-/// Reads the ID and the switch without the lock, for a command beside a daemon that does not answer.
-///
-/// # Errors
-/// Where they cannot be read.
-pub fn look(dir: &Path) -> io::Result<Found> {
+/// Locks the directory for as long as the file is open.
+fn take(lock: &File, dir: &Path) -> Result<(), StoreError> {
+    match lock.try_lock() {
+        Ok(()) => Ok(()),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(StoreError::Io { dir: dir.to_owned(), what: "locking it", source }),
+    }
+}
+
+/// Reads the ID and the switch.
+fn find(dir: &Path) -> io::Result<Found> {
     Ok(Found {
         identity: read(&dir.join(ID_FILE))?.as_deref().and_then(Identity::parse),
         switched_off: dir.join(SWITCH_FILE).try_exists()?,
@@ -150,13 +167,21 @@ pub fn look(dir: &Path) -> io::Result<Found> {
 
 fn read_state(dir: &Path, notices: &mut Vec<String>) -> io::Result<State> {
     let path = dir.join(STATE_FILE);
-    let Some(content) = read(&path)? else { return Ok(State::default()) };
-    match serde_json::from_slice::<StateFile<State>>(&content) {
-        Ok(StateFile { version: STATE_VERSION, state }) => Ok(state),
-        _ => {
+    match parse_state(read(&path)?) {
+        Some(state) => Ok(state),
+        None => {
             notices.push(put_aside(&path)?);
             Ok(State::default())
         }
+    }
+}
+
+/// The state in the file, that of a new installation where there is no file, `None` where it cannot be read.
+fn parse_state(content: Option<Vec<u8>>) -> Option<State> {
+    let Some(content) = content else { return Some(State::default()) };
+    match serde_json::from_slice(&content) {
+        Ok(StateFile { version: STATE_VERSION, state }) => Some(state),
+        _ => None,
     }
 }
 

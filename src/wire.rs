@@ -47,7 +47,7 @@ impl DialError {
                 if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                     return Self(describe_tls(tls));
                 }
-                if io.kind() != std::io::ErrorKind::Other {
+                if is_telling(io.kind()) {
                     return Self(io.kind().to_string());
                 }
             }
@@ -58,6 +58,26 @@ impl DialError {
         }
         Self("no connection (is the name known to the resolver?)".to_owned())
     }
+}
+
+/// Whether the kind's own text says what went wrong. Others, such as a name that nobody knows, say nothing.
+fn is_telling(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+            | Kind::AddrNotAvailable
+            | Kind::PermissionDenied
+            | Kind::NotFound
+            | Kind::TimedOut
+            | Kind::UnexpectedEof
+            | Kind::BrokenPipe
+    )
 }
 
 fn describe_tls(error: &rustls::Error) -> String {

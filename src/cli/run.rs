@@ -1,3 +1,94 @@
-//! `run`: puts the parts together.
+//! `run`: puts the parts together, and takes them apart on a signal.
 
-use tokio::net::signal_placeholder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::filter::{FilterFn, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::clock::SystemClock;
+use crate::config::{Config, LogFormat};
+use crate::daemon::{self, Handle};
+use crate::send::{SendSettings, Sender};
+use crate::serve::{Listener, ServeSettings, Server};
+use crate::store::Store;
+
+use super::{Exit, Failure, offline, pulse_client};
+
+/// Questions of the local server that wait for the daemon, at most.
+const WAITING_QUESTIONS: usize = 64;
+
+pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
+    start_log(config)?;
+    let pulse = pulse_client(&config.pulse)?;
+    let sender = Sender::new(&SendSettings {
+        endpoint: config.telemetry.endpoint.uri().clone(),
+        https_proxy: config.proxy.https.clone(),
+        no_proxy: config.proxy.no_proxy.clone(),
+    })
+    .map_err(|error| Failure::SetUp(error.to_string()))?;
+    let token = config.serve.read_token()?;
+    let (store, found) = Store::open(&config.state.dir)?;
+    let listener = Listener::bind(&config.serve.listen)
+        .map_err(|error| Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen)))?;
+    tracing::info!(address = %listener.local_addr(), "the local page and API");
+
+    let (handle, commands) = Handle::new(WAITING_QUESTIONS);
+    let settings = ServeSettings { allowed_hosts: config.serve.allowed_hosts.clone(), token };
+    let server = Server::new(listener, settings, handle).map_err(|error| Failure::SetUp(error.to_string()))?;
+    let parts = daemon::Parts {
+        store,
+        pulse,
+        sender,
+        clock: SystemClock,
+        endpoint: config.telemetry.endpoint.to_string(),
+        state_dir: config.state.dir.display().to_string(),
+        notices: found.notices.clone(),
+    };
+    let engine = offline::engine(config, found);
+
+    let (stop, stopping) = watch::channel(false);
+    let stopped = |mut stopping: watch::Receiver<bool>| async move {
+        // The channel ends only with this function, which is a stop as well.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let serving = tokio::spawn(server.run(stopped(stopping.clone())));
+    tokio::join!(daemon::run(parts, engine, commands, stopped(stopping)), async {
+        asked_to_stop().await;
+        tracing::info!("stopping");
+        let _ = stop.send(true);
+    });
+    // A server that panicked has been told by the panic.
+    let _ = serving.await;
+    Ok(Exit::Done)
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn asked_to_stop() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process at once, which every file on disk survives.
+        _ => std::future::pending().await,
+    }
+}
+
+/// The log goes to standard error. Only this program's own events are in it, whatever the level: what the libraries
+/// below say names hosts and addresses.
+fn start_log(config: &Config) -> Result<(), Failure> {
+    let unusable = |_| Failure::SetUp("log.level cannot be used".to_owned());
+    let level: Targets = config.log.level.parse().map_err(unusable)?;
+    let ours = FilterFn::new(|metadata| metadata.target().starts_with("pulse_telemetry"));
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = match config.log.format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(level).with_filter(ours)).init();
+    Ok(())
+}

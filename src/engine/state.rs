@@ -72,6 +72,18 @@ pub enum Outcome {
     GaveUp,
 }
 
+impl Outcome {
+    /// The outcome in words.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Dropped => "dropped",
+            Self::GaveUp => "given up",
+        }
+    }
+}
+
 impl State {
     /// How long it is until a startup may be attempted again, from the time of the last one. A time in the future was
     /// written before the clock stepped back: then it may just have been.

@@ -1,7 +1,8 @@
 //! What the tests stand on: loopback servers that misbehave on demand, Pulse as it was captured, a Pulse of our own,
 //! the telemetry endpoint, and the strings that must never leave an installation.
 //!
-//! Nothing here uses the library under test, so a mistake in it cannot hide itself.
+//! Nothing here uses the library under test, so a mistake in it cannot hide itself; only `readings` makes values of its
+//! types.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -18,6 +19,7 @@ pub mod client;
 pub mod endpoint;
 pub mod planted;
 pub mod pulse;
+pub mod readings;
 pub mod replay;
 pub mod server;
 

@@ -1,0 +1,118 @@
+//! `check`: what a person wants to know before the first ping.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use crate::config::{Config, TokenSource};
+use crate::engine::Suppression;
+use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
+use crate::status::{HAND_OVER, SuppressedReport, TOKEN_HELP, reading_warnings};
+use crate::store::Store;
+
+use super::{Exit, Failure, offline, pulse_client};
+
+pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    writeln!(out, "Configuration")?;
+    for setting in config.origins() {
+        writeln!(out, "  {:<24} {:<46} {}", setting.key, setting.value, setting.origin)?;
+    }
+    let state = Store::peek(&config.state.dir);
+    match &state {
+        Ok(_) => writeln!(out, "\nState directory: {}", config.state.dir.display())?,
+        Err(error) => writeln!(out, "\nState directory: {error}")?,
+    }
+    let sources = offline::sources(config, state.as_ref().is_ok_and(|found| found.switched_off));
+    match sources.off() {
+        Some(source) => writeln!(out, "Telemetry: off, by {source}")?,
+        None => writeln!(out, "Telemetry: on, unless Pulse's own setting says off (below)")?,
+    }
+    writeln!(out, "Endpoint: {} (not contacted by this command)", config.telemetry.endpoint)?;
+
+    writeln!(out, "\nPulse at {}", config.pulse.url)?;
+    if matches!(config.pulse.tokens, TokenSource::None) {
+        writeln!(out, "  No API token is configured.")?;
+    }
+    let read = pulse_client(&config.pulse)?.read().await;
+    let usable = match &read {
+        Ok(reading) => write_reading(reading, sources.insists(), out)?,
+        Err(ReadError::Unauthorized) => {
+            writeln!(out, "  Pulse refuses to be read (pulse_unauthorized).\n  {TOKEN_HELP}")?;
+            false
+        }
+        Err(ReadError::Unreachable(why)) => {
+            writeln!(out, "  Pulse cannot be reached (pulse_unreachable): {why}.")?;
+            writeln!(out, "  Look at pulse.url (PULSE_URL) and whether Pulse runs.")?;
+            false
+        }
+    };
+    for warning in reading_warnings(&read) {
+        writeln!(out, "  Note: {warning}")?;
+    }
+    Ok(if usable { Exit::Done } else { Exit::Pulse })
+}
+
+/// Shows field by field what the token may read, and says whether a ping could be built.
+fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Result<bool, Failure> {
+    let s = &reading.snapshot;
+    let state = &reading.state;
+    writeln!(out, "  {:<20} {:<16} answer", "what", "scope")?;
+    let version = s.version.as_ref().map(|version| version.version.clone()).map_err(Clone::clone);
+    let platform = s.platform.as_ref().map(|platform| match platform {
+        Platform::Docker => "docker",
+        Platform::Binary => "binary",
+    });
+    let own_sender = state.own_sender.as_ref().map(|sender| match sender {
+        OwnSender::Absent => "absent",
+        OwnSender::On => "on",
+        OwnSender::OffBySetting => "off by Pulse's setting",
+        OwnSender::OffByEnvironment => "off by Pulse's environment: handed over",
+    });
+    row(out, "version", NO_SCOPE, &version)?;
+    row(out, "platform", NO_SCOPE, &platform.map_err(Clone::clone))?;
+    row(out, "pve_nodes", MONITORING, &s.pve_nodes)?;
+    row(out, "pbs_instances", MONITORING, &s.pbs_instances)?;
+    row(out, "pmg_instances", MONITORING, &s.pmg_instances)?;
+    row(out, "vms", MONITORING, &s.vms)?;
+    row(out, "containers", MONITORING, &s.containers)?;
+    row(out, "docker_hosts", MONITORING, &s.docker_hosts)?;
+    row(out, "kubernetes_clusters", MONITORING, &s.kubernetes_clusters)?;
+    row(out, "ai_enabled", SETTINGS, &s.ai_enabled)?;
+    row(out, "active_alerts", MONITORING, &s.active_alerts)?;
+    row(out, "relay_enabled", SETTINGS, &s.relay_enabled)?;
+    row(out, "sso_enabled", NO_SCOPE, &s.sso_enabled)?;
+    row(out, "multi_tenant", SETTINGS, &s.multi_tenant)?;
+    row(out, "paid_license", "any token", &s.paid_license)?;
+    row(out, "has_api_tokens", "any token", &s.has_api_tokens)?;
+    row(out, "mock_mode", SETTINGS, &state.mock_mode)?;
+    row(out, "demo_mode", NO_SCOPE, &state.demo_mode)?;
+    row(out, "pulse_starting", NO_SCOPE, &state.starting)?;
+    row(out, "own_sender", SETTINGS, &own_sender.map_err(Clone::clone))?;
+    match Suppression::by_reading(&Ok(reading.clone()), insists) {
+        Some(suppression) => {
+            let report = SuppressedReport::new(&suppression);
+            writeln!(out, "\n  Nothing would be sent now ({}). {}", report.reason, report.message)?;
+        }
+        None => writeln!(out, "\n  Everything that the ping needs can be read.")?,
+    }
+    match state.own_sender {
+        Ok(OwnSender::OffBySetting) => writeln!(out, "  Telemetry is switched off in Pulse, so it is off here too.")?,
+        Ok(OwnSender::On) if insists => writeln!(
+            out,
+            "  PULSE_TELEMETRY=true tells the sidecar to report although Pulse does, so this installation is counted \
+             twice. {HAND_OVER}"
+        )?,
+        _ => {}
+    }
+    Ok(reading.unknown().is_empty())
+}
+
+const NO_SCOPE: &str = "none";
+const MONITORING: &str = "monitoring:read";
+const SETTINGS: &str = "settings:read";
+
+fn row<T: Display>(out: &mut dyn Write, what: &str, scope: &str, value: &Value<T>) -> std::io::Result<()> {
+    match value {
+        Ok(value) => writeln!(out, "  {what:<20} {scope:<16} {value}"),
+        Err(unknown) => writeln!(out, "  {what:<20} {scope:<16} UNKNOWN: {} ({})", unknown.reason, unknown.request),
+    }
+}

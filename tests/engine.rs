@@ -1,0 +1,844 @@
+//! The engine in virtual time: schedule, consent, suppression, retries, clocks.
+
+mod support;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use pulse_telemetry::chance::Chance;
+use pulse_telemetry::clock::Now;
+use pulse_telemetry::consent::{Fixed, OffSource, Sources};
+use pulse_telemetry::contract;
+use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Schedule, Start, State, Suppression};
+use pulse_telemetry::identity::{Identity, ROTATION};
+use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope};
+use pulse_telemetry::verdict::Answer;
+use serde_json::Value;
+use support::readings::{handed_over, unknown};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const SCHEDULE: Schedule =
+    Schedule { startup_delay: Duration::from_secs(120), interval: DAY, jitter: Duration::from_secs(1800) };
+
+/// Chance from a seed.
+#[derive(Clone, Debug)]
+struct Seeded(u64);
+
+impl Chance for Seeded {
+    fn bytes(&mut self) -> [u8; 16] {
+        let mut next = || {
+            // SplitMix64.
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let (high, low) = (next(), next());
+        (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
+    }
+}
+
+/// An installation in virtual time. Everything outside of the engine is as simple as can be.
+struct World {
+    now: Now,
+    engine: Engine<Seeded>,
+    wake: Duration,
+    sources: Sources,
+    // The disk.
+    disk_works: bool,
+    identity: Option<Identity>,
+    state: State,
+    ledger: Vec<(Now, pulse_telemetry::engine::Entry)>,
+    // Pulse and the endpoint.
+    pulse: Result<Reading, ReadError>,
+    reads: usize,
+    answers: VecDeque<Option<Answer>>,
+    answer_otherwise: Option<Answer>,
+    sent: Vec<Sent>,
+    accepted: Vec<usize>,
+}
+
+/// An attempt that reached the endpoint.
+#[derive(Clone, Debug)]
+struct Sent {
+    at: Now,
+    body: String,
+}
+
+impl Sent {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    fn event(&self) -> String {
+        self.json()["event"].as_str().unwrap().to_owned()
+    }
+
+    fn id(&self) -> String {
+        self.json()["install_id"].as_str().unwrap().to_owned()
+    }
+}
+
+fn status(code: u16) -> Answer {
+    Answer::Status { code, retry_after: None }
+}
+
+fn no_connection() -> Answer {
+    Answer::NoConnection("connection refused".to_owned())
+}
+
+fn noon() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Sources::default(), State::default(), None, noon())
+    }
+
+    fn with(sources: Sources, state: State, identity: Option<Identity>, wall: Timestamp) -> Self {
+        let now = Now { wall, mono: Duration::from_secs(1000) };
+        let start = Start { sources, identity: identity.clone(), state: state.clone(), interrupted: None };
+        let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(7), now);
+        let mut world = Self {
+            now,
+            engine,
+            wake: now.mono,
+            sources,
+            disk_works: true,
+            identity,
+            state,
+            ledger: Vec::new(),
+            pulse: Ok(handed_over()),
+            reads: 0,
+            answers: VecDeque::new(),
+            answer_otherwise: Some(status(204)),
+            sent: Vec::new(),
+            accepted: Vec::new(),
+        };
+        world.carry_out(actions);
+        world
+    }
+
+    /// The process ends without a word, and a new one starts.
+    fn crash_and_start(&mut self) {
+        let start = Start {
+            sources: self.sources,
+            identity: self.identity.clone(),
+            state: self.state.clone(),
+            interrupted: None,
+        };
+        let seed = Seeded(self.now.mono.as_nanos() as u64);
+        let (engine, actions) = Engine::start(SCHEDULE, start, seed, self.now);
+        self.engine = engine;
+        self.carry_out(actions);
+    }
+
+    fn feed(&mut self, input: Input) {
+        let actions = self.engine.handle(self.now, input);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        let mut stored = true;
+        let mut left_out = false;
+        let mut follow = Vec::new();
+        for action in actions {
+            match action {
+                Action::WakeAt(mono) => {
+                    assert!(mono >= self.now.mono, "the next wake is never in the past");
+                    assert!(mono <= self.now.mono + HOUR, "the next wake is never more than an hour away");
+                    self.wake = mono;
+                }
+                Action::ReadPulse => {
+                    self.reads += 1;
+                    let mut pulse = self.pulse.clone();
+                    // No two readings are the same, so that no two pings that are built are.
+                    if let Ok(Reading { snapshot, .. }) = &mut pulse {
+                        snapshot.vms = snapshot.vms.clone().map(|_| u32::try_from(self.reads).unwrap());
+                    }
+                    follow.push(Input::Reading(Box::new(pulse)));
+                }
+                Action::Send(_) if !stored => left_out = true,
+                Action::Send(body) => follow.extend(self.attempt(body).map(Input::Answer)),
+                Action::CancelSend => {}
+                _ if !self.disk_works => stored = false,
+                Action::SaveSwitch { off } => self.sources.switched_off = off,
+                Action::SaveId(identity) => self.identity = Some(identity),
+                Action::DeleteId => self.identity = None,
+                Action::Save(state) => self.state = state,
+                Action::Record(entry) => self.ledger.push((self.now, entry)),
+            }
+        }
+        if !stored {
+            for action in self.engine.handle(self.now, Input::StorageFailed { send_left_out: left_out }) {
+                if let Action::WakeAt(mono) = action {
+                    self.wake = mono;
+                }
+            }
+        }
+        for input in follow {
+            self.feed(input);
+        }
+    }
+
+    /// What the endpoint does. `None` in the script: it never answers.
+    fn attempt(&mut self, body: String) -> Option<Answer> {
+        let document: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(contract::validate(&document), Ok(()));
+        assert!(self.engine.sources().off().is_none(), "off sends nothing");
+        let recorded = self.ledger.last().map(|(_, entry)| (entry.kind, entry.body.clone()));
+        assert_eq!(recorded, Some((EntryKind::Attempted, Some(body.clone()))), "in the ledger before it is made");
+        let identity = self.identity.as_ref().expect("an ID on disk");
+        assert_eq!(document["install_id"], identity.install_id, "the ID is the one on disk");
+        assert!(identity.is_current(self.now.wall), "no ID that is 30 days old, or from the future");
+        let answer = self.answers.pop_front().unwrap_or_else(|| self.answer_otherwise.clone());
+        if matches!(answer, Some(Answer::Status { code: 200..=299, .. })) {
+            self.accepted.push(self.sent.len());
+        }
+        self.sent.push(Sent { at: self.now, body });
+        answer
+    }
+
+    fn pass(&mut self, duration: Duration) {
+        self.now.mono += duration;
+        self.now.wall += SignedDuration::try_from(duration).unwrap();
+    }
+
+    /// Time goes by, and the daemon does what it is asked for.
+    fn run_for(&mut self, duration: Duration) {
+        let end = self.now.mono + duration;
+        let mut steps = 0;
+        while self.wake < end {
+            let pause = self.wake.saturating_sub(self.now.mono);
+            self.pass(pause);
+            self.feed(Input::Tick);
+            steps += 1;
+            assert!(steps < 200_000, "the engine is busy without pause");
+        }
+        let rest = end - self.now.mono;
+        self.pass(rest);
+    }
+
+    fn step_clock(&mut self, seconds: i64) {
+        self.now.wall += SignedDuration::from_secs(seconds);
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.sent.iter().map(Sent::event).collect()
+    }
+
+    fn reasons(&self, kind: EntryKind) -> Vec<&'static str> {
+        self.ledger.iter().filter(|(_, e)| e.kind == kind).filter_map(|(_, e)| e.reason).collect()
+    }
+
+    fn suppressed(&self) -> Option<&'static str> {
+        self.engine.status(self.now).suppressed.map(Suppression::word)
+    }
+}
+
+#[test]
+fn a_ping_goes_two_minutes_after_the_start_and_then_one_every_24_hours() {
+    let mut world = World::new();
+    let start = world.now.mono;
+    world.run_for(DAY * 60);
+    assert_eq!(world.events()[..2], ["startup", "heartbeat"]);
+    assert_eq!(world.sent[0].at.mono - start, 2 * MINUTE);
+    assert!(world.events()[1..].iter().all(|event| event == "heartbeat"));
+    for pair in world.sent.windows(2) {
+        let apart = pair[1].at.mono - pair[0].at.mono;
+        assert!(apart >= DAY - HOUR / 2 && apart <= DAY + HOUR / 2, "{apart:?} apart");
+    }
+    assert!((59..=61).contains(&world.sent.len()), "{} pings in 60 days", world.sent.len());
+}
+
+#[test]
+fn off_by_any_source_sends_nothing_in_400_virtual_days_and_leaves_no_id_file() {
+    let fixed = |pulse_telemetry, do_not_track, enabled| Sources {
+        fixed: Fixed::new(pulse_telemetry, do_not_track, enabled),
+        ..Sources::default()
+    };
+    let off_sources = [
+        (fixed(Some("false"), None, true), OffSource::PulseTelemetry),
+        (fixed(Some("off"), None, true), OffSource::PulseTelemetry),
+        (fixed(Some("nonsense"), None, true), OffSource::PulseTelemetry),
+        (fixed(None, Some("1"), true), OffSource::DoNotTrack),
+        (fixed(None, None, false), OffSource::Config),
+        (Sources { switched_off: true, ..Sources::default() }, OffSource::Switch),
+        (fixed(Some("true"), Some("yes"), true), OffSource::DoNotTrack),
+    ];
+    for (sources, source) in off_sources {
+        // What an earlier process left: a pending ping, a heartbeat due, an ID.
+        let mut before = World::new();
+        before.answer_otherwise = Some(status(503));
+        before.run_for(HOUR);
+        assert!(before.state.pending.is_some() && before.identity.is_some());
+
+        let mut world = World::with(sources, before.state, before.identity, before.now.wall);
+        assert!(world.identity.is_none() && world.state.pending.is_none(), "deleted before anything else runs");
+        assert_eq!(world.engine.status(world.now).off, Some(source));
+        world.run_for(DAY * 400);
+        assert_eq!((world.sent.len(), world.reads), (0, 0), "{source}");
+        assert!(world.identity.is_none(), "{source}");
+        assert!(world.engine.preview_id(world.now) != "", "the preview has a candidate all the same");
+    }
+}
+
+#[test]
+fn off_by_pulses_own_setting_sends_nothing_and_leaves_no_id_file() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    let before = world.sent.len();
+    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::OffBySetting);
+    world.run_for(DAY * 400);
+    assert_eq!(world.sent.len(), before);
+    assert!(world.identity.is_none());
+    assert_eq!(world.engine.status(world.now).off, Some(OffSource::Pulse));
+    assert_eq!(world.reasons(EntryKind::ConsentChanged), ["pulse"]);
+
+    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::OffByEnvironment);
+    world.run_for(DAY);
+    assert!(world.sent.len() > before, "on again in Pulse is on again here");
+}
+
+#[test]
+fn switching_off_deletes_the_id_and_the_pending_ping_and_on_again_makes_a_new_id() {
+    let mut world = World::new();
+    world.answers.push_back(Some(status(503)));
+    world.run_for(5 * MINUTE);
+    let old = world.sent[0].id();
+    world.feed(Input::Switch { off: true });
+    assert!(world.identity.is_none() && world.state.pending.is_none() && world.sources.switched_off);
+    let sent = world.sent.len();
+    world.run_for(DAY * 3);
+    assert_eq!(world.sent.len(), sent);
+    world.feed(Input::Switch { off: false });
+    world.run_for(DAY * 2);
+    assert!(world.sent.len() > sent);
+    assert!(world.sent[sent..].iter().all(|sent| sent.id() != old));
+    assert_eq!(world.reasons(EntryKind::ConsentChanged), ["switch", "on"]);
+}
+
+#[test]
+fn an_answer_that_comes_after_switching_off_changes_nothing() {
+    let mut world = World::new();
+    world.answers.push_back(None);
+    world.run_for(5 * MINUTE);
+    world.feed(Input::Switch { off: true });
+    let (state, entries) = (world.state.clone(), world.ledger.len());
+    world.feed(Input::Answer(status(204)));
+    assert_eq!((world.state.clone(), world.ledger.len()), (state, entries));
+}
+
+#[test]
+fn an_outage_of_a_month_ends_with_one_ping_not_a_backlog_and_its_id_is_valid() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.answer_otherwise = Some(no_connection());
+    world.run_for(DAY * 31);
+    let failed = world.sent.len();
+    world.answer_otherwise = Some(status(204));
+    world.run_for(DAY * 2);
+    let after: Vec<_> = world.accepted.iter().filter(|at| **at >= failed).collect();
+    assert!((1..=2).contains(&after.len()), "{} pings in the two days after the outage", after.len());
+    // That the ID was valid is checked at every attempt.
+}
+
+#[test]
+fn pulse_away_for_a_month_costs_one_ping_at_its_end() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.pulse = Err(ReadError::Unreachable("connection refused".to_owned()));
+    world.run_for(DAY * 31);
+    assert_eq!(world.sent.len(), 1);
+    assert_eq!(world.suppressed(), Some("pulse_unreachable"));
+    assert_eq!(world.reasons(EntryKind::Suppressed), ["pulse_unreachable"], "one entry, not one for each look");
+    world.pulse = Ok(handed_over());
+    world.run_for(2 * HOUR);
+    assert_eq!(world.sent.len(), 2);
+    assert_eq!(world.suppressed(), None);
+}
+
+#[test]
+fn a_host_that_restarts_daily_still_sends_its_heartbeats() {
+    let mut world = World::new();
+    for _ in 0..30 {
+        world.run_for(DAY - HOUR);
+        world.pass(HOUR);
+        world.crash_and_start();
+    }
+    let heartbeats = world.events().iter().filter(|event| *event == "heartbeat").count();
+    assert!((27..=31).contains(&heartbeats), "{heartbeats} heartbeats in 30 days");
+}
+
+#[test]
+fn a_crash_loop_sends_one_startup_an_hour_at_most() {
+    let mut world = World::new();
+    for _ in 0..600 {
+        world.run_for(3 * MINUTE);
+        world.crash_and_start();
+    }
+    let startups: Vec<_> = world.sent.iter().filter(|sent| sent.event() == "startup").map(|s| s.at.mono).collect();
+    assert!(startups.windows(2).all(|pair| pair[1] - pair[0] >= HOUR));
+    assert!((20..=31).contains(&startups.len()), "{} startups in 30 hours", startups.len());
+}
+
+#[test]
+fn a_crash_loop_cannot_hammer_an_endpoint_that_fails() {
+    let mut world = World::new();
+    world.answer_otherwise = Some(status(500));
+    for _ in 0..(24 * 20) {
+        world.run_for(3 * MINUTE);
+        world.crash_and_start();
+    }
+    assert!(world.sent.len() < 100, "{} attempts in a day of crashes", world.sent.len());
+}
+
+#[test]
+fn a_pending_ping_found_at_a_start_stands_in_for_the_startup_and_is_the_same_bytes() {
+    let mut world = World::new();
+    world.answers.push_back(Some(status(503)));
+    world.run_for(2 * MINUTE + Duration::from_secs(1));
+    assert_eq!(world.sent.len(), 1);
+    world.crash_and_start();
+    // A count that changed in between does not change the bytes.
+    world.pulse.as_mut().unwrap().snapshot.vms = Ok(26);
+    world.run_for(HOUR);
+    assert_eq!(world.sent.len(), 2);
+    assert_eq!(world.sent[0].body, world.sent[1].body);
+}
+
+#[test]
+fn an_overdue_heartbeat_waits_an_hour_after_the_startup() {
+    let state = State { heartbeat_due: Some(noon() - SignedDuration::from_hours(48)), ..State::default() };
+    let mut world = World::with(Sources::default(), state, None, noon());
+    world.run_for(3 * HOUR);
+    assert_eq!(world.events(), ["startup", "heartbeat"]);
+    assert!(world.sent[1].at.mono - world.sent[0].at.mono >= HOUR);
+}
+
+#[test]
+fn a_due_time_in_the_far_future_does_not_silence_for_years() {
+    let state = State { heartbeat_due: Some(noon() + SignedDuration::from_hours(24 * 3650)), ..State::default() };
+    let mut world = World::with(Sources::default(), state, None, noon());
+    world.run_for(3 * HOUR);
+    assert_eq!(world.events(), ["startup", "heartbeat"]);
+}
+
+#[test]
+fn the_bytes_retried_are_the_bytes_built() {
+    let mut world = World::new();
+    for answer in [
+        status(408),
+        status(425),
+        status(429),
+        status(500),
+        status(503),
+        no_connection(),
+        Answer::CutShort,
+        Answer::TimedOut,
+    ] {
+        world.answers.push_back(Some(answer));
+    }
+    world.run_for(12 * HOUR);
+    assert_eq!(world.sent.len(), 9);
+    assert!(world.sent.iter().all(|sent| sent.body == world.sent[0].body));
+    assert_eq!(
+        world.reasons(EntryKind::Failed),
+        [
+            "asked_to_retry",
+            "asked_to_retry",
+            "rate_limited",
+            "server_error",
+            "server_error",
+            "no_connection",
+            "cut_short",
+            "timed_out"
+        ]
+    );
+}
+
+#[test]
+fn retry_after_is_honoured_up_to_a_day_and_for_the_next_ping_too() {
+    let mut world = World::new();
+    world.answers.push_back(Some(Answer::Status { code: 503, retry_after: Some("7200".to_owned()) }));
+    world.run_for(DAY / 2);
+    assert!(world.sent[1].at.mono - world.sent[0].at.mono >= 2 * HOUR);
+
+    let mut world = World::new();
+    world.answers.push_back(Some(Answer::Status { code: 429, retry_after: Some("99999999999999999999".to_owned()) }));
+    world.run_for(HOUR);
+    world.feed(Input::Reset);
+    world.crash_and_start();
+    world.run_for(DAY * 2);
+    assert!(world.sent[1].at.mono - world.sent[0].at.mono >= DAY, "after a reset and a restart as well");
+    assert!(world.sent[1].at.mono - world.sent[0].at.mono <= DAY * 2);
+}
+
+#[test]
+fn a_ping_that_is_refused_or_redirected_is_dropped_and_the_next_goes_in_its_time() {
+    for (code, reason) in
+        [(400, "refused"), (404, "refused"), (301, "redirected"), (307, "redirected"), (308, "redirected")]
+    {
+        let mut world = World::new();
+        world.answers.push_back(Some(status(code)));
+        world.run_for(DAY - HOUR);
+        assert_eq!(world.sent.len(), 1, "{code}");
+        assert_eq!(world.reasons(EntryKind::Failed), [reason]);
+        world.run_for(2 * HOUR);
+        assert_eq!(world.events(), ["startup", "heartbeat"]);
+    }
+}
+
+#[test]
+fn a_ping_is_given_up_an_interval_after_it_was_built_and_a_startup_is_replaced_by_one_heartbeat() {
+    let mut world = World::new();
+    world.answer_otherwise = Some(status(500));
+    world.run_for(DAY - MINUTE);
+    assert!(world.events().iter().all(|event| event == "startup"));
+    world.run_for(2 * HOUR);
+    assert_eq!(world.reasons(EntryKind::Failed).iter().filter(|r| **r == "gave_up").count(), 1);
+    assert!(world.events().last().is_some_and(|event| event == "heartbeat"));
+}
+
+#[test]
+fn the_id_rotates_every_thirty_days_while_the_process_runs() {
+    let mut world = World::new();
+    world.run_for(DAY * 365);
+    let ids: Vec<String> = world.sent.iter().map(Sent::id).collect();
+    let distinct: BTreeSet<_> = ids.iter().collect();
+    assert!((12..=13).contains(&distinct.len()), "{} IDs in a year", distinct.len());
+    for id in &distinct {
+        let used: Vec<_> = world.sent.iter().filter(|sent| sent.id() == **id).map(|sent| sent.at.mono).collect();
+        assert!(*used.last().unwrap() - used[0] < ROTATION);
+    }
+}
+
+#[test]
+fn a_pending_ping_whose_id_expires_is_dropped_and_built_anew() {
+    let identity =
+        Identity::new(Seeded(1).uuid(), noon() - SignedDuration::from_hours(24 * 30) + SignedDuration::from_mins(10));
+    let mut world = World::with(Sources::default(), State::default(), Some(identity), noon());
+    world.answers.push_back(Some(status(503)));
+    world.answers.push_back(Some(Answer::Status { code: 503, retry_after: Some("900".to_owned()) }));
+    world.run_for(DAY / 2);
+    assert!(world.reasons(EntryKind::Failed).contains(&"id_expired"));
+    let ids: BTreeSet<_> = world.sent.iter().map(Sent::id).collect();
+    assert_eq!(ids.len(), 2);
+    assert!(world.events().iter().all(|event| event == "startup"), "it is the same ping, built anew");
+    assert_eq!(world.accepted.len(), 1);
+}
+
+#[test]
+fn after_a_reset_no_ping_carries_the_old_id_a_retry_under_way_included() {
+    for pending in ["none", "waiting", "under way"] {
+        let mut world = World::new();
+        match pending {
+            "waiting" => world.answers.push_back(Some(status(503))),
+            "under way" => world.answers.push_back(None),
+            _ => {}
+        }
+        world.run_for(2 * MINUTE + Duration::from_secs(1));
+        let (old, sent) = (world.sent[0].id(), world.sent.len());
+        world.feed(Input::Reset);
+        let new = world.identity.clone().unwrap().install_id;
+        assert_ne!(new, old);
+        assert_eq!(world.engine.preview_id(world.now), new);
+        assert!(world.state.pending.is_none());
+        world.crash_and_start();
+        world.run_for(DAY * 3);
+        assert!(world.sent.len() > sent && world.sent[sent..].iter().all(|sent| sent.id() == new), "{pending}");
+    }
+}
+
+#[test]
+fn a_reset_triggers_no_ping_and_moves_none() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    let due = world.state.heartbeat_due.unwrap();
+    world.feed(Input::Reset);
+    assert_eq!(world.state.heartbeat_due, Some(due));
+    world.run_for(DAY * 2);
+    assert_eq!(world.sent[1].at.wall.duration_since(due).abs().as_secs(), 0);
+}
+
+#[test]
+fn a_reset_while_off_shows_a_new_candidate_and_writes_no_id_file() {
+    let mut world = World::with(Sources { switched_off: true, ..Sources::default() }, State::default(), None, noon());
+    let before = world.engine.preview_id(world.now);
+    world.feed(Input::Reset);
+    assert_ne!(world.engine.preview_id(world.now), before);
+    assert!(world.identity.is_none());
+}
+
+#[test]
+fn what_a_preview_shows_becomes_the_id_of_the_next_ping() {
+    let mut world = World::new();
+    let shown = world.engine.preview_id(world.now);
+    assert!(world.identity.is_none(), "looking writes no file");
+    world.run_for(HOUR);
+    assert_eq!(world.sent[0].id(), shown);
+}
+
+#[test]
+fn pulses_own_setting_is_read_again_before_every_attempt_retries_included() {
+    let mut world = World::new();
+    world.answer_otherwise = Some(status(503));
+    world.run_for(12 * HOUR);
+    assert!(world.sent.len() > 5);
+    assert!(world.reads >= world.sent.len(), "{} reads for {} attempts", world.reads, world.sent.len());
+    let sent = world.sent.len();
+    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::OffBySetting);
+    world.run_for(12 * HOUR);
+    assert_eq!(world.sent.len(), sent, "the retry was held back");
+}
+
+#[test]
+fn whatever_suppresses_is_named_recorded_once_and_looked_at_again_within_the_hour() {
+    let scope = Reason::MissingScope(Scope::new("settings:read"));
+    let with = |change: &dyn Fn(&mut Reading)| {
+        let mut reading = handed_over();
+        change(&mut reading);
+        Ok(reading)
+    };
+    let cases: Vec<(Result<Reading, ReadError>, &str)> = vec![
+        (Err(ReadError::Unreachable("connection refused".to_owned())), "pulse_unreachable"),
+        (Err(ReadError::Unauthorized), "pulse_unauthorized"),
+        (with(&|r| r.snapshot.ai_enabled = Err(unknown("ai_enabled", scope.clone()))), "missing_scope"),
+        (with(&|r| r.state.own_sender = Err(unknown("own_sender", scope.clone()))), "missing_scope"),
+        (with(&|r| r.state.mock_mode = Ok(true)), "mock_mode"),
+        (with(&|r| r.state.demo_mode = Ok(true)), "demo_mode"),
+        (with(&|r| r.state.starting = Ok(true)), "pulse_starting"),
+        (with(&|r| r.state.own_sender = Ok(OwnSender::On)), "pulse_reports_itself"),
+        (with(&|r| r.snapshot.vms = Err(unknown("vms", Reason::Status(500)))), "incomplete"),
+        (with(&|r| r.state.own_sender = Err(unknown("own_sender", Reason::TimedOut))), "incomplete"),
+        (with(&|r| r.state.mock_mode = Err(unknown("mock_mode", Reason::NotJson))), "incomplete"),
+    ];
+    for (pulse, word) in cases {
+        let mut world = World::new();
+        world.pulse = pulse;
+        world.run_for(DAY);
+        assert_eq!((world.suppressed(), world.sent.len()), (Some(word), 0));
+        assert_eq!(world.reasons(EntryKind::Suppressed), [word]);
+        assert!((24..200).contains(&world.reads), "{word}: {} looks in a day", world.reads);
+        world.pulse = Ok(handed_over());
+        world.run_for(HOUR + MINUTE);
+        assert_eq!((world.suppressed(), world.sent.len()), (None, 1), "{word}");
+    }
+}
+
+#[test]
+fn pulse_telemetry_true_insists_although_pulse_reports_itself_and_says_so() {
+    let sources = Sources { fixed: Fixed::new(Some(" YES "), None, true), ..Sources::default() };
+    let mut world = World::with(sources, State::default(), None, noon());
+    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::On);
+    world.run_for(HOUR);
+    assert_eq!(world.sent.len(), 1);
+    assert!(world.engine.status(world.now).counted_twice);
+}
+
+#[test]
+fn a_suspend_of_a_week_costs_one_ping_not_seven() {
+    let mut world = World::new();
+    world.run_for(DAY);
+    let before = world.sent.len();
+    // The monotonic clock goes on during a suspend; only the process does not run.
+    world.pass(DAY * 7);
+    world.feed(Input::Tick);
+    world.run_for(HOUR);
+    assert_eq!(world.sent.len(), before + 1);
+}
+
+#[test]
+fn a_clock_that_leaps_a_week_ahead_sends_no_ping_before_its_time_and_makes_no_new_id() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.step_clock(7 * 24 * 3600);
+    world.run_for(DAY * 3);
+    for pair in world.sent.windows(2) {
+        assert!(pair[1].at.mono - pair[0].at.mono >= DAY - HOUR / 2);
+    }
+    assert_eq!(world.ledger.iter().filter(|(_, entry)| entry.kind == EntryKind::ClockStepped).count(), 1);
+    assert_eq!(world.sent.iter().map(Sent::id).collect::<BTreeSet<_>>().len(), 1);
+}
+
+#[test]
+fn a_clock_ten_years_ahead_and_back_again_costs_a_day_of_silence_at_most_and_no_new_id() {
+    let ten_years = 3652 * 24 * 3600;
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.step_clock(ten_years);
+    world.run_for(20 * HOUR);
+    world.step_clock(-ten_years);
+    world.run_for(DAY * 2);
+    assert_eq!(world.sent.iter().map(Sent::id).collect::<BTreeSet<_>>().len(), 1);
+    assert!(world.sent.len() >= 3, "{} pings in three days", world.sent.len());
+}
+
+#[test]
+fn a_clock_that_starts_in_1970_sends_nothing_and_rotates_nothing_until_it_is_set() {
+    let mut before = World::new();
+    before.run_for(DAY * 2);
+    let id = before.identity.clone();
+    let mut world = World::with(
+        Sources::default(),
+        before.state.clone(),
+        id.clone(),
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(9),
+    );
+    world.run_for(6 * HOUR);
+    assert_eq!((world.sent.len(), world.suppressed()), (0, Some("clock_implausible")));
+    assert_eq!(world.identity, id, "no new installation");
+    world.now.wall = before.now.wall + SignedDuration::from_hours(7);
+    world.run_for(2 * HOUR);
+    assert!(!world.sent.is_empty(), "as soon as the clock is set");
+    assert_eq!(world.identity, id);
+}
+
+#[test]
+fn a_clock_that_is_never_set_is_believed_after_a_day() {
+    let mut world = World::with(Sources::default(), State::default(), None, Timestamp::UNIX_EPOCH);
+    world.run_for(DAY - MINUTE);
+    assert_eq!(world.sent.len(), 0);
+    world.run_for(2 * HOUR);
+    assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_sends_nothing_and_recovers_without_a_restart() {
+    let mut world = World::new();
+    world.disk_works = false;
+    world.run_for(DAY);
+    assert_eq!((world.sent.len(), world.suppressed()), (0, Some("storage")));
+    assert!(world.engine.status(world.now).unsaved);
+    world.disk_works = true;
+    world.run_for(2 * HOUR);
+    assert_eq!(world.suppressed(), None);
+    assert!(!world.engine.status(world.now).unsaved);
+    assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn off_holds_in_memory_where_it_cannot_be_written_and_is_written_as_soon_as_it_can() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.disk_works = false;
+    world.feed(Input::Switch { off: true });
+    assert_eq!(world.engine.status(world.now).off, Some(OffSource::Switch));
+    assert!(world.identity.is_some() && !world.sources.switched_off, "the disk still says on");
+    world.disk_works = true;
+    world.run_for(2 * HOUR);
+    assert!(world.identity.is_none() && world.sources.switched_off, "now it says off");
+    assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn stopping_closes_the_attempt_under_way() {
+    let mut world = World::new();
+    world.answers.push_back(None);
+    world.run_for(5 * MINUTE);
+    let actions = world.engine.handle(world.now, Input::Stop);
+    assert_eq!(actions[0], Action::CancelSend);
+    let kinds: Vec<_> =
+        actions.iter().filter_map(|a| if let Action::Record(entry) = a { Some(entry.kind) } else { None }).collect();
+    assert_eq!(kinds, [EntryKind::Failed, EntryKind::Stopped]);
+}
+
+/// What may happen to an installation at any moment.
+#[derive(Clone, Debug)]
+enum Happening {
+    Run(u32),
+    Suspend(u32),
+    Step(i64),
+    Crash,
+    Reset,
+    Switch(bool),
+    Disk(bool),
+    Pulse(u8),
+    Endpoint(u16),
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let one = prop_oneof![
+        6 => (1_u32..200_000).prop_map(Happening::Run),
+        1 => (1_u32..2_000_000).prop_map(Happening::Suspend),
+        1 => (-5_000_000_i64..5_000_000).prop_map(Happening::Step),
+        2 => Just(Happening::Crash),
+        1 => Just(Happening::Reset),
+        1 => any::<bool>().prop_map(Happening::Switch),
+        1 => any::<bool>().prop_map(Happening::Disk),
+        2 => (0_u8..6).prop_map(Happening::Pulse),
+        2 => prop_oneof![Just(204), Just(503), Just(400), Just(0)].prop_map(Happening::Endpoint),
+    ];
+    proptest::collection::vec(one, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Off, the contract, the ledger's order, the ID's age and the wake's bounds are checked at every step by `World`;
+    /// here, that no reset ID comes back and that heartbeats keep their distance.
+    #[test]
+    fn whatever_happens_the_invariants_hold(happenings in happenings()) {
+        let mut world = World::new();
+        let mut reset = Vec::new();
+        let mut starts = vec![0];
+        for happening in happenings {
+            match happening {
+                Happening::Run(seconds) => world.run_for(Duration::from_secs(seconds.into())),
+                Happening::Suspend(seconds) => {
+                    world.pass(Duration::from_secs(seconds.into()));
+                    world.feed(Input::Tick);
+                }
+                Happening::Step(seconds) => world.step_clock(seconds),
+                Happening::Crash => {
+                    world.crash_and_start();
+                    starts.push(world.sent.len());
+                }
+                Happening::Reset => {
+                    let old = world.identity.clone();
+                    world.feed(Input::Reset);
+                    if let (true, Some(old)) = (world.disk_works, old) {
+                        reset.push((old.install_id, world.sent.len()));
+                    }
+                }
+                Happening::Switch(off) => world.feed(Input::Switch { off }),
+                Happening::Disk(works) => world.disk_works = works,
+                Happening::Pulse(kind) => {
+                    world.pulse = match kind {
+                        0 => Err(ReadError::Unauthorized),
+                        1 => Err(ReadError::Unreachable("timed out".to_owned())),
+                        _ => Ok(handed_over()),
+                    };
+                    if let Ok(Reading { state, .. }) = &mut world.pulse {
+                        state.mock_mode = Ok(kind == 2);
+                        state.own_sender =
+                            Ok(if kind == 3 { OwnSender::OffBySetting } else { OwnSender::OffByEnvironment });
+                    }
+                }
+                Happening::Endpoint(0) => world.answer_otherwise = Some(Answer::TimedOut),
+                Happening::Endpoint(code) => world.answer_otherwise = Some(status(code)),
+            }
+        }
+        for (id, from) in reset {
+            prop_assert!(world.sent[from..].iter().all(|sent| sent.id() != id), "{} came back", id);
+        }
+        starts.push(world.sent.len());
+        for process in starts.windows(2) {
+            let mut built: Vec<&Sent> = Vec::new();
+            for sent in world.sent[process[0]..process[1]].iter().filter(|sent| sent.event() == "heartbeat") {
+                if built.last().is_none_or(|last| last.body != sent.body) {
+                    built.push(sent);
+                }
+            }
+            for pair in built.windows(2).filter(|pair| pair[0].id() == pair[1].id()) {
+                let apart = pair[1].at.mono - pair[0].at.mono;
+                prop_assert!(apart >= DAY - HOUR / 2, "two heartbeats {:?} apart", apart);
+            }
+        }
+    }
+}
