@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod pulse;
 pub mod snapshot;
 pub mod version;
 pub mod wire;

@@ -95,6 +95,9 @@ pub struct Exchange {
     connection: Option<Connection>,
 }
 
+/// The most of an answer, in bytes, that is held at once while it is read; also the most that its head may have.
+const READ_MAX: usize = 64 * 1024;
+
 type Connection = Pin<Box<http1::Connection<Box<dyn Stream>, Full<Bytes>>>>;
 
 /// Sends one request over a connection of its own, and waits for the head of the answer.
@@ -105,7 +108,8 @@ type Connection = Pin<Box<http1::Connection<Box<dyn Stream>, Full<Bytes>>>>;
 /// Where there is no connection, or it ends before the head is whole.
 pub async fn exchange(dial: &dyn Dial, request: Request<Full<Bytes>>) -> Result<Exchange, ExchangeError> {
     let stream = dial.dial().await?;
-    let (mut sender, connection) = http1::handshake(stream).await.map_err(ExchangeError::Broken)?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(READ_MAX).handshake(stream).await.map_err(ExchangeError::Broken)?;
     let mut connection = Some(Box::pin(connection));
     let mut response = std::pin::pin!(sender.send_request(request));
     let response = std::future::poll_fn(|cx| {
