@@ -58,7 +58,7 @@ pub struct PulseSettings {
 /// What opens Pulse's API.
 #[derive(Clone, Debug)]
 pub enum Tokens {
-    /// Nothing: only what is open to everybody is read.
+    /// Nothing: enough only for a Pulse that asks nobody to sign in.
     None,
     /// One token, which belongs to one organization.
     One(SecretString),

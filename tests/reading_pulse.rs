@@ -320,6 +320,12 @@ async fn a_missing_scope_is_told_and_everything_else_is_read() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_ends_early_is_not_taken_for_a_refused_token() {
+    let deed = || Deed { bytes: b"HTTP/1.1 403 X\r\ncontent-length: 99\r\n\r\n{".to_vec(), hold: false };
+    each_request_fails_with(deed, Reason::CutShort).await;
+}
+
+#[tokio::test]
 async fn a_feature_that_is_not_licensed_is_off() {
     for request in ["GET /api/settings/ai", "GET /api/settings/relay", "GET /api/orgs", "GET /api/license/status"] {
         assert_eq!(on(request, || answer(402, r#"{"error":"license_required"}"#)).unknown().await, [], "{request}");
