@@ -3,8 +3,20 @@
 //! After this module no value can hold a string that came from Pulse, except the version.
 
 use std::fmt;
+use std::time::Duration;
 
-use crate::version::VersionIdentity;
+use serde_json::Number;
+
+use crate::contract::COUNT_MAX;
+use crate::pulse::count::Counts;
+use crate::pulse::shapes::{
+    ALERTS, Ai, ApiTokens, ByType, EnvOverrides, Field, Health, License, MockMode, Nodes, ORGANIZATIONS, Relay, STATE,
+    Security, Settings, Shape, Stats, Version,
+};
+use crate::version::{self, VersionIdentity};
+
+/// So many seconds after its start Pulse's counts are not filled yet.
+const STARTING_SECONDS: f64 = 120.0;
 
 /// A value that was read, or why it could not be.
 pub type Value<T> = Result<T, Unknown>;
@@ -167,7 +179,7 @@ pub struct Reading {
     /// What decides whether one may be sent.
     pub state: PulseState,
     /// Pulse answered 429 and asked to be left alone for this long.
-    pub retry_after: Option<std::time::Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Reading {
@@ -211,4 +223,286 @@ pub enum ReadError {
     Unreachable(String),
     /// 401, or 403 for another reason than a scope.
     Unauthorized,
+}
+
+/// What one request told, or why it told nothing. A feature's absence is a status like any other here.
+pub(crate) type Answer<T> = Result<T, Reason>;
+
+/// All that Pulse answered.
+pub(crate) struct Answers {
+    pub(crate) health: Answer<Health>,
+    pub(crate) version: Answer<Version>,
+    pub(crate) security: Answer<Security>,
+    pub(crate) settings: Answer<Settings>,
+    /// Not asked where the version already says it.
+    pub(crate) mock_mode: Option<Answer<MockMode>>,
+    pub(crate) estates: Vec<Estate>,
+    pub(crate) ai: Answer<Ai>,
+    pub(crate) relay: Answer<Relay>,
+    pub(crate) organizations: Answer<()>,
+    pub(crate) license: Answer<License>,
+    /// Not asked where a token has already been of use.
+    pub(crate) api_tokens: Option<Answer<ApiTokens>>,
+}
+
+/// What one organization has.
+pub(crate) struct Estate {
+    pub(crate) counts: EstateCounts,
+    pub(crate) alerts: Answer<Counts>,
+}
+
+/// The seven counts of one organization, in the words of the Pulse that told them.
+pub(crate) enum EstateCounts {
+    /// Pulse 6.
+    V6 { stats: Stats, nodes: Answer<Nodes> },
+    /// Pulse 5.
+    V5(Answer<Counts>),
+    /// The stats did not tell which of them it is.
+    Unread(Reason),
+}
+
+/// What the settings of this program add to Pulse's answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Given {
+    /// The platform, where it is not left to Pulse.
+    pub(crate) platform: Option<Platform>,
+    /// A single token is configured, and no organizations.
+    pub(crate) single_token: bool,
+}
+
+/// What the answers say. Nothing is invented: what no answer says is unknown.
+pub(crate) fn read(answers: &Answers, given: Given, retry_after: Option<Duration>) -> Reading {
+    let estates = &answers.estates;
+    Reading {
+        snapshot: Snapshot {
+            version: of::<Version, _>("version", version(&answers.version)),
+            platform: of::<Version, _>("platform", platform(&answers.version, given.platform)),
+            pve_nodes: sum("pve_nodes", estates, Estate::pve_nodes),
+            pbs_instances: sum("pbs_instances", estates, |e| e.resources(|six| &six.pbs, "pbs")),
+            pmg_instances: sum("pmg_instances", estates, |e| e.resources(|six| &six.pmg, "pmg")),
+            vms: sum("vms", estates, |e| e.resources(|six| &six.vm, "vms")),
+            containers: sum("containers", estates, |e| e.resources(|six| &six.system_container, "containers")),
+            docker_hosts: sum("docker_hosts", estates, |e| e.resources(|six| &six.docker_host, "dockerHosts")),
+            kubernetes_clusters: sum("kubernetes_clusters", estates, |e| {
+                e.resources(|six| &six.k8s_cluster, "kubernetesClusters")
+            }),
+            ai_enabled: of::<Ai, _>("ai_enabled", licensed(&answers.ai, |ai| ai.enabled.required().copied())),
+            active_alerts: sum("active_alerts", estates, Estate::active_alerts),
+            relay_enabled: of::<Relay, _>("relay_enabled", licensed(&answers.relay, |r| r.enabled.required().copied())),
+            sso_enabled: of::<Security, _>("sso_enabled", flag(&answers.security, sso)),
+            multi_tenant: named("multi_tenant", ORGANIZATIONS, multi_tenant(&answers.organizations)),
+            paid_license: of::<License, _>("paid_license", licensed(&answers.license, paid)),
+            has_api_tokens: of::<ApiTokens, _>("has_api_tokens", has_api_tokens(answers.api_tokens.as_ref())),
+        },
+        state: PulseState {
+            mock_mode: mock_mode(&answers.version, answers.mock_mode.as_ref()),
+            demo_mode: of::<Security, _>("demo_mode", flag(&answers.security, demo)),
+            starting: of::<Health, _>("starting", flag(&answers.health, starting)),
+            own_sender: of::<Settings, _>("own_sender", own_sender(&answers.settings)),
+            uncounted_organizations: given.single_token && answers.organizations.is_ok(),
+        },
+        retry_after,
+    }
+}
+
+impl Version {
+    /// Whether it says that Pulse shows mock data.
+    pub(crate) fn is_mock(&self) -> bool {
+        matches!(&self.deployment_type, Field::Is(kind) if kind == "mock")
+    }
+}
+
+fn named<T>(what: &'static str, request: &'static str, value: Result<T, Reason>) -> Value<T> {
+    value.map_err(|reason| Unknown { what, request, reason })
+}
+
+fn of<S: Shape, T>(what: &'static str, value: Result<T, Reason>) -> Value<T> {
+    named(what, S::REQUEST, value)
+}
+
+/// A flag of something that this Pulse may not have (404): then it is off.
+fn flag<T>(answer: &Answer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) -> Result<bool, Reason> {
+    match answer {
+        Ok(answer) => read(answer),
+        Err(Reason::Status(404)) => Ok(false),
+        Err(reason) => Err(reason.clone()),
+    }
+}
+
+/// A flag of something that Pulse's licence may not include (402) either.
+fn licensed<T>(answer: &Answer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) -> Result<bool, Reason> {
+    match answer {
+        Err(Reason::Status(402)) => Ok(false),
+        answer => flag(answer, read),
+    }
+}
+
+fn version(answer: &Answer<Version>) -> Result<VersionIdentity, Reason> {
+    let raw = answer.as_ref().map_err(Clone::clone)?.version.required()?;
+    version::identify(raw).ok_or(Reason::OutOfBounds)
+}
+
+fn platform(answer: &Answer<Version>, given: Option<Platform>) -> Result<Platform, Reason> {
+    if let Some(platform) = given {
+        return Ok(platform);
+    }
+    let is_docker = *answer.as_ref().map_err(Clone::clone)?.is_docker.required()?;
+    Ok(if is_docker { Platform::Docker } else { Platform::Binary })
+}
+
+fn sso(security: &Security) -> Result<bool, Reason> {
+    if security.sso_enabled != Field::Absent {
+        return security.sso_enabled.required().copied();
+    }
+    let by_oidc = match &security.oidc_enabled {
+        Field::Absent => None,
+        field => Some(field.required().copied()),
+    };
+    let by_provider = match &security.sso_providers {
+        Field::Absent => None,
+        field => Some(field.required().map(|providers| providers.as_ref().is_some_and(|list| !list.is_empty()))),
+    };
+    match (by_oidc, by_provider) {
+        (Some(Ok(true)), _) | (_, Some(Ok(true))) => Ok(true),
+        (Some(Err(reason)), _) | (_, Some(Err(reason))) => Err(reason),
+        (None, None) => Err(Reason::WrongShape),
+        _ => Ok(false),
+    }
+}
+
+fn demo(security: &Security) -> Result<bool, Reason> {
+    match &security.presentation_policy {
+        Field::Absent => Ok(false),
+        policy => policy.required()?.0.demo_mode.or(&false).copied(),
+    }
+}
+
+fn starting(health: &Health) -> Result<bool, Reason> {
+    health.uptime.required().map(|&uptime| uptime < STARTING_SECONDS)
+}
+
+fn multi_tenant(organizations: &Answer<()>) -> Result<bool, Reason> {
+    match organizations {
+        // 501 is how Pulse says that it is switched off.
+        Err(Reason::Status(501)) => Ok(false),
+        answer => licensed(answer, |()| Ok(true)),
+    }
+}
+
+fn paid(license: &License) -> Result<bool, Reason> {
+    match license.tier.required()?.as_str() {
+        "" => Err(Reason::WrongShape),
+        tier => Ok(tier != "free"),
+    }
+}
+
+fn has_api_tokens(answer: Option<&Answer<ApiTokens>>) -> Result<bool, Reason> {
+    let Some(answer) = answer else { return Ok(true) };
+    flag(answer, |answer| Ok(answer.tokens.required()?.as_ref().is_some_and(|tokens| !tokens.is_empty())))
+}
+
+fn mock_mode(version: &Answer<Version>, asked: Option<&Answer<MockMode>>) -> Value<bool> {
+    match asked {
+        None => Ok(true),
+        // Where there is no such route, the version alone must say that there is no mock data.
+        Some(Err(Reason::Status(404))) => {
+            let known = version.as_ref().map_err(Clone::clone).and_then(|version| match version.deployment_type {
+                Field::Wrong => Err(Reason::WrongShape),
+                _ => Ok(version.is_mock()),
+            });
+            of::<Version, _>("mock_mode", known)
+        }
+        Some(answer) => of::<MockMode, _>("mock_mode", flag(answer, |mode| mode.enabled.required().copied())),
+    }
+}
+
+fn own_sender(answer: &Answer<Settings>) -> Result<OwnSender, Reason> {
+    let settings = match answer {
+        Ok(settings) => settings,
+        Err(Reason::Status(404)) => return Ok(OwnSender::Absent),
+        Err(reason) => return Err(reason.clone()),
+    };
+    if settings.telemetry_enabled == Field::Absent {
+        return Ok(OwnSender::Absent);
+    }
+    if *settings.telemetry_enabled.required()? {
+        return Ok(OwnSender::On);
+    }
+    let nothing = None;
+    let overrides = settings.env_overrides.or(&nothing)?;
+    let by_environment = match overrides.as_ref().map(|overrides| &overrides.0) {
+        None => false,
+        Some(EnvOverrides { variable: Field::Is(true), .. } | EnvOverrides { setting: Field::Is(true), .. }) => true,
+        Some(EnvOverrides { variable, setting }) => *variable.or(&false)? || *setting.or(&false)?,
+    };
+    Ok(if by_environment { OwnSender::OffByEnvironment } else { OwnSender::OffBySetting })
+}
+
+/// What a request told about a count.
+type Told = (&'static str, Result<u32, Reason>);
+
+/// The sum over all organizations. One that is unknown makes the sum unknown.
+fn sum(what: &'static str, estates: &[Estate], count: impl Fn(&Estate) -> Told) -> Value<u32> {
+    estates.iter().try_fold(0, |sum, estate| {
+        let (request, more) = count(estate);
+        named(what, request, more.and_then(|more| bounded(u64::from(sum) + u64::from(more))))
+    })
+}
+
+impl Estate {
+    fn pve_nodes(&self) -> Told {
+        match &self.counts {
+            EstateCounts::V6 { nodes, .. } => (Nodes::REQUEST, nodes_total(nodes)),
+            counts => counts.of_five("nodes"),
+        }
+    }
+
+    /// A count by what Pulse 6 and Pulse 5 call it.
+    fn resources(&self, six: impl Fn(&ByType) -> &Field<Number>, five: &str) -> Told {
+        match &self.counts {
+            EstateCounts::V6 { stats, .. } => {
+                let number = stats.by_type.required().map(|types| six(&types.0));
+                (Stats::REQUEST, number.and_then(|number| number.or(&Number::from(0)).and_then(whole)))
+            }
+            counts => counts.of_five(five),
+        }
+    }
+
+    fn active_alerts(&self) -> Told {
+        let count = match &self.alerts {
+            Ok(counts) => bounded(counts.elements()),
+            Err(Reason::Status(404)) => Ok(0),
+            Err(reason) => Err(reason.clone()),
+        };
+        (ALERTS, count)
+    }
+}
+
+impl EstateCounts {
+    /// The length of one array of Pulse 5's state.
+    fn of_five(&self, name: &str) -> Told {
+        match self {
+            Self::V5(Ok(counts)) => (STATE, counts.member(name).ok_or(Reason::WrongShape).and_then(bounded)),
+            Self::V5(Err(reason)) => (STATE, Err(reason.clone())),
+            Self::Unread(reason) => (Stats::REQUEST, Err(reason.clone())),
+            Self::V6 { .. } => (Stats::REQUEST, Err(Reason::WrongShape)),
+        }
+    }
+}
+
+fn nodes_total(nodes: &Answer<Nodes>) -> Result<u32, Reason> {
+    whole(nodes.as_ref().map_err(Clone::clone)?.meta.required()?.0.total.required()?)
+}
+
+fn whole(number: &Number) -> Result<u32, Reason> {
+    if let Some(whole) = number.as_u64() {
+        return bounded(whole);
+    }
+    // A negative number, one of more than 64 bits, or a fraction.
+    let beyond = number.as_f64().is_none_or(|number| number < 0.0 || number > f64::from(COUNT_MAX));
+    Err(if beyond { Reason::OutOfBounds } else { Reason::WrongShape })
+}
+
+fn bounded(count: u64) -> Result<u32, Reason> {
+    u32::try_from(count).ok().filter(|&count| count <= COUNT_MAX).ok_or(Reason::OutOfBounds)
 }

@@ -42,21 +42,21 @@ impl DialError {
     pub fn from_connector(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
-                // rustls' errors travel inside of an io::Error.
-                if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                    return Self(describe_tls(tls));
-                }
-                if is_telling(io.kind()) {
-                    return Self(io.kind().to_string());
-                }
+            // hyper-util tells this by its text alone.
+            if error.to_string() == "dns error" {
+                return Self("the host name is not known to the resolver".to_owned());
             }
             if let Some(tls) = error.downcast_ref::<rustls::Error>() {
                 return Self(describe_tls(tls));
             }
-            cause = error.source();
+            cause = match error.downcast_ref::<std::io::Error>() {
+                Some(io) if is_telling(io.kind()) => return Self(io.kind().to_string()),
+                // An io::Error that wraps another one passes over it in its `source`.
+                Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
+                None => error.source(),
+            };
         }
-        Self("no connection (is the name known to the resolver?)".to_owned())
+        Self("no connection".to_owned())
     }
 }
 
@@ -115,6 +115,9 @@ pub struct Exchange {
     connection: Option<Connection>,
 }
 
+/// The most of an answer, in bytes, that is held at once while it is read; also the most that its head may have.
+const READ_MAX: usize = 64 * 1024;
+
 type Connection = Pin<Box<http1::Connection<Box<dyn Stream>, Full<Bytes>>>>;
 
 /// Sends one request over a connection of its own, and waits for the head of the answer.
@@ -125,7 +128,8 @@ type Connection = Pin<Box<http1::Connection<Box<dyn Stream>, Full<Bytes>>>>;
 /// Where there is no connection, or it ends before the head is whole.
 pub async fn exchange(dial: &dyn Dial, request: Request<Full<Bytes>>) -> Result<Exchange, ExchangeError> {
     let stream = dial.dial().await?;
-    let (mut sender, connection) = http1::handshake(stream).await.map_err(ExchangeError::Broken)?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(READ_MAX).handshake(stream).await.map_err(ExchangeError::Broken)?;
     let mut connection = Some(Box::pin(connection));
     let mut response = std::pin::pin!(sender.send_request(request));
     let response = std::future::poll_fn(|cx| {

@@ -1,4 +1,5 @@
 //! The install ID: what Pulse's own code keeps or rotates, ours keeps or rotates too.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

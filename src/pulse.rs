@@ -1,0 +1,446 @@
+//! Reads Pulse: few requests, one after the other, each over a connection of its own.
+//!
+//! What to ask is decided here; what the answers mean is decided in [`crate::snapshot`].
+
+pub mod count;
+mod dial;
+pub(crate) mod shapes;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{HeaderMap, Request, StatusCode, Uri};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::snapshot::{
+    self, Answer, Answers, Estate, EstateCounts, Given, Platform, ReadError, Reading, Reason, Scope,
+};
+use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError, TlsError, Trust};
+use count::{Counter, Counts, Malformed};
+use shapes::{
+    ALERTS, ApiTokens, Field, Health, MockMode, ORGANIZATIONS, Refusal, STATE, STATE_MEMBERS, Security, Shape, Version,
+};
+
+/// The organization that flags of the whole installation are read from.
+const DEFAULT_ORGANIZATION: &str = "default";
+
+const X_API_TOKEN: HeaderName = HeaderName::from_static("x-api-token");
+const X_PULSE_ORG_ID: HeaderName = HeaderName::from_static("x-pulse-org-id");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("pulse-telemetry/", env!("CARGO_PKG_VERSION")));
+
+/// The most bytes that the body of a refusal has.
+const REFUSAL_MAX: usize = 4 * 1024;
+
+/// How long Pulse is left alone after a 429 that does not say.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest that a 429 can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where Pulse is and how it is read.
+#[derive(Clone, Debug)]
+pub struct PulseSettings {
+    /// `http` or `https`, host, perhaps a port and a path that Pulse's own paths follow.
+    pub url: Uri,
+    /// What opens Pulse's API.
+    pub tokens: Tokens,
+    /// The certificate authorities that are trusted.
+    pub trust: Trust,
+    /// The longest that one request may take, connecting included.
+    pub timeout: Duration,
+    /// Who says how Pulse was installed.
+    pub platform: PlatformSetting,
+}
+
+/// What opens Pulse's API.
+#[derive(Clone, Debug)]
+pub enum Tokens {
+    /// Nothing: enough only for a Pulse that asks nobody to sign in.
+    None,
+    /// One token, which belongs to one organization.
+    One(SecretString),
+    /// The name and the token of each organization, `default` among them.
+    Organizations(Vec<(String, SecretString)>),
+}
+
+/// Who says how Pulse was installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlatformSetting {
+    /// Pulse.
+    #[default]
+    Auto,
+    /// The operator: in a container.
+    Docker,
+    /// The operator: not in a container.
+    Binary,
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The URL.
+    #[error("pulse.url must be http:// or https://, a host and perhaps a port and a path; no user name, no query")]
+    Url,
+    /// A token that cannot be a header's value; its text is not told.
+    #[error("the token is empty or has a character that no token has")]
+    Token,
+    /// The name of an organization that cannot be a header's value.
+    #[error("pulse.organizations: a name is empty or has a character that no name has")]
+    OrganizationName,
+    /// An organization is there twice, and would be counted twice.
+    #[error("pulse.organizations: a name is there twice")]
+    OrganizationTwice,
+    /// What holds for the whole installation is read with the token of `default`.
+    #[error("pulse.organizations needs `default`, whose token reads what holds for the whole installation")]
+    NoDefaultOrganization,
+    /// TLS could not be set up.
+    #[error("pulse.ca_file cannot be used: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// Reads Pulse.
+pub struct PulseClient {
+    dial: Box<dyn Dial>,
+    /// Before each of Pulse's own paths; does not end with a slash.
+    prefix: String,
+    host: HeaderValue,
+    /// Whose answers hold for the whole installation; the other organizations are only counted.
+    default: Organization,
+    others: Vec<Organization>,
+    timeout: Duration,
+    given: Given,
+}
+
+/// The headers that are an organization's own.
+struct Organization {
+    name: Option<HeaderValue>,
+    token: Option<HeaderValue>,
+}
+
+impl PulseClient {
+    /// A client that connects to the host of `settings.url`.
+    ///
+    /// # Errors
+    /// Where the settings contradict themselves or TLS cannot be set up.
+    pub fn new(settings: PulseSettings) -> Result<Self, SettingsError> {
+        let dial = dial::Direct::new(settings.url.clone(), &settings.trust)?;
+        Self::with_dial(settings, Box::new(dial))
+    }
+
+    /// A client that reaches Pulse by `dial`.
+    ///
+    /// # Errors
+    /// As for [`PulseClient::new`].
+    pub fn with_dial(settings: PulseSettings, dial: Box<dyn Dial>) -> Result<Self, SettingsError> {
+        let single_token = matches!(settings.tokens, Tokens::One(_));
+        let (default, others) = organizations(settings.tokens)?;
+        let platform = match settings.platform {
+            PlatformSetting::Auto => None,
+            PlatformSetting::Docker => Some(Platform::Docker),
+            PlatformSetting::Binary => Some(Platform::Binary),
+        };
+        Ok(Self {
+            dial,
+            prefix: settings.url.path().trim_end_matches('/').to_owned(),
+            host: host(&settings.url)?,
+            default,
+            others,
+            timeout: settings.timeout,
+            given: Given { platform, single_token },
+        })
+    }
+
+    /// Reads everything that Pulse tells. Dropping the future ends the request that is under way.
+    ///
+    /// # Errors
+    /// Where Pulse cannot be reached or does not accept the token. Whatever else goes wrong is in the reading.
+    pub async fn read(&self) -> Result<Reading, ReadError> {
+        let mut session = Session { client: self, retry_after: None, token_was_of_use: false };
+        let answers = session.answers().await?;
+        Ok(snapshot::read(&answers, self.given, session.retry_after))
+    }
+
+    fn request(&self, organization: &Organization, path: &str) -> Request<Full<Bytes>> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(USER_AGENT, AGENT);
+        headers.insert(ACCEPT, JSON);
+        headers.extend(organization.token.clone().map(|token| (X_API_TOKEN, token)));
+        headers.extend(organization.name.clone().map(|name| (X_PULSE_ORG_ID, name)));
+        let mut request = Request::new(Full::default());
+        *request.headers_mut() = headers;
+        // The prefix came out of a URI and the paths are this module's own, so that together they are one.
+        *request.uri_mut() = Uri::try_from(format!("{}{path}", self.prefix)).unwrap_or_default();
+        request
+    }
+}
+
+fn organizations(tokens: Tokens) -> Result<(Organization, Vec<Organization>), SettingsError> {
+    let named = match tokens {
+        Tokens::None => return Ok((Organization { name: None, token: None }, Vec::new())),
+        Tokens::One(one) => return Ok((Organization { name: None, token: Some(token(&one)?) }, Vec::new())),
+        Tokens::Organizations(named) => named,
+    };
+    let mut default = None;
+    let mut others: Vec<Organization> = Vec::new();
+    for (name, secret) in named {
+        let value = HeaderValue::from_str(&name).ok().filter(|_| !name.trim().is_empty());
+        let organization =
+            Organization { name: Some(value.ok_or(SettingsError::OrganizationName)?), token: Some(token(&secret)?) };
+        if name == DEFAULT_ORGANIZATION {
+            if default.replace(organization).is_some() {
+                return Err(SettingsError::OrganizationTwice);
+            }
+        } else if others.iter().any(|other| other.name == organization.name) {
+            return Err(SettingsError::OrganizationTwice);
+        } else {
+            others.push(organization);
+        }
+    }
+    Ok((default.ok_or(SettingsError::NoDefaultOrganization)?, others))
+}
+
+fn token(secret: &SecretString) -> Result<HeaderValue, SettingsError> {
+    let text = secret.expose_secret();
+    let value = HeaderValue::from_str(text).ok().filter(|_| !text.trim().is_empty());
+    let mut value = value.ok_or(SettingsError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn host(url: &Uri) -> Result<HeaderValue, SettingsError> {
+    let authority = url.authority().ok_or(SettingsError::Url)?;
+    let is_http = matches!(url.scheme_str(), Some("http" | "https"));
+    if !is_http || authority.host().is_empty() || authority.as_str().contains('@') || url.query().is_some() {
+        return Err(SettingsError::Url);
+    }
+    HeaderValue::from_str(authority.as_str()).map_err(|_| SettingsError::Url)
+}
+
+/// One reading.
+struct Session<'a> {
+    client: &'a PulseClient,
+    /// Pulse answered 429: nothing more is asked.
+    retry_after: Option<Duration>,
+    /// A request that needs a token succeeded with one.
+    token_was_of_use: bool,
+}
+
+impl Session<'_> {
+    async fn answers(&mut self) -> Result<Answers, ReadError> {
+        let default = &self.client.default;
+        let health = self.get::<Health>(default).await?;
+        let version = self.get::<Version>(default).await?;
+        let security = self.get::<Security>(default).await?;
+        let settings = self.get(default).await?;
+        let says_mock = version.as_ref().is_ok_and(Version::is_mock);
+        let mock_mode = if says_mock { None } else { Some(self.get::<MockMode>(default).await?) };
+        let mut estates = vec![self.estate(default).await?];
+        let ai = self.get(default).await?;
+        let relay = self.get(default).await?;
+        let organizations = self.fetch(default, ORGANIZATIONS, None).await?;
+        let license = self.get(default).await?;
+        for other in &self.client.others {
+            estates.push(self.estate(other).await?);
+        }
+        let api_tokens = if self.token_was_of_use { None } else { Some(self.get::<ApiTokens>(default).await?) };
+        Ok(Answers {
+            health,
+            version,
+            security,
+            settings,
+            mock_mode,
+            estates,
+            ai,
+            relay,
+            organizations,
+            license,
+            api_tokens,
+        })
+    }
+
+    async fn estate(&mut self, organization: &Organization) -> Result<Estate, ReadError> {
+        let counts = match self.get::<shapes::Stats>(organization).await? {
+            Ok(stats) if stats.total != Field::Absent => {
+                EstateCounts::V6 { stats, nodes: self.get(organization).await? }
+            }
+            Ok(stats) if stats.total_resources == Field::Absent => EstateCounts::Unread(Reason::WrongShape),
+            Ok(_) | Err(Reason::Status(404)) => {
+                EstateCounts::V5(self.count(organization, STATE, Counter::members(STATE_MEMBERS)).await?)
+            }
+            Err(reason) => EstateCounts::Unread(reason),
+        };
+        Ok(Estate { counts, alerts: self.count(organization, ALERTS, Counter::elements()).await? })
+    }
+
+    async fn get<T: Shape>(&mut self, organization: &Organization) -> Result<Answer<T>, ReadError> {
+        let mut body = Bounded { bytes: Vec::new(), max: T::MAX };
+        let answer = self.fetch(organization, T::REQUEST, Some(&mut body)).await?;
+        Ok(answer.and_then(|()| shapes::parse(&body.bytes)))
+    }
+
+    async fn count(
+        &mut self,
+        organization: &Organization,
+        request: &'static str,
+        mut counter: Counter,
+    ) -> Result<Answer<Counts>, ReadError> {
+        let answer = self.fetch(organization, request, Some(&mut counter)).await?;
+        Ok(answer.and_then(|()| counter.finish().map_err(Reason::from)))
+    }
+
+    /// Makes one request and hands the body of a 200 to `sink`, or leaves it unread.
+    async fn fetch(
+        &mut self,
+        organization: &Organization,
+        request: &'static str,
+        sink: Option<&mut dyn Sink>,
+    ) -> Result<Answer<()>, ReadError> {
+        if self.retry_after.is_some() {
+            return Ok(Err(Reason::RateLimited));
+        }
+        let dial = Noting { dial: &*self.client.dial, connected: AtomicBool::new(false) };
+        let outcome =
+            tokio::time::timeout(self.client.timeout, self.exchange(&dial, organization, request, sink)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            if dial.connected.load(Ordering::Relaxed) {
+                Ok(Err(Reason::TimedOut))
+            } else {
+                Err(ReadError::Unreachable("no connection within pulse.timeout".to_owned()))
+            }
+        });
+        match &outcome {
+            Ok(Ok(())) => tracing::debug!(request, "Pulse answered"),
+            Ok(Err(reason)) => tracing::debug!(request, %reason, "Pulse told nothing"),
+            Err(ReadError::Unreachable(_)) => tracing::debug!(request, "Pulse was not reached"),
+            Err(ReadError::Unauthorized) => tracing::debug!(request, "Pulse refused the token"),
+        }
+        outcome
+    }
+
+    async fn exchange(
+        &mut self,
+        dial: &dyn Dial,
+        organization: &Organization,
+        request: &'static str,
+        sink: Option<&mut dyn Sink>,
+    ) -> Result<Answer<()>, ReadError> {
+        let path = request.trim_start_matches("GET ");
+        let mut exchange = match wire::exchange(dial, self.client.request(organization, path)).await {
+            Ok(exchange) => exchange,
+            Err(ExchangeError::Dial(error)) => return Err(ReadError::Unreachable(error.to_string())),
+            Err(broken) => return Ok(Err(Reason::from(broken))),
+        };
+        match exchange.head.status {
+            StatusCode::OK => {
+                let is_open = [Health::REQUEST, Version::REQUEST, Security::REQUEST].contains(&request);
+                self.token_was_of_use |= organization.token.is_some() && !is_open;
+                Ok(match sink {
+                    Some(sink) => pour(&mut exchange, sink).await,
+                    None => Ok(()),
+                })
+            }
+            StatusCode::UNAUTHORIZED => Err(ReadError::Unauthorized),
+            StatusCode::FORBIDDEN => refusal(&mut exchange).await.map(Err),
+            StatusCode::TOO_MANY_REQUESTS => {
+                self.retry_after = Some(retry_after(&exchange.head.headers));
+                Ok(Err(Reason::RateLimited))
+            }
+            status if status.is_redirection() => Ok(Err(Reason::Redirected)),
+            status => Ok(Err(Reason::Status(status.as_u16()))),
+        }
+    }
+}
+
+/// Where the body of an answer goes.
+trait Sink: Send {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), Reason>;
+}
+
+/// A body that is kept, up to a bound.
+struct Bounded {
+    bytes: Vec<u8>,
+    max: usize,
+}
+
+impl Sink for Bounded {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), Reason> {
+        if self.max - self.bytes.len() < chunk.len() {
+            return Err(Reason::TooLarge);
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+}
+
+impl Sink for Counter {
+    fn take(&mut self, chunk: &[u8]) -> Result<(), Reason> {
+        self.push(chunk).map_err(Reason::from)
+    }
+}
+
+async fn pour(exchange: &mut Exchange, sink: &mut dyn Sink) -> Result<(), Reason> {
+    while let Some(chunk) = exchange.chunk().await? {
+        sink.take(&chunk)?;
+    }
+    Ok(())
+}
+
+/// What a 403 means: a scope that the token lacks, or that the token is not accepted.
+async fn refusal(exchange: &mut Exchange) -> Result<Reason, ReadError> {
+    let mut body = Bounded { bytes: Vec::new(), max: REFUSAL_MAX };
+    if let Err(Reason::CutShort) = pour(exchange, &mut body).await {
+        return Ok(Reason::CutShort);
+    }
+    match shapes::parse::<Refusal>(&body.bytes) {
+        Ok(refusal) if refusal.error == "missing_scope" => {
+            Ok(Reason::MissingScope(Scope::new(&refusal.required_scope)))
+        }
+        _ => Err(ReadError::Unauthorized),
+    }
+}
+
+/// Pulse says it in seconds. A date, which HTTP allows too, would need a clock that agrees with Pulse's.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    seconds.map_or(RETRY_AFTER_DEFAULT, Duration::from_secs).min(RETRY_AFTER_MAX)
+}
+
+impl From<ExchangeError> for Reason {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            // What is no HTTP is no JSON either.
+            ExchangeError::Broken(error) if error.is_parse() => Self::NotJson,
+            ExchangeError::Broken(_) | ExchangeError::Dial(_) => Self::CutShort,
+        }
+    }
+}
+
+impl From<Malformed> for Reason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::NotJson => Self::NotJson,
+            Malformed::CutShort => Self::CutShort,
+            Malformed::WrongShape | Malformed::TooDeep => Self::WrongShape,
+        }
+    }
+}
+
+/// Remembers whether there was a connection, so that a time-out can be told from a Pulse that is not there.
+struct Noting<'a> {
+    dial: &'a dyn Dial,
+    connected: AtomicBool,
+}
+
+impl Dial for Noting<'_> {
+    fn dial(&self) -> Dialing<'_> {
+        Box::pin(async move {
+            let stream = self.dial.dial().await?;
+            self.connected.store(true, Ordering::Relaxed);
+            Ok(stream)
+        })
+    }
+}

@@ -1,0 +1,325 @@
+//! What is read of Pulse's small answers: the keys that say something for the ping, and nothing else.
+//!
+//! Keys that are not listed are passed over. A key of another type than Pulse gives it makes only itself unreadable.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::snapshot::Reason;
+
+/// What one request tells.
+pub(crate) trait Shape: DeserializeOwned {
+    /// The request, method and path; its path is asked for and its name is shown to people.
+    const REQUEST: &'static str;
+    /// The most bytes that such an answer has.
+    const MAX: usize = 256 * 1024;
+}
+
+/// A key of an answer.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) enum Field<T> {
+    /// The answer does not have it.
+    #[default]
+    Absent,
+    /// It is of another type than Pulse gives it.
+    Wrong,
+    /// What it says.
+    Is(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either<T> {
+            Is(T),
+            Wrong(IgnoredAny),
+        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Is(value) => Self::Is(value),
+            Either::Wrong(_) => Self::Wrong,
+        })
+    }
+}
+
+impl<T> Field<T> {
+    /// The value, where it must be there.
+    pub(crate) fn required(&self) -> Result<&T, Reason> {
+        match self {
+            Self::Is(value) => Ok(value),
+            Self::Absent | Self::Wrong => Err(Reason::WrongShape),
+        }
+    }
+
+    /// The value, or what an absent one means.
+    pub(crate) fn or<'a>(&'a self, absent: &'a T) -> Result<&'a T, Reason> {
+        match self {
+            Self::Absent => Ok(absent),
+            Self::Is(_) | Self::Wrong => self.required(),
+        }
+    }
+}
+
+/// A JSON object. Without this, serde would read an array as one too, by the order of the keys.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// A list of which only the length matters. Its elements take no memory.
+pub(crate) type List = Vec<IgnoredAny>;
+
+/// How Pulse is doing.
+#[derive(Deserialize)]
+pub(crate) struct Health {
+    /// How long Pulse has been up, in seconds.
+    #[serde(default)]
+    pub(crate) uptime: Field<f64>,
+}
+
+impl Shape for Health {
+    const REQUEST: &'static str = "GET /api/health";
+}
+
+/// Which build is running, and how.
+#[derive(Deserialize)]
+pub(crate) struct Version {
+    #[serde(default)]
+    pub(crate) version: Field<String>,
+    #[serde(default, rename = "isDocker")]
+    pub(crate) is_docker: Field<bool>,
+    /// `mock` while Pulse shows mock data.
+    #[serde(default, rename = "deploymentType")]
+    pub(crate) deployment_type: Field<String>,
+}
+
+impl Shape for Version {
+    const REQUEST: &'static str = "GET /api/version";
+}
+
+/// How people sign in, and who is shown what.
+#[derive(Deserialize)]
+pub(crate) struct Security {
+    /// Pulse 6.
+    #[serde(default, rename = "ssoEnabled")]
+    pub(crate) sso_enabled: Field<bool>,
+    /// Pulse 5.
+    #[serde(default, rename = "oidcEnabled")]
+    pub(crate) oidc_enabled: Field<bool>,
+    /// Pulse 5. A list that was never made is null.
+    #[serde(default, rename = "ssoProviders")]
+    pub(crate) sso_providers: Field<Option<List>>,
+    /// Absent in 5.1.
+    #[serde(default, rename = "presentationPolicy")]
+    pub(crate) presentation_policy: Field<Object<PresentationPolicy>>,
+}
+
+impl Shape for Security {
+    const REQUEST: &'static str = "GET /api/security/status";
+}
+
+#[derive(Deserialize)]
+pub(crate) struct PresentationPolicy {
+    #[serde(default, rename = "demoMode")]
+    pub(crate) demo_mode: Field<bool>,
+}
+
+/// Pulse's settings: whether its own sender is on, and who says so.
+#[derive(Deserialize)]
+pub(crate) struct Settings {
+    /// The value in effect; absent before 6.0, which has no sender.
+    #[serde(default, rename = "telemetryEnabled")]
+    pub(crate) telemetry_enabled: Field<bool>,
+    #[serde(default, rename = "envOverrides")]
+    pub(crate) env_overrides: Field<Option<Object<EnvOverrides>>>,
+}
+
+impl Shape for Settings {
+    const REQUEST: &'static str = "GET /api/system/settings";
+}
+
+/// Which settings Pulse's environment decides.
+#[derive(Deserialize)]
+pub(crate) struct EnvOverrides {
+    #[serde(default, rename = "PULSE_TELEMETRY")]
+    pub(crate) variable: Field<bool>,
+    #[serde(default, rename = "telemetryEnabled")]
+    pub(crate) setting: Field<bool>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct MockMode {
+    #[serde(default)]
+    pub(crate) enabled: Field<bool>,
+}
+
+impl Shape for MockMode {
+    const REQUEST: &'static str = "GET /api/system/mock-mode";
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Ai {
+    #[serde(default)]
+    pub(crate) enabled: Field<bool>,
+}
+
+impl Shape for Ai {
+    const REQUEST: &'static str = "GET /api/settings/ai";
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Relay {
+    #[serde(default)]
+    pub(crate) enabled: Field<bool>,
+}
+
+impl Shape for Relay {
+    const REQUEST: &'static str = "GET /api/settings/relay";
+}
+
+#[derive(Deserialize)]
+pub(crate) struct License {
+    /// `free`, or what was paid for.
+    #[serde(default)]
+    pub(crate) tier: Field<String>,
+}
+
+impl Shape for License {
+    const REQUEST: &'static str = "GET /api/license/status";
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ApiTokens {
+    #[serde(default)]
+    pub(crate) tokens: Field<Option<List>>,
+}
+
+impl Shape for ApiTokens {
+    const REQUEST: &'static str = "GET /api/security/tokens";
+}
+
+/// How many resources there are. Pulse 6 and 5 both answer, each in its own words.
+#[derive(Deserialize)]
+pub(crate) struct Stats {
+    /// Only Pulse 6 has it.
+    #[serde(default)]
+    pub(crate) total: Field<IgnoredAny>,
+    /// Only Pulse 5 has it.
+    #[serde(default, rename = "totalResources")]
+    pub(crate) total_resources: Field<IgnoredAny>,
+    #[serde(default, rename = "byType")]
+    pub(crate) by_type: Field<Object<ByType>>,
+}
+
+impl Shape for Stats {
+    const REQUEST: &'static str = "GET /api/resources/stats";
+}
+
+/// The types that are counted, in Pulse 6's names; one that is absent has no resources.
+#[derive(Deserialize)]
+pub(crate) struct ByType {
+    #[serde(default)]
+    pub(crate) pbs: Field<serde_json::Number>,
+    #[serde(default)]
+    pub(crate) pmg: Field<serde_json::Number>,
+    #[serde(default)]
+    pub(crate) vm: Field<serde_json::Number>,
+    #[serde(default, rename = "system-container")]
+    pub(crate) system_container: Field<serde_json::Number>,
+    #[serde(default, rename = "docker-host")]
+    pub(crate) docker_host: Field<serde_json::Number>,
+    #[serde(default, rename = "k8s-cluster")]
+    pub(crate) k8s_cluster: Field<serde_json::Number>,
+}
+
+/// One Proxmox VE node, and how many there are.
+#[derive(Deserialize)]
+pub(crate) struct Nodes {
+    #[serde(default)]
+    pub(crate) meta: Field<Object<Meta>>,
+}
+
+impl Shape for Nodes {
+    const REQUEST: &'static str = "GET /api/resources?type=agent&source=proxmox&limit=1";
+    const MAX: usize = 1024 * 1024;
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Meta {
+    #[serde(default)]
+    pub(crate) total: Field<serde_json::Number>,
+}
+
+/// Why Pulse refuses: the body of a 403.
+#[derive(Deserialize)]
+pub(crate) struct Refusal {
+    pub(crate) error: String,
+    #[serde(rename = "requiredScope")]
+    pub(crate) required_scope: String,
+}
+
+/// The active alerts, counted while they arrive.
+pub(crate) const ALERTS: &str = "GET /api/alerts/active";
+/// The organizations. Whether there is an answer is all that is read.
+pub(crate) const ORGANIZATIONS: &str = "GET /api/orgs";
+/// Pulse 5's whole state, counted while it arrives.
+pub(crate) const STATE: &str = "GET /api/state";
+
+/// The arrays of [`STATE`] that are counted, in the contract's order.
+pub(crate) const STATE_MEMBERS: &[&str] =
+    &["nodes", "pbs", "pmg", "vms", "containers", "dockerHosts", "kubernetesClusters"];
+
+/// What an answer's body says.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reason> {
+    serde_json::from_slice(body).map(|Object(answer)| answer).map_err(|error| match error.classify() {
+        serde_json::error::Category::Eof => Reason::CutShort,
+        serde_json::error::Category::Data => Reason::WrongShape,
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => Reason::NotJson,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_type_makes_only_itself_unreadable() {
+        let version: Version = parse(br#"{"version":"6.3.0","isDocker":"yes","other":[{}]}"#).unwrap();
+        assert_eq!(version.version, Field::Is("6.3.0".to_owned()));
+        assert_eq!(version.is_docker, Field::Wrong);
+        assert_eq!(version.deployment_type, Field::Absent);
+    }
+
+    #[test]
+    fn null_is_not_absent() {
+        assert_eq!(parse::<MockMode>(br#"{"enabled":null}"#).unwrap().enabled, Field::Wrong);
+    }
+
+    #[test]
+    fn nonsense_a_wrong_shape_and_an_early_end_are_told_apart() {
+        assert_eq!(parse::<Ai>(b"<html>").err(), Some(Reason::NotJson));
+        for other in ["[]", "[true]", "\"on\"", "null", "7"] {
+            assert_eq!(parse::<Ai>(other.as_bytes()).err(), Some(Reason::WrongShape), "{other}");
+        }
+        assert_eq!(parse::<Ai>(b"{\"enabled\":").err(), Some(Reason::CutShort));
+    }
+}
