@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Environment};
 use crate::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
@@ -147,6 +147,16 @@ pub fn main(
         },
     };
     ExitCode::from(exit as u8)
+}
+
+/// The help text of the program and of each of its commands, for the documentation.
+#[must_use]
+pub fn help() -> Vec<String> {
+    let mut program = CommandLine::command().term_width(100);
+    program.build();
+    let whole = program.clone().render_long_help().to_string();
+    let commands = program.get_subcommands().filter(|command| command.get_name() != "help").cloned();
+    std::iter::once(whole).chain(commands.map(|mut command| command.render_long_help().to_string())).collect()
 }
 
 fn execute(

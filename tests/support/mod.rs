@@ -1,8 +1,8 @@
 //! What the tests stand on: loopback servers that misbehave on demand, Pulse as it was captured, a Pulse of our own,
 //! the telemetry endpoint, and the strings that must never leave an installation.
 //!
-//! Nothing here uses the library under test, so a mistake in it cannot hide itself; only `readings` makes values of its
-//! types.
+//! The servers use nothing of the library under test, so a mistake in it cannot hide itself; `readings` and `generated`
+//! do.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -17,11 +17,13 @@
 
 pub mod client;
 pub mod endpoint;
+pub mod generated;
 pub mod planted;
 pub mod pulse;
 pub mod readings;
 pub mod replay;
 pub mod server;
+pub mod sidecar;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

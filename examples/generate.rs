@@ -1,0 +1,12 @@
+//! Writes the files that are made from the code: `make generate`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+fn main() {
+    // One after the other, for two of them may be sections of one file.
+    for number in 0..support::generated::generated().len() {
+        let (path, content) = support::generated::generated().swap_remove(number);
+        std::fs::write(&path, content).unwrap();
+    }
+}

@@ -1,0 +1,124 @@
+//! The contract is one table: what is sent, published and documented comes from it or is compared with it.
+
+mod support;
+
+use proptest::prelude::*;
+use pulse_telemetry::contract::{self, FIELDS, Kind, Violation};
+use pulse_telemetry::ping::{self, Event};
+use pulse_telemetry::version::identify;
+use serde_json::{Value, json};
+use support::readings::handed_over;
+
+const ID: &str = "81f9c1f6-6c0f-4459-b79b-17aeefba91fc";
+
+#[test]
+fn the_files_made_from_the_code_are_up_to_date() {
+    for (path, content) in support::generated::generated() {
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == content, "{} is out of date: run `make generate`", path.display());
+    }
+}
+
+#[test]
+fn the_table_has_the_25_fields_of_the_privacy_page_in_its_order() {
+    let names: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+    let page = "install_id version version_raw version_channel version_build version_is_development \
+                version_is_published_release platform os arch event pve_nodes pbs_instances pmg_instances vms \
+                containers docker_hosts kubernetes_clusters ai_enabled active_alerts relay_enabled sso_enabled \
+                multi_tenant paid_license has_api_tokens";
+    assert_eq!(names, page.split_whitespace().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_ping_has_every_field_of_the_table_in_its_order_and_no_other() {
+    let mut reading = handed_over();
+    reading.snapshot.version = Ok(identify("v6.0.0-rc.1-45-gabcdef").unwrap());
+    let bytes = ping::encode(&reading, ID, Event::Startup).unwrap();
+    let ping: Value = serde_json::from_str(&bytes).unwrap();
+    let keys: Vec<&String> = ping.as_object().unwrap().keys().collect();
+    assert_eq!(keys, FIELDS.iter().map(|field| field.name).collect::<Vec<_>>());
+    assert_eq!(contract::validate(&ping), Ok(()));
+    assert!(jsonschema::is_valid(&contract::schema(), &ping));
+    assert_eq!(bytes, serde_json::to_string(&ping).unwrap(), "compact JSON");
+}
+
+#[test]
+fn the_raw_version_and_the_build_are_sent_only_where_they_say_more() {
+    let bytes = ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap();
+    assert!(!bytes.contains("version_raw") && !bytes.contains("version_build"), "{bytes}");
+    let ping: Value = serde_json::from_str(&bytes).unwrap();
+    assert_eq!(contract::validate(&ping), Ok(()));
+    assert_eq!(ping.as_object().unwrap().len(), 23);
+}
+
+#[test]
+fn the_example_of_every_field_is_within_its_bounds() {
+    for field in &FIELDS {
+        let example = serde_json::from_str(field.example).unwrap();
+        assert!(field.accepts(&example), "{}", field.name);
+    }
+}
+
+#[test]
+fn the_pings_of_real_pulse_builds_are_within_the_bounds_once_the_other_fields_are_dropped() {
+    let name = "the_pings_of_real_pulse_builds_are_within_the_bounds_once_the_other_fields_are_dropped";
+    let Some(shared) = support::replay::shared_or_skip(name) else { return };
+    for file in ["ping-6.0.0-rc.1.txt", "ping-6.3.0.txt"] {
+        let request = std::fs::read_to_string(shared.join("wire").join(file)).unwrap();
+        let body = &request[request.find('{').unwrap()..];
+        let mut ping: Value = serde_json::from_str(body).unwrap();
+        let all = ping.as_object().unwrap().len();
+        ping.as_object_mut().unwrap().retain(|key, _| contract::field(key).is_some());
+        assert_eq!(contract::validate(&ping), Ok(()), "{file}");
+        assert!(ping.as_object().unwrap().len() >= 23 && ping.as_object().unwrap().len() <= all);
+    }
+}
+
+#[test]
+fn a_ping_with_another_key_does_not_validate() {
+    let mut ping: Value =
+        serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
+    ping["hostname"] = json!("pve1");
+    assert_eq!(contract::validate(&ping), Err(Violation::Additional(1)));
+    assert!(!jsonschema::is_valid(&contract::schema(), &ping));
+}
+
+#[test]
+fn no_violation_repeats_what_it_found() {
+    let mut ping: Value =
+        serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
+    ping["os"] = json!("secret-host.example");
+    let violation = contract::validate(&ping).unwrap_err();
+    assert_eq!(violation, Violation::OutOfBounds("os"));
+    assert!(!violation.to_string().contains("secret-host"));
+}
+
+/// JSON values of every kind, many of them at the edges of a bound.
+fn values() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<bool>().prop_map(|b| json!(b)),
+        any::<i64>().prop_map(|n| json!(n)),
+        (0_u64..20_000_000).prop_map(|n| json!(n)),
+        any::<f64>().prop_map(|n| json!(n)),
+        "[a-z0-9]{0,20}".prop_map(|s| json!(s)),
+        "(\\PC|\u{7f}|\u{85}|\t|\n){0,8}".prop_map(|s| json!(s)),
+        (0_usize..300).prop_map(|n| json!("x".repeat(n))),
+        prop_oneof![Just("stable"), Just("docker"), Just("heartbeat"), Just(ID)].prop_map(|s| json!(s)),
+        Just(Value::Null),
+        Just(json!([])),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_table_and_the_schema_accept_the_same_values(at in 0_usize..25, value in values()) {
+        let field = &FIELDS[at];
+        // JSON Schema counts characters where the table counts bytes.
+        prop_assume!(!matches!(field.kind, Kind::Text { .. }) || value.as_str().is_none_or(str::is_ascii));
+        let schema = contract::schema();
+        let in_schema = jsonschema::is_valid(&schema["properties"][field.name], &value);
+        // 1.0 is an integer to JSON Schema.
+        prop_assume!(!(field.kind == Kind::Count && value.is_f64()));
+        prop_assert_eq!(field.accepts(&value), in_schema, "{}: {}", field.name, value);
+    }
+}

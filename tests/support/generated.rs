@@ -1,0 +1,31 @@
+//! The files of the repository that are made from the code. `make generate` writes them, a test compares them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pulse_telemetry::{cli, config, contract};
+
+/// Each file, and what it should hold.
+pub fn generated() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = serde_json::to_string_pretty(&contract::schema()).unwrap() + "\n";
+    let fields = contract::markdown_table();
+    let keys = format!("```toml\n{}```\n", config::DEFAULTS);
+    let commands: String = cli::help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
+    vec![
+        (root.join("config/ping.schema.json"), schema),
+        section(root.join("docs/PRIVACY.md"), "fields", &fields),
+        section(root.join("docs/CONFIGURATION.md"), "keys", &keys),
+        section(root.join("docs/CONFIGURATION.md"), "commands", commands.trim_end()),
+    ]
+}
+
+/// The file with the text between its two marks replaced.
+fn section(path: PathBuf, name: &str, text: &str) -> (PathBuf, String) {
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    let (open, close) = (format!("<!-- {name}: written by `make generate` -->\n"), format!("<!-- end of {name} -->"));
+    let start = before.find(&open).unwrap_or_else(|| panic!("{} has no mark {open}", path.display())) + open.len();
+    let end = before.find(&close).unwrap_or_else(|| panic!("{} has no mark {close}", path.display()));
+    let after = format!("{}{}\n{}", &before[..start], text.trim_end(), &before[end..]);
+    (path, after)
+}

@@ -1,0 +1,204 @@
+//! The real binary as a child process: an environment of its own, a state directory of its own, no fixed port.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{self, Reply};
+
+/// How long a test waits for what must happen. Only a failing test waits this long.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The binary that cargo built for the tests; beside an example, two folders up.
+pub fn binary() -> PathBuf {
+    let built = option_env!("CARGO_BIN_EXE_pulse-telemetry").map(PathBuf::from);
+    built.unwrap_or_else(|| std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("pulse-telemetry"))
+}
+
+/// How to start the binary: a state directory and an environment, and nothing of the test's own environment.
+#[derive(Clone)]
+pub struct Setup {
+    dir: Arc<TempDir>,
+    environment: BTreeMap<String, String>,
+}
+
+impl Setup {
+    /// For that Pulse and that endpoint, with a schedule for tests: the startup ping at once, the log at its most
+    /// talkative, the local API on a free port.
+    pub fn new(pulse: &str, endpoint: &str) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let state = dir.path().join("state");
+        let setup = Self { dir, environment: BTreeMap::new() };
+        setup
+            .with("PULSE_URL", pulse)
+            .with("PULSE_TELEMETRY_TELEMETRY__ENDPOINT", endpoint)
+            .with("PULSE_TELEMETRY_STATE__DIR", state.to_str().unwrap())
+            .with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "0s")
+            .with("PULSE_TELEMETRY_SERVE__LISTEN", "127.0.0.1:0")
+            .with("PULSE_TELEMETRY_LOG__LEVEL", "trace")
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The local API on a Unix socket, so that the commands find it.
+    pub fn on_a_socket(self) -> Self {
+        let listen = format!("unix:{}", self.path("api.sock").display());
+        self.with("PULSE_TELEMETRY_SERVE__LISTEN", &listen)
+    }
+
+    /// The token in a file, as `PULSE_TOKEN_FILE` names it.
+    pub fn with_token(self, token: &str) -> Self {
+        let file = self.write("token", token);
+        self.with("PULSE_TOKEN_FILE", file.to_str().unwrap())
+    }
+
+    /// A path in this set-up's own directory, beside the state directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.path("state").join(name)
+    }
+
+    pub fn id_file(&self) -> PathBuf {
+        self.state(".install_id")
+    }
+
+    /// The ID in the ID file.
+    pub fn id_on_disk(&self) -> Option<String> {
+        let content = std::fs::read(self.id_file()).ok()?;
+        let record: Value = serde_json::from_slice(&content).unwrap();
+        Some(record["install_id"].as_str().unwrap().to_owned())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs one command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Starts the daemon, and waits until it listens.
+    pub fn start(&self) -> Sidecar {
+        let mut child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new((Mutex::new(Log::default()), Condvar::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let lines = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines() {
+                let mut log = lines.0.lock().unwrap();
+                log.lines.push(line.unwrap());
+                lines.1.notify_all();
+            }
+            lines.0.lock().unwrap().ended = true;
+            lines.1.notify_all();
+        });
+        let mut sidecar = Sidecar { child, log, reader: Some(reader), address: None };
+        let listening = sidecar.wait_for_log(LISTENS);
+        let address = listening.rsplit("address=").next().unwrap_or_default();
+        sidecar.address = address.split_whitespace().next().and_then(|address| address.parse().ok());
+        sidecar
+    }
+}
+
+/// What the daemon says as soon as it listens.
+const LISTENS: &str = "the local page and API";
+
+#[derive(Default)]
+struct Log {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+/// A daemon that runs; killed when dropped.
+pub struct Sidecar {
+    child: Child,
+    log: Arc<(Mutex<Log>, Condvar)>,
+    reader: Option<std::thread::JoinHandle<()>>,
+    address: Option<SocketAddr>,
+}
+
+impl Sidecar {
+    /// The first line of the log that holds the text.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let (log, news) = &*self.log;
+        let found = |log: &Log| log.lines.iter().find(|line| line.contains(text)).cloned();
+        let waiting = |log: &mut Log| found(log).is_none() && !log.ended;
+        let (log, _) = news.wait_timeout_while(log.lock().unwrap(), LIMIT, waiting).unwrap();
+        found(&log).unwrap_or_else(|| panic!("the log never said {text:?}:\n{}", log.lines.join("\n")))
+    }
+
+    pub fn log(&self) -> String {
+        self.log.0.lock().unwrap().lines.join("\n")
+    }
+
+    /// Where the local API listens, on TCP.
+    pub fn address(&self) -> SocketAddr {
+        self.address.expect("the local API is on TCP")
+    }
+
+    pub fn get(&self, target: &str) -> Reply {
+        client::get(self.address(), target, None).unwrap()
+    }
+
+    pub fn post(&self, target: &str) -> Reply {
+        client::fetch(self.address(), "POST", target, &[], Bytes::new()).unwrap()
+    }
+
+    pub fn put(&self, target: &str, body: &str) -> Reply {
+        let headers = [("Content-Type", "application/json")];
+        client::fetch(self.address(), "PUT", target, &headers, Bytes::from(body.to_owned())).unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        self.get("/api/v1/status").json()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the daemon to stop, waits for its end, and gives its log.
+    pub fn stop(mut self) -> String {
+        assert!(Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        assert!(status.success(), "ended with {status}:\n{}", self.log());
+        self.log()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // A daemon that has ended is no longer there to be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether the file's content is there; the state directory may not be.
+pub fn exists(path: &Path) -> bool {
+    path.try_exists().unwrap()
+}
