@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod engine;
 pub mod identity;
 pub mod ping;
+pub mod serve;
 pub mod snapshot;
 pub mod status;
 pub mod verdict;
