@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Environment};
-use crate::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
+use crate::pulse::{PulseClient, PulseSettings};
 use crate::status::StatusReport;
 use crate::store::StoreError;
 use crate::{config, wire};
@@ -135,7 +135,8 @@ pub fn main(
         Err(usage) => {
             // Help and version are no errors, and go to standard output.
             let is_error = usage.use_stderr();
-            let _ = write!(if is_error { &mut *err } else { &mut *out }, "{}", usage.render());
+            let text = usage.render();
+            let _ = if is_error { write!(err, "{text}") } else { write!(out, "{text}") };
             if is_error { Exit::Usage } else { Exit::Done }
         }
         Ok(line) => match execute(&line, environment, is_root, out) {
@@ -159,12 +160,7 @@ pub fn help() -> Vec<String> {
     std::iter::once(whole).chain(commands.map(|mut command| command.render_long_help().to_string())).collect()
 }
 
-fn execute(
-    line: &CommandLine,
-    environment: &Environment,
-    is_root: bool,
-    out: &mut dyn Write,
-) -> Result<Exit, Failure> {
+fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let config = Config::load(line.config.as_deref(), environment, is_root)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -249,18 +245,10 @@ fn pulse_client(config: &config::Pulse) -> Result<PulseClient, Failure> {
     };
     let settings = PulseSettings {
         url: config.url.uri().clone(),
-        tokens: match config.read_tokens()? {
-            config::Tokens::None => Tokens::None,
-            config::Tokens::One(token) => Tokens::One(token),
-            config::Tokens::Organizations(tokens) => Tokens::Organizations(tokens),
-        },
+        tokens: config.read_tokens()?,
         trust,
         timeout: config.timeout,
-        platform: match config.platform {
-            config::Platform::Auto => PlatformSetting::Auto,
-            config::Platform::Docker => PlatformSetting::Docker,
-            config::Platform::Binary => PlatformSetting::Binary,
-        },
+        platform: config.platform,
     };
     PulseClient::new(settings).map_err(|error| Failure::SetUp(format!("pulse: {error}")))
 }

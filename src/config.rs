@@ -25,7 +25,7 @@ pub use self::duration::parse_duration;
 pub use self::environment::{ConsentVariables, Environment, ProxyVariables};
 pub use self::error::{ConfigError, Problem};
 pub use self::log::{Log, LogFormat};
-pub use self::pulse::{Platform, Pulse};
+pub use self::pulse::{PlatformSetting, Pulse};
 pub use self::schedule::Schedule;
 pub use self::serve::{Listen, Serve};
 pub use self::state::State;

@@ -15,6 +15,7 @@ use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGE
 use hyper::{HeaderMap, Request, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
+pub use crate::config::{PlatformSetting, Tokens};
 use crate::snapshot::{
     self, Answer, Answers, Estate, EstateCounts, Given, Platform, ReadError, Reading, Reason, Scope,
 };
@@ -53,29 +54,6 @@ pub struct PulseSettings {
     pub timeout: Duration,
     /// Who says how Pulse was installed.
     pub platform: PlatformSetting,
-}
-
-/// What opens Pulse's API.
-#[derive(Clone, Debug)]
-pub enum Tokens {
-    /// Nothing: enough only for a Pulse that asks nobody to sign in.
-    None,
-    /// One token, which belongs to one organization.
-    One(SecretString),
-    /// The name and the token of each organization, `default` among them.
-    Organizations(Vec<(String, SecretString)>),
-}
-
-/// Who says how Pulse was installed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PlatformSetting {
-    /// Pulse.
-    #[default]
-    Auto,
-    /// The operator: in a container.
-    Docker,
-    /// The operator: not in a container.
-    Binary,
 }
 
 /// Why settings cannot be used.

@@ -39,6 +39,8 @@ pub struct StatusReport {
     pub id: Option<IdReport>,
     /// Where the state is kept.
     pub state_dir: String,
+    /// The state could be written when that was last tried.
+    pub writable: bool,
     /// What somebody should look at, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -146,6 +148,7 @@ impl StatusReport {
                 rotates_at: issued_at.saturating_add(ROTATION).unwrap_or(Timestamp::MAX),
             }),
             state_dir: surroundings.state_dir.to_owned(),
+            writable: !status.unsaved,
             warnings,
         }
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use pulse_telemetry::config::{
-    Config, ConfigError, DEFAULTS, Environment, Listen, LogFormat, Platform, TokenSource, Tokens, Url, parse_duration,
+    Config, ConfigError, DEFAULTS, Environment, Listen, LogFormat, PlatformSetting, TokenSource, Tokens, Url,
+    parse_duration,
 };
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -93,7 +94,7 @@ fn an_empty_configuration_has_the_documented_defaults() {
     assert_eq!(config.telemetry.endpoint.to_string(), "https://license.pulserelay.pro/v1/telemetry/ping");
     assert_eq!(config.pulse.url.join("/api/version").unwrap(), "http://127.0.0.1:7655/api/version");
     assert_eq!(config.pulse.timeout, Duration::from_secs(10));
-    assert_eq!(config.pulse.platform, Platform::Auto);
+    assert_eq!(config.pulse.platform, PlatformSetting::Auto);
     assert_eq!(config.pulse.ca_file, None);
     assert!(matches!(config.pulse.tokens, TokenSource::None));
     assert!(matches!(config.pulse.read_tokens().unwrap(), Tokens::None));

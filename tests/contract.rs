@@ -76,8 +76,7 @@ fn the_pings_of_real_pulse_builds_are_within_the_bounds_once_the_other_fields_ar
 
 #[test]
 fn a_ping_with_another_key_does_not_validate() {
-    let mut ping: Value =
-        serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
+    let mut ping: Value = serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
     ping["hostname"] = json!("pve1");
     assert_eq!(contract::validate(&ping), Err(Violation::Additional(1)));
     assert!(!jsonschema::is_valid(&contract::schema(), &ping));
@@ -85,8 +84,7 @@ fn a_ping_with_another_key_does_not_validate() {
 
 #[test]
 fn no_violation_repeats_what_it_found() {
-    let mut ping: Value =
-        serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
+    let mut ping: Value = serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
     ping["os"] = json!("secret-host.example");
     let violation = contract::validate(&ping).unwrap_err();
     assert_eq!(violation, Violation::OutOfBounds("os"));

@@ -14,8 +14,6 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::{Config, ConfigError, Listen};
 use crate::wire::{self, Dial, DialError, Dialing, ExchangeError, Stream};
 
-
-
 /// A preview may wait for a reading of Pulse, which asks a dozen questions and waits for each.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 

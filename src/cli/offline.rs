@@ -23,11 +23,8 @@ pub(super) struct Turned {
 /// Everything that decides about consent, Pulse apart.
 pub(super) fn sources(config: &Config, switched_off: bool) -> Sources {
     let variables = &config.consent;
-    let fixed = Fixed::new(
-        variables.pulse_telemetry.as_deref(),
-        variables.do_not_track.as_deref(),
-        config.telemetry.enabled,
-    );
+    let fixed =
+        Fixed::new(variables.pulse_telemetry.as_deref(), variables.do_not_track.as_deref(), config.telemetry.enabled);
     Sources { fixed, switched_off, off_in_pulse: false }
 }
 

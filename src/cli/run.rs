@@ -30,13 +30,14 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
     .map_err(|error| Failure::SetUp(error.to_string()))?;
     let token = config.serve.read_token()?;
     let (store, found) = Store::open(&config.state.dir)?;
-    let listener = Listener::bind(&config.serve.listen)
-        .map_err(|error| Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen)))?;
+    let listener = Listener::bind(&config.serve.listen).await.map_err(|error| {
+        Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
+    })?;
     tracing::info!(address = %listener.local_addr(), "the local page and API");
 
     let (handle, commands) = Handle::new(WAITING_QUESTIONS);
     let settings = ServeSettings { allowed_hosts: config.serve.allowed_hosts.clone(), token };
-    let server = Server::new(listener, settings, handle).map_err(|error| Failure::SetUp(error.to_string()))?;
+    let server = Server::new(listener, &settings, handle).map_err(|error| Failure::SetUp(error.to_string()))?;
     let parts = daemon::Parts {
         store,
         pulse,

@@ -31,7 +31,7 @@ pub struct Pulse {
     /// How long one request may take: 1 second to 2 minutes.
     pub timeout: Duration,
     /// How Pulse is installed.
-    pub platform: Platform,
+    pub platform: PlatformSetting,
 }
 
 impl Pulse {
@@ -45,9 +45,10 @@ impl Pulse {
 }
 
 /// How Pulse is installed, as the setting says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Platform {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlatformSetting {
     /// What Pulse itself says.
+    #[default]
     Auto,
     /// In a container.
     Docker,
@@ -141,11 +142,11 @@ fn timeout(written: &str) -> Result<Duration, &'static str> {
     }
 }
 
-fn platform(written: &str) -> Result<Platform, &'static str> {
+fn platform(written: &str) -> Result<PlatformSetting, &'static str> {
     match written {
-        "auto" => Ok(Platform::Auto),
-        "docker" => Ok(Platform::Docker),
-        "binary" => Ok(Platform::Binary),
+        "auto" => Ok(PlatformSetting::Auto),
+        "docker" => Ok(PlatformSetting::Docker),
+        "binary" => Ok(PlatformSetting::Binary),
         _ => Err("must be auto, docker or binary"),
     }
 }

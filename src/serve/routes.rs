@@ -1,0 +1,319 @@
+//! The routes: each asks the daemon and tells its answer.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{AGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::answers::{self, Answer};
+use super::{App, Limits, page};
+use crate::consent::OffSource;
+use crate::contract;
+use crate::daemon::{Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+use crate::status::{PreviewReport, StatusReport};
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Page,
+    Style,
+    Script,
+    Preview,
+    PreviewBytes,
+    ResetId,
+    Status,
+    Schema,
+    Switch,
+    PulsePreview,
+    PulseResetId,
+    Health,
+    Ready,
+}
+
+/// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
+const ROUTES: [(Route, Method, &str); 13] = [
+    (Route::Page, Method::GET, "/"),
+    (Route::Style, Method::GET, "/style.css"),
+    (Route::Script, Method::GET, "/page.js"),
+    (Route::Preview, Method::GET, "/api/v1/preview"),
+    (Route::PreviewBytes, Method::GET, "/api/v1/preview/bytes"),
+    (Route::ResetId, Method::POST, "/api/v1/reset-id"),
+    (Route::Status, Method::GET, "/api/v1/status"),
+    (Route::Schema, Method::GET, "/api/v1/schema"),
+    (Route::Switch, Method::PUT, "/api/v1/switch"),
+    // Pulse's own paths, so that a client made for Pulse works here.
+    (Route::PulsePreview, Method::GET, "/api/system/settings/telemetry-preview"),
+    (Route::PulseResetId, Method::POST, "/api/system/settings/telemetry-reset-id"),
+    (Route::Health, Method::GET, "/healthz"),
+    (Route::Ready, Method::GET, "/readyz"),
+];
+
+/// Answers one request.
+pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let mut answer = match app.guards.check(&head) {
+        Ok(()) => route(app, &head, body).await,
+        Err(refusal) => answers::refused(refusal),
+    };
+    answers::add_headers(answer.headers_mut());
+    answer
+}
+
+async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
+    let path = head.uri.path();
+    let Some((route, method, _)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
+        return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
+    };
+    let reads = method == Method::GET;
+    if head.method == Method::OPTIONS {
+        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), allow(method));
+    }
+    if head.method != method && !(reads && head.method == Method::HEAD) {
+        return wrong_method(*route, method);
+    }
+    // A request that reads has no use for a body. Hyper closes the connection where one is sent all the same.
+    let body = if reads { Ok(Bytes::new()) } else { read_body(body, &app.limits).await };
+    match body {
+        Ok(body) => ask(app, *route, head, &body)
+            .await
+            .unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping.")),
+        Err(refused) => refused.answer(),
+    }
+}
+
+async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
+    let handle = &app.handle;
+    Ok(match route {
+        Route::Page if app.guards.may_see(head) => {
+            // The preview first: what it reads of Pulse is in the status then.
+            let preview = handle.preview().await?;
+            answers::body(StatusCode::OK, HTML, page::render(&handle.status().await?, &preview))
+        }
+        Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
+        Route::Style => answers::body(StatusCode::OK, CSS, page::STYLE),
+        Route::Script => answers::body(StatusCode::OK, JAVASCRIPT, page::SCRIPT),
+        Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
+        Route::PreviewBytes => preview_bytes(handle.preview().await?),
+        Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
+        Route::Status => answers::json(StatusCode::OK, &handle.status().await?),
+        Route::Schema => answers::json(StatusCode::OK, &contract::schema()),
+        Route::Switch => switch(handle, &head.headers, body).await?,
+        Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
+        Route::Ready => ready(&handle.status().await?),
+    })
+}
+
+fn preview(preview: Result<Preview, NoPreview>) -> Answer {
+    match preview {
+        Ok(preview) => with_age(enabled_and_payload(&preview), &preview),
+        Err(no) => no_preview(&no),
+    }
+}
+
+fn preview_bytes(preview: Result<Preview, NoPreview>) -> Answer {
+    match preview {
+        Ok(preview) => {
+            let digest = content_digest(preview.bytes.as_bytes());
+            let mut answer = answers::body(StatusCode::OK, JSON, preview.bytes.clone());
+            answer.headers_mut().extend(digest);
+            with_age(answer, &preview)
+        }
+        Err(no) => no_preview(&no),
+    }
+}
+
+/// The SHA-256 of a body, as RFC 9530 spells it.
+fn content_digest(body: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let digest = BASE64.encode(ring::digest::digest(&ring::digest::SHA256, body));
+    let value = HeaderValue::from_str(&format!("sha-256=:{digest}:")).ok()?;
+    Some((HeaderName::from_static("content-digest"), value))
+}
+
+/// The payload is spliced in as it is: the same bytes as those of the preview's own route.
+fn enabled_and_payload(preview: &Preview) -> Answer {
+    match serde_json::from_str::<&RawValue>(&preview.bytes) {
+        Ok(payload) => answers::json(StatusCode::OK, &PreviewReport { enabled: preview.enabled, payload }),
+        Err(error) => {
+            tracing::error!(%error, "the payload is not JSON");
+            answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The payload is not JSON. This is a bug.")
+        }
+    }
+}
+
+fn with_age(mut answer: Answer, preview: &Preview) -> Answer {
+    answer.headers_mut().insert(AGE, HeaderValue::from(preview.age.as_secs()));
+    answer
+}
+
+fn no_preview(no: &NoPreview) -> Answer {
+    let because = &no.because;
+    answers::json(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &json!({
+            "error": because.reason,
+            "message": because.message,
+            "enabled": no.enabled,
+            "unknown": because.unknown,
+        }),
+    )
+}
+
+fn reset(answer: ResetAnswer) -> Answer {
+    match answer {
+        ResetAnswer::Done(Ok(preview)) => with_age(enabled_and_payload(&preview), &preview),
+        // The reset is done all the same, so this is no error.
+        ResetAnswer::Done(Err(no)) => answers::json(
+            StatusCode::OK,
+            &json!({
+                "enabled": no.enabled,
+                "payload": null,
+                "error": no.because.reason,
+                "message": no.because.message,
+            }),
+        ),
+        ResetAnswer::NotPersisted => unavailable(
+            "storage",
+            "The ID was not reset: the state directory cannot be written. Look at its space and its permissions.",
+        ),
+    }
+}
+
+/// What the switch is to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    enabled: bool,
+}
+
+async fn switch(handle: &Handle, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Gone> {
+    if !is_json(headers) {
+        return Ok(answers::error(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "The body must be JSON, with `Content-Type: application/json`.",
+        ));
+    }
+    // Serde reads a struct from an array too, which is not what is documented.
+    let wish = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten();
+    let Some(Wish { enabled }) = wish else {
+        return Ok(answers::error(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "The body must be {\"enabled\":true} or {\"enabled\":false}.",
+        ));
+    };
+    Ok(match handle.switch(enabled).await? {
+        SwitchAnswer::Done { off, persisted } => answers::json(
+            StatusCode::OK,
+            &json!({"enabled": off.is_none(), "off_by": off.map(OffSource::word), "persisted": persisted}),
+        ),
+        SwitchAnswer::Locked(source) => locked(source),
+        SwitchAnswer::NotPersisted => unavailable(
+            "storage",
+            "Telemetry stays off: the state directory cannot be written. Look at its space and its permissions.",
+        ),
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case(JSON)
+}
+
+fn locked(source: OffSource) -> Answer {
+    let word = match source {
+        OffSource::PulseTelemetry | OffSource::DoNotTrack => "env_locked",
+        OffSource::Config => "config_locked",
+        OffSource::Pulse | OffSource::Switch => "pulse_locked",
+    };
+    let message = format!("Telemetry stays off: {source} says so, and only there can it be turned on.");
+    answers::error(StatusCode::CONFLICT, word, &message)
+}
+
+/// Ready is listening with a state that can be written, whatever Pulse does.
+fn ready(status: &StatusReport) -> Answer {
+    let suppressed_by_storage = status.suppressed.as_ref().is_some_and(|suppressed| suppressed.reason == "storage");
+    if status.writable && !suppressed_by_storage {
+        return answers::json(StatusCode::OK, &json!({"status": "ready"}));
+    }
+    let message = "The state directory cannot be written. Look at its space and its permissions.";
+    answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not_ready", "message": message}))
+}
+
+fn unavailable(word: &str, message: &str) -> Answer {
+    answers::error(StatusCode::SERVICE_UNAVAILABLE, word, message)
+}
+
+/// The methods of a route that takes `method`.
+fn allow(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "OPTIONS, POST",
+        Method::PUT => "OPTIONS, PUT",
+        _ => "GET, HEAD, OPTIONS",
+    }
+}
+
+fn wrong_method(route: Route, method: &Method) -> Answer {
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let answer = match route {
+        // As Pulse says it, but for its `timestamp`: the time would have to come from the daemon.
+        Route::PulsePreview | Route::PulseResetId => answers::json(
+            status,
+            &json!({
+                "error": "Method not allowed",
+                "code": "method_not_allowed",
+                "status_code": status.as_u16(),
+                "details": {},
+            }),
+        ),
+        _ => answers::error(status, "method_not_allowed", "This path takes another method: see the header Allow."),
+    };
+    answers::with_allow(answer, allow(method))
+}
+
+/// Why a body was not read.
+enum BodyRefused {
+    TooLarge,
+    TooSlow,
+    CutShort,
+}
+
+async fn read_body(body: Incoming, limits: &Limits) -> Result<Bytes, BodyRefused> {
+    if body.size_hint().lower() > limits.body_bytes as u64 {
+        return Err(BodyRefused::TooLarge);
+    }
+    match timeout(limits.body_time, Limited::new(body, limits.body_bytes).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefused::TooLarge),
+        Ok(Err(_)) => Err(BodyRefused::CutShort),
+        Err(_) => Err(BodyRefused::TooSlow),
+    }
+}
+
+impl BodyRefused {
+    fn answer(&self) -> Answer {
+        match self {
+            Self::TooLarge => {
+                answers::error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than this server reads.")
+            }
+            Self::TooSlow => {
+                answers::error(StatusCode::REQUEST_TIMEOUT, "timed_out", "The body did not arrive in time.")
+            }
+            Self::CutShort => answers::error(StatusCode::BAD_REQUEST, "bad_request", "The body is not whole."),
+        }
+    }
+}

@@ -1,0 +1,950 @@
+//! The local server over real sockets, in front of a daemon that answers what the test tells it to.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pulse_telemetry::consent::OffSource;
+use pulse_telemetry::contract::FIELDS;
+use pulse_telemetry::daemon::{Command, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+use pulse_telemetry::serve::{Limits, Listen, Listener, ServeError, ServeSettings, Server};
+use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+const PAYLOAD: &str = r#"{"install_id":"a1b2c3d4-0000-4000-8000-000000000000","version":"6.0.0-rc.1","vms":25}"#;
+
+/// The SHA-256 of `PAYLOAD` as `sha256sum` and `base64` tell it.
+const PAYLOAD_DIGEST: &str = "sha-256=:0E5YkNXdQ5bCbuRTYk563R0uly1tFlD+Ck9zSICQDvw=:";
+
+const TOKEN: &str = "correct-horse";
+
+// The routes.
+
+#[tokio::test]
+async fn the_preview_is_the_payload_as_it_is_and_tells_the_age_of_the_reading() {
+    let server = start(Daemon::default()).await;
+    for path in ["/api/v1/preview", "/api/system/settings/telemetry-preview"] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.text(), format!("{{\"enabled\":true,\"payload\":{PAYLOAD}}}"));
+        assert_eq!(answer.header("age"), Some("7"));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+}
+
+#[tokio::test]
+async fn the_bytes_are_those_of_the_payload_and_their_digest_is_told() {
+    let answer = start(Daemon::default()).await.get("/api/v1/preview/bytes").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.text(), PAYLOAD);
+    assert_eq!(answer.header("content-digest"), Some(PAYLOAD_DIGEST));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn without_a_preview_the_reason_and_what_is_unknown_are_told() {
+    let server = start(Daemon { preview: Err(missing_scope()), ..Daemon::default() }).await;
+    for path in ["/api/v1/preview", "/api/v1/preview/bytes", "/api/system/settings/telemetry-preview"] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.json()["error"], "missing_scope");
+        assert_eq!(answer.json()["enabled"], true);
+        assert_eq!(answer.json()["unknown"][0]["what"], "ai_enabled");
+        assert_eq!(answer.json()["unknown"][0]["required_scope"], "settings:read");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_answers_with_the_new_preview() {
+    let server = start(Daemon::default()).await;
+    for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {
+        let answer = server.ask(&post(path)).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.text(), format!("{{\"enabled\":true,\"payload\":{PAYLOAD}}}"));
+    }
+    assert_eq!(server.asked(), ["reset", "reset"]);
+}
+
+#[tokio::test]
+async fn a_reset_that_is_done_is_no_error_where_no_preview_can_be_made() {
+    let daemon = Daemon { reset: ResetAnswer::Done(Err(missing_scope())), ..Daemon::default() };
+    let answer = start(daemon).await.ask(&post("/api/v1/reset-id")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["payload"], Value::Null);
+    assert_eq!(answer.json()["error"], "missing_scope");
+}
+
+#[tokio::test]
+async fn a_reset_that_could_not_be_written_says_that_it_was_not_done() {
+    let daemon = Daemon { reset: ResetAnswer::NotPersisted, ..Daemon::default() };
+    let answer = start(daemon).await.ask(&post("/api/v1/reset-id")).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["error"], "storage");
+    assert!(answer.text().contains("was not reset"));
+}
+
+#[tokio::test]
+async fn the_status_is_what_the_daemon_says() {
+    let answer = start(Daemon::default()).await.get("/api/v1/status").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(serde_json::from_value::<StatusReport>(answer.json()).unwrap(), status());
+}
+
+#[tokio::test]
+async fn the_schema_is_that_of_the_contract() {
+    let answer = start(Daemon::default()).await.get("/api/v1/schema").await;
+    assert_eq!(answer.json(), pulse_telemetry::contract::schema());
+}
+
+#[tokio::test]
+async fn the_switch_tells_what_keeps_telemetry_off_and_whether_it_lasts() {
+    let done = SwitchAnswer::Done { off: Some(OffSource::Switch), persisted: false };
+    let server = start(Daemon { switch: done, ..Daemon::default() }).await;
+    let answer = server.ask(&switch(r#"{"enabled":false}"#)).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json(), json!({"enabled": false, "off_by": "switch", "persisted": false}));
+    assert_eq!(server.asked(), ["switch off"]);
+
+    let done = SwitchAnswer::Done { off: None, persisted: true };
+    let server = start(Daemon { switch: done, ..Daemon::default() }).await;
+    let answer = server.ask(&switch(r#" { "enabled" : true } "#)).await;
+    assert_eq!(answer.json(), json!({"enabled": true, "off_by": null, "persisted": true}));
+    assert_eq!(server.asked(), ["switch on"]);
+}
+
+#[tokio::test]
+async fn a_locked_switch_names_what_locks_it() {
+    for (source, word, named) in [
+        (OffSource::PulseTelemetry, "env_locked", "PULSE_TELEMETRY"),
+        (OffSource::DoNotTrack, "env_locked", "DO_NOT_TRACK"),
+        (OffSource::Config, "config_locked", "telemetry.enabled"),
+        (OffSource::Pulse, "pulse_locked", "Pulse's own setting"),
+    ] {
+        let server = start(Daemon { switch: SwitchAnswer::Locked(source), ..Daemon::default() }).await;
+        let answer = server.ask(&switch(r#"{"enabled":true}"#)).await;
+        assert_eq!(answer.status, 409);
+        assert_eq!(answer.json()["error"], word);
+        assert!(answer.text().contains(named), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_switch_that_could_not_be_written_is_an_error() {
+    let server = start(Daemon { switch: SwitchAnswer::NotPersisted, ..Daemon::default() }).await;
+    let answer = server.ask(&switch(r#"{"enabled":true}"#)).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("storage")));
+}
+
+#[tokio::test]
+async fn the_switch_takes_nothing_but_its_one_body() {
+    let server = start(Daemon::default()).await;
+    for body in [
+        "",
+        "null",
+        "true",
+        "[true]",
+        "{}",
+        r#"{"enabled":"true"}"#,
+        r#"{"enabled":1}"#,
+        r#"{"enabled":null}"#,
+        r#"{"enabled":true,"more":1}"#,
+        r#"{"enabled":false,"enabled":true}"#,
+        r#"{"enabled":true}x"#,
+        "{\"enabled\":true",
+        "\u{feff}{\"enabled\":true}",
+    ] {
+        let answer = server.ask(&switch(body)).await;
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(answer.json()["message"].as_str().unwrap().contains(r#"{"enabled":true}"#));
+    }
+    let plain = put("text/plain", r#"{"enabled":true}"#);
+    assert_eq!(server.ask(&plain).await.status, 415);
+    let none = "PUT /api/v1/switch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16\r\n\r\n{\"enabled\":true}";
+    assert_eq!(server.ask(none).await.status, 415);
+    assert_eq!(server.asked(), Vec::<&str>::new());
+    let with_charset = put("Application/JSON; charset=utf-8", r#"{"enabled":true}"#);
+    assert_eq!(server.ask(&with_charset).await.status, 200);
+}
+
+#[tokio::test]
+async fn health_is_the_process_and_readiness_a_state_that_can_be_written() {
+    let server = start(Daemon { preview: Err(missing_scope()), ..Daemon::default() }).await;
+    assert_eq!(server.get("/healthz").await.json(), json!({"status": "ok"}));
+    assert_eq!(server.get("/readyz").await.json(), json!({"status": "ready"}));
+
+    let unwritable = StatusReport { writable: false, ..status() };
+    let because = SuppressedReport { reason: "storage".to_owned(), message: String::new(), unknown: Vec::new() };
+    let suppressed = StatusReport { suppressed: Some(because), ..status() };
+    for status in [unwritable, suppressed] {
+        let server = start(Daemon { status, ..Daemon::default() }).await;
+        assert_eq!(server.get("/healthz").await.status, 200);
+        let answer = server.get("/readyz").await;
+        assert_eq!((answer.status, &answer.json()["status"]), (503, &json!("not_ready")));
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_has_ended_is_said_to_stop() {
+    let (handle, receiver) = Handle::new(1);
+    drop(receiver);
+    let server = start_with(handle, ServeSettings::default(), Limits::default()).await;
+    for path in ["/", "/api/v1/status", "/api/v1/preview", "/readyz"] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("stopping")), "{path}");
+    }
+    assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn each_path_takes_its_methods_and_names_them() {
+    let server = start(Daemon::default()).await;
+    for (path, allow, others) in METHODS {
+        for method in others {
+            let answer = server.ask(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+            assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
+        }
+        let answer = server.ask(&format!("OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        assert_eq!((answer.status, answer.header("allow")), (204, Some(allow)), "OPTIONS {path}");
+        assert!(answer.body.is_empty());
+    }
+    assert_eq!(server.asked(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let server = start(Daemon::default()).await;
+    for (path, allow, _) in METHODS.into_iter().filter(|(_, allow, _)| allow.starts_with("GET")) {
+        let get = server.get(path).await;
+        let head = server.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        assert_eq!(head.status, get.status, "{path} {allow}");
+        assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+        assert!(head.body.is_empty() && !get.body.is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn pulses_own_paths_refuse_a_method_as_pulse_does() {
+    let answer = start(Daemon::default()).await.ask(&post("/api/system/settings/telemetry-preview")).await;
+    let pulse = json!({
+        "error": "Method not allowed",
+        "code": "method_not_allowed",
+        "status_code": 405,
+        "details": {},
+    });
+    assert_eq!((answer.status, answer.json()), (405, pulse));
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_not_found_and_says_so_in_json() {
+    let server = start(Daemon::default()).await;
+    for path in ["/nothing", "/api/v1", "/api/v1/preview/", "//", "/%61pi/v1/status", "/API/V1/STATUS", "/../healthz"] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (404, &json!("not_found")), "{path}");
+        assert!(answer.json()["message"].is_string());
+    }
+    assert_eq!(server.get("/healthz?x=1").await.status, 200, "a query changes nothing");
+}
+
+// The guards.
+
+#[tokio::test]
+async fn only_this_servers_own_names_are_answered() {
+    let settings = ServeSettings { allowed_hosts: strings(&["Pulse.LAN.", "fd00::5", "192.0.2.7"]), token: None };
+    let server = start_guarded(settings).await;
+    for host in [
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "localhost:7656",
+        "localhost.:7656",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "127.8.9.10",
+        "[::1]",
+        "[::1]:7656",
+        "[0:0::1]",
+        "pulse.lan",
+        "PULSE.lan.:443",
+        "192.0.2.7",
+        "[fd00::5]:80",
+    ] {
+        let answer = server.ask(&format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(answer.status, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:7656",
+        "evil.example.",
+        "EVIL.example",
+        "localhost.evil.example",
+        "evil.localhost",
+        "localhost..",
+        "127.0.0.1.evil.example",
+        "127.1",
+        "0x7f.0.0.1",
+        "0.0.0.0",
+        "[::]",
+        "[::1].evil.example",
+        "[::1",
+        "[fd00::6]",
+        "::1",
+        "192.0.2.8",
+        "user@localhost",
+        "localhost@evil.example",
+        "localhost:7656:1",
+        "localhost:x",
+        "localhost evil.example",
+        "localhost,evil.example",
+        "pulse.lan.evil.example",
+        "",
+        ":7656",
+        ".",
+    ] {
+        for path in ["/", "/api/v1/status", "/healthz", "/nothing"] {
+            let answer = server.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            assert_eq!((answer.status, &answer.json()["error"]), (421, &json!("host_not_allowed")), "{host:?}");
+            assert!(answer.text().contains("serve.allowed_hosts"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_bound_address_is_a_name_of_this_server_and_the_unspecified_one_is_not() {
+    let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
+    let server = start_at("0.0.0.0:0", settings).await;
+    assert_eq!(server.ask("GET /healthz HTTP/1.1\r\nHost: 0.0.0.0\r\n\r\n").await.status, 421);
+    assert_eq!(server.ask("GET /healthz HTTP/1.1\r\nHost: 192.0.2.7\r\n\r\n").await.status, 421);
+    assert_eq!(server.ask("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_without_one_host_is_refused() {
+    let server = start(Daemon::default()).await;
+    for request in [
+        "GET /healthz HTTP/1.1\r\n\r\n",
+        "GET /healthz HTTP/1.0\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+    ] {
+        assert_eq!(server.ask(request).await.status, 400, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_in_absolute_form_must_name_this_server_too() {
+    let server = start(Daemon::default()).await;
+    for (target, status) in [
+        ("http://localhost:7656/healthz", 200),
+        ("http://evil.example/healthz", 421),
+        ("http://localhost@evil.example/healthz", 421),
+    ] {
+        let answer = server.ask(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        assert_eq!(answer.status, status, "{target}");
+    }
+    let answer = server.ask("GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+    assert_eq!(answer.status, 421);
+}
+
+#[tokio::test]
+async fn another_site_changes_nothing() {
+    let server = start(Daemon::default()).await;
+    for headers in [
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Site: same-site",
+        "Sec-Fetch-Site: SAME-ORIGIN",
+        "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site",
+        "Sec-Fetch-Site: cross-site\r\nOrigin: http://localhost:7656",
+        "Origin: http://evil.example",
+        "Origin: null",
+        "Origin: ",
+        "Origin: http://localhost",
+        "Origin: http://localhost:3000",
+        "Origin: localhost:7656",
+        "Origin: file://localhost:7656",
+        "Origin: http://localhost:7656/",
+        "Origin: http://127.0.0.1:7656",
+        "Origin: http://localhost:7656\r\nOrigin: http://evil.example",
+    ] {
+        for request in changes(headers) {
+            let answer = server.ask(&request).await;
+            assert_eq!((answer.status, &answer.json()["error"]), (403, &json!("cross_site")), "{request}");
+        }
+    }
+    assert_eq!(server.asked(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn the_own_page_and_a_program_may_change_something() {
+    let server = start(Daemon::default()).await;
+    for headers in [
+        "X-Nothing: here",
+        "Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost:7656",
+        "Sec-Fetch-Site: none",
+        "Origin: http://localhost:7656",
+        "Origin: https://LOCALHOST:7656",
+    ] {
+        for request in changes(headers) {
+            assert_eq!(server.ask(&request).await.status, 200, "{request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_site_may_link_to_the_page_but_not_load_the_api() {
+    let server = start(Daemon::default()).await;
+    for (path, site, status) in [
+        ("/", "cross-site", 200),
+        ("/", "same-site", 200),
+        ("/api/v1/status", "cross-site", 403),
+        ("/api/v1/preview/bytes", "same-site", 403),
+        ("/api/system/settings/telemetry-preview", "cross-site", 403),
+        ("/api/v1/status", "same-origin", 200),
+        ("/api/v1/status", "none", 200),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: {site}\r\n\r\n");
+        assert_eq!(server.ask(&request).await.status, status, "{path} {site}");
+    }
+}
+
+#[tokio::test]
+async fn off_loopback_there_is_no_server_without_a_token() {
+    let listen = |address: &str| Listen::Tcp(address.parse().unwrap());
+    let (handle, _receiver) = Handle::new(1);
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let listener = Listener::bind(&listen(address)).await.unwrap();
+        let told = listener.local_addr();
+        let refused = Server::new(listener, &ServeSettings::default(), handle.clone()).unwrap_err();
+        assert_eq!(refused, ServeError::TokenNeeded(told));
+        assert!(refused.to_string().contains("serve.token_file"));
+    }
+    let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
+    let settings = ServeSettings { token: Some(String::new().into()), ..ServeSettings::default() };
+    assert_eq!(Server::new(listener, &settings, handle.clone()).unwrap_err(), ServeError::EmptyToken);
+    let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
+    let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
+    assert!(Server::new(listener, &settings, handle).is_ok());
+}
+
+#[tokio::test]
+async fn an_allowed_host_that_nobody_can_use_is_refused() {
+    let (handle, _receiver) = Handle::new(1);
+    let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let settings = ServeSettings { allowed_hosts: strings(&["http://pulse.lan"]), token: None };
+    let refused = Server::new(listener, &settings, handle).unwrap_err();
+    assert_eq!(refused, ServeError::AllowedHost("http://pulse.lan".to_owned()));
+}
+
+#[tokio::test]
+async fn the_api_asks_for_the_token_and_what_holds_no_data_does_not() {
+    let server = start_guarded(ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() }).await;
+    let status = |headers: &str| format!("GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n");
+    for headers in [
+        "X-Nothing: here".to_owned(),
+        "Authorization: Bearer wrong".to_owned(),
+        "Authorization: Bearer ".to_owned(),
+        format!("Authorization: Bearer {TOKEN}x"),
+        format!("Authorization: Bearer {}", TOKEN.to_uppercase()),
+        format!("Authorization: Basic {TOKEN}"),
+        format!("Authorization: {TOKEN}"),
+        "X-API-Token: wrong".to_owned(),
+        format!("Cookie: token={TOKEN}"),
+    ] {
+        let answer = server.ask(&status(&headers)).await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")), "{headers}");
+        assert_eq!(answer.json()["error"], "unauthorized");
+    }
+    for (path, allow, _) in METHODS.into_iter().filter(|(path, ..)| path.starts_with("/api/")) {
+        let method = allow.split(", ").find(|method| *method != "OPTIONS").unwrap();
+        let answer = server.ask(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        assert_eq!(answer.status, 401, "{path}");
+    }
+    assert_eq!(server.asked(), Vec::<&str>::new());
+    for path in ["/", "/style.css", "/page.js", "/healthz", "/readyz"] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+    for headers in [
+        format!("Authorization: Bearer {TOKEN}"),
+        format!("Authorization: bearer   {TOKEN}"),
+        format!("X-API-Token: {TOKEN}"),
+    ] {
+        assert_eq!(server.ask(&status(&headers)).await.status, 200, "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_is_in_no_debug_output() {
+    let (handle, _receiver) = Handle::new(1);
+    let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
+    let server = Server::new(listener, &settings, handle).unwrap();
+    assert!(!format!("{settings:?} {server:?}").contains(TOKEN));
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_is_kept() {
+    let server = start(Daemon::default()).await;
+    let start_of = |more: &str| format!("PUT /api/v1/switch HTTP/1.1\r\nHost: localhost\r\n{more}\r\n\r\n");
+    let announced = start_of("Content-Type: application/json\r\nContent-Length: 4097");
+    assert_eq!(server.ask(&announced).await.status, 413);
+    let chunked = start_of("Content-Type: application/json\r\nTransfer-Encoding: chunked");
+    assert_eq!(server.ask(&format!("{chunked}1001\r\n{}", " ".repeat(0x1001))).await.status, 413);
+    let padded = format!("{}{}", r#"{"enabled":true}"#, " ".repeat(4096 - 16));
+    assert_eq!(server.ask(&switch(&padded)).await.status, 200, "4 KiB are read");
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(16 * 1024));
+    assert_eq!(server.ask(&head).await.status, 431);
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(15 * 1024));
+    assert_eq!(server.ask(&head).await.status, 200, "15 KiB are read");
+}
+
+#[tokio::test]
+async fn garbage_ends_its_own_connection_only() {
+    let server = start(Daemon::default()).await;
+    for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n"] {
+        assert_eq!(server.ask(garbage).await.status, 400, "{garbage:?}");
+    }
+    assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let limits = Limits { connections: 1, head_time: Duration::from_millis(300), ..Limits::default() };
+    let server = start_with(Daemon::default().spawn().0, ServeSettings::default(), limits).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /healthz HT").await.unwrap();
+    assert_eq!(server.get("/healthz").await.status, 200);
+    let mut rest = Vec::new();
+    let _ = idle.read_to_end(&mut rest).await;
+    assert_eq!(rest, b"", "the slow one was closed without an answer");
+}
+
+#[tokio::test]
+async fn no_answer_carries_a_cors_header_and_each_carries_those_that_shut_others_out() {
+    let server = start(Daemon::default()).await;
+    let mut requests: Vec<String> = METHODS.iter().map(|(path, ..)| with_origin("GET", path)).collect();
+    requests.extend(METHODS.iter().map(|(path, ..)| with_origin("OPTIONS", path)));
+    requests.push(with_origin("GET", "/nothing"));
+    requests.push(with_origin("POST", "/api/v1/reset-id"));
+    requests.push("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned());
+    for request in requests {
+        let answer = server.ask(&request).await;
+        assert!(!answer.headers.keys().any(|name| name.starts_with("access-control-")), "{request}");
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("x-frame-options", "DENY"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{request}");
+        }
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"));
+        assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"));
+    }
+}
+
+// The page.
+
+#[tokio::test]
+async fn the_page_shows_every_field_its_purpose_and_the_exact_bytes() {
+    let answer = start(Daemon::default()).await.get("/").await;
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    let page = answer.text();
+    for field in FIELDS {
+        assert!(page.contains(&format!("<code>{}</code>", field.name)), "{}", field.name);
+        assert!(page.contains(&field.purpose.replace('\'', "&#39;")), "{}", field.name);
+    }
+    assert!(page.contains(&PAYLOAD.replace('"', "&quot;")));
+    assert!(page.contains("<td role=\"cell\"><code>25</code></td>"));
+    assert!(page.contains("Telemetry is on."));
+    assert!(page.contains("<noscript>") && page.contains("pulse-telemetry reset-id"));
+    assert!(!page.contains("<!--"), "every place is filled");
+}
+
+#[tokio::test]
+async fn the_page_names_what_could_not_be_read() {
+    let page = start(Daemon { preview: Err(missing_scope()), ..Daemon::default() }).await.get("/").await.text();
+    assert!(page.contains("ai_enabled") && page.contains("GET /api/settings/ai"));
+    assert!(page.contains("the token lacks the scope settings:read"));
+}
+
+#[tokio::test]
+async fn no_value_becomes_markup() {
+    let evil = "<script>alert('1')</script>\"&<!--payload-->";
+    let payload = json!({"version": evil, "version_raw": evil}).to_string();
+    let because = SuppressedReport {
+        reason: evil.to_owned(),
+        message: evil.to_owned(),
+        unknown: vec![UnknownReport {
+            what: evil.to_owned(),
+            request: evil.to_owned(),
+            reason: evil.to_owned(),
+            required_scope: Some(evil.to_owned()),
+        }],
+    };
+    let status = StatusReport {
+        summary: evil.to_owned(),
+        endpoint: evil.to_owned(),
+        state_dir: evil.to_owned(),
+        version: evil.to_owned(),
+        suppressed: Some(because.clone()),
+        warnings: strings(&[evil]),
+        ..status()
+    };
+    for preview in [Ok(Preview { bytes: payload, ..preview() }), Err(NoPreview { enabled: true, because })] {
+        let daemon = Daemon { status: status.clone(), preview, ..Daemon::default() };
+        let page = start(daemon).await.get("/").await.text();
+        assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)"));
+        assert!(!page.contains("<script>") && !page.contains("<!--"));
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_asks_for_the_token_holds_no_data() {
+    let server = start_guarded(ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() }).await;
+    let page = server.get("/").await.text();
+    assert!(page.contains("data-locked") && page.contains("<label for=\"token\">"));
+    assert!(!page.contains("a1b2c3d4") && !page.contains("Telemetry is"));
+    assert_eq!(server.asked(), Vec::<&str>::new());
+    let shown = format!("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    assert!(server.ask(&shown).await.text().contains("a1b2c3d4"));
+}
+
+#[tokio::test]
+async fn the_page_loads_nothing_from_elsewhere_and_nothing_inline() {
+    let server = start(Daemon::default()).await;
+    let page = server.get("/").await.text();
+    assert_eq!(page.matches("://").count(), 1, "the endpoint's, which is shown and not linked");
+    assert!(!page.contains("style=") && !page.contains(" onclick") && !page.contains("<script>"));
+    assert_eq!(server.get("/style.css").await.header("content-type"), Some("text/css; charset=utf-8"));
+    assert_eq!(server.get("/page.js").await.header("content-type"), Some("text/javascript; charset=utf-8"));
+}
+
+// Listening and stopping.
+
+#[tokio::test]
+async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("telemetry.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a stale socket is there");
+    let listener = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    assert_eq!(listener.local_addr(), format!("unix:{}", path.display()));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+
+    let server = Server::new(listener, &ServeSettings::default(), Daemon::default().spawn().0).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+    let ask = |request: &'static str| async { exchange(UnixStream::connect(&path).await.unwrap(), request).await };
+    assert_eq!(ask("GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 200);
+    assert_eq!(ask("GET /api/v1/status HTTP/1.1\r\nHost: evil.example\r\n\r\n").await.status, 421);
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn neither_a_live_socket_nor_a_file_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("telemetry.sock");
+    let first = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    let second = Listener::bind(&Listen::Unix(path.clone())).await.unwrap_err();
+    assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(path.exists());
+    drop(first);
+
+    std::fs::write(&path, "precious").unwrap();
+    assert!(Listener::bind(&Listen::Unix(path.clone())).await.is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn a_socket_that_another_process_has_put_there_is_not_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("telemetry.sock");
+    let first = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    std::fs::rename(&path, dir.path().join("moved")).unwrap();
+    let _second = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    drop(first);
+    assert!(Path::exists(&path));
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_before_the_server_stops() {
+    let (handle, mut questions) = Handle::new(1);
+    let (server, address) = bound(handle, ServeSettings::default(), Limits::default()).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+    let asking = tokio::spawn(async move {
+        exchange(TcpStream::connect(address).await.unwrap(), "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+    });
+    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status was asked") };
+    stop.send(()).unwrap();
+    // The door is closed first.
+    while TcpStream::connect(address).await.is_ok() {}
+    answer.send(status()).unwrap();
+    assert_eq!(asking.await.unwrap().status, 200);
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_gets_no_answer_does_not_keep_the_server_from_stopping() {
+    let (handle, mut questions) = Handle::new(1);
+    let limits = Limits { finish_time: Duration::from_millis(10), ..Limits::default() };
+    let (server, address) = bound(handle, ServeSettings::default(), limits).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let _unanswered = questions.recv().await;
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
+/// Every path, what it allows, and methods that it does not.
+const METHODS: [(&str, &str, [&str; 3]); 13] = [
+    ("/", READS, ["POST", "PUT", "DELETE"]),
+    ("/style.css", READS, ["POST", "PUT", "DELETE"]),
+    ("/page.js", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/preview", READS, ["POST", "PATCH", "TRACE"]),
+    ("/api/v1/preview/bytes", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/reset-id", "OPTIONS, POST", ["GET", "HEAD", "PUT"]),
+    ("/api/v1/status", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/schema", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/switch", "OPTIONS, PUT", ["GET", "HEAD", "POST"]),
+    ("/api/system/settings/telemetry-preview", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/system/settings/telemetry-reset-id", "OPTIONS, POST", ["GET", "HEAD", "PUT"]),
+    ("/healthz", READS, ["POST", "PUT", "DELETE"]),
+    ("/readyz", READS, ["POST", "PUT", "DELETE"]),
+];
+
+const READS: &str = "GET, HEAD, OPTIONS";
+
+/// What the daemon answers.
+struct Daemon {
+    status: StatusReport,
+    preview: Result<Preview, NoPreview>,
+    reset: ResetAnswer,
+    switch: SwitchAnswer,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            status: status(),
+            preview: Ok(preview()),
+            reset: ResetAnswer::Done(Ok(preview())),
+            switch: SwitchAnswer::Done { off: None, persisted: true },
+        }
+    }
+}
+
+type Asked = Arc<Mutex<Vec<&'static str>>>;
+
+impl Daemon {
+    /// Starts it, and tells what it was asked.
+    fn spawn(self) -> (Handle, Asked) {
+        let (handle, questions) = Handle::new(8);
+        let asked = Asked::default();
+        tokio::spawn(self.answer(questions, Arc::clone(&asked)));
+        (handle, asked)
+    }
+
+    async fn answer(self, mut questions: mpsc::Receiver<Command>, asked: Asked) {
+        while let Some(question) = questions.recv().await {
+            let word = match question {
+                Command::Status(answer) => answer.send(self.status.clone()).map_or("gone", |()| "status"),
+                Command::Preview(answer) => answer.send(self.preview.clone()).map_or("gone", |()| "preview"),
+                Command::Reset(answer) => answer.send(self.reset.clone()).map_or("gone", |()| "reset"),
+                Command::Switch { on, answer } => {
+                    answer.send(self.switch).map_or("gone", |()| if on { "switch on" } else { "switch off" })
+                }
+            };
+            asked.lock().unwrap().push(word);
+        }
+    }
+}
+
+fn status() -> StatusReport {
+    serde_json::from_value(json!({
+        "version": "0.1.0",
+        "running": true,
+        "enabled": true,
+        "off_by": null,
+        "summary": "Telemetry is on.",
+        "locked": false,
+        "suppressed": null,
+        "endpoint": "https://example.invalid/",
+        "next": {"event": "heartbeat", "at": "2026-06-02T10:20:30Z"},
+        "pending": {"event": "startup", "attempts": 2, "bytes": "{}"},
+        "last": {
+            "at": "2026-06-01T10:20:30Z",
+            "event": "heartbeat",
+            "outcome": "delivered",
+            "reason": "delivered",
+            "status": 204,
+        },
+        "id": {"issued_at": "2026-06-01T00:00:00Z", "rotates_at": "2026-07-01T00:00:00Z"},
+        "state_dir": "/var/lib/pulse-telemetry",
+        "writable": true,
+        "warnings": [],
+    }))
+    .unwrap()
+}
+
+fn preview() -> Preview {
+    Preview { enabled: true, bytes: PAYLOAD.to_owned(), age: Duration::from_millis(7900) }
+}
+
+fn missing_scope() -> NoPreview {
+    let unknown = UnknownReport {
+        what: "ai_enabled".to_owned(),
+        request: "GET /api/settings/ai".to_owned(),
+        reason: "the token lacks the scope settings:read".to_owned(),
+        required_scope: Some("settings:read".to_owned()),
+    };
+    let because = SuppressedReport {
+        reason: "missing_scope".to_owned(),
+        message: "The API token may not read all that the ping needs.".to_owned(),
+        unknown: vec![unknown],
+    };
+    NoPreview { enabled: true, because }
+}
+
+/// A server that is up.
+struct Running {
+    address: SocketAddr,
+    asked: Asked,
+}
+
+async fn start(daemon: Daemon) -> Running {
+    let (handle, asked) = daemon.spawn();
+    Running { asked, ..start_with(handle, ServeSettings::default(), Limits::default()).await }
+}
+
+async fn start_guarded(settings: ServeSettings) -> Running {
+    start_at("127.0.0.1:0", settings).await
+}
+
+async fn start_at(address: &str, settings: ServeSettings) -> Running {
+    let (handle, asked) = Daemon::default().spawn();
+    let listener = Listener::bind(&Listen::Tcp(address.parse().unwrap())).await.unwrap();
+    let port = listener.local_addr().parse::<SocketAddr>().unwrap().port();
+    tokio::spawn(Server::new(listener, &settings, handle).unwrap().run(std::future::pending()));
+    Running { address: SocketAddr::from(([127, 0, 0, 1], port)), asked }
+}
+
+async fn start_with(handle: Handle, settings: ServeSettings, limits: Limits) -> Running {
+    let (server, address) = bound(handle, settings, limits).await;
+    tokio::spawn(server.run(std::future::pending()));
+    Running { address, asked: Asked::default() }
+}
+
+async fn bound(handle: Handle, settings: ServeSettings, limits: Limits) -> (Server, SocketAddr) {
+    let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let address = listener.local_addr().parse().unwrap();
+    (Server::new(listener, &settings, handle).unwrap().with_limits(limits), address)
+}
+
+impl Running {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn ask(&self, request: &str) -> Answer {
+        exchange(self.connect().await, request).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
+    }
+
+    fn asked(&self) -> Vec<&'static str> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// An answer, read until the server closed the connection.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(raw: &[u8]) -> Self {
+        let end = raw.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let head = std::str::from_utf8(&raw[..end]).unwrap();
+        let (first, headers) = head.split_once("\r\n").unwrap_or((head, ""));
+        let headers = headers.lines().map(|line| line.split_once(": ").unwrap());
+        Self {
+            status: first.split(' ').nth(1).unwrap().parse().unwrap(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            body: raw[end + 4..].to_vec(),
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// Sends a request, which may end in the middle, and reads until the server has closed the connection.
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
+    let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    // A server that refuses early may close before it has read everything.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut raw = Vec::new();
+    let _ = stream.read_to_end(&mut raw).await;
+    Answer::parse(&raw)
+}
+
+fn post(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+}
+
+fn switch(body: &str) -> String {
+    put("application/json", body)
+}
+
+fn put(content_type: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "PUT /api/v1/switch HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: \
+         {length}\r\n\r\n{body}"
+    )
+}
+
+/// Each request that changes something, with these headers.
+fn changes(headers: &str) -> [String; 3] {
+    [post("/api/v1/reset-id"), post("/api/system/settings/telemetry-reset-id"), switch(r#"{"enabled":true}"#)]
+        .map(|request| request.replacen("Host: localhost\r\n", &format!("Host: localhost:7656\r\n{headers}\r\n"), 1))
+}
+
+fn with_origin(method: &str, path: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n")
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
