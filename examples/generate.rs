@@ -1,4 +1,5 @@
 //! Writes the files that are made from the code: `make generate`.
+#![expect(clippy::unwrap_used, reason = "whoever runs it sees what failed")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

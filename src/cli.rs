@@ -201,7 +201,7 @@ async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure>
 
 async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let report: StatusReport = match Api::new(config)?.ask(Method::Get, "/api/v1/status", None).await {
-        Err(ApiError::NoDaemon) => offline::status(config)?,
+        Err(ApiError::NoDaemon) => offline::status(config).await?,
         answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
     };
     if json {

@@ -80,6 +80,10 @@ pub async fn run<K: Clock, C: Chance>(
         logged: None,
     };
     daemon.carry_out(first);
+    daemon.log_changes();
+    if daemon.engine.status(now).next_due.is_some() && daemon.wake > now.mono + READING_PAUSE {
+        daemon.waiting.push(Waiting::Status);
+    }
     let mut stop = std::pin::pin!(stop);
     loop {
         daemon.serve_readings();
@@ -133,6 +137,8 @@ struct Daemon<K, C> {
 enum Waiting {
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
     Reset(oneshot::Sender<ResetAnswer>),
+    /// Nobody yet: so that the status tells from the start what stands in the way.
+    Status,
 }
 
 impl<K: Clock, C: Chance> Daemon<K, C> {
@@ -232,6 +238,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
                 match waiting {
                     Waiting::Preview(answer) => drop(answer.send(preview)),
                     Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(preview))),
+                    Waiting::Status => {}
                 }
             }
         }
@@ -243,13 +250,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
     }
 
     fn preview(&self, read: &Read, age: Duration) -> Result<Preview, NoPreview> {
-        let mut sources = self.engine.sources();
-        if let Ok(reading) = read
-            && let Ok(own_sender) = reading.state.own_sender
-        {
-            sources.off_in_pulse = own_sender == OwnSender::OffBySetting;
-        }
-        let enabled = sources.off().is_none();
+        let enabled = self.sources_after(read).off().is_none();
         let id = self.engine.preview_id(self.clock.now());
         let bytes = read.as_ref().ok().and_then(|reading| ping::encode(reading, &id, Event::Heartbeat));
         match (bytes, Suppression::by_what_is_unknown(read)) {
@@ -259,6 +260,16 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
                 Err(NoPreview { enabled, because: SuppressedReport::new(&because) })
             }
         }
+    }
+
+    /// Consent, as this reading of Pulse leaves it.
+    fn sources_after(&self, read: &Read) -> Sources {
+        let own_sender = read.as_ref().ok().and_then(|reading| reading.state.own_sender.as_ref().ok());
+        let mut sources = self.engine.sources();
+        if let Some(own_sender) = own_sender {
+            sources.off_in_pulse = *own_sender == OwnSender::OffBySetting;
+        }
+        sources
     }
 
     fn on_command(&mut self, command: Command) {
@@ -292,12 +303,22 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
 
     fn report(&self) -> StatusReport {
         let mut warnings = self.notices.clone();
-        if let Some((_, read)) = &self.last_reading {
+        let mut status = self.engine.status(self.clock.now());
+        // Somebody may have looked at Pulse since the engine did.
+        let seen = self.last_reading.as_ref().map(|(_, read)| {
             warnings.extend(reading_warnings(read));
+            status.off = self.sources_after(read).off();
+            Suppression::by_reading(read, self.engine.sources().insists())
+        });
+        if let Some(seen) = &seen
+            && !status.suppressed.is_some_and(Suppression::is_of_this_machine)
+        {
+            status.suppressed = seen.as_ref();
         }
+        status.suppressed = status.suppressed.filter(|_| status.off.is_none());
         let surroundings =
             Surroundings { running: true, endpoint: &self.endpoint, state_dir: &self.state_dir, warnings: &warnings };
-        StatusReport::new(&self.engine.status(self.clock.now()), &surroundings)
+        StatusReport::new(&status, &surroundings)
     }
 
     /// A state that lasts is logged when it changes.

@@ -58,6 +58,14 @@ pub struct Schedule {
     pub jitter: Duration,
 }
 
+impl Schedule {
+    /// How far a startup ping is from the next one and from a heartbeat. Only a schedule for tests has an interval
+    /// that is shorter.
+    fn spacing(&self) -> Duration {
+        STARTUP_SPACING.min(self.interval)
+    }
+}
+
 /// What was found at a start.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
@@ -221,6 +229,12 @@ impl Suppression {
         }
     }
 
+    /// It has nothing to do with Pulse.
+    #[must_use]
+    pub fn is_of_this_machine(&self) -> bool {
+        matches!(self, Self::Storage | Self::ClockImplausible)
+    }
+
     /// What keeps a heartbeat from being shown: Pulse cannot be read, or not fully.
     #[must_use]
     pub fn by_what_is_unknown(reading: &Result<Reading, ReadError>) -> Option<Self> {
@@ -371,7 +385,7 @@ impl<C: Chance> Engine<C> {
     pub fn start(schedule: Schedule, start: Start, mut chance: C, now: Now) -> (Self, Vec<Action>) {
         let Start { sources, identity, state, interrupted } = start;
         let candidate = chance.uuid();
-        let spacing_ends = now.mono + state.spacing_left(now.wall, STARTUP_SPACING);
+        let spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
         let pending = state.pending.map(|record| Pending {
             expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
             next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
@@ -608,7 +622,7 @@ impl<C: Chance> Engine<C> {
         let (event, body) = (pending.event, pending.body.clone());
         if event == Event::Startup {
             self.startup_attempted_at = Some(now.wall);
-            self.spacing_ends = now.mono + STARTUP_SPACING;
+            self.spacing_ends = now.mono + self.schedule.spacing();
         }
         out.push(Action::Save(self.state(now)));
         let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
@@ -793,7 +807,7 @@ impl<C: Chance> Engine<C> {
     }
 
     fn backoff(&mut self, before: u32) -> Duration {
-        let most = BACKOFF_FIRST.saturating_mul(1 << before.min(6)).min(BACKOFF_MAX);
+        let most = BACKOFF_FIRST.saturating_mul(1 << before.min(6)).min(BACKOFF_MAX).min(self.schedule.interval);
         self.chance.up_to(most).max(BACKOFF_LEAST)
     }
 

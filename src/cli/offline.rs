@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::consent::{Fixed, OffSource, Sources};
 use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
 use crate::ping::{self, Event};
-use crate::status::{StatusReport, SuppressedReport, Surroundings};
+use crate::snapshot::OwnSender;
+use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
 use crate::store::{Found, Store};
 
 use super::{Failure, pulse_client};
@@ -55,17 +56,27 @@ pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
     bytes.ok_or_else(|| Failure::Other("the heartbeat could not be encoded".to_owned()))
 }
 
-pub(super) fn status(config: &Config) -> Result<StatusReport, Failure> {
-    let found = Store::peek(&config.state.dir)?;
-    let notices = found.notices.clone();
-    let (engine, _) = engine(config, found);
+pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
+    let (engine, _) = engine(config, Store::peek(&config.state.dir)?);
+    let mut status = engine.status(SystemClock.now());
+    let mut suppressed = None;
+    let mut warnings = Vec::new();
+    if status.off.is_none() {
+        let read = pulse_client(&config.pulse)?.read().await;
+        let switched_off_in_pulse =
+            matches!(&read, Ok(reading) if reading.state.own_sender == Ok(OwnSender::OffBySetting));
+        status.off = switched_off_in_pulse.then_some(OffSource::Pulse);
+        suppressed = Suppression::by_reading(&read, engine.sources().insists());
+        warnings = reading_warnings(&read);
+    }
+    status.suppressed = suppressed.as_ref().filter(|_| status.off.is_none());
     let surroundings = Surroundings {
         running: false,
         endpoint: &config.telemetry.endpoint.to_string(),
         state_dir: &config.state.dir.display().to_string(),
-        warnings: &notices,
+        warnings: &warnings,
     };
-    Ok(StatusReport::new(&engine.status(SystemClock.now()), &surroundings))
+    Ok(StatusReport::new(&status, &surroundings))
 }
 
 pub(super) fn reset_id(config: &Config) -> Result<(), Failure> {

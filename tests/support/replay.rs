@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::server::{RequestRecord, ResponsePlan, Server};
+use super::server::{Body, RequestRecord, ResponsePlan, Server};
 
 /// What `tools/replay-pulse` says that Pulse has been up, in seconds, unless told otherwise.
 pub const A_DAY: u64 = 86_400;
@@ -30,7 +31,8 @@ pub fn shared() -> Option<PathBuf> {
 pub fn shared_or_skip(test_name: &str) -> Option<PathBuf> {
     let folder = shared();
     if folder.is_none() {
-        eprintln!("SKIPPED {test_name}: ../shared is not here");
+        // Past the test harness, which keeps what a passing test prints to itself.
+        let _ = writeln!(io::stderr(), "SKIPPED {test_name}: ../shared is not here");
     }
     folder
 }
@@ -83,6 +85,22 @@ impl Replay {
         let tokens = tokens(folder);
         Self { server: Server::start(move |request| answer(&answers, &tokens, &request)) }
     }
+}
+
+/// The capture as it would be were its fleet a real one: what says "mock" says otherwise, all else is the same.
+pub fn start_as_if_real(folder: &Path) -> Server {
+    let (answers, tokens) = (load(folder, A_DAY), tokens(folder));
+    Server::start(move |request| match answer(&answers, &tokens, &request) {
+        ResponsePlan::Answer(mut plan) if ["/api/version", "/api/system/mock-mode"].contains(&request.path()) => {
+            if let Body::Full(body) = &plan.body {
+                let text = std::str::from_utf8(body).unwrap();
+                let text = text.replace(r#""deploymentType":"mock""#, r#""deploymentType":"systemd""#);
+                plan.body = Body::Full(text.replace(r#"{"enabled":true"#, r#"{"enabled":false"#).into());
+            }
+            ResponsePlan::Answer(plan)
+        }
+        plan => plan,
+    })
 }
 
 const ANONYMOUS: &str = "anonymous";
