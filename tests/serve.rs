@@ -515,15 +515,33 @@ async fn garbage_ends_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
-    let limits = Limits { connections: 1, head_time: Duration::from_millis(300), ..Limits::default() };
+async fn a_head_is_held_to_its_limit_also_where_a_buffer_could_hold_more() {
+    let limits = Limits { head_bytes: 1024, ..Limits::default() };
     let server = start_with(Daemon::default().spawn().0, ServeSettings::default(), limits).await;
-    let mut idle = server.connect().await;
-    idle.write_all(b"GET /healthz HT").await.unwrap();
-    assert_eq!(server.get("/healthz").await.status, 200);
-    let mut rest = Vec::new();
-    let _ = idle.read_to_end(&mut rest).await;
-    assert_eq!(rest, b"", "the slow one was closed without an answer");
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(1024));
+    assert_eq!(server.ask(&head).await.status, 431);
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let (handle, asked) = Daemon::default().spawn();
+    let server = start_with(handle, ServeSettings::default(), limits).await;
+    let mut first = server.connect().await;
+    let second = server.connect().await;
+    let waiting = tokio::spawn(exchange(second, "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    for _ in 0..20 {
+        first.write_all(b"GET /api/v1/preview/bytes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(PAYLOAD.as_bytes()) {
+            assert!(first.read_buf(&mut answer).await.unwrap() > 0);
+        }
+    }
+    drop(first);
+    assert_eq!(waiting.await.unwrap().status, 200);
+    let mut expected = vec!["preview"; 20];
+    expected.push("status");
+    assert_eq!(*asked.lock().unwrap(), expected);
 }
 
 #[tokio::test]
