@@ -698,9 +698,12 @@ async fn a_socket_that_another_process_has_put_there_is_not_removed() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_the_server_stops() {
+async fn a_request_under_way_is_answered_before_the_server_stops_and_an_idle_caller_is_not_waited_for() {
     let (handle, mut questions) = Handle::new(1);
-    let (server, address) = bound(handle, ServeSettings::default(), Limits::default()).await;
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { finish_time: hour, head_time: hour, connection_time: hour, ..Limits::default() };
+    let (server, address) = bound(handle, ServeSettings::default(), limits).await;
+    let _idle = TcpStream::connect(address).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     let asking = tokio::spawn(async move {
