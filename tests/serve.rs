@@ -515,15 +515,33 @@ async fn garbage_ends_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
-    let limits = Limits { connections: 1, head_time: Duration::from_millis(300), ..Limits::default() };
+async fn a_head_is_held_to_its_limit_also_where_a_buffer_could_hold_more() {
+    let limits = Limits { head_bytes: 1024, ..Limits::default() };
     let server = start_with(Daemon::default().spawn().0, ServeSettings::default(), limits).await;
-    let mut idle = server.connect().await;
-    idle.write_all(b"GET /healthz HT").await.unwrap();
-    assert_eq!(server.get("/healthz").await.status, 200);
-    let mut rest = Vec::new();
-    let _ = idle.read_to_end(&mut rest).await;
-    assert_eq!(rest, b"", "the slow one was closed without an answer");
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(1024));
+    assert_eq!(server.ask(&head).await.status, 431);
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let (handle, asked) = Daemon::default().spawn();
+    let server = start_with(handle, ServeSettings::default(), limits).await;
+    let mut first = server.connect().await;
+    let second = server.connect().await;
+    let waiting = tokio::spawn(exchange(second, "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    for _ in 0..20 {
+        first.write_all(b"GET /api/v1/preview/bytes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(PAYLOAD.as_bytes()) {
+            assert!(first.read_buf(&mut answer).await.unwrap() > 0);
+        }
+    }
+    drop(first);
+    assert_eq!(waiting.await.unwrap().status, 200);
+    let mut expected = vec!["preview"; 20];
+    expected.push("status");
+    assert_eq!(*asked.lock().unwrap(), expected);
 }
 
 #[tokio::test]
@@ -680,9 +698,12 @@ async fn a_socket_that_another_process_has_put_there_is_not_removed() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_the_server_stops() {
+async fn a_request_under_way_is_answered_before_the_server_stops_and_an_idle_caller_is_not_waited_for() {
     let (handle, mut questions) = Handle::new(1);
-    let (server, address) = bound(handle, ServeSettings::default(), Limits::default()).await;
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { finish_time: hour, head_time: hour, connection_time: hour, ..Limits::default() };
+    let (server, address) = bound(handle, ServeSettings::default(), limits).await;
+    let _idle = TcpStream::connect(address).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     let asking = tokio::spawn(async move {
