@@ -14,14 +14,14 @@ use tracing::{debug, error, info, warn};
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::consent::{OffSource, Sources};
-use crate::engine::{Action, Engine, EntryKind, Input, Suppression};
+use crate::engine::{Action, Engine, Input, Suppression};
 use crate::ping::{self, Event};
 use crate::pulse::PulseClient;
 use crate::send::Sender;
 use crate::snapshot::{OwnSender, ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
 use crate::store::Store;
-use crate::verdict::Answer;
+use crate::verdict::{Answer, Verdict};
 
 pub use handle::{Command, Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
 
@@ -77,6 +77,7 @@ pub async fn run<K: Clock, C: Chance>(
         no_reading_before: now.mono,
         sending: None,
         storage_works: true,
+        endpoint_works: true,
         logged: None,
     };
     daemon.carry_out(first);
@@ -91,7 +92,7 @@ pub async fn run<K: Clock, C: Chance>(
         tokio::select! {
             () = &mut stop => break,
             read = finished(&mut daemon.reading) => daemon.on_reading(read),
-            answer = finished(&mut daemon.sending) => { daemon.feed(Input::Answer(answer)); }
+            answer = finished(&mut daemon.sending) => daemon.on_answer(answer),
             Some(command) = commands.recv() => daemon.on_command(command),
             () = tokio::time::sleep(pause) => daemon.on_time(),
         }
@@ -129,6 +130,7 @@ struct Daemon<K, C> {
     no_reading_before: Duration,
     sending: Option<Whole<Answer>>,
     storage_works: bool,
+    endpoint_works: bool,
     /// What was logged last of the state that lasts.
     logged: Option<(Option<OffSource>, Option<&'static str>)>,
 }
@@ -180,11 +182,6 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
     }
 
     fn store_one(&mut self, action: &Action) -> bool {
-        if let Action::Record(entry) = action
-            && entry.kind == EntryKind::Sent
-        {
-            info!(event = entry.event.map(Event::word), status = entry.status, "ping delivered");
-        }
         let result = self.store.carry_out(action, self.clock.now().wall);
         match &result {
             Err(error) if self.storage_works => {
@@ -208,6 +205,23 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         if self.clock.now().mono >= self.wake {
             self.feed(Input::Tick);
         }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        let (reason, delivered) = match answer.verdict(self.clock.now().wall) {
+            Verdict::Delivered => ("delivered", true),
+            Verdict::Retry { reason, .. } | Verdict::Drop { reason } => (reason, false),
+        };
+        let status = answer.status();
+        let detail = answer.detail();
+        match (delivered, self.endpoint_works) {
+            (true, _) => info!(status, "ping delivered"),
+            // An outage is told when it begins; its retries are in the ledger.
+            (false, true) => warn!(reason, status, detail, "the endpoint did not take the ping"),
+            (false, false) => debug!(reason, status, detail, "the endpoint did not take the ping"),
+        }
+        self.endpoint_works = delivered;
+        self.feed(Input::Answer(answer));
     }
 
     fn on_reading(&mut self, read: Read) {

@@ -54,6 +54,15 @@ impl Answer {
         }
     }
 
+    /// Why there was no connection, where that is what happened.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::NoConnection(why) => Some(why),
+            _ => None,
+        }
+    }
+
     /// What this answer means. `now` is needed for a `Retry-After` that is a date.
     #[must_use]
     pub fn verdict(&self, now: Timestamp) -> Verdict {

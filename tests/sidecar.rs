@@ -519,7 +519,7 @@ fn an_endpoint_that_cannot_be_trusted_gets_no_ping() {
     for (issued, reason) in [
         (authority.issue_expired(&["127.0.0.1", "localhost"]), "expired"),
         (authority.issue_for_another_host(), "another name"),
-        (CertificateAuthority::new().issue_for_loopback(), "unknown authority"),
+        (CertificateAuthority::new().issue_for_loopback(), "the certificate is not valid"),
     ] {
         let endpoint = Endpoint::start_tls(&issued);
         let setup = working(&pulse, &endpoint);
@@ -572,16 +572,18 @@ fn a_proxy_is_used_only_where_one_is_configured_and_sees_only_a_tunnel() {
     proxy.answer_otherwise(ResponsePlan::status(502));
     let authority = CertificateAuthority::new();
     let endpoint = Endpoint::start_tls(&authority.issue_for_loopback());
-    let setup = working(&pulse, &endpoint).with("HTTPS_PROXY", &proxy.server.url());
-    let ca = setup.write("ca.pem", &authority.ca_pem());
-    let setup = setup.with("SSL_CERT_FILE", ca.to_str().unwrap());
-    let sidecar = setup.start();
+    let setup = || {
+        let setup = working(&pulse, &endpoint).with("HTTPS_PROXY", &proxy.server.url());
+        let ca = setup.write("ca.pem", &authority.ca_pem());
+        setup.with("SSL_CERT_FILE", ca.to_str().unwrap())
+    };
+    let sidecar = setup().start();
     let request = proxy.server.wait_for_requests(1, LIMIT).remove(0);
     assert_eq!(request.method, "CONNECT");
     assert!(request.body.is_empty());
     drop(sidecar);
     assert_eq!(endpoint.server.connections(), 0, "nothing goes past the proxy");
-    let _direct = setup.with("NO_PROXY", "127.0.0.1,localhost").start();
+    let _direct = setup().with("NO_PROXY", "127.0.0.1,localhost").start();
     endpoint.wait_for_pings(1, LIMIT);
 }
 

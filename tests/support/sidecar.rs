@@ -13,9 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{self, Reply};
+use super::lock;
 
 /// How long a test waits for what must happen. Only a failing test waits this long.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(45);
 
 /// The binary that cargo built for the tests; beside an example, two folders up.
 pub fn binary() -> PathBuf {
@@ -108,14 +109,13 @@ impl Setup {
         let lines = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
             for line in stderr.lines() {
-                let mut log = lines.0.lock().unwrap();
-                log.lines.push(line.unwrap());
+                lock(&lines.0).lines.push(line.unwrap());
                 lines.1.notify_all();
             }
-            lines.0.lock().unwrap().ended = true;
+            lock(&lines.0).ended = true;
             lines.1.notify_all();
         });
-        let mut sidecar = Sidecar { child, log, reader: Some(reader), address: None };
+        let mut sidecar = Sidecar { child, log, reader: Some(reader), address: None, _dir: Arc::clone(&self.dir) };
         let listening = sidecar.wait_for_log(LISTENS);
         let address = listening.rsplit("address=").next().unwrap_or_default();
         sidecar.address = address.split_whitespace().next().and_then(|address| address.parse().ok());
@@ -138,6 +138,8 @@ pub struct Sidecar {
     log: Arc<(Mutex<Log>, Condvar)>,
     reader: Option<std::thread::JoinHandle<()>>,
     address: Option<SocketAddr>,
+    /// Its files stay for as long as it runs.
+    _dir: Arc<TempDir>,
 }
 
 impl Sidecar {
@@ -146,12 +148,12 @@ impl Sidecar {
         let (log, news) = &*self.log;
         let found = |log: &Log| log.lines.iter().find(|line| line.contains(text)).cloned();
         let waiting = |log: &mut Log| found(log).is_none() && !log.ended;
-        let (log, _) = news.wait_timeout_while(log.lock().unwrap(), LIMIT, waiting).unwrap();
+        let (log, _) = news.wait_timeout_while(lock(log), LIMIT, waiting).unwrap();
         found(&log).unwrap_or_else(|| panic!("the log never said {text:?}:\n{}", log.lines.join("\n")))
     }
 
     pub fn log(&self) -> String {
-        self.log.0.lock().unwrap().lines.join("\n")
+        lock(&self.log.0).lines.join("\n")
     }
 
     /// Where the local API listens, on TCP.
@@ -195,6 +197,9 @@ impl Drop for Sidecar {
         // A daemon that has ended is no longer there to be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
     }
 }
 
