@@ -1,21 +1,38 @@
-//! The telemetry of a Pulse installation, outside Pulse.
+//! The telemetry of a [Pulse](https://github.com/rcourtman/Pulse) installation, outside Pulse.
+//!
+//! Pulse's privacy page promises a small pseudonymous ping: once a start and once a day, on by default, off by a switch,
+//! every field listed, the exact bytes shown before they leave. This program makes that page executable. It reads the
+//! counts from Pulse's API, builds the ping, shows it on a local page, keeps a ledger of every byte that it sent, and is
+//! the only thing of a Pulse installation that reports.
+//!
+//! What decides is pure: [`version`] and [`identity`] hold Pulse's own rules, [`snapshot`] turns answers into values that
+//! are known or unknown, [`consent`] says who switched telemetry off, [`verdict`] what an answer means, and [`engine`] is
+//! the state machine that all of it comes together in: what happened goes in, what is to be done comes out. What waits is
+//! thin: [`daemon`] feeds the engine and carries out its actions. Four modules touch the world, each one part of it:
+//! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] the disk, [`clock`] reads the time. The modules below stand in
+//! the order in which data flows.
+
+pub mod cli;
+pub mod config;
+
+pub mod contract;
+
+pub mod pulse;
+pub mod snapshot;
+pub mod version;
 
 pub mod chance;
-pub mod cli;
 pub mod clock;
-pub mod config;
 pub mod consent;
-pub mod contract;
-pub mod daemon;
 pub mod engine;
 pub mod identity;
 pub mod ping;
-pub mod pulse;
-pub mod send;
-pub mod serve;
-pub mod snapshot;
-pub mod status;
-pub mod store;
 pub mod verdict;
-pub mod version;
+
+pub mod send;
+pub mod store;
 pub mod wire;
+
+pub mod daemon;
+pub mod serve;
+pub mod status;

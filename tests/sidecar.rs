@@ -369,6 +369,19 @@ fn a_reset_is_on_disk_before_its_answer_and_the_old_id_never_goes_again() {
 }
 
 #[test]
+fn the_id_is_kept_between_restarts() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = working(&pulse, &endpoint);
+    let first = setup.start();
+    let id = endpoint.wait_for_pings(1, LIMIT)[0].json()["install_id"].clone();
+    first.stop();
+    let again = setup.start();
+    assert_eq!(again.get("/api/v1/preview").json()["payload"]["install_id"], id);
+    drop(again);
+    assert_eq!(parse(&setup.run(&["preview"]).stdout)["install_id"], id, "after a kill as well");
+}
+
+#[test]
 fn pulses_own_preview_and_reset_routes_work_unchanged() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let sidecar = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "1h").start();

@@ -19,6 +19,7 @@ pub mod client;
 pub mod endpoint;
 pub mod generated;
 pub mod planted;
+pub mod promises;
 pub mod pulse;
 pub mod readings;
 pub mod replay;

@@ -1,0 +1,24 @@
+//! The promises of the privacy page, as `docs/promises.toml` lists them.
+
+use std::path::Path;
+
+pub struct Promise {
+    pub number: i64,
+    pub sentence: String,
+    /// As `file::name`; none while nothing proves it yet.
+    pub tests: Vec<String>,
+}
+
+pub fn promises() -> Vec<Promise> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/promises.toml");
+    let document: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let promises = document["promise"].as_array().unwrap();
+    promises
+        .iter()
+        .map(|promise| Promise {
+            number: promise["number"].as_integer().unwrap(),
+            sentence: promise["sentence"].as_str().unwrap().to_owned(),
+            tests: promise["tests"].as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_owned()).collect(),
+        })
+        .collect()
+}
