@@ -254,6 +254,7 @@ fn what_kubernetes_injects_is_ignored() {
     let mut setup = Setup::new();
     for name in ["PORT", "PORT_7656_TCP", "PORT_7656_TCP_ADDR", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP"] {
         setup = setup.variable(&format!("PULSE_TELEMETRY_{name}"), "tcp://10.0.0.1:7656");
+        setup = setup.variable(&format!("PULSE_TELEMETRY_COLLECTOR_{name}"), "tcp://10.0.0.2:7657");
     }
     assert_eq!(setup.config().origins(), Setup::new().config().origins());
 }
@@ -467,6 +468,14 @@ fn pulse_may_live_under_a_path_with_or_without_a_slash_at_its_end() {
 }
 
 #[test]
+fn whoever_only_shortens_the_interval_need_not_think_of_the_jitter() {
+    let config = with_file("telemetry.endpoint = 'http://127.0.0.1:1/'\nschedule.interval = '48s'").load().unwrap();
+    assert_eq!(config.schedule.jitter, Duration::from_secs(1));
+    let shown = config.origins().iter().find(|setting| setting.key == "schedule.jitter").unwrap();
+    assert_eq!((shown.value.as_str(), shown.origin.as_str()), ("\"1000ms\"", "a 48th of schedule.interval"));
+}
+
+#[test]
 fn short_schedules_are_for_loopback_only() {
     let schedule = |endpoint: &str, delay: &str, interval: &str, jitter: &str| {
         with_file(&format!(
@@ -486,7 +495,7 @@ fn short_schedules_are_for_loopback_only() {
     assert_eq!(keys(schedule(far, "24h1ms", "48h", "30m")), refused("schedule.startup_delay"));
     assert_eq!(keys(schedule(far, "2m", "23h59m", "30m")), refused("schedule.interval"));
     assert_eq!(keys(schedule(far, "2m", "30d1ms", "30m")), refused("schedule.interval"));
-    assert_eq!(keys(schedule(near, "2m", "999ms", "0s")), refused("schedule.interval"));
+    assert_eq!(keys(schedule(near, "2m", "99ms", "0s")), refused("schedule.interval"));
     assert_eq!(keys(schedule(far, "2m", "24h", "0s")), refused("schedule.jitter"));
     assert_eq!(keys(schedule(far, "2m", "24h", "12h")), refused("schedule.jitter"));
     assert_eq!(keys(schedule(near, "2m", "1m", "30s")), refused("schedule.jitter"));

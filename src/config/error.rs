@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Setting;
-use super::layers::Layers;
+use super::layers::{BUILT_IN, Layers};
 
 /// The most characters of a value that a message repeats.
 const SHOWN_MAX: usize = 100;
@@ -119,6 +119,11 @@ impl<'a> Checker<'a> {
     /// Where the value of `key` comes from.
     pub(super) fn origin(&self, key: &str) -> String {
         self.layers.origin(key)
+    }
+
+    /// Whether no layer above the defaults sets `key`.
+    pub(super) fn is_default(&self, key: &str) -> bool {
+        self.origin(key) == BUILT_IN
     }
 
     /// Tells what a value that no layer sets was found to be.

@@ -12,13 +12,10 @@ use serde::de::DeserializeOwned;
 use super::{ConfigError, DEFAULT_FILE, DEFAULTS, Environment, Problem, Setting};
 
 /// The origin of what nobody set.
-const BUILT_IN: &str = "built-in default";
+pub(super) const BUILT_IN: &str = "built-in default";
 
 /// What begins the name of every variable that is a key.
 const PREFIX: &str = "PULSE_TELEMETRY_";
-
-/// What Kubernetes puts into the environment for a service named `pulse-telemetry`.
-const KUBERNETES: [&str; 2] = ["PULSE_TELEMETRY_PORT_", "PULSE_TELEMETRY_SERVICE_"];
 
 /// The names of Pulse's own agent, and the key that each one sets. `PULSE_TOKEN` is no key: see `tokens`.
 const SHORT_NAMES: [(&str, &str, &str); 3] =
@@ -229,10 +226,12 @@ fn unknown(what: &str, introduction: &str, known: &Dict) -> String {
     format!("is not a {what}: {introduction} {}", names.join(", "))
 }
 
-/// Whether a variable is meant for us, other than `PULSE_TELEMETRY` itself, which is no key.
+/// Whether a variable is meant for us: neither `PULSE_TELEMETRY` itself, which is no key, nor what Kubernetes puts into
+/// the environment for a service named `pulse-telemetry` or `pulse-telemetry-collector`.
 fn is_ours(name: &str) -> bool {
-    let from_kubernetes = name == "PULSE_TELEMETRY_PORT" || KUBERNETES.iter().any(|start| name.starts_with(start));
-    name.starts_with(PREFIX) && !from_kubernetes
+    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+    let of_service = rest.strip_prefix("COLLECTOR_").unwrap_or(rest);
+    !(of_service == "PORT" || of_service.starts_with("PORT_") || of_service.starts_with("SERVICE_"))
 }
 
 fn variable_name(key: &str) -> String {

@@ -13,15 +13,18 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The install ID is replaced when it is 30 days old; a longer interval would give each heartbeat an ID of its own.
 const INTERVAL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// The shortest interval, for tests on loopback.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
 /// When pings are sent. The lower bounds hold unless the endpoint is on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// How long after the start the startup ping may go: 2 minutes to 24 hours; from 0 on loopback.
     pub startup_delay: Duration,
-    /// The time between two heartbeats: 24 hours to 30 days; from 1 second on loopback.
+    /// The time between two heartbeats: 24 hours to 30 days; from 100 milliseconds on loopback.
     pub interval: Duration,
     /// How far a heartbeat may fall before or after its time: more than 0, less than half of the interval; from 0 on
-    /// loopback.
+    /// loopback. The default is a 48th of a shorter interval.
     pub jitter: Duration,
 }
 
@@ -42,7 +45,16 @@ impl Written {
         let interval = check.accept("schedule.interval", &self.interval, interval(&self.interval, free));
         // Without an interval, the jitter's form alone can be checked.
         let room = interval.unwrap_or(Duration::MAX);
-        let jitter = check.accept("schedule.jitter", &self.jitter, jitter(&self.jitter, free, room, &self.interval));
+        let jitter = match jitter(&self.jitter, free, room, &self.interval) {
+            // Whoever only shortens the interval need not think of the jitter: it keeps the default's proportion.
+            Err(_) if check.is_default("schedule.jitter") => {
+                let jitter = room / 48;
+                let value = format!("\"{}ms\"", jitter.as_millis());
+                check.decide("schedule.jitter", value, "a 48th of schedule.interval".to_owned());
+                Some(jitter)
+            }
+            jitter => check.accept("schedule.jitter", &self.jitter, jitter),
+        };
         Some(Schedule { startup_delay: startup_delay?, interval: interval?, jitter: jitter? })
     }
 }
@@ -58,7 +70,7 @@ fn startup_delay(written: &str, free: bool) -> Result<Duration, &'static str> {
 fn interval(written: &str, free: bool) -> Result<Duration, &'static str> {
     match parse_duration(written)? {
         interval if interval < DAY && !free => Err("must be at least 24h unless telemetry.endpoint is on loopback"),
-        interval if interval < Duration::from_secs(1) => Err("must be at least 1s"),
+        interval if interval < INTERVAL_MIN => Err("must be at least 100ms"),
         interval if interval > INTERVAL_MAX => Err("must be at most 30d, when the install ID is replaced"),
         interval => Ok(interval),
     }
