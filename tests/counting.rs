@@ -83,6 +83,7 @@ fn all_lengths(value: &Value) -> Option<Vec<Option<u64>>> {
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(MEMBERS).prop_map(str::to_owned),
+        prop::sample::select(MEMBERS).prop_map(|name| format!("{name}é")),
         ".{0,12}",
         r#"["\\\n\t\x00-\x1f/é😀a]{0,24}"#,
         "[a-z ]{0,40}",
@@ -105,12 +106,14 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The document as compact or indented text, perhaps with every letter of its strings escaped.
+/// The document as compact or indented text, perhaps with some letters of its strings escaped.
 fn document() -> impl Strategy<Value = Vec<u8>> {
-    (json(), 0..3).prop_map(|(value, form)| match form {
+    const ESCAPED: [(&str, &str); 4] = [("a", "\\u0061"), ("s", "\\u0073"), ("é", "\\u00e9"), ("😀", "\\ud83d\\ude00")];
+    (json(), 0..4).prop_map(|(value, form)| match form {
         0 => serde_json::to_vec(&value).unwrap(),
         1 => serde_json::to_vec_pretty(&value).unwrap(),
-        _ => value.to_string().replace('a', "\\u0061").replace('s', "\\u0073").into_bytes(),
+        2 => serde_json::to_string_pretty(&value).unwrap().replace('\n', "\r\n\t").into_bytes(),
+        _ => ESCAPED.iter().fold(value.to_string(), |text, (from, to)| text.replace(from, to)).into_bytes(),
     })
 }
 
@@ -138,6 +141,8 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
         "null",
         " ",
         "\n",
+        "\r",
+        "\t",
         "\u{0}",
         "é",
         "\"a\":",

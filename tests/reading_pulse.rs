@@ -158,7 +158,7 @@ async fn what_is_no_http_is_told_as_no_json() {
 async fn a_head_that_is_larger_than_any_of_pulse_is_refused() {
     let head = |len| ok("{}").with_header("X-Long", &"x".repeat(len));
     assert_eq!(unknown(&read_with("/api/settings/ai", head(60 * 1024)).await), [("ai_enabled", Reason::WrongShape)]);
-    // Twice what is held at once; hyper by itself would take three times as much again.
+    // Twice what is held at once; hyper by itself would take 400 KiB.
     each_request_fails_with(head(128 * 1024), Reason::NotJson).await;
 }
 
@@ -184,6 +184,7 @@ async fn an_answer_of_another_shape_is_told() {
         (SETTINGS, "[]", "own_sender"),
         (SETTINGS, r#"{"telemetryEnabled":false,"envOverrides":[]}"#, "own_sender"),
         (SETTINGS, r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":"yes"}}"#, "own_sender"),
+        (SETTINGS, r#"{"telemetryEnabled":false,"envOverrides":{"telemetryEnabled":"yes"}}"#, "own_sender"),
         (SECURITY, r#"{"ssoEnabled":true,"presentationPolicy":[]}"#, "demo_mode"),
         ("/api/system/mock-mode", "{}", "mock_mode"),
         ("/api/version", r#"{"version":"6.3.0","isDocker":"yes"}"#, "platform"),
@@ -544,6 +545,10 @@ async fn pulses_own_sender_is_read_with_who_switched_it() {
         (r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":false}}"#, OwnSender::OffBySetting),
         (r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":true}}"#, OwnSender::OffByEnvironment),
         (r#"{"telemetryEnabled":false,"envOverrides":{"telemetryEnabled":true}}"#, OwnSender::OffByEnvironment),
+        (
+            r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":"?","telemetryEnabled":true}}"#,
+            OwnSender::OffByEnvironment,
+        ),
     ] {
         assert_eq!(read_with(SETTINGS, ok(body)).await.state.own_sender, Ok(own_sender), "{body}");
     }
@@ -661,9 +666,11 @@ fn settings_that_cannot_work_are_refused_without_showing_a_token() {
     assert!(matches!(refused(settings(named(&["default", "default"]))), SettingsError::OrganizationTwice));
     assert!(matches!(refused(settings(named(&["default", "a", "a"]))), SettingsError::OrganizationTwice));
     assert!(matches!(refused(settings(named(&["default", "a\nb"]))), SettingsError::OrganizationName));
-    let trust = Trust::SystemAnd(b"no certificate".to_vec());
-    let settings = PulseSettings { url: "https://pulse.test".parse().unwrap(), trust, ..settings(one()) };
-    assert!(matches!(refused(settings), SettingsError::Tls(_)));
+    for pem in ["no certificate", "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n"] {
+        let trust = Trust::SystemAnd(pem.as_bytes().to_vec());
+        let settings = PulseSettings { url: "https://pulse.test".parse().unwrap(), trust, ..settings(one()) };
+        assert!(matches!(refused(settings), SettingsError::Tls(_)), "{pem}");
+    }
 }
 
 // ---- models and answers
