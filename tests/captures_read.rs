@@ -2,211 +2,268 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-mod captured;
-mod fake_pulse;
+mod support;
 
-use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use fake_pulse::{FakePulse, answer, settings};
+use pulse_telemetry::contract;
+use pulse_telemetry::ping::{self, Event};
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::snapshot::{OwnSender, Platform, ReadError, Reading, Reason, Scope, Snapshot, Value};
-use serde_json::Value as Json;
+use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope, Snapshot};
+use pulse_telemetry::wire::Trust;
+use serde_json::{Map, Value, json};
+use support::replay::{self, A_DAY, Replay};
 
-/// Status and body by token and path.
-type Answers = HashMap<(String, String), (u16, Vec<u8>)>;
-
-struct Capture {
-    index: Json,
-    answers: Arc<Answers>,
-}
-
-impl Capture {
-    fn open(folder: &Path) -> Self {
-        let index: Json = serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
-        let mut answers = Answers::new();
-        let responses = index["responses"].as_array().unwrap();
-        let text = |value: &Json| value.as_str().unwrap().to_owned();
-        for response in responses.iter().filter(|response| response.get("file").is_some()) {
-            let body = fs::read(folder.join(text(&response["file"]))).unwrap();
-            let status = response["status"].as_u64().unwrap() as u16;
-            answers.insert((text(&response["token"]), text(&response["path"])), (status, body));
-        }
-        for response in responses {
-            if let Some(other) = response.get("same_as") {
-                let same = answers[&(text(other), text(&response["path"]))].clone();
-                answers.insert((text(&response["token"]), text(&response["path"])), same);
-            }
-        }
-        Self { index, answers: Arc::new(answers) }
+#[tokio::test]
+async fn every_capture_with_an_oracle_is_read_field_for_field_as_pulse_read_itself() {
+    let test = "every_capture_with_an_oracle_is_read_field_for_field_as_pulse_read_itself";
+    let mut seen = 0;
+    for capture in captures(test) {
+        let Some(oracle) = replay::oracle(&capture.folder) else { continue };
+        let reading = capture.read(capture.tokens(), capture.platform()).await.unwrap();
+        assert_eq!(reading.unknown(), Vec::<&_>::new(), "{}", capture.name);
+        // With the ID that Pulse had, the whole ping is to be the same.
+        let id = oracle["install_id"].as_str().unwrap();
+        let ping: Value = serde_json::from_str(&ping::encode(&reading, id, Event::Heartbeat).unwrap()).unwrap();
+        assert_eq!(ping, capture.expected(&oracle, &ping), "{}", capture.name);
+        let uncounted = capture.serves_many() && !capture.has_organizations();
+        assert_eq!(reading.state.uncounted_organizations, uncounted, "{}", capture.name);
+        seen += 1;
     }
-
-    /// The heartbeat that Pulse itself showed at that moment; 5.1 has none.
-    fn oracle(&self) -> Option<Json> {
-        let preview = || self.json("full", "/api/system/settings/telemetry-preview")?.get("payload").cloned();
-        self.index.get("oracle").cloned().or_else(preview)
-    }
-
-    fn json(&self, token: &str, path: &str) -> Option<Json> {
-        let (status, body) = self.answers.get(&(token.to_owned(), path.to_owned()))?;
-        (*status == 200).then(|| serde_json::from_slice(body).unwrap())
-    }
-
-    fn is_mock(&self) -> bool {
-        self.index["env"]["PULSE_MOCK_MODE"] == "true"
-    }
-
-    fn tokens(&self) -> Tokens {
-        if self.index.get("oracle").is_some() {
-            Tokens::Organizations(["acme", "default"].map(|name| (name.to_owned(), name.into())).to_vec())
-        } else {
-            Tokens::One("full".into())
-        }
-    }
-
-    async fn read(&self, tokens: Tokens, platform: PlatformSetting) -> Result<Reading, ReadError> {
-        let answers = self.answers.clone();
-        let pulse = FakePulse::new(move |asked| {
-            let token = asked.headers.get("x-api-token").map_or("anonymous", String::as_str);
-            let path = asked.line.strip_prefix("GET ").unwrap();
-            match answers.get(&(token.to_owned(), path.to_owned())) {
-                Some((status, body)) => answer(*status, body),
-                None => answer(404, "404 page not found\n"),
-            }
-        });
-        let settings = PulseSettings { platform, ..settings(tokens) };
-        PulseClient::with_dial(settings, Box::new(pulse)).unwrap().read().await
-    }
-}
-
-fn captures() -> Vec<(String, Capture)> {
-    let name = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
-    captured::folders().iter().map(|folder| (name(folder), Capture::open(folder))).collect()
-}
-
-/// The counts by their names in the ping.
-fn counts(snapshot: &Snapshot) -> [(&'static str, &Value<u32>); 8] {
-    [
-        ("pve_nodes", &snapshot.pve_nodes),
-        ("pbs_instances", &snapshot.pbs_instances),
-        ("pmg_instances", &snapshot.pmg_instances),
-        ("vms", &snapshot.vms),
-        ("containers", &snapshot.containers),
-        ("docker_hosts", &snapshot.docker_hosts),
-        ("kubernetes_clusters", &snapshot.kubernetes_clusters),
-        ("active_alerts", &snapshot.active_alerts),
-    ]
+    assert!(seen > 0 || replay::shared().is_none());
 }
 
 #[tokio::test]
-async fn every_capture_with_an_oracle_is_read_as_pulse_read_itself() {
-    for (name, capture) in captures() {
-        let Some(oracle) = capture.oracle() else { continue };
-        let platform = if oracle["platform"] == "docker" { PlatformSetting::Docker } else { PlatformSetting::Binary };
-        let reading = capture.read(capture.tokens(), platform).await.unwrap();
-        assert_eq!(reading.unknown(), Vec::<&_>::new(), "{name}");
-
-        let snapshot = &reading.snapshot;
-        for (what, count) in counts(snapshot) {
-            assert_eq!(Json::from(*count.as_ref().unwrap()), oracle[what], "{name}: {what}");
-        }
-        let mut flags = vec![
-            ("relay_enabled", &snapshot.relay_enabled),
-            ("sso_enabled", &snapshot.sso_enabled),
-            ("paid_license", &snapshot.paid_license),
-            ("has_api_tokens", &snapshot.has_api_tokens),
-        ];
-        if !capture.is_mock() {
-            flags.push(("ai_enabled", &snapshot.ai_enabled));
-        }
-        for (what, flag) in flags {
-            assert_eq!(Json::from(*flag.as_ref().unwrap()), oracle[what], "{name}: {what}");
-        }
-        let version = snapshot.version.as_ref().unwrap();
-        assert_eq!(version.version, oracle["version"], "{name}");
-        assert_eq!(serde_json::to_value(version.channel).unwrap(), oracle["version_channel"], "{name}");
-        assert_eq!(version.is_development, oracle["version_is_development"], "{name}");
-        assert_eq!(version.is_published_release, oracle["version_is_published_release"], "{name}");
-        let is_docker = snapshot.platform == Ok(Platform::Docker);
-        assert_eq!(is_docker, oracle["platform"] == "docker", "{name}");
-        // Pulse's preview says false always; its API tells the truth.
-        let serves_many = capture.index["env"]["PULSE_MULTI_TENANT_ENABLED"] == "true";
-        assert_eq!(snapshot.multi_tenant, Ok(serves_many), "{name}");
-        assert_eq!(
-            reading.state.uncounted_organizations,
-            serves_many && capture.index.get("oracle").is_none(),
-            "{name}"
-        );
-    }
+async fn two_organizations_are_summed() {
+    let Some(shared) = replay::shared_or_skip("two_organizations_are_summed") else { return };
+    let capture = Capture::open(shared.join("captures/v6.3-two-organizations"));
+    let both = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap().snapshot;
+    let of = async |name: &str| capture.read(Tokens::One(name.into()), PlatformSetting::Auto).await.unwrap().snapshot;
+    let (default, acme) = (counts(&of("default").await), counts(&of("acme").await));
+    let sum: Vec<_> = default.iter().zip(acme).map(|(one, other)| one + other).collect();
+    assert_eq!(counts(&both), sum);
+    assert!(default != sum, "the other organization has something");
 }
 
 #[tokio::test]
 async fn the_deciding_facts_are_those_of_each_capture() {
-    for (name, capture) in captures() {
+    for capture in captures("the_deciding_facts_are_those_of_each_capture") {
+        let name = &capture.name;
         let state = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap().state;
         assert_eq!(state.mock_mode, Ok(capture.is_mock()), "{name}");
         assert_eq!(state.demo_mode, Ok(false), "{name}");
-        let caller = if matches!(capture.tokens(), Tokens::One(_)) { "full" } else { "default" };
-        let uptime = capture.json(caller, "/api/health").unwrap()["uptime"].as_f64().unwrap();
-        assert_eq!(state.starting, Ok(uptime < 120.0), "{name}");
-        let own_sender = match capture.index["env"]["PULSE_TELEMETRY"].as_str() {
-            _ if name.starts_with("v5") => OwnSender::Absent,
+        assert_eq!(state.starting, Ok(false), "{name}");
+        let own_sender = match capture.env("PULSE_TELEMETRY") {
+            _ if capture.is_five() => OwnSender::Absent,
             Some("false") => OwnSender::OffByEnvironment,
             _ if name.ends_with("opted-out-in-settings") => OwnSender::OffBySetting,
             _ => OwnSender::On,
         };
         assert_eq!(state.own_sender, Ok(own_sender), "{name}");
+
+        let just_started = Replay::start(&capture.folder, 30);
+        let state = read(&just_started, capture.tokens(), PlatformSetting::Auto).await.unwrap().state;
+        assert_eq!(state.starting, Ok(true), "{name}");
     }
 }
 
 #[tokio::test]
 async fn pulse_5_is_counted_by_the_lengths_of_its_arrays() {
     let mut seen = 0;
-    for (name, capture) in captures().into_iter().filter(|(name, _)| name.starts_with("v5")) {
-        let reading = capture.read(Tokens::One("full".into()), PlatformSetting::Auto).await.unwrap();
+    let test = "pulse_5_is_counted_by_the_lengths_of_its_arrays";
+    for capture in captures(test).into_iter().filter(Capture::is_five) {
+        let name = &capture.name;
+        let reading = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap();
         assert_eq!(reading.unknown(), Vec::<&_>::new(), "{name}");
-        let state = capture.json("full", "/api/state").unwrap();
+        let state = capture.answer_to("full", "api_state.json");
         let arrays = ["nodes", "pbs", "pmg", "vms", "containers", "dockerHosts", "kubernetesClusters"];
-        for ((what, count), array) in counts(&reading.snapshot).into_iter().zip(arrays) {
-            let length = state[array].as_array().map_or(0, Vec::len);
-            assert_eq!(count.as_ref().map(|&count| count as usize), Ok(length), "{name}: {what}");
-        }
-        let alerts = capture.json("full", "/api/alerts/active").unwrap();
-        assert_eq!(reading.snapshot.active_alerts, Ok(alerts.as_array().map_or(0, Vec::len) as u32), "{name}");
+        let mut lengths: Vec<_> = arrays.iter().map(|array| state[array].as_array().map_or(0, Vec::len)).collect();
+        lengths.push(capture.answer_to("full", "api_alerts_active.json").as_array().map_or(0, Vec::len));
+        assert_eq!(counts(&reading.snapshot), lengths, "{name}");
         // 5.1 has neither relay nor organizations.
         assert_eq!(reading.snapshot.relay_enabled, Ok(false), "{name}");
         assert_eq!(reading.snapshot.multi_tenant, Ok(false), "{name}");
         assert_eq!(reading.snapshot.sso_enabled, Ok(false), "{name}");
+        let ai = capture.answer_to("full", "api_settings_ai.json")["enabled"].as_bool().unwrap();
+        assert_eq!(reading.snapshot.ai_enabled, Ok(ai), "{name}");
+        let paid = capture.answer_to("full", "api_license_status.json")["tier"] != "free";
+        assert_eq!(reading.snapshot.paid_license, Ok(paid), "{name}");
+        assert_eq!(reading.snapshot.has_api_tokens, Ok(true), "{name}");
         seen += 1;
     }
-    assert!(seen > 0 || captured::folders().is_empty());
+    assert!(seen > 0 || replay::shared().is_none());
 }
 
 #[tokio::test]
 async fn a_token_without_settings_read_names_all_that_it_cannot_read() {
-    for (name, capture) in captures().into_iter().filter(|(name, _)| !name.ends_with("two-organizations")) {
+    let mut seen = 0;
+    for capture in captures_of_three_callers("a_token_without_settings_read_names_all_that_it_cannot_read") {
+        let name = &capture.name;
         let reading = capture.read(Tokens::One("monitoring-only".into()), PlatformSetting::Auto).await.unwrap();
-        let unknown = reading.unknown();
-        let lacks = Reason::MissingScope(Scope::new("settings:read"));
-        assert!(unknown.iter().all(|unknown| unknown.reason == lacks), "{name}: {unknown:?}");
-        let mut expected = vec!["ai_enabled", "relay_enabled", "multi_tenant", "mock_mode", "own_sender"];
-        if name.starts_with("v5") {
-            expected.retain(|what| !matches!(*what, "relay_enabled" | "multi_tenant"));
+        let mut expected = vec![
+            ("ai_enabled", "GET /api/settings/ai"),
+            ("relay_enabled", "GET /api/settings/relay"),
+            ("multi_tenant", "GET /api/orgs"),
+            ("mock_mode", "GET /api/system/mock-mode"),
+            ("own_sender", "GET /api/system/settings"),
+        ];
+        if capture.is_five() {
+            expected.retain(|(what, _)| !matches!(*what, "relay_enabled" | "multi_tenant"));
         }
         if capture.is_mock() {
-            expected.retain(|what| *what != "mock_mode");
+            expected.retain(|(what, _)| *what != "mock_mode");
         }
-        assert_eq!(unknown.iter().map(|unknown| unknown.what).collect::<Vec<_>>(), expected, "{name}");
-        assert_eq!(reading.snapshot.has_api_tokens, Ok(true), "{name}");
+        let lacks = Reason::MissingScope(Scope::new("settings:read"));
+        let expected: Vec<_> = expected.into_iter().map(|(what, request)| (what, request, lacks.clone())).collect();
+        let unknown =
+            reading.unknown().into_iter().map(|unknown| (unknown.what, unknown.request, unknown.reason.clone()));
+        assert_eq!(unknown.collect::<Vec<_>>(), expected, "{name}");
+        assert_eq!(ping::encode(&reading, "id", Event::Heartbeat), None, "{name}");
+
+        // What it may read is read as with the whole token.
+        let full = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap();
+        let limited = Snapshot {
+            ai_enabled: full.snapshot.ai_enabled.clone(),
+            relay_enabled: full.snapshot.relay_enabled.clone(),
+            multi_tenant: full.snapshot.multi_tenant.clone(),
+            ..reading.snapshot
+        };
+        assert_eq!(limited, full.snapshot, "{name}");
+        seen += 1;
     }
+    assert!(seen > 0 || replay::shared().is_none());
 }
 
 #[tokio::test]
-async fn without_a_token_pulse_is_unauthorized() {
-    for (name, capture) in captures().into_iter().filter(|(name, _)| !name.ends_with("two-organizations")) {
-        let outcome = capture.read(Tokens::None, PlatformSetting::Auto).await;
-        assert_eq!(outcome, Err(ReadError::Unauthorized), "{name}");
+async fn without_a_token_that_is_known_pulse_is_unauthorized() {
+    for capture in captures_of_three_callers("without_a_token_that_is_known_pulse_is_unauthorized") {
+        for tokens in [Tokens::None, Tokens::One("nonsense".into())] {
+            let outcome = capture.read(tokens, PlatformSetting::Auto).await;
+            assert_eq!(outcome, Err(ReadError::Unauthorized), "{}", capture.name);
+        }
     }
+}
+
+struct Capture {
+    name: String,
+    folder: PathBuf,
+    index: Value,
+    replay: Replay,
+}
+
+fn captures(test_name: &str) -> Vec<Capture> {
+    let folders = replay::shared_or_skip(test_name).map(|_| replay::captures());
+    folders.into_iter().flatten().map(Capture::open).collect()
+}
+
+/// Those that were asked with a whole token, with one that has `monitoring:read` alone, and with none.
+fn captures_of_three_callers(test_name: &str) -> Vec<Capture> {
+    captures(test_name).into_iter().filter(|capture| !capture.has_organizations()).collect()
+}
+
+impl Capture {
+    fn open(folder: PathBuf) -> Self {
+        Self {
+            name: folder.file_name().unwrap().to_str().unwrap().to_owned(),
+            index: replay::index(&folder),
+            replay: Replay::start(&folder, A_DAY),
+            folder,
+        }
+    }
+
+    fn is_five(&self) -> bool {
+        self.name.starts_with("v5")
+    }
+
+    fn env(&self, name: &str) -> Option<&str> {
+        self.index["env"][name].as_str()
+    }
+
+    fn is_mock(&self) -> bool {
+        self.env("PULSE_MOCK_MODE") == Some("true")
+    }
+
+    fn serves_many(&self) -> bool {
+        self.env("PULSE_MULTI_TENANT_ENABLED") == Some("true")
+    }
+
+    /// Whether each organization has a token of its own here.
+    fn has_organizations(&self) -> bool {
+        self.index.get("oracle").is_some()
+    }
+
+    fn tokens(&self) -> Tokens {
+        if self.has_organizations() {
+            Tokens::Organizations(["acme", "default"].map(|name| (name.to_owned(), name.into())).to_vec())
+        } else {
+            Tokens::One("full".into())
+        }
+    }
+
+    /// The operator's word, where Pulse's API says of the captures' machine something else than Pulse says of itself:
+    /// Pulse goes by `PULSE_DOCKER`.
+    fn platform(&self) -> PlatformSetting {
+        let token = if self.has_organizations() { "default" } else { "full" };
+        let by_api = self.answer_to(token, "api_version.json")["isDocker"] == true;
+        match self.env("PULSE_DOCKER") == Some("true") {
+            of_itself if of_itself == by_api => PlatformSetting::Auto,
+            true => PlatformSetting::Docker,
+            false => PlatformSetting::Binary,
+        }
+    }
+
+    /// What is in the oracle of the contract's fields, but for what Pulse's API and its own sender disagree on.
+    fn expected(&self, oracle: &Value, own: &Value) -> Value {
+        let field = |name: &str| Some((name.to_owned(), oracle.get(name)?.clone()));
+        let mut expected: Map<_, _> = contract::FIELDS.iter().filter_map(|known| field(known.name)).collect();
+        // Pulse's preview says false always; its API tells the truth.
+        expected["multi_tenant"] = json!(self.serves_many());
+        if self.is_mock() {
+            // Then the API says that AI is on, whatever was saved.
+            expected["ai_enabled"] = json!(true);
+        }
+        // The captures' machine was Linux on x86-64; elsewhere the sidecar speaks of its own.
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            expected["os"] = own["os"].clone();
+            expected["arch"] = own["arch"].clone();
+        }
+        Value::Object(expected)
+    }
+
+    /// What the caller with that token got.
+    fn answer_to(&self, token: &str, file: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.folder.join(token).join(file)).unwrap()).unwrap()
+    }
+
+    async fn read(&self, tokens: Tokens, platform: PlatformSetting) -> Result<Reading, ReadError> {
+        read(&self.replay, tokens, platform).await
+    }
+}
+
+async fn read(replay: &Replay, tokens: Tokens, platform: PlatformSetting) -> Result<Reading, ReadError> {
+    let settings = PulseSettings {
+        url: replay.server.url().parse().unwrap(),
+        tokens,
+        trust: Trust::System,
+        timeout: Duration::from_secs(60),
+        platform,
+    };
+    PulseClient::new(settings).unwrap().read().await
+}
+
+/// The counts, all of which must be known.
+fn counts(snapshot: &Snapshot) -> Vec<usize> {
+    let counts = [
+        &snapshot.pve_nodes,
+        &snapshot.pbs_instances,
+        &snapshot.pmg_instances,
+        &snapshot.vms,
+        &snapshot.containers,
+        &snapshot.docker_hosts,
+        &snapshot.kubernetes_clusters,
+        &snapshot.active_alerts,
+    ];
+    counts.into_iter().map(|count| *count.as_ref().unwrap() as usize).collect()
 }

@@ -2,363 +2,368 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-mod fake_pulse;
+mod support;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fake_pulse::{Asked, Deed, FakePulse, answer, settings};
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, SettingsError, Tokens};
 use pulse_telemetry::snapshot::{OwnSender, Platform, ReadError, Reading, Reason, Scope};
-use pulse_telemetry::wire::{Dial, DialError, Dialing};
+use pulse_telemetry::wire::{Dial, DialError, Dialing, Stream, Trust};
+use support::pulse::{
+    self, Counts, MONITORING_READ, Orgs, PLANTED, PulseModel, Relay, SETTINGS_READ, SimulatedPulse, TOKEN, Token,
+};
+use support::server::{Answer, Body, ResponsePlan, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::time;
 
-const NODES: &str = "GET /api/resources?type=agent&source=proxmox&limit=1";
+const STATS: &str = "/api/resources/stats";
+const NODES: &str = "/api/resources";
+const ALERTS: &str = "/api/alerts/active";
+const ORGS: &str = "/api/orgs";
+const SETTINGS: &str = "/api/system/settings";
+const SECURITY: &str = "/api/security/status";
 
-/// What is answered in place of a Pulse 6 on which all is well.
-#[derive(Default)]
-struct Script {
-    instead: HashMap<&'static str, fn() -> Deed>,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
+/// The requests of a reading, in their order, and what each one tells.
+const TOLD: [(&str, &[&str]); 12] = [
+    ("/api/health", &["starting"]),
+    ("/api/version", &["version", "platform"]),
+    (SECURITY, &["sso_enabled", "demo_mode"]),
+    (SETTINGS, &["own_sender"]),
+    ("/api/system/mock-mode", &["mock_mode"]),
+    (STATS, SEVEN_COUNTS),
+    ("/api/resources?type=agent&source=proxmox&limit=1", &["pve_nodes"]),
+    (ALERTS, &["active_alerts"]),
+    ("/api/settings/ai", &["ai_enabled"]),
+    ("/api/settings/relay", &["relay_enabled"]),
+    (ORGS, &["multi_tenant"]),
+    ("/api/license/status", &["paid_license"]),
+];
+const SEVEN_COUNTS: &[&str] =
+    &["pve_nodes", "pbs_instances", "pmg_instances", "vms", "containers", "docker_hosts", "kubernetes_clusters"];
 
-impl Script {
-    fn on(mut self, request: &'static str, deed: fn() -> Deed) -> Self {
-        self.instead.insert(request, deed);
-        self
-    }
+/// The longest that a request may take here.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-    fn pulse(self) -> FakePulse {
-        FakePulse::new(move |asked| {
-            self.asked.lock().unwrap().push(asked.clone());
-            self.instead.get(asked.line.as_str()).map_or_else(|| healthy(asked), |deed| deed())
-        })
-    }
-
-    fn lines(asked: &Mutex<Vec<Asked>>) -> Vec<String> {
-        asked.lock().unwrap().iter().map(|asked| asked.line.clone()).collect()
-    }
-
-    async fn read_with(self, tokens: Tokens) -> Result<Reading, ReadError> {
-        read(settings(tokens), self.pulse()).await
-    }
-
-    async fn read(self) -> Reading {
-        self.read_with(one()).await.unwrap()
-    }
-
-    /// What is unknown, and why, when one request is answered like this.
-    async fn unknown(self) -> Vec<(&'static str, Reason)> {
-        self.read().await.unknown().into_iter().map(|unknown| (unknown.what, unknown.reason.clone())).collect()
-    }
-}
-
-async fn read(settings: PulseSettings, dial: impl Dial + 'static) -> Result<Reading, ReadError> {
-    PulseClient::with_dial(settings, Box::new(dial)).unwrap().read().await
-}
-
-fn one() -> Tokens {
-    Tokens::One("secret-token".into())
-}
-
-fn on(request: &'static str, deed: fn() -> Deed) -> Script {
-    Script::default().on(request, deed)
-}
-
-fn ok(body: &str) -> Deed {
-    answer(200, body)
-}
-
-fn healthy(asked: &Asked) -> Deed {
-    let acme = asked.headers.get("x-pulse-org-id").is_some_and(|name| name == "acme");
-    match asked.line.as_str() {
-        "GET /api/health" => ok(r#"{"uptime":86400.5}"#),
-        "GET /api/version" => ok(r#"{"version":"6.3.0","isDocker":true,"deploymentType":"docker"}"#),
-        "GET /api/security/status" => ok(r#"{"ssoEnabled":true,"presentationPolicy":{"demoMode":false}}"#),
-        "GET /api/system/settings" => ok(r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":true}}"#),
-        "GET /api/system/mock-mode" => ok(r#"{"enabled":false}"#),
-        "GET /api/resources/stats" if acme => ok(r#"{"total":3,"byType":{"vm":2,"pbs":1}}"#),
-        "GET /api/resources/stats" => {
-            ok(r#"{"total":9,"byType":{"pbs":1,"pmg":2,"vm":3,"system-container":4,"docker-host":5,"k8s-cluster":6}}"#)
-        }
-        NODES => ok(r#"{"data":[{}],"meta":{"total":7}}"#),
-        "GET /api/alerts/active" => ok("[{},{}]"),
-        "GET /api/settings/ai" | "GET /api/settings/relay" => ok(r#"{"enabled":true}"#),
-        "GET /api/orgs" => answer(501, r#"{"error":"feature_disabled"}"#),
-        "GET /api/license/status" => ok(r#"{"tier":"pro"}"#),
-        _ => answer(404, "404 page not found\n"),
-    }
-}
+// ---- what is asked
 
 #[tokio::test]
 async fn a_healthy_pulse_is_read_whole_with_as_few_requests_as_tell_all() {
-    let script = Script::default();
-    let asked = script.asked.clone();
-    let reading = script.read().await;
+    let pulse = SimulatedPulse::start(healthy());
+    let reading = read(&pulse).await;
     assert!(reading.unknown().is_empty());
     let s = reading.snapshot;
     let counts = [s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms, s.containers, s.docker_hosts];
     assert_eq!(counts, [Ok(7), Ok(1), Ok(2), Ok(3), Ok(4), Ok(5)]);
-    assert_eq!((s.kubernetes_clusters, s.active_alerts), (Ok(6), Ok(2)));
+    assert_eq!((s.kubernetes_clusters, s.active_alerts), (Ok(6), Ok(8)));
     assert_eq!(
         [s.ai_enabled, s.relay_enabled, s.sso_enabled, s.multi_tenant],
         [Ok(true), Ok(true), Ok(true), Ok(false)]
     );
     assert_eq!((s.paid_license, s.has_api_tokens, s.platform), (Ok(true), Ok(true), Ok(Platform::Docker)));
+    assert_eq!(s.version.unwrap().version, "6.3.0");
     assert_eq!(reading.state.own_sender, Ok(OwnSender::OffByEnvironment));
     assert_eq!(
         [reading.state.mock_mode, reading.state.demo_mode, reading.state.starting],
         [Ok(false), Ok(false), Ok(false)]
     );
     assert!(!reading.state.uncounted_organizations);
-    assert_eq!(
-        Script::lines(&asked),
-        [
-            "GET /api/health",
-            "GET /api/version",
-            "GET /api/security/status",
-            "GET /api/system/settings",
-            "GET /api/system/mock-mode",
-            "GET /api/resources/stats",
-            NODES,
-            "GET /api/alerts/active",
-            "GET /api/settings/ai",
-            "GET /api/settings/relay",
-            "GET /api/orgs",
-            "GET /api/license/status",
-        ]
-    );
+    let asked: Vec<_> = pulse.server.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(asked, TOLD.map(|(target, _)| target));
+}
+
+#[tokio::test]
+async fn a_pulse_that_has_nothing_is_read_as_zeros_and_false() {
+    let model = PulseModel {
+        counts: Counts::default(),
+        ai: false,
+        relay: Relay::Disabled,
+        sso: false,
+        tier: "free".to_owned(),
+        ..healthy()
+    };
+    let reading = read(&SimulatedPulse::start(model)).await;
+    assert!(reading.unknown().is_empty());
+    let s = reading.snapshot;
+    let counts = [s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms, s.containers, s.docker_hosts];
+    assert_eq!(counts, [const { Ok(0) }; 6]);
+    assert_eq!((s.kubernetes_clusters, s.active_alerts), (Ok(0), Ok(0)));
+    assert_eq!([s.ai_enabled, s.relay_enabled, s.sso_enabled, s.paid_license], [const { Ok(false) }; 4]);
 }
 
 #[tokio::test]
 async fn a_request_says_who_asks_and_nothing_more() {
-    let script = Script::default();
-    let asked = script.asked.clone();
+    let pulse = SimulatedPulse::start(healthy());
     let url = "https://pulse.test/behind/a/proxy/".parse().unwrap();
-    let outcome = read(PulseSettings { url, ..settings(one()) }, script.pulse()).await;
-    assert_eq!(outcome.unwrap().snapshot.version.map_err(|unknown| unknown.reason), Err(Reason::Status(404)));
-    for asked in asked.lock().unwrap().iter() {
-        assert!(asked.line.starts_with("GET /behind/a/proxy/api/"), "{}", asked.line);
+    let outcome = read_by(Dialer::to(&pulse), PulseSettings { url, ..settings(&pulse.url(), one()) }).await;
+    assert_eq!(reason(outcome.unwrap().snapshot.version), Err(Reason::Status(404)));
+    let requests = pulse.server.requests();
+    assert_eq!(requests[0].target, "/behind/a/proxy/api/health");
+    for (n, request) in requests.into_iter().enumerate() {
+        assert!(request.target.starts_with("/behind/a/proxy/api/"), "{}", request.target);
         let expected = [
             ("host", "pulse.test"),
             ("user-agent", concat!("pulse-telemetry/", env!("CARGO_PKG_VERSION"))),
             ("accept", "application/json"),
-            ("x-api-token", "secret-token"),
+            ("x-api-token", TOKEN),
         ];
-        assert_eq!(asked.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(request.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!((request.method.as_str(), request.body.len()), ("GET", 0));
+        assert_eq!(request.connection, n + 1, "each request has a connection of its own");
     }
 }
 
 #[tokio::test]
 async fn a_reading_shows_no_token_and_no_body() {
-    let reading = on("GET /api/settings/ai", || answer(500, "planted words")).read().await;
-    let shown = format!("{reading:?} {:?}", settings(one()));
-    assert!(!shown.contains("planted") && !shown.contains("secret-token"), "{shown}");
-}
-
-/// Everything that is unknown for one request's sake is unknown for the same reason.
-async fn each_request_fails_with(deed: fn() -> Deed, reason: Reason) {
-    let stats =
-        ["pve_nodes", "pbs_instances", "pmg_instances", "vms", "containers", "docker_hosts", "kubernetes_clusters"];
-    let told: [(&'static str, &[&str]); 10] = [
-        ("GET /api/health", &["starting"]),
-        ("GET /api/version", &["version", "platform"]),
-        ("GET /api/security/status", &["sso_enabled", "demo_mode"]),
-        ("GET /api/system/settings", &["own_sender"]),
-        ("GET /api/system/mock-mode", &["mock_mode"]),
-        ("GET /api/resources/stats", &stats),
-        (NODES, &["pve_nodes"]),
-        ("GET /api/alerts/active", &["active_alerts"]),
-        ("GET /api/settings/ai", &["ai_enabled"]),
-        ("GET /api/license/status", &["paid_license"]),
-    ];
-    for (request, unknown) in told {
-        let expected: Vec<_> = unknown.iter().map(|what| (*what, reason.clone())).collect();
-        assert_eq!(on(request, deed).unknown().await, expected, "{request}");
+    for model in [healthy(), PulseModel::v5()] {
+        let pulse = SimulatedPulse::start(model);
+        pulse.replace("/api/settings/ai", ResponsePlan::text(500, "planted words"));
+        pulse.replace("/api/settings/relay", ok(r#"{"enabled":"planted words"}"#));
+        pulse.replace(ORGS, ResponsePlan::json(403, &missing_scope("planted words")));
+        let reading = read(&pulse).await;
+        assert_eq!(reading.unknown().len(), 3);
+        let reasons: String = reading.unknown().iter().map(|unknown| unknown.reason.to_string()).collect();
+        let shown = format!("{reading:?} {reasons} {:?}", settings(&pulse.url(), one()));
+        for secret in PLANTED.iter().chain(&[TOKEN, "planted"]) {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
     }
 }
 
+// ---- faults
+
 #[tokio::test]
 async fn a_server_error_is_told_by_its_status() {
-    each_request_fails_with(|| answer(500, ""), Reason::Status(500)).await;
-    each_request_fails_with(|| answer(503, "[]"), Reason::Status(503)).await;
-    each_request_fails_with(|| answer(204, ""), Reason::Status(204)).await;
-    assert_eq!(on("GET /api/orgs", || answer(500, "")).unknown().await, [("multi_tenant", Reason::Status(500))]);
+    each_request_fails_with(ResponsePlan::status(500), Reason::Status(500)).await;
+    each_request_fails_with(ResponsePlan::text(503, "[]"), Reason::Status(503)).await;
+    each_request_fails_with(ResponsePlan::status(204), Reason::Status(204)).await;
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_json_is_told() {
-    each_request_fails_with(|| ok("<html>Welcome</html>"), Reason::NotJson).await;
+    each_answer_fails_with(ok("<html>Welcome</html>"), Reason::NotJson).await;
 }
 
 #[tokio::test]
 async fn what_is_no_http_is_told_as_no_json() {
-    let deed = || Deed { bytes: b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(), hold: false };
-    each_request_fails_with(deed, Reason::NotJson).await;
+    each_connection_fails_with(Fault::Says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), &TOLD, Reason::NotJson).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_larger_than_any_of_pulse_is_refused() {
+    let head = |len| ok("{}").with_header("X-Long", &"x".repeat(len));
+    assert_eq!(unknown(&read_with("/api/settings/ai", head(60 * 1024)).await), [("ai_enabled", Reason::WrongShape)]);
+    // Twice what is held at once; hyper by itself would take 400 KiB.
+    each_request_fails_with(head(128 * 1024), Reason::NotJson).await;
 }
 
 #[tokio::test]
 async fn an_answer_of_another_shape_is_told() {
-    each_request_fails_with(|| ok("\"[]\""), Reason::WrongShape).await;
-    for (request, body) in [
-        ("GET /api/health", (|| ok(r#"{"uptime":"long"}"#)) as fn() -> Deed),
-        ("GET /api/health", || ok("{}")),
-        ("GET /api/settings/ai", || ok(r#"{"enabled":"true"}"#)),
-        ("GET /api/settings/ai", || ok(r#"{"enabled":null}"#)),
-        ("GET /api/settings/relay", || ok("{}")),
-        ("GET /api/license/status", || ok(r#"{"tier":""}"#)),
-        ("GET /api/license/status", || ok("{}")),
-        ("GET /api/license/status", || ok(r#"{"tier":1}"#)),
-        (NODES, || ok(r#"{"meta":{}}"#)),
-        (NODES, || ok(r#"{"meta":{"total":1.5}}"#)),
-        (NODES, || ok(r#"{"meta":{"total":"7"}}"#)),
-        ("GET /api/alerts/active", || ok("{}")),
-        ("GET /api/system/settings", || ok(r#"{"telemetryEnabled":"false"}"#)),
-        ("GET /api/system/settings", || ok(r#"{"telemetryEnabled":null}"#)),
-        ("GET /api/system/settings", || ok("[]")),
-        ("GET /api/system/settings", || ok(r#"{"telemetryEnabled":false,"envOverrides":[]}"#)),
-        ("GET /api/security/status", || ok(r#"{"ssoEnabled":true,"presentationPolicy":[]}"#)),
-        ("GET /api/system/settings", || ok(r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":"yes"}}"#)),
-        ("GET /api/system/mock-mode", || ok("{}")),
+    each_answer_fails_with(ok("\"[]\""), Reason::WrongShape).await;
+    for (path, body, what) in [
+        ("/api/health", r#"{"uptime":"long"}"#, "starting"),
+        ("/api/health", "{}", "starting"),
+        ("/api/settings/ai", r#"{"enabled":"true"}"#, "ai_enabled"),
+        ("/api/settings/ai", r#"{"enabled":null}"#, "ai_enabled"),
+        ("/api/settings/ai", r#"[true]"#, "ai_enabled"),
+        ("/api/settings/relay", "{}", "relay_enabled"),
+        ("/api/license/status", r#"{"tier":""}"#, "paid_license"),
+        ("/api/license/status", "{}", "paid_license"),
+        ("/api/license/status", r#"{"tier":1}"#, "paid_license"),
+        (NODES, r#"{"meta":{}}"#, "pve_nodes"),
+        (NODES, r#"{"meta":{"total":1.5}}"#, "pve_nodes"),
+        (NODES, r#"{"meta":{"total":"7"}}"#, "pve_nodes"),
+        (ALERTS, "{}", "active_alerts"),
+        (SETTINGS, r#"{"telemetryEnabled":"false"}"#, "own_sender"),
+        (SETTINGS, r#"{"telemetryEnabled":null}"#, "own_sender"),
+        (SETTINGS, "[]", "own_sender"),
+        (SETTINGS, r#"{"telemetryEnabled":false,"envOverrides":[]}"#, "own_sender"),
+        (SETTINGS, r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":"yes"}}"#, "own_sender"),
+        (SETTINGS, r#"{"telemetryEnabled":false,"envOverrides":{"telemetryEnabled":"yes"}}"#, "own_sender"),
+        (SECURITY, r#"{"ssoEnabled":true,"presentationPolicy":[]}"#, "demo_mode"),
+        ("/api/system/mock-mode", "{}", "mock_mode"),
+        ("/api/version", r#"{"version":"6.3.0","isDocker":"yes"}"#, "platform"),
+        ("/api/version", r#"{"version":6.3,"isDocker":true}"#, "version"),
     ] {
-        let unknown = on(request, body).unknown().await;
-        assert!(unknown.len() == 1 && unknown[0].1 == Reason::WrongShape, "{request}: {unknown:?}");
+        assert_eq!(unknown(&read_with(path, ok(body)).await), [(what, Reason::WrongShape)], "{path} {body}");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_ends_early_is_told() {
-    let deed = || Deed { bytes: b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[".to_vec(), hold: false };
-    each_request_fails_with(deed, Reason::CutShort).await;
-    let chunked =
-        || Deed { bytes: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[]\r\n".to_vec(), hold: false };
-    each_request_fails_with(chunked, Reason::CutShort).await;
+    each_answer_fails_with(cut_short(200, "["), Reason::CutShort).await;
+    let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[]\r\n";
+    each_connection_fails_with(Fault::Says(chunked), &whose_body_is_read(), Reason::CutShort).await;
     // Without a length, the end of the connection is the end of the body: only the JSON tells.
-    let unframed = || Deed { bytes: b"HTTP/1.1 200 OK\r\n\r\n[".to_vec(), hold: false };
-    assert_eq!(on("GET /api/alerts/active", unframed).unknown().await, [("active_alerts", Reason::CutShort)]);
+    let unframed = b"HTTP/1.1 200 OK\r\n\r\n[";
+    let alerts = [(ALERTS, &["active_alerts"][..])];
+    each_connection_fails_with(Fault::Says(unframed), &alerts, Reason::CutShort).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_ends_without_an_answer_is_told() {
-    each_request_fails_with(|| Deed { bytes: Vec::new(), hold: false }, Reason::CutShort).await;
+    each_request_fails_with(ResponsePlan::Reset, Reason::CutShort).await;
+    each_connection_fails_with(Fault::Says(b"HTTP/1.1 200 OK\r\n"), &TOLD, Reason::CutShort).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn silence_is_told_after_the_time_out() {
-    each_request_fails_with(|| Deed { bytes: Vec::new(), hold: true }, Reason::TimedOut).await;
+    each_connection_fails_with(Fault::Stalls(b""), &TOLD, Reason::TimedOut).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_body_that_stops_arriving_is_told_after_the_time_out() {
-    let deed = || Deed { bytes: b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[".to_vec(), hold: true };
-    each_request_fails_with(deed, Reason::TimedOut).await;
+    let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[";
+    each_connection_fails_with(Fault::Stalls(begun), &whose_body_is_read(), Reason::TimedOut).await;
 }
 
 #[tokio::test]
 async fn a_redirect_is_told_and_never_followed() {
-    let deed = || Deed {
-        bytes: b"HTTP/1.1 307 X\r\nlocation: /api/elsewhere\r\ncontent-length: 0\r\n\r\n".to_vec(),
-        hold: false,
-    };
-    each_request_fails_with(deed, Reason::Redirected).await;
-    let script = on("GET /api/settings/ai", deed);
-    let asked = script.asked.clone();
-    script.read().await;
-    assert!(!Script::lines(&asked).contains(&"GET /api/elsewhere".to_owned()));
+    for status in [301, 302, 303, 307, 308] {
+        each_request_fails_with(ResponsePlan::redirect(status, "/api/elsewhere"), Reason::Redirected).await;
+    }
+    let pulse = SimulatedPulse::start(healthy());
+    let elsewhere = format!("{}/api/elsewhere", pulse.url());
+    for location in ["/api/elsewhere", &elsewhere] {
+        pulse.replace("/api/settings/ai", ResponsePlan::redirect(307, location));
+        read(&pulse).await;
+    }
+    let requests = pulse.server.requests();
+    assert_eq!(requests.len(), 2 * TOLD.len());
+    assert!(requests.iter().all(|request| request.path() != "/api/elsewhere"));
 }
 
 #[tokio::test]
 async fn an_answer_that_is_too_large_is_told_and_not_kept() {
-    let large = || answer(200, format!("{{\"enabled\":true}}{}", " ".repeat(256 * 1024)));
-    assert_eq!(on("GET /api/settings/ai", large).unknown().await, [("ai_enabled", Reason::TooLarge)]);
-    assert_eq!(on(NODES, large).unknown().await, [("pve_nodes", Reason::WrongShape)], "a resource may be larger");
-    let larger = || answer(200, format!("{{\"meta\":{{\"total\":1}}}}{}", " ".repeat(1024 * 1024)));
-    assert_eq!(on(NODES, larger).unknown().await, [("pve_nodes", Reason::TooLarge)]);
-    let alerts = || answer(200, format!("[{}0]", "0,".repeat(1024 * 1024)));
-    assert_eq!(on("GET /api/alerts/active", alerts).read().await.snapshot.active_alerts, Ok(1024 * 1024 + 1));
+    let padded = |body: &str, len: usize| ok(&format!("{body}{}", " ".repeat(len - body.len())));
+    let (ai, nodes) = (r#"{"enabled":true}"#, r#"{"meta":{"total":9}}"#);
+    let most = read_with("/api/settings/ai", padded(ai, 256 * 1024)).await;
+    assert_eq!(most.snapshot.ai_enabled, Ok(true));
+    let larger = read_with("/api/settings/ai", padded(ai, 256 * 1024 + 1)).await;
+    assert_eq!(unknown(&larger), [("ai_enabled", Reason::TooLarge)]);
+    // A node may be larger.
+    let most = read_with(NODES, padded(nodes, 1024 * 1024)).await;
+    assert_eq!(most.snapshot.pve_nodes, Ok(9));
+    let larger = read_with(NODES, padded(nodes, 1024 * 1024 + 1)).await;
+    assert_eq!(unknown(&larger), [("pve_nodes", Reason::TooLarge)]);
+    // What is only counted has no bound.
+    let alerts = read_with(ALERTS, ok(&format!("[{}0]", "0,".repeat(1024 * 1024)))).await;
+    assert_eq!(alerts.snapshot.active_alerts, Ok(1024 * 1024 + 1));
 }
 
 #[tokio::test]
 async fn a_count_beyond_the_contract_is_told() {
-    for body in ["-1", "10000001", "99999999999999999999", "1e300"] {
-        let pulse = FakePulse::new(move |asked| match asked.line.as_str() {
-            NODES => ok(&format!(r#"{{"meta":{{"total":{body}}}}}"#)),
-            _ => healthy(asked),
-        });
-        let reading = read(settings(one()), pulse).await.unwrap();
-        assert_eq!(reading.snapshot.pve_nodes.map_err(|unknown| unknown.reason), Err(Reason::OutOfBounds), "{body}");
+    for total in ["-1", "10000001", "99999999999999999999", "1e300"] {
+        let reading = read_with(NODES, ok(&format!(r#"{{"meta":{{"total":{total}}}}}"#))).await;
+        assert_eq!(unknown(&reading), [("pve_nodes", Reason::OutOfBounds)], "{total}");
+        let reading = read_with(STATS, ok(&format!(r#"{{"total":1,"byType":{{"vm":{total}}}}}"#))).await;
+        assert_eq!(unknown(&reading), [("vms", Reason::OutOfBounds)], "{total}");
     }
-    let most = || ok(r#"{"meta":{"total":10000000}}"#);
-    assert_eq!(on(NODES, most).read().await.snapshot.pve_nodes, Ok(10_000_000));
-    let version = || ok(&format!(r#"{{"version":"1.2.3-{}","isDocker":false}}"#, "x".repeat(300)));
-    assert_eq!(on("GET /api/version", version).unknown().await, [("version", Reason::OutOfBounds)]);
+    let most = read_with(NODES, ok(r#"{"meta":{"total":10000000}}"#)).await;
+    assert_eq!(most.snapshot.pve_nodes, Ok(10_000_000));
+    let version = format!("1.2.3-{}", "x".repeat(300));
+    let reading = read(&SimulatedPulse::start(PulseModel { version, ..healthy() })).await;
+    assert_eq!(unknown(&reading), [("version", Reason::OutOfBounds)]);
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_accepted_ends_the_reading() {
-    for request in ["GET /api/health", "GET /api/system/settings", "GET /api/orgs", "GET /api/alerts/active", NODES] {
-        for refusal in [
-            || answer(401, r#"{"error":"Authentication required"}"#),
-            || answer(401, r#"{"error":"missing_scope","requiredScope":"settings:read"}"#),
-            || answer(403, r#"{"error":"forbidden"}"#),
-            || answer(403, r#"{"error":"forbidden","requiredScope":"settings:read"}"#),
-            || answer(403, "<html>"),
-            || answer(403, " ".repeat(1024 * 1024)),
-        ] {
-            assert_eq!(on(request, refusal).read_with(one()).await, Err(ReadError::Unauthorized), "{request}");
+async fn no_connection_at_any_request_ends_the_reading() {
+    let pulse = SimulatedPulse::start(healthy());
+    for at in 0..TOLD.len() {
+        for (fault, text) in
+            [(Fault::Refused, "connection refused"), (Fault::Unanswered, "no connection within pulse.timeout")]
+        {
+            let dialer = Dialer::to(&pulse).with(fault, at);
+            let dialed = Arc::clone(&dialer.dialed);
+            let outcome = read_by(dialer, settings(&pulse.url(), one())).await;
+            assert_eq!(outcome, Err(ReadError::Unreachable(text.to_owned())), "{at}");
+            assert_eq!(dialed.load(Ordering::Relaxed), at + 1, "nothing more is tried");
         }
+    }
+}
+
+// ---- refusals
+
+#[tokio::test]
+async fn a_token_that_is_not_accepted_ends_the_reading() {
+    let pulse = SimulatedPulse::start(healthy());
+    for path in ["/api/health", SETTINGS, ORGS, ALERTS, NODES] {
+        for refusal in [
+            ResponsePlan::text(401, r#"{"error":"Authentication required"}"#),
+            ResponsePlan::text(401, r#"{"error":"missing_scope","requiredScope":"settings:read"}"#),
+            ResponsePlan::text(403, r#"{"error":"forbidden"}"#),
+            ResponsePlan::text(403, r#"{"error":"forbidden","requiredScope":"settings:read"}"#),
+            ResponsePlan::text(403, "<html>"),
+            ResponsePlan::text(403, &" ".repeat(1024 * 1024)),
+        ] {
+            pulse.replace(path, refusal);
+            assert_eq!(outcome(&pulse, one()).await, Err(ReadError::Unauthorized), "{path}");
+            assert_eq!(pulse.server.requests().last().unwrap().path(), path, "nothing more is asked");
+        }
+        pulse.restore(path);
+    }
+    for tokens in [Tokens::One("another-token".into()), Tokens::None] {
+        assert_eq!(outcome(&pulse, tokens).await, Err(ReadError::Unauthorized));
     }
 }
 
 #[tokio::test]
 async fn a_missing_scope_is_told_and_everything_else_is_read() {
-    let refusal = || answer(403, r#"{"error":"missing_scope","requiredScope":"monitoring:read"}"#);
-    each_request_fails_with(refusal, Reason::MissingScope(Scope::new("monitoring:read"))).await;
-    let planted = || answer(403, r#"{"error":"missing_scope","requiredScope":"Host pve1.example.org"}"#);
-    let unknown = on("GET /api/orgs", planted).unknown().await;
-    assert_eq!(unknown, [("multi_tenant", Reason::MissingScope(Scope::new("unnamed")))]);
+    let reason = |scope| Reason::MissingScope(Scope::new(scope));
+    let refusal = ResponsePlan::json(403, &missing_scope(MONITORING_READ));
+    each_request_fails_with(refusal, reason(MONITORING_READ)).await;
+
+    let planted = ResponsePlan::json(403, &missing_scope("Host pve1.example.org"));
+    assert_eq!(unknown(&read_with(ORGS, planted).await), [("multi_tenant", reason("unnamed"))]);
+
+    let pulse = SimulatedPulse::start(healthy());
+    pulse.change(|model| drop(model.tokens.insert(TOKEN.to_owned(), Token::new(&[SETTINGS_READ], "default"))));
+    let expected: Vec<_> = SEVEN_COUNTS.iter().chain(&["active_alerts"]).copied().collect();
+    let reading = read(&pulse).await;
+    assert_eq!(reading.unknown().iter().map(|unknown| unknown.what).collect::<Vec<_>>(), expected);
+    assert!(reading.unknown().iter().all(|unknown| unknown.reason == reason(MONITORING_READ)));
 }
 
 #[tokio::test]
 async fn a_refusal_that_ends_early_is_not_taken_for_a_refused_token() {
-    let deed = || Deed { bytes: b"HTTP/1.1 403 X\r\ncontent-length: 99\r\n\r\n{".to_vec(), hold: false };
-    each_request_fails_with(deed, Reason::CutShort).await;
+    each_request_fails_with(cut_short(403, "{"), Reason::CutShort).await;
 }
 
 #[tokio::test]
 async fn a_feature_that_is_not_licensed_is_off() {
-    for request in ["GET /api/settings/ai", "GET /api/settings/relay", "GET /api/orgs", "GET /api/license/status"] {
-        assert_eq!(on(request, || answer(402, r#"{"error":"license_required"}"#)).unknown().await, [], "{request}");
+    let refusal = || ResponsePlan::text(402, r#"{"error":"license_required"}"#);
+    let pulse = SimulatedPulse::start(PulseModel { orgs: Orgs::List, ..healthy() });
+    for path in ["/api/settings/ai", "/api/settings/relay", ORGS, "/api/license/status"] {
+        pulse.replace(path, refusal());
     }
-    let reading = on("GET /api/settings/relay", || answer(402, "")).read().await;
-    assert_eq!(reading.snapshot.relay_enabled, Ok(false));
-    let unknown = on("GET /api/security/status", || answer(402, "")).unknown().await;
-    assert_eq!(unknown, [("sso_enabled", Reason::Status(402)), ("demo_mode", Reason::Status(402))]);
+    let reading = read(&pulse).await;
+    assert!(reading.unknown().is_empty());
+    let s = reading.snapshot;
+    assert_eq!([s.ai_enabled, s.relay_enabled, s.multi_tenant, s.paid_license], [const { Ok(false) }; 4]);
+    let expected = [("sso_enabled", Reason::Status(402)), ("demo_mode", Reason::Status(402))];
+    assert_eq!(unknown(&read_with(SECURITY, refusal()).await), expected);
 }
 
 #[tokio::test]
 async fn a_501_says_only_of_organizations_that_they_are_off() {
-    each_request_fails_with(|| answer(501, ""), Reason::Status(501)).await;
+    each_answer_fails_with(ResponsePlan::status(501), Reason::Status(501)).await;
+    assert_eq!(read_with(ORGS, ResponsePlan::status(501)).await.snapshot.multi_tenant, Ok(false));
 }
 
 #[tokio::test]
 async fn a_route_that_is_not_there_is_a_feature_that_is_not_there() {
-    let gone = || answer(404, "404 page not found\n");
-    let mut script = Script::default();
-    for request in [
-        "GET /api/health",
-        "GET /api/security/status",
-        "GET /api/system/settings",
-        "GET /api/system/mock-mode",
-        "GET /api/alerts/active",
-        "GET /api/settings/ai",
-        "GET /api/settings/relay",
-        "GET /api/orgs",
-        "GET /api/license/status",
-    ] {
-        script = script.on(request, gone);
+    let pulse = SimulatedPulse::start(healthy());
+    for (path, _) in TOLD {
+        if !["/api/version", STATS].contains(&path) && !path.starts_with("/api/resources?") {
+            pulse.replace(path, gone());
+        }
     }
-    let reading = script.read().await;
+    let reading = read(&pulse).await;
     assert!(reading.unknown().is_empty(), "{:?}", reading.unknown());
     let (s, p) = (reading.snapshot, reading.state);
     for flag in [
@@ -375,221 +380,194 @@ async fn a_route_that_is_not_there_is_a_feature_that_is_not_there() {
     }
     assert_eq!((s.active_alerts, p.own_sender), (Ok(0), Ok(OwnSender::Absent)));
 
-    let unknown = on("GET /api/version", gone).unknown().await;
-    assert_eq!(unknown, [("version", Reason::Status(404)), ("platform", Reason::Status(404))]);
-    assert_eq!(on(NODES, gone).unknown().await, [("pve_nodes", Reason::Status(404))]);
-    let neither = on("GET /api/resources/stats", gone).read().await;
-    assert_eq!(neither.unknown().len(), 7);
-    assert!(neither.unknown().iter().all(|u| u.request == "GET /api/state" && u.reason == Reason::Status(404)));
+    let version = read_with("/api/version", gone()).await;
+    assert_eq!(unknown(&version), [("version", Reason::Status(404)), ("platform", Reason::Status(404))]);
+    assert_eq!(unknown(&read_with(NODES, gone()).await), [("pve_nodes", Reason::Status(404))]);
+    let pulse = SimulatedPulse::start(healthy());
+    pulse.replace(STATS, gone());
+    pulse.replace("/api/state", gone());
+    assert_eq!(asked_for_nothing_but("GET /api/state", &read(&pulse).await), all_seven(&Reason::Status(404)));
 }
 
 #[tokio::test]
 async fn after_a_429_nothing_more_is_asked_and_the_rest_is_unknown() {
-    let deed = |after: &'static str| Deed {
-        bytes: format!("HTTP/1.1 429 X\r\n{after}content-length: 0\r\n\r\n").into_bytes(),
-        hold: false,
-    };
-    let script = Script::default().on("GET /api/resources/stats", || Deed {
-        bytes: b"HTTP/1.1 429 X\r\nretry-after: 120\r\ncontent-length: 0\r\n\r\n".to_vec(),
-        hold: false,
-    });
-    let asked = script.asked.clone();
-    let reading = script.read().await;
-    assert_eq!(Script::lines(&asked).last().unwrap(), "GET /api/resources/stats");
+    let pulse = SimulatedPulse::start(PulseModel { orgs: Orgs::List, ..with_acme() });
+    pulse.replace(STATS, ResponsePlan::status(429).with_header("Retry-After", "120"));
+    let reading = outcome(&pulse, both()).await.unwrap();
+    assert_eq!(pulse.server.requests().last().unwrap().path(), STATS);
     assert_eq!(reading.retry_after, Some(Duration::from_secs(120)));
     let unknown = reading.unknown();
     assert_eq!(unknown.len(), 12, "{unknown:?}");
     assert!(unknown.iter().all(|unknown| unknown.reason == Reason::RateLimited));
 
     for (header, seconds) in [
-        ("", 60),
-        ("retry-after: soon\r\n", 60),
-        ("retry-after: Mon, 23 Nov 2026 10:00:00 GMT\r\n", 60),
-        ("retry-after: -5\r\n", 60),
-        ("retry-after: 0\r\n", 0),
-        ("retry-after: 86401\r\n", 86_400),
-        ("retry-after: 18446744073709551615\r\n", 86_400),
+        (None, 60),
+        (Some("soon"), 60),
+        (Some("Mon, 23 Nov 2026 10:00:00 GMT"), 60),
+        (Some("-5"), 60),
+        (Some("0"), 0),
+        (Some("86401"), 86_400),
+        (Some("18446744073709551615"), 86_400),
     ] {
-        let reading = read(settings(one()), FakePulse::new(move |_| deed(header))).await.unwrap();
-        assert_eq!(reading.retry_after, Some(Duration::from_secs(seconds)), "{header}");
+        let server = Server::start(move |_| match header {
+            Some(value) => ResponsePlan::status(429).with_header("Retry-After", value),
+            None => ResponsePlan::status(429),
+        });
+        let reading = read_at(settings(&server.url(), one())).await.unwrap();
+        assert_eq!(reading.retry_after, Some(Duration::from_secs(seconds)), "{header:?}");
         assert_eq!(reading.unknown().len(), 20, "nothing is known");
+        assert_eq!(server.connections(), 1);
     }
 }
 
-/// No connection, from the request on that has this number.
-struct Unreachable {
-    pulse: FakePulse,
-    left: Mutex<u32>,
-    silent: bool,
-}
-
-impl Dial for Unreachable {
-    fn dial(&self) -> Dialing<'_> {
-        let mut left = self.left.lock().unwrap();
-        if *left > 0 {
-            *left -= 1;
-            return self.pulse.dial();
-        }
-        let silent = self.silent;
-        Box::pin(async move {
-            if silent {
-                std::future::pending::<()>().await;
-            }
-            Err(DialError("connection refused".to_owned()))
-        })
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_connection_at_any_request_ends_the_reading() {
-    for left in 0..12 {
-        for (silent, text) in [(false, "connection refused"), (true, "no connection within pulse.timeout")] {
-            let dial = Unreachable { pulse: FakePulse::new(healthy), left: Mutex::new(left), silent };
-            let outcome = read(settings(one()), dial).await;
-            assert_eq!(outcome, Err(ReadError::Unreachable(text.to_owned())), "{left}");
-        }
-    }
-}
+// ---- Pulse 5
 
 #[tokio::test]
 async fn pulse_5_is_told_by_its_stats_and_counted_from_its_state() {
-    fn five() -> Script {
-        on("GET /api/resources/stats", || ok(r#"{"totalResources":28,"byType":{"vm":4}}"#))
-    }
-    let whole = r#"{"nodes":[{"vms":[1]}],"pbs":null,"pmg":[],"vms":[1,2],"containers":[[],[],[]],
-        "dockerHosts":[1,2,3,4],"kubernetesClusters":[1,2,3,4,5],"activeAlerts":null}"#;
-    let pulse = FakePulse::new(move |asked| match asked.line.as_str() {
-        "GET /api/state" => ok(whole),
-        "GET /api/resources/stats" => ok(r#"{"totalResources":28}"#),
-        NODES => panic!("Pulse 5 counts by its state"),
-        _ => healthy(asked),
-    });
-    let reading = read(settings(one()), pulse).await.unwrap();
+    let pulse = SimulatedPulse::start(five());
+    let reading = read(&pulse).await;
     assert!(reading.unknown().is_empty());
     let s = reading.snapshot;
-    assert_eq!([s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms], [Ok(1), Ok(0), Ok(0), Ok(2)]);
-    assert_eq!([s.containers, s.docker_hosts, s.kubernetes_clusters, s.active_alerts], [Ok(3), Ok(4), Ok(5), Ok(2)]);
+    assert_eq!([s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms], [Ok(7), Ok(1), Ok(2), Ok(3)]);
+    assert_eq!([s.containers, s.docker_hosts, s.kubernetes_clusters, s.active_alerts], [Ok(4), Ok(5), Ok(6), Ok(8)]);
+    assert_eq!(
+        ([s.relay_enabled, s.multi_tenant], reading.state.own_sender),
+        ([Ok(false), Ok(false)], Ok(OwnSender::Absent))
+    );
+    assert!(pulse.server.requests().iter().all(|request| request.path() != NODES), "Pulse 5 counts by its state");
 
-    let partial = five().on("GET /api/state", || ok(r#"{"nodes":[],"pbs":[],"pmg":[],"vms":[],"containers":[]}"#));
+    let whole = r#"{"nodes":[{"vms":[1]}],"pbs":null,"pmg":[],"vms":[1,2],"containers":[[],[],[]],
+        "dockerHosts":[1,2,3,4],"kubernetesClusters":[1,2,3,4,5],"activeAlerts":null}"#;
+    pulse.replace("/api/state", ok(whole));
+    let s = read(&pulse).await.snapshot;
+    assert_eq!([s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms], [Ok(1), Ok(0), Ok(0), Ok(2)]);
+    assert_eq!([s.containers, s.docker_hosts, s.kubernetes_clusters, s.active_alerts], [Ok(3), Ok(4), Ok(5), Ok(8)]);
+
+    pulse.replace("/api/state", ok(r#"{"nodes":[],"pbs":[],"pmg":[],"vms":[],"containers":[]}"#));
     let expected = [("docker_hosts", Reason::WrongShape), ("kubernetes_clusters", Reason::WrongShape)];
-    assert_eq!(partial.unknown().await, expected);
-    for (deed, reason) in [
-        ((|| ok("[]")) as fn() -> Deed, Reason::WrongShape),
-        (|| ok(r#"{"nodes":7}"#), Reason::WrongShape),
-        (|| ok(r#"{"nodes":["#), Reason::CutShort),
-        (|| ok("{'nodes'"), Reason::NotJson),
-        (|| answer(200, "[".repeat(1000)), Reason::WrongShape),
-        (|| answer(404, ""), Reason::Status(404)),
-        (|| answer(502, ""), Reason::Status(502)),
+    assert_eq!(unknown(&read(&pulse).await), expected);
+    for (plan, reason) in [
+        (ok("[]"), Reason::WrongShape),
+        (ok(r#"{"nodes":7}"#), Reason::WrongShape),
+        (ok(r#"{"nodes":["#), Reason::CutShort),
+        (ok("{'nodes'"), Reason::NotJson),
+        (ok(&"[".repeat(1000)), Reason::WrongShape),
+        (cut_short(200, r#"{"nodes":[]"#), Reason::CutShort),
+        (gone(), Reason::Status(404)),
+        (ResponsePlan::status(502), Reason::Status(502)),
     ] {
-        let unknown = five().on("GET /api/state", deed).unknown().await;
-        assert_eq!(unknown.len(), 7);
-        assert!(unknown.iter().all(|(_, why)| *why == reason), "{unknown:?}");
+        pulse.replace("/api/state", plan);
+        assert_eq!(asked_for_nothing_but("GET /api/state", &read(&pulse).await), all_seven(&reason));
     }
 }
 
 #[tokio::test]
 async fn stats_that_are_neither_of_5_nor_of_6_are_not_counted() {
-    for body in [(|| ok("{}")) as fn() -> Deed, || ok(r#"{"byType":{"vm":3}}"#)] {
-        let unknown = on("GET /api/resources/stats", body).unknown().await;
-        assert_eq!(unknown.len(), 7);
-        assert!(unknown.iter().all(|(_, reason)| *reason == Reason::WrongShape));
+    for body in ["{}", r#"{"byType":{"vm":3}}"#] {
+        let reading = read_with(STATS, ok(body)).await;
+        let request = format!("GET {STATS}");
+        assert_eq!(asked_for_nothing_but(&request, &reading), all_seven(&Reason::WrongShape));
     }
-    for types in [(|| ok(r#"{"total":9}"#)) as fn() -> Deed, || ok(r#"{"total":9,"byType":[]}"#)] {
-        let unknown = on("GET /api/resources/stats", types).unknown().await;
-        assert_eq!(unknown.len(), 6, "the nodes have a request of their own");
+    for types in [r#"{"total":9}"#, r#"{"total":9,"byType":[]}"#] {
+        let reading = read_with(STATS, ok(types)).await;
+        assert_eq!(unknown(&reading), all_seven(&Reason::WrongShape)[1..], "the nodes have a request of their own");
     }
-    let none = on("GET /api/resources/stats", || ok(r#"{"total":0,"byType":{"other":"x"}}"#)).read().await;
+    let none = read_with(STATS, ok(r#"{"total":0,"byType":{"other":"x"}}"#)).await;
     assert_eq!((none.snapshot.vms, none.snapshot.kubernetes_clusters), (Ok(0), Ok(0)));
-    let one_wrong = on("GET /api/resources/stats", || ok(r#"{"total":0,"byType":{"vm":"3"}}"#)).unknown().await;
-    assert_eq!(one_wrong, [("vms", Reason::WrongShape)]);
+    let one_wrong = read_with(STATS, ok(r#"{"total":0,"byType":{"vm":"3"}}"#)).await;
+    assert_eq!(unknown(&one_wrong), [("vms", Reason::WrongShape)]);
 }
 
-fn two() -> Tokens {
-    Tokens::Organizations(vec![("acme".to_owned(), "a".into()), ("default".to_owned(), "d".into())])
-}
+// ---- organizations
 
 #[tokio::test]
 async fn organizations_are_summed_and_flags_are_those_of_the_default_one() {
-    let script = on("GET /api/orgs", || ok("[{},{}]"));
-    let asked = script.asked.clone();
-    let reading = script.read_with(two()).await.unwrap();
+    let pulse = SimulatedPulse::start(with_acme());
+    let reading = outcome(&pulse, both()).await.unwrap();
     assert!(reading.unknown().is_empty());
     let s = reading.snapshot;
-    assert_eq!([s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms], [Ok(14), Ok(2), Ok(2), Ok(5)]);
-    assert_eq!((s.active_alerts, s.multi_tenant), (Ok(4), Ok(true)));
+    assert_eq!([s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms], [Ok(27), Ok(2), Ok(2), Ok(33)]);
+    assert_eq!([s.containers, s.docker_hosts, s.kubernetes_clusters, s.active_alerts], [Ok(4), Ok(5), Ok(6), Ok(48)]);
+    assert_eq!(s.multi_tenant, Ok(true));
     assert!(!reading.state.uncounted_organizations);
-    for asked in asked.lock().unwrap().iter() {
-        let name = asked.headers["x-pulse-org-id"].as_str();
-        assert_eq!(asked.headers["x-api-token"], name[..1], "each organization has its own token");
-        let counted = ["GET /api/resources/stats", NODES, "GET /api/alerts/active"].contains(&asked.line.as_str());
-        assert!(name == "default" || counted, "{} of {name}", asked.line);
+    let requests = pulse.server.requests();
+    assert_eq!(requests.len(), 12 + 3);
+    for request in requests {
+        let name = request.header("x-pulse-org-id").unwrap();
+        let token = if name == "default" { TOKEN } else { ACME_TOKEN };
+        assert_eq!(request.header("x-api-token"), Some(token), "each organization has its own token");
+        let counted = [STATS, NODES, ALERTS].contains(&request.path());
+        assert!(name == "default" || counted, "{} of {name}", request.target);
     }
-    assert_eq!(asked.lock().unwrap().len(), 12 + 3);
 }
 
 #[tokio::test]
 async fn each_organization_is_read_by_its_own_shape() {
-    let pulse = FakePulse::new(|asked| match (asked.headers["x-pulse-org-id"].as_str(), asked.line.as_str()) {
-        ("acme", "GET /api/resources/stats") => answer(404, ""),
-        ("acme", "GET /api/state") => ok(
-            r#"{"nodes":[1],"pbs":[],"pmg":[],"vms":[1,2],"containers":[],"dockerHosts":[],"kubernetesClusters":[]}"#,
-        ),
-        _ => healthy(asked),
+    let state =
+        r#"{"nodes":[1],"pbs":[],"pmg":[],"vms":[1,2],"containers":[],"dockerHosts":[],"kubernetesClusters":[]}"#;
+    let server = with_acme_answering(move |path| match path {
+        STATS => Some(gone()),
+        "/api/state" => Some(ok(state)),
+        _ => None,
     });
-    let s = read(settings(two()), pulse).await.unwrap().snapshot;
+    let s = read_at(settings(&server.url(), both())).await.unwrap().snapshot;
     assert_eq!((s.pve_nodes, s.vms), (Ok(8), Ok(5)));
 }
 
 #[tokio::test]
 async fn one_organization_that_is_unknown_makes_the_sum_unknown() {
-    let pulse = FakePulse::new(|asked| match (asked.headers["x-pulse-org-id"].as_str(), asked.line.as_str()) {
-        ("acme", "GET /api/alerts/active") => answer(500, ""),
-        (_, NODES) => ok(r#"{"meta":{"total":6000000}}"#),
-        _ => healthy(asked),
+    let server = with_acme_answering(|path| match path {
+        ALERTS => Some(ResponsePlan::status(500)),
+        NODES => Some(ok(r#"{"meta":{"total":9999999}}"#)),
+        _ => None,
     });
-    let s = read(settings(two()), pulse).await.unwrap().snapshot;
-    assert_eq!(s.active_alerts.map_err(|unknown| unknown.reason), Err(Reason::Status(500)));
-    assert_eq!(s.pve_nodes.map_err(|unknown| unknown.reason), Err(Reason::OutOfBounds), "each alone is within them");
+    let reading = read_at(settings(&server.url(), both())).await.unwrap();
+    // Each is within the bounds, and together they are not.
+    assert_eq!(unknown(&reading), [("pve_nodes", Reason::OutOfBounds), ("active_alerts", Reason::Status(500))]);
 }
 
 #[tokio::test]
 async fn organizations_that_a_single_token_does_not_count_are_told() {
-    let orgs = || ok("[{}]");
-    assert!(on("GET /api/orgs", orgs).read().await.state.uncounted_organizations);
-    assert!(!on("GET /api/orgs", orgs).read_with(two()).await.unwrap().state.uncounted_organizations);
+    let pulse = SimulatedPulse::start(with_acme());
+    assert!(outcome(&pulse, one()).await.unwrap().state.uncounted_organizations);
+    assert!(!outcome(&pulse, both()).await.unwrap().state.uncounted_organizations);
 }
+
+// ---- what the answers mean
 
 #[tokio::test]
 async fn pulses_own_sender_is_read_with_who_switched_it() {
-    for (deed, own_sender) in [
+    for (body, own_sender) in [
+        (r#"{"telemetryEnabled":true,"envOverrides":{"PULSE_TELEMETRY":true}}"#, OwnSender::On),
+        ("{}", OwnSender::Absent),
+        (r#"{"telemetryEnabled":false}"#, OwnSender::OffBySetting),
+        (r#"{"telemetryEnabled":false,"envOverrides":null}"#, OwnSender::OffBySetting),
+        (r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":false}}"#, OwnSender::OffBySetting),
+        (r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":true}}"#, OwnSender::OffByEnvironment),
+        (r#"{"telemetryEnabled":false,"envOverrides":{"telemetryEnabled":true}}"#, OwnSender::OffByEnvironment),
         (
-            (|| ok(r#"{"telemetryEnabled":true,"envOverrides":{"PULSE_TELEMETRY":true}}"#)) as fn() -> Deed,
-            OwnSender::On,
+            r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":"?","telemetryEnabled":true}}"#,
+            OwnSender::OffByEnvironment,
         ),
-        (|| ok("{}"), OwnSender::Absent),
-        (|| ok(r#"{"telemetryEnabled":false}"#), OwnSender::OffBySetting),
-        (|| ok(r#"{"telemetryEnabled":false,"envOverrides":null}"#), OwnSender::OffBySetting),
-        (|| ok(r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":false}}"#), OwnSender::OffBySetting),
-        (|| ok(r#"{"telemetryEnabled":false,"envOverrides":{"PULSE_TELEMETRY":true}}"#), OwnSender::OffByEnvironment),
-        (|| ok(r#"{"telemetryEnabled":false,"envOverrides":{"telemetryEnabled":true}}"#), OwnSender::OffByEnvironment),
     ] {
-        assert_eq!(on("GET /api/system/settings", deed).read().await.state.own_sender, Ok(own_sender));
+        assert_eq!(read_with(SETTINGS, ok(body)).await.state.own_sender, Ok(own_sender), "{body}");
     }
 }
 
 #[tokio::test]
 async fn mock_data_is_told_by_the_version_or_by_its_own_route() {
-    let mock = || ok(r#"{"version":"6.3.0","isDocker":false,"deploymentType":"mock"}"#);
-    let script = on("GET /api/version", mock);
-    let asked = script.asked.clone();
-    assert_eq!(script.read().await.state.mock_mode, Ok(true));
-    assert!(!Script::lines(&asked).contains(&"GET /api/system/mock-mode".to_owned()));
+    const MOCK_MODE: &str = "/api/system/mock-mode";
+    let pulse = SimulatedPulse::start(PulseModel { mock: true, ..healthy() });
+    assert_eq!(read(&pulse).await.state.mock_mode, Ok(true));
+    assert!(pulse.server.requests().iter().all(|request| request.path() != MOCK_MODE));
 
-    let enabled = || ok(r#"{"enabled":true}"#);
-    assert_eq!(on("GET /api/system/mock-mode", enabled).read().await.state.mock_mode, Ok(true));
-    let neither = on("GET /api/system/mock-mode", || answer(404, "")).on("GET /api/version", || answer(500, ""));
-    assert!(neither.unknown().await.contains(&("mock_mode", Reason::Status(500))));
+    assert_eq!(read_with(MOCK_MODE, ok(r#"{"enabled":true}"#)).await.state.mock_mode, Ok(true));
+    let pulse = SimulatedPulse::start(healthy());
+    pulse.replace(MOCK_MODE, gone());
+    pulse.replace("/api/version", ResponsePlan::status(500));
+    assert_eq!(reason(read(&pulse).await.state.mock_mode), Err(Reason::Status(500)));
+    pulse.replace("/api/version", ok(r#"{"version":"6.3.0","isDocker":true,"deploymentType":7}"#));
+    assert_eq!(unknown(&read(&pulse).await), [("mock_mode", Reason::WrongShape)]);
 }
 
 #[tokio::test]
@@ -604,68 +582,83 @@ async fn single_sign_on_and_demo_mode_are_read_in_old_words_and_new() {
         (r#"{"ssoEnabled":"no"}"#, Err(Reason::WrongShape)),
         ("{}", Err(Reason::WrongShape)),
     ] {
-        let security = move |asked: &Asked| match asked.line.as_str() {
-            "GET /api/security/status" => ok(body),
-            _ => healthy(asked),
-        };
-        let reading = read(settings(one()), FakePulse::new(security)).await.unwrap();
-        assert_eq!(reading.snapshot.sso_enabled.map_err(|unknown| unknown.reason), sso, "{body}");
+        let reading = read_with(SECURITY, ok(body)).await;
+        assert_eq!(reason(reading.snapshot.sso_enabled), sso, "{body}");
         assert_eq!(reading.state.demo_mode, Ok(false), "{body}");
     }
-    let demo = || ok(r#"{"ssoEnabled":true,"presentationPolicy":{"demoMode":true}}"#);
-    assert_eq!(on("GET /api/security/status", demo).read().await.state.demo_mode, Ok(true));
-    let wrong = || ok(r#"{"ssoEnabled":true,"presentationPolicy":{"demoMode":1}}"#);
-    assert_eq!(on("GET /api/security/status", wrong).unknown().await, [("demo_mode", Reason::WrongShape)]);
+    let demo = read(&SimulatedPulse::start(PulseModel { demo: true, ..healthy() })).await;
+    assert_eq!(demo.state.demo_mode, Ok(true));
+    let wrong = read_with(SECURITY, ok(r#"{"ssoEnabled":true,"presentationPolicy":{"demoMode":1}}"#)).await;
+    assert_eq!(unknown(&wrong), [("demo_mode", Reason::WrongShape)]);
 }
 
 #[tokio::test]
 async fn a_pulse_that_has_just_started_is_told() {
-    assert_eq!(on("GET /api/health", || ok(r#"{"uptime":119.9}"#)).read().await.state.starting, Ok(true));
-    assert_eq!(on("GET /api/health", || ok(r#"{"uptime":120}"#)).read().await.state.starting, Ok(false));
+    for (uptime, starting) in [(0.0, true), (119.9, true), (120.0, false)] {
+        let reading = read(&SimulatedPulse::start(PulseModel { uptime, ..healthy() })).await;
+        assert_eq!(reading.state.starting, Ok(starting), "{uptime}");
+    }
 }
 
 #[tokio::test]
 async fn tokens_are_asked_for_only_where_none_has_been_of_use() {
-    for (deed, has) in [
-        ((|| ok(r#"{"tokens":[{}]}"#)) as fn() -> Deed, Ok(true)),
-        (|| ok(r#"{"tokens":[]}"#), Ok(false)),
-        (|| ok(r#"{"tokens":null}"#), Ok(false)),
-        (|| answer(404, ""), Ok(false)),
-        (|| ok("{}"), Err(Reason::WrongShape)),
-        (|| answer(500, ""), Err(Reason::Status(500))),
+    const API_TOKENS: &str = "/api/security/tokens";
+    let pulse = SimulatedPulse::start(PulseModel { require_auth: false, ..healthy() });
+    assert_eq!(outcome(&pulse, Tokens::None).await.unwrap().snapshot.has_api_tokens, Ok(true));
+    for (plan, has) in [
+        (ok(r#"{"tokens":[{}]}"#), Ok(true)),
+        (ok(r#"{"tokens":[]}"#), Ok(false)),
+        (ok(r#"{"tokens":null}"#), Ok(false)),
+        (gone(), Ok(false)),
+        (ok("{}"), Err(Reason::WrongShape)),
+        (ResponsePlan::status(500), Err(Reason::Status(500))),
     ] {
-        let reading = on("GET /api/security/tokens", deed).read_with(Tokens::None).await.unwrap();
-        assert_eq!(reading.snapshot.has_api_tokens.map_err(|unknown| unknown.reason), has);
+        pulse.replace(API_TOKENS, plan);
+        let reading = outcome(&pulse, Tokens::None).await.unwrap();
+        assert_eq!(reason(reading.snapshot.has_api_tokens), has);
+        assert_eq!(pulse.server.requests().last().unwrap().path(), API_TOKENS);
     }
     // What everybody may read proves nothing about the token.
-    let pulse = FakePulse::new(|asked| match asked.line.as_str() {
-        "GET /api/health" | "GET /api/version" | "GET /api/security/status" => healthy(asked),
-        _ => answer(500, ""),
+    let model = healthy();
+    let server = Server::start(move |request| match request.path() {
+        "/api/health" | "/api/version" | SECURITY => pulse::answer(&model, &request),
+        _ => ResponsePlan::status(500),
     });
-    let reading = read(settings(one()), pulse).await.unwrap();
-    assert_eq!(reading.snapshot.has_api_tokens.map_err(|unknown| unknown.reason), Err(Reason::Status(500)));
+    let reading = read_at(settings(&server.url(), one())).await.unwrap();
+    assert_eq!(reason(reading.snapshot.has_api_tokens), Err(Reason::Status(500)));
 }
 
 #[tokio::test]
 async fn the_platform_setting_wins_over_what_pulse_says() {
-    let settings = PulseSettings { platform: PlatformSetting::Binary, ..settings(one()) };
-    let s = read(settings, FakePulse::new(healthy)).await.unwrap().snapshot;
-    assert_eq!(s.platform, Ok(Platform::Binary));
+    for is_docker in [true, false] {
+        let pulse = SimulatedPulse::start(PulseModel { is_docker, ..healthy() });
+        for (platform, expected) in [
+            (PlatformSetting::Auto, if is_docker { Platform::Docker } else { Platform::Binary }),
+            (PlatformSetting::Docker, Platform::Docker),
+            (PlatformSetting::Binary, Platform::Binary),
+        ] {
+            let settings = PulseSettings { platform, ..settings(&pulse.url(), one()) };
+            assert_eq!(read_at(settings).await.unwrap().snapshot.platform, Ok(expected));
+        }
+    }
 }
 
 #[test]
 fn settings_that_cannot_work_are_refused_without_showing_a_token() {
-    let refused = |settings| match PulseClient::with_dial(settings, Box::new(FakePulse::new(healthy))) {
+    let refused = |settings| match PulseClient::new(settings) {
         Ok(_) => panic!("accepted"),
         Err(error) => error,
     };
+    let settings = |tokens| settings("http://127.0.0.1:7655", tokens);
     for url in ["ftp://pulse.test", "/api", "pulse.test:7655", "http://me:pass@pulse.test", "http://pulse.test/?a=b"] {
         let settings = PulseSettings { url: url.parse().unwrap(), ..settings(one()) };
         assert!(matches!(refused(settings), SettingsError::Url), "{url}");
     }
-    for token in ["", " ", "two\nlines", "a\0b"] {
+    for token in ["", " ", "two\nlines", "a\0secret"] {
         let error = refused(settings(Tokens::One(token.into())));
         assert!(matches!(error, SettingsError::Token), "{token:?}");
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("lines") && !shown.contains("secret"), "{shown}");
     }
     let named = |names: &[&str]| Tokens::Organizations(names.iter().map(|n| ((*n).to_owned(), "t".into())).collect());
     assert!(matches!(refused(settings(named(&[]))), SettingsError::NoDefaultOrganization));
@@ -673,4 +666,263 @@ fn settings_that_cannot_work_are_refused_without_showing_a_token() {
     assert!(matches!(refused(settings(named(&["default", "default"]))), SettingsError::OrganizationTwice));
     assert!(matches!(refused(settings(named(&["default", "a", "a"]))), SettingsError::OrganizationTwice));
     assert!(matches!(refused(settings(named(&["default", "a\nb"]))), SettingsError::OrganizationName));
+    for pem in ["no certificate", "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n"] {
+        let trust = Trust::SystemAnd(pem.as_bytes().to_vec());
+        let settings = PulseSettings { url: "https://pulse.test".parse().unwrap(), trust, ..settings(one()) };
+        assert!(matches!(refused(settings), SettingsError::Tls(_)), "{pem}");
+    }
+}
+
+// ---- models and answers
+
+/// A Pulse 6 that has some of everything.
+fn healthy() -> PulseModel {
+    PulseModel {
+        is_docker: true,
+        counts: Counts { nodes: 7, pbs: 1, pmg: 2, vms: 3, containers: 4, docker_hosts: 5, k8s: 6, alerts: 8 },
+        relay: Relay::Enabled,
+        sso: true,
+        tier: "pro".to_owned(),
+        ..PulseModel::default()
+    }
+}
+
+fn five() -> PulseModel {
+    PulseModel { counts: healthy().counts, ..PulseModel::v5() }
+}
+
+const ACME_TOKEN: &str = "acme-token";
+
+/// As `healthy`, with a second organization.
+fn with_acme() -> PulseModel {
+    let mut model = PulseModel { orgs: Orgs::List, ..healthy() };
+    let counts = Counts { nodes: 20, pbs: 1, vms: 30, alerts: 40, ..Counts::default() };
+    model.other_organizations.insert("acme".to_owned(), counts);
+    model.tokens.insert(ACME_TOKEN.to_owned(), Token::new(&[MONITORING_READ, SETTINGS_READ], "acme"));
+    model
+}
+
+/// As `with_acme`, but whoever asks for `acme` may get another answer, by the path.
+fn with_acme_answering(instead: impl Fn(&str) -> Option<ResponsePlan> + Send + Sync + 'static) -> Server {
+    let model = with_acme();
+    Server::start(move |request| {
+        let of_acme = request.header("x-pulse-org-id") == Some("acme");
+        let plan = if of_acme { instead(request.path()) } else { None };
+        plan.unwrap_or_else(|| pulse::answer(&model, &request))
+    })
+}
+
+fn ok(body: &str) -> ResponsePlan {
+    ResponsePlan::bytes(200, "application/json", body.to_owned())
+}
+
+fn gone() -> ResponsePlan {
+    ResponsePlan::text(404, "404 page not found\n")
+}
+
+fn missing_scope(scope: &str) -> serde_json::Value {
+    serde_json::json!({"error": "missing_scope", "requiredScope": scope})
+}
+
+fn cut_short(status: u16, sent: &'static str) -> ResponsePlan {
+    let body = Body::CutShort { declared: 99, sent: Bytes::from(sent) };
+    ResponsePlan::Answer(Answer { status, headers: Vec::new(), body })
+}
+
+// ---- readings
+
+fn one() -> Tokens {
+    Tokens::One(TOKEN.into())
+}
+
+fn both() -> Tokens {
+    Tokens::Organizations(vec![("acme".to_owned(), ACME_TOKEN.into()), ("default".to_owned(), TOKEN.into())])
+}
+
+fn settings(url: &str, tokens: Tokens) -> PulseSettings {
+    PulseSettings {
+        url: url.parse().unwrap(),
+        tokens,
+        trust: Trust::System,
+        timeout: TIMEOUT,
+        platform: PlatformSetting::Auto,
+    }
+}
+
+async fn read_at(settings: PulseSettings) -> Result<Reading, ReadError> {
+    PulseClient::new(settings).unwrap().read().await
+}
+
+async fn read_by(dialer: Dialer, settings: PulseSettings) -> Result<Reading, ReadError> {
+    PulseClient::with_dial(settings, Box::new(dialer)).unwrap().read().await
+}
+
+async fn outcome(pulse: &SimulatedPulse, tokens: Tokens) -> Result<Reading, ReadError> {
+    read_at(settings(&pulse.url(), tokens)).await
+}
+
+async fn read(pulse: &SimulatedPulse) -> Reading {
+    outcome(pulse, one()).await.unwrap()
+}
+
+/// What is read of a healthy Pulse that answers this at one path.
+async fn read_with(path: &str, plan: ResponsePlan) -> Reading {
+    let pulse = SimulatedPulse::start(healthy());
+    pulse.replace(path, plan);
+    read(&pulse).await
+}
+
+/// What is unknown, and why.
+fn unknown(reading: &Reading) -> Vec<(&'static str, Reason)> {
+    reading.unknown().into_iter().map(|unknown| (unknown.what, unknown.reason.clone())).collect()
+}
+
+fn reason<T>(value: pulse_telemetry::snapshot::Value<T>) -> Result<T, Reason> {
+    value.map_err(|unknown| unknown.reason)
+}
+
+/// As `unknown`, where one and the same request should have told all of it.
+fn asked_for_nothing_but(request: &str, reading: &Reading) -> Vec<(&'static str, Reason)> {
+    assert!(reading.unknown().iter().all(|unknown| unknown.request == request), "{:?}", reading.unknown());
+    unknown(reading)
+}
+
+fn all_seven(reason: &Reason) -> Vec<(&'static str, Reason)> {
+    SEVEN_COUNTS.iter().map(|what| (*what, reason.clone())).collect()
+}
+
+/// What one failed request leaves unknown, and nothing else.
+fn assert_told(target: &str, told: &[&str], reason: &Reason, reading: &Reading) {
+    let request = format!("GET {target}");
+    let expected: Vec<_> = told.iter().map(|what| (*what, request.as_str(), reason)).collect();
+    let unknown = reading.unknown().into_iter().map(|unknown| (unknown.what, unknown.request, &unknown.reason));
+    assert_eq!(unknown.collect::<Vec<_>>(), expected);
+}
+
+/// Each request in turn is answered like this.
+async fn each_request_fails_with(plan: ResponsePlan, reason: Reason) {
+    fails_with(plan, &TOLD, reason).await;
+}
+
+/// As `each_request_fails_with`, where what is wrong is in the body.
+async fn each_answer_fails_with(plan: ResponsePlan, reason: Reason) {
+    fails_with(plan, &whose_body_is_read(), reason).await;
+}
+
+async fn fails_with(plan: ResponsePlan, told: &[(&str, &[&str])], reason: Reason) {
+    let pulse = SimulatedPulse::start(healthy());
+    for (target, told) in told {
+        let path = target.split('?').next().unwrap();
+        pulse.replace(path, plan.clone());
+        assert_told(target, told, &reason, &read(&pulse).await);
+        pulse.restore(path);
+    }
+}
+
+/// Of the organizations it is only asked whether there is an answer.
+fn whose_body_is_read() -> Vec<(&'static str, &'static [&'static str])> {
+    TOLD.into_iter().filter(|(target, _)| *target != ORGS).collect()
+}
+
+/// As `each_request_fails_with`, with a connection that fails.
+async fn each_connection_fails_with(fault: Fault, told: &[(&str, &[&str])], reason: Reason) {
+    let pulse = SimulatedPulse::start(healthy());
+    for (target, told) in told {
+        let at = TOLD.iter().position(|(known, _)| known == target).unwrap();
+        let before = time::Instant::now();
+        let reading = read_by(Dialer::to(&pulse).with(fault, at), settings(&pulse.url(), one())).await.unwrap();
+        assert_told(target, told, &reason, &reading);
+        assert!(reason != Reason::TimedOut || before.elapsed() >= TIMEOUT);
+    }
+}
+
+// ---- connections
+
+/// What becomes of one connection.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// There is none.
+    Refused,
+    /// There is none, and no error either.
+    Unanswered,
+    /// These bytes come in place of an answer, and then its end.
+    Says(&'static [u8]),
+    /// These bytes come in place of an answer, and then nothing.
+    Stalls(&'static [u8]),
+}
+
+/// Connects to a Pulse, whatever the settings say. One connection may be faulty, which is one request.
+struct Dialer {
+    pulse: SocketAddr,
+    fault: Option<(usize, Fault)>,
+    dialed: Arc<AtomicUsize>,
+}
+
+impl Dialer {
+    fn to(pulse: &SimulatedPulse) -> Self {
+        Self { pulse: pulse.server.addr, fault: None, dialed: Arc::default() }
+    }
+
+    /// The connection that has this number, from 0, is faulty.
+    fn with(self, fault: Fault, at: usize) -> Self {
+        Self { fault: Some((at, fault)), ..self }
+    }
+}
+
+impl Dial for Dialer {
+    fn dial(&self) -> Dialing<'_> {
+        let number = self.dialed.fetch_add(1, Ordering::Relaxed);
+        let fault = self.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+        Box::pin(async move {
+            match fault {
+                None => Ok(boxed(TcpStream::connect(self.pulse).await.unwrap())),
+                Some(Fault::Refused) => Err(DialError("connection refused".to_owned())),
+                Some(Fault::Unanswered) => {
+                    let _passing = TimePasses::at_once();
+                    std::future::pending().await
+                }
+                Some(Fault::Says(bytes)) => Ok(boxed(say(bytes, false))),
+                Some(Fault::Stalls(bytes)) => Ok(boxed(say(bytes, true))),
+            }
+        })
+    }
+}
+
+fn boxed(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static) -> Box<dyn Stream> {
+    Box::new(TokioIo::new(stream))
+}
+
+/// The end of a pipe at whose other end these bytes are said once the request is there.
+fn say(bytes: &'static [u8], stalls: bool) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    tokio::spawn(async move {
+        let mut pipe = ours;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(pipe.read_u8().await.unwrap());
+        }
+        // A client that has read enough hangs up.
+        let _ = pipe.write_all(bytes).await;
+        if stalls {
+            let _passing = TimePasses::at_once();
+            let _ = pipe.read_u8().await;
+        }
+    });
+    theirs
+}
+
+/// While this lives, whatever the runtime waits for, it waits for no time. Servers have runtimes of their own.
+struct TimePasses;
+
+impl TimePasses {
+    fn at_once() -> Self {
+        time::pause();
+        Self
+    }
+}
+
+impl Drop for TimePasses {
+    fn drop(&mut self) {
+        time::resume();
+    }
 }

@@ -94,8 +94,13 @@ pub struct CertificateAuthority {
 
 impl CertificateAuthority {
     pub fn new() -> Self {
+        Self::named("An authority of the tests")
+    }
+
+    /// A certificate names its authority, so only an authority of another name is one that a client never heard of.
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "An authority of the tests");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }

@@ -238,7 +238,8 @@ impl Caller<'_> {
     }
 }
 
-fn answer(model: &PulseModel, request: &RequestRecord) -> ResponsePlan {
+/// What a Pulse of that model answers, for a server that now and then answers something else.
+pub fn answer(model: &PulseModel, request: &RequestRecord) -> ResponsePlan {
     if let Some(plan) = model.overrides.get(request.path()) {
         return plan.clone();
     }
