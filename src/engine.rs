@@ -6,7 +6,11 @@
 //! Times within a process are monotonic, so that a stepping wall clock moves no schedule; on disk they are wall times,
 //! for the next start.
 
+mod belief;
+mod interface;
 mod state;
+mod status;
+mod suppression;
 
 use std::time::Duration;
 
@@ -16,13 +20,16 @@ use uuid::Uuid;
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
-use crate::contract::CONTRACT_DATE;
 use crate::identity::Identity;
 use crate::ping::{self, Event};
-use crate::snapshot::{OwnSender, ReadError, Reading, Reason, Unknown};
+use crate::snapshot::{OwnSender, ReadError, Reading};
 use crate::verdict::{Answer, Verdict};
 
+use belief::Belief;
+pub use interface::{Action, Entry, EntryKind, Input};
 pub use state::{Concluded, Outcome, PendingRecord, State};
+pub use status::Status;
+pub use suppression::Suppression;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -40,12 +47,6 @@ const STARTUP_SPACING: Duration = HOUR;
 const WAKE_MAX: Duration = HOUR;
 /// A wall clock that moves by more than this against the monotonic one has stepped. Clocks that are slewed stay below.
 const STEP: Duration = MINUTE;
-/// A wall clock further behind the last time that was believed is implausible.
-const BEHIND_MAX: Duration = HOUR;
-/// A wall clock that steps further ahead is implausible.
-const AHEAD_MAX: Duration = DAY;
-/// An implausible clock is believed after this time.
-const DOUBT_MAX: Duration = DAY;
 
 /// The schedule, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,196 +80,6 @@ pub struct Start {
     pub interrupted: Option<Event>,
 }
 
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Time passed.
-    Tick,
-    /// What the reading of Pulse gave that [`Action::ReadPulse`] asked for.
-    Reading(Box<Result<Reading, ReadError>>),
-    /// What came of the attempt that [`Action::Send`] asked for.
-    Answer(Answer),
-    /// The local switch was turned.
-    Switch {
-        /// It is off now.
-        off: bool,
-    },
-    /// A new ID was asked for.
-    Reset,
-    /// An action on the state directory failed.
-    StorageFailed {
-        /// [`Action::Send`] was left out because of it.
-        send_left_out: bool,
-    },
-    /// The process is about to end.
-    Stop,
-}
-
-/// What is to be done, in this order.
-///
-/// Every action on the state directory is tried; where one fails, [`Action::Send`] later in the same list is left out
-/// and the engine is told with [`Input::StorageFailed`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Close the connection of the send under way, now; its answer no longer counts.
-    CancelSend,
-    /// Make the local switch say on or off.
-    SaveSwitch {
-        /// Off.
-        off: bool,
-    },
-    /// Write the ID file.
-    SaveId(Identity),
-    /// Delete the ID file.
-    DeleteId,
-    /// Write the state file.
-    Save(State),
-    /// Append to the ledger.
-    Record(Entry),
-    /// Read Pulse, and tell what it gave.
-    ReadPulse,
-    /// Make one attempt to send these bytes, and tell what came of it.
-    Send(String),
-    /// Tell that time passed when the monotonic clock says this.
-    WakeAt(Duration),
-}
-
-/// What is recorded in the ledger, but for sequence, time and chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What happened.
-    pub kind: EntryKind,
-    /// The ping it happened to.
-    pub event: Option<Event>,
-    /// The exact bytes, of an attempt.
-    pub body: Option<String>,
-    /// The HTTP status, of an answer.
-    pub status: Option<u16>,
-    /// Why, in one word of a small set.
-    pub reason: Option<&'static str>,
-    /// How many seconds the wall clock stepped.
-    pub step_seconds: Option<i64>,
-}
-
-/// What an [`Entry`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EntryKind {
-    /// The process started.
-    Started,
-    /// An attempt is about to be made.
-    Attempted,
-    /// The attempt before delivered the ping.
-    Sent,
-    /// The attempt before did not, or the pending ping was given up.
-    Failed,
-    /// Nothing may be sent now.
-    Suppressed,
-    /// A new ID, because there was none or the old one was 30 days old.
-    IdRotated,
-    /// A new ID, because somebody asked for it.
-    IdReset,
-    /// Telemetry was switched on or off.
-    ConsentChanged,
-    /// The wall clock stepped.
-    ClockStepped,
-    /// The process stopped.
-    Stopped,
-}
-
-impl Entry {
-    fn new(kind: EntryKind) -> Self {
-        Self { kind, event: None, body: None, status: None, reason: None, step_seconds: None }
-    }
-
-    fn because(kind: EntryKind, reason: &'static str) -> Self {
-        Self { reason: Some(reason), ..Self::new(kind) }
-    }
-}
-
-/// Why nothing may be sent although consent is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Suppression {
-    /// The ledger or the state cannot be written.
-    Storage,
-    /// The wall clock says a time that cannot be.
-    ClockImplausible,
-    /// Pulse cannot be reached; the text says why, without its name or address.
-    PulseUnreachable(String),
-    /// Pulse refused the token, or there is none.
-    PulseUnauthorized,
-    /// The token lacks a scope.
-    MissingScope(Vec<Unknown>),
-    /// Pulse shows mock data.
-    MockMode,
-    /// Pulse is a public demo.
-    DemoMode,
-    /// Pulse has not been up for long enough to know its counts.
-    PulseStarting,
-    /// Pulse's own sender is on: both would count this installation twice.
-    PulseReportsItself,
-    /// Something could not be read.
-    Incomplete(Vec<Unknown>),
-}
-
-impl Suppression {
-    /// The word for it in the API, the ledger and metrics.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Storage => "storage",
-            Self::ClockImplausible => "clock_implausible",
-            Self::PulseUnreachable(_) => "pulse_unreachable",
-            Self::PulseUnauthorized => "pulse_unauthorized",
-            Self::MissingScope(_) => "missing_scope",
-            Self::MockMode => "mock_mode",
-            Self::DemoMode => "demo_mode",
-            Self::PulseStarting => "pulse_starting",
-            Self::PulseReportsItself => "pulse_reports_itself",
-            Self::Incomplete(_) => "incomplete",
-        }
-    }
-
-    /// It has nothing to do with Pulse.
-    #[must_use]
-    pub fn is_of_this_machine(&self) -> bool {
-        matches!(self, Self::Storage | Self::ClockImplausible)
-    }
-
-    /// What keeps a heartbeat from being shown: Pulse cannot be read, or not fully.
-    #[must_use]
-    pub fn by_what_is_unknown(reading: &Result<Reading, ReadError>) -> Option<Self> {
-        let unknown: Vec<Unknown> = match reading {
-            Ok(reading) => reading.unknown().into_iter().cloned().collect(),
-            Err(ReadError::Unreachable(why)) => return Some(Self::PulseUnreachable(why.clone())),
-            Err(ReadError::Unauthorized) => return Some(Self::PulseUnauthorized),
-        };
-        if unknown.is_empty() {
-            None
-        } else if unknown.iter().any(|u| matches!(u.reason, Reason::MissingScope(_))) {
-            Some(Self::MissingScope(unknown))
-        } else {
-            Some(Self::Incomplete(unknown))
-        }
-    }
-
-    /// What keeps a ping from being sent after this reading: first what is wrong with the set-up, then what Pulse
-    /// says of itself, then what is merely unknown now.
-    #[must_use]
-    pub fn by_reading(reading: &Result<Reading, ReadError>, insists: bool) -> Option<Self> {
-        let unreadable = Self::by_what_is_unknown(reading);
-        let Ok(Reading { state, .. }) = reading else { return unreadable };
-        match unreadable {
-            Some(Self::MissingScope(_)) => unreadable,
-            _ if state.mock_mode == Ok(true) => Some(Self::MockMode),
-            _ if state.demo_mode == Ok(true) => Some(Self::DemoMode),
-            _ if state.starting == Ok(true) => Some(Self::PulseStarting),
-            _ if state.own_sender == Ok(OwnSender::On) && !insists => Some(Self::PulseReportsItself),
-            _ => unreadable,
-        }
-    }
-}
-
 /// The ping that was built and is not yet accepted. Times are monotonic.
 #[derive(Clone, Debug)]
 struct Pending {
@@ -288,29 +99,6 @@ enum Phase {
     Idle,
     Reading,
     Sending,
-}
-
-/// Telemetry, on or off, and what is shown of it.
-#[derive(Clone, Debug)]
-pub struct Status<'a> {
-    /// What switched telemetry off; `None` while it is on.
-    pub off: Option<OffSource>,
-    /// The operator insists although Pulse reports itself, so this installation is counted twice.
-    pub counted_twice: bool,
-    /// Why nothing may be sent now, as of the last look.
-    pub suppressed: Option<&'a Suppression>,
-    /// When the next attempt or look is due. `None` while telemetry is off.
-    pub next_due: Option<Timestamp>,
-    /// What is due then.
-    pub next_event: Option<Event>,
-    /// The ping that was built and is not yet accepted: event, exact bytes, attempts so far.
-    pub pending: Option<(Event, &'a str, u32)>,
-    /// What became of the last ping.
-    pub last: Option<&'a Concluded>,
-    /// The ID that the next ping carries is on disk, and was made then. `None` where there is only a candidate.
-    pub id_issued_at: Option<Timestamp>,
-    /// Something could not be written and is tried again.
-    pub unsaved: bool,
 }
 
 /// The engine.
@@ -345,40 +133,6 @@ pub struct Engine<C> {
     last_seen: Now,
 }
 
-/// What is known of the wall clock.
-#[derive(Debug)]
-struct Belief {
-    /// The latest time that was believed.
-    latest: Option<Timestamp>,
-    /// The monotonic time then, where that was in this process.
-    at: Option<Duration>,
-    /// The clock is doubted until then.
-    doubted_until: Option<Duration>,
-}
-
-impl Belief {
-    /// Looks at the clock, and says whether it is doubted.
-    fn look(&mut self, now: Now) {
-        let until = *self.doubted_until.get_or_insert(now.mono + DOUBT_MAX);
-        if !self.implausible(now) || now.mono >= until {
-            *self = Self { latest: Some(now.wall), at: Some(now.mono), doubted_until: None };
-        }
-    }
-
-    fn implausible(&self, now: Now) -> bool {
-        match (self.latest, self.at) {
-            (None, _) => now.wall < CONTRACT_DATE,
-            (Some(latest), None) => now.wall < CONTRACT_DATE || until(latest, now.wall) > BEHIND_MAX,
-            (Some(latest), Some(at)) => {
-                let expected = plus(latest, now.mono.saturating_sub(at));
-                let leaps_ahead = since(expected, now.wall) > AHEAD_MAX;
-                // A clock that was believed only because nobody set it may be set at any time.
-                until(expected, now.wall) > BEHIND_MAX || (leaps_ahead && expected >= CONTRACT_DATE)
-            }
-        }
-    }
-}
-
 impl<C: Chance> Engine<C> {
     /// The engine at a start, and what is to be done first: off, and what it takes with it, before anything else.
     #[must_use]
@@ -405,7 +159,7 @@ impl<C: Chance> Engine<C> {
             startup_due: (!startup_skipped).then_some(now.mono + schedule.startup_delay),
             startup_attempted_at: state.startup_attempted_at,
             not_before: now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(DAY),
-            belief: Belief { latest: state.believed_at, at: None, doubted_until: None },
+            belief: Belief::new(state.believed_at),
             schedule,
             chance,
             sources,

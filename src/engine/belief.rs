@@ -1,0 +1,56 @@
+//! Whether the wall clock is believed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::Now;
+use crate::contract::CONTRACT_DATE;
+
+use super::{DAY, HOUR, plus, since, until};
+
+/// A wall clock further behind the last time that was believed is implausible.
+const BEHIND_MAX: Duration = HOUR;
+/// A wall clock that steps further ahead is implausible.
+const AHEAD_MAX: Duration = DAY;
+/// An implausible clock is believed after this time.
+const DOUBT_MAX: Duration = DAY;
+
+/// What is known of the wall clock.
+#[derive(Debug)]
+pub(super) struct Belief {
+    /// The latest time that was believed.
+    pub(super) latest: Option<Timestamp>,
+    /// The monotonic time then, where that was in this process.
+    at: Option<Duration>,
+    /// The clock is doubted until then.
+    pub(super) doubted_until: Option<Duration>,
+}
+
+impl Belief {
+    /// At a start: `latest` is what an earlier process believed last.
+    pub(super) fn new(latest: Option<Timestamp>) -> Self {
+        Self { latest, at: None, doubted_until: None }
+    }
+
+    /// Looks at the clock: believes it, or begins to doubt it, or goes on doubting it until its time has passed.
+    pub(super) fn look(&mut self, now: Now) {
+        let until = *self.doubted_until.get_or_insert(now.mono + DOUBT_MAX);
+        if !self.implausible(now) || now.mono >= until {
+            *self = Self { latest: Some(now.wall), at: Some(now.mono), doubted_until: None };
+        }
+    }
+
+    fn implausible(&self, now: Now) -> bool {
+        match (self.latest, self.at) {
+            (None, _) => now.wall < CONTRACT_DATE,
+            (Some(latest), None) => now.wall < CONTRACT_DATE || until(latest, now.wall) > BEHIND_MAX,
+            (Some(latest), Some(at)) => {
+                let expected = plus(latest, now.mono.saturating_sub(at));
+                let leaps_ahead = since(expected, now.wall) > AHEAD_MAX;
+                // A clock that was believed only because nobody set it may be set at any time.
+                until(expected, now.wall) > BEHIND_MAX || (leaps_ahead && expected >= CONTRACT_DATE)
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What goes into the engine, and what comes out.
+
+use std::time::Duration;
+
+use crate::identity::Identity;
+use crate::ping::Event;
+use crate::snapshot::{ReadError, Reading};
+use crate::verdict::Answer;
+
+use super::State;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time passed.
+    Tick,
+    /// What the reading of Pulse gave that [`Action::ReadPulse`] asked for.
+    Reading(Box<Result<Reading, ReadError>>),
+    /// What came of the attempt that [`Action::Send`] asked for.
+    Answer(Answer),
+    /// The local switch was turned.
+    Switch {
+        /// It is off now.
+        off: bool,
+    },
+    /// A new ID was asked for.
+    Reset,
+    /// An action on the state directory failed.
+    StorageFailed {
+        /// [`Action::Send`] was left out because of it.
+        send_left_out: bool,
+    },
+    /// The process is about to end.
+    Stop,
+}
+
+/// What is to be done, in this order.
+///
+/// Every action on the state directory is tried; where one fails, [`Action::Send`] later in the same list is left out
+/// and the engine is told with [`Input::StorageFailed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Close the connection of the send under way, now; its answer no longer counts.
+    CancelSend,
+    /// Make the local switch say on or off.
+    SaveSwitch {
+        /// Off.
+        off: bool,
+    },
+    /// Write the ID file.
+    SaveId(Identity),
+    /// Delete the ID file.
+    DeleteId,
+    /// Write the state file.
+    Save(State),
+    /// Append to the ledger.
+    Record(Entry),
+    /// Read Pulse, and tell what it gave.
+    ReadPulse,
+    /// Make one attempt to send these bytes, and tell what came of it.
+    Send(String),
+    /// Tell that time passed when the monotonic clock says this.
+    WakeAt(Duration),
+}
+
+/// What is recorded in the ledger, but for sequence, time and chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What happened.
+    pub kind: EntryKind,
+    /// The ping it happened to.
+    pub event: Option<Event>,
+    /// The exact bytes, of an attempt.
+    pub body: Option<String>,
+    /// The HTTP status, of an answer.
+    pub status: Option<u16>,
+    /// Why, in one word of a small set.
+    pub reason: Option<&'static str>,
+    /// How many seconds the wall clock stepped.
+    pub step_seconds: Option<i64>,
+}
+
+/// What an [`Entry`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// The process started.
+    Started,
+    /// An attempt is about to be made.
+    Attempted,
+    /// The attempt before delivered the ping.
+    Sent,
+    /// The attempt before did not, or the pending ping was given up.
+    Failed,
+    /// Nothing may be sent now.
+    Suppressed,
+    /// A new ID, because there was none or the old one was 30 days old.
+    IdRotated,
+    /// A new ID, because somebody asked for it.
+    IdReset,
+    /// Telemetry was switched on or off.
+    ConsentChanged,
+    /// The wall clock stepped.
+    ClockStepped,
+    /// The process stopped.
+    Stopped,
+}
+
+impl Entry {
+    pub(super) fn new(kind: EntryKind) -> Self {
+        Self { kind, event: None, body: None, status: None, reason: None, step_seconds: None }
+    }
+
+    pub(super) fn because(kind: EntryKind, reason: &'static str) -> Self {
+        Self { reason: Some(reason), ..Self::new(kind) }
+    }
+}

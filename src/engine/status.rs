@@ -1,0 +1,31 @@
+//! What is shown of the engine.
+
+use jiff::Timestamp;
+
+use crate::consent::OffSource;
+use crate::ping::Event;
+
+use super::{Concluded, Suppression};
+
+/// Telemetry, on or off, and what is shown of it.
+#[derive(Clone, Debug)]
+pub struct Status<'a> {
+    /// What switched telemetry off; `None` while it is on.
+    pub off: Option<OffSource>,
+    /// The operator insists although Pulse reports itself, so this installation is counted twice.
+    pub counted_twice: bool,
+    /// Why nothing may be sent now, as of the last look.
+    pub suppressed: Option<&'a Suppression>,
+    /// When the next attempt or look is due. `None` while telemetry is off.
+    pub next_due: Option<Timestamp>,
+    /// What is due then.
+    pub next_event: Option<Event>,
+    /// The ping that was built and is not yet accepted: event, exact bytes, attempts so far.
+    pub pending: Option<(Event, &'a str, u32)>,
+    /// What became of the last ping.
+    pub last: Option<&'a Concluded>,
+    /// The ID that the next ping carries is on disk, and was made then. `None` where there is only a candidate.
+    pub id_issued_at: Option<Timestamp>,
+    /// Something could not be written and is tried again.
+    pub unsaved: bool,
+}
