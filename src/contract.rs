@@ -1,6 +1,6 @@
 //! The contract: the 25 fields of Pulse's privacy page, and nothing else.
 //!
-//! This table is the one place that says what leaves. [`crate::ping::Ping`] is compared with it by a test; the JSON
+//! This table is the one place that says what leaves. What [`crate::ping`] encodes is compared with it by a test; the JSON
 //! Schema (`config/ping.schema.json`) and the field table of `docs/PRIVACY.md` are written from it; whoever receives a
 //! ping holds it against it.
 

@@ -211,7 +211,7 @@ pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
     }
     if let Trust::SystemAnd(pem) = trust {
         let extra: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Pem)?;
-        if extra.is_empty() || roots.add_parsable_certificates(extra).0 == 0 {
+        if roots.add_parsable_certificates(extra).0 == 0 {
             return Err(TlsError::Pem);
         }
     }
