@@ -1,0 +1,136 @@
+//! `kill -9` of the real daemon at random moments, with a real endpoint: what is on disk is believed whole or not at all.
+//!
+//! 20 kills; `KILLS=200` asks for more, as `make soak` does. The moments come from a seed, what happens in them from the
+//! machine.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pulse_telemetry::chance::Chance;
+use pulse_telemetry::contract;
+use pulse_telemetry::identity::Identity;
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+use support::endpoint::Endpoint;
+use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use support::server::ResponsePlan;
+use support::sidecar::{LIMIT, Setup};
+
+/// SplitMix64: the same moments in every run.
+struct Seeded(u64);
+
+impl Chance for Seeded {
+    fn bytes(&mut self) -> [u8; 16] {
+        let mut next = || {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z ^ (z >> 27)
+        };
+        (u128::from(next()) << 64 | u128::from(next())).to_le_bytes()
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how many kills is the environment's to say")]
+fn a_daemon_that_is_killed_at_any_moment_believes_no_half_written_file_and_undoes_no_reset() {
+    let kills: u32 = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20);
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = Setup::new(&pulse.url(), &endpoint.url())
+        .with_token(TOKEN)
+        .with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "100ms")
+        .with("PULSE_TELEMETRY_SCHEDULE__JITTER", "0s");
+    let mut chance = Seeded(20_261_123);
+    let mut draw = |most: u64| u64::from_le_bytes(chance.bytes()[..8].try_into().unwrap()) % most;
+    // Each ID that was reset, and how many pings had arrived when the reset was answered.
+    let mut reset: Vec<(String, usize)> = Vec::new();
+    for kill in 0..kills {
+        match draw(4) {
+            0 => endpoint.answer_next(ResponsePlan::status(503)),
+            1 => endpoint.answer_next(ResponsePlan::Reset),
+            _ => {}
+        }
+        // No two lives build the same ping.
+        pulse.change(|model| model.counts.vms = 1000 + u64::from(kill));
+        let sidecar = setup.start();
+        // The moment itself is what is tried, so here a test sleeps.
+        std::thread::sleep(Duration::from_micros(draw(60_000)));
+        match draw(4) {
+            0 => {
+                let old = setup.id_on_disk();
+                if sidecar.post("/api/v1/reset-id").status == 200 {
+                    reset.extend(old.map(|old| (old, endpoint.pings().len())));
+                }
+            }
+            1 => {
+                assert_eq!(sidecar.put("/api/v1/switch", r#"{"enabled":false}"#).status, 200);
+                assert!(setup.id_on_disk().is_none(), "off deletes the ID before its answer");
+                assert_eq!(sidecar.put("/api/v1/switch", r#"{"enabled":true}"#).status, 200);
+            }
+            _ => {}
+        }
+        drop(sidecar);
+        check_the_disk(&setup);
+    }
+    let last = setup.start();
+    assert_eq!(last.get("/api/v1/preview").status, 200);
+    endpoint.wait_for_pings(1, LIMIT);
+    last.stop();
+    check_the_disk(&setup);
+
+    let pings = endpoint.pings();
+    for (id, from) in reset {
+        assert!(pings[from..].iter().all(|ping| ping.json()["install_id"] != id), "{id} was reset and went again");
+    }
+    let attempts = attempts(&setup);
+    for ping in &pings {
+        assert_eq!(contract::validate(&ping.json()), Ok(()));
+        let body = String::from_utf8(ping.body.to_vec()).unwrap();
+        let arrived = pings.iter().filter(|other| other.body == ping.body).count();
+        assert!(arrived <= attempts.get(&body).copied().unwrap_or(0), "an attempt that is not in the ledger: {body}");
+    }
+    assert!(attempts.len() > 1, "{} pings in {kills} lives", pings.len());
+}
+
+/// How often each ping was attempted, by the ledger. One that was delivered is never attempted again, so that only a
+/// lost answer can make the endpoint take a ping twice.
+fn attempts(setup: &Setup) -> BTreeMap<String, usize> {
+    let ledger = std::fs::read_to_string(setup.state("ledger.jsonl")).unwrap();
+    let mut attempts = BTreeMap::new();
+    let mut delivered = BTreeSet::new();
+    let mut last = String::new();
+    for line in ledger.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        match entry["kind"].as_str().unwrap() {
+            "attempted" => {
+                last = entry["body"].as_str().unwrap().to_owned();
+                assert!(!delivered.contains(&last), "attempted again after it was delivered: {last}");
+                *attempts.entry(last.clone()).or_insert(0) += 1;
+            }
+            "sent" => drop(delivered.insert(last.clone())),
+            _ => {}
+        }
+    }
+    attempts
+}
+
+/// What a kill leaves: files that are whole, and a ledger whose chain is, but for a line that it may have torn.
+fn check_the_disk(setup: &Setup) {
+    if let Ok(content) = std::fs::read(setup.id_file()) {
+        assert!(Identity::parse(&content).is_some(), "half an ID: {content:?}");
+    }
+    if let Ok(content) = std::fs::read(setup.state("state.json")) {
+        let state: Value = serde_json::from_slice(&content).expect("half a state");
+        assert_eq!(state["version"], 1);
+    }
+    let ledger = std::fs::read(setup.state("ledger.jsonl")).unwrap_or_default();
+    let whole = ledger.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut before = String::new();
+    for (number, line) in ledger[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let entry: Value = serde_json::from_slice(line).expect("half a line within the ledger");
+        assert_eq!((entry["seq"].as_u64(), entry["prev"].as_str()), (Some(number as u64 + 1), Some(before.as_str())));
+        before = digest(&SHA256, line).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    }
+}
