@@ -29,7 +29,7 @@ generate: ## write the files that are made from the code
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
-	apt-get install -y --no-install-recommends python3
+	apt-get install -y --no-install-recommends python3 strace
 
 deny: ## licences and sources of the dependencies; builds cargo-deny first, which takes minutes
 	$(CARGO) install --locked cargo-deny

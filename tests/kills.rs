@@ -2,7 +2,7 @@
 //!
 //! 20 kills; `KILLS=200` asks for more, as `make soak` does. The moments come from a seed, what happens in them from the
 //! machine.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 
@@ -11,13 +11,11 @@ use std::time::Duration;
 
 use pulse_telemetry::chance::Chance;
 use pulse_telemetry::contract;
-use pulse_telemetry::identity::Identity;
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::server::ResponsePlan;
-use support::sidecar::{LIMIT, Setup};
+use support::sidecar::{LIMIT, Setup, check_the_state};
 
 /// SplitMix64: the same moments in every run.
 struct Seeded(u64);
@@ -72,13 +70,13 @@ fn a_daemon_that_is_killed_at_any_moment_believes_no_half_written_file_and_undoe
             _ => {}
         }
         drop(sidecar);
-        check_the_disk(&setup);
+        check_the_state(&setup);
     }
     let last = setup.start();
     assert_eq!(last.get("/api/v1/preview").status, 200);
     endpoint.wait_for_pings(1, LIMIT);
     last.stop();
-    check_the_disk(&setup);
+    check_the_state(&setup);
 
     let pings = endpoint.pings();
     for (id, from) in reset {
@@ -114,23 +112,4 @@ fn attempts(setup: &Setup) -> BTreeMap<String, usize> {
         }
     }
     attempts
-}
-
-/// What a kill leaves: files that are whole, and a ledger whose chain is, but for a line that it may have torn.
-fn check_the_disk(setup: &Setup) {
-    if let Ok(content) = std::fs::read(setup.id_file()) {
-        assert!(Identity::parse(&content).is_some(), "half an ID: {content:?}");
-    }
-    if let Ok(content) = std::fs::read(setup.state("state.json")) {
-        let state: Value = serde_json::from_slice(&content).expect("half a state");
-        assert_eq!(state["version"], 1);
-    }
-    let ledger = std::fs::read(setup.state("ledger.jsonl")).unwrap_or_default();
-    let whole = ledger.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let mut before = String::new();
-    for (number, line) in ledger[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-        let entry: Value = serde_json::from_slice(line).expect("half a line within the ledger");
-        assert_eq!((entry["seq"].as_u64(), entry["prev"].as_str()), (Some(number as u64 + 1), Some(before.as_str())));
-        before = digest(&SHA256, line).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    }
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pulse_telemetry::identity::Identity;
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -29,6 +31,8 @@ pub fn binary() -> PathBuf {
 pub struct Setup {
     dir: Arc<TempDir>,
     environment: BTreeMap<String, String>,
+    /// A program that runs the binary, and its arguments; none: the binary runs by itself.
+    through: Vec<String>,
 }
 
 impl Setup {
@@ -37,7 +41,7 @@ impl Setup {
     pub fn new(pulse: &str, endpoint: &str) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let state = dir.path().join("state");
-        let setup = Self { dir, environment: BTreeMap::new() };
+        let setup = Self { dir, environment: BTreeMap::new(), through: Vec::new() };
         setup
             .with("PULSE_URL", pulse)
             .with("PULSE_TELEMETRY_TELEMETRY__ENDPOINT", endpoint)
@@ -49,6 +53,12 @@ impl Setup {
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Runs the binary through another program.
+    pub fn through(mut self, program: &[String]) -> Self {
+        self.through = program.to_vec();
         self
     }
 
@@ -91,8 +101,10 @@ impl Setup {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
+        let mut whole = self.through.clone();
+        whole.push(binary().display().to_string());
+        let mut command = Command::new(&whole[0]);
+        command.args(&whole[1..]).args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null());
         command
     }
 
@@ -103,6 +115,11 @@ impl Setup {
 
     /// Starts the daemon, and waits until it listens.
     pub fn start(&self) -> Sidecar {
+        self.start_if_it_can().unwrap_or_else(|log| panic!("the daemon did not start:\n{log}"))
+    }
+
+    /// Starts the daemon, and waits until it listens or ends; then its log.
+    pub fn start_if_it_can(&self) -> Result<Sidecar, String> {
         let mut child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new((Mutex::new(Log::default()), Condvar::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -116,10 +133,10 @@ impl Setup {
             lines.1.notify_all();
         });
         let mut sidecar = Sidecar { child, log, reader: Some(reader), address: None, _dir: Arc::clone(&self.dir) };
-        let listening = sidecar.wait_for_log(LISTENS);
+        let Some(listening) = sidecar.wait_for_any(&[LISTENS]) else { return Err(sidecar.log()) };
         let address = listening.rsplit("address=").next().unwrap_or_default();
         sidecar.address = address.split_whitespace().next().and_then(|address| address.parse().ok());
-        sidecar
+        Ok(sidecar)
     }
 }
 
@@ -145,11 +162,16 @@ pub struct Sidecar {
 impl Sidecar {
     /// The first line of the log that holds the text.
     pub fn wait_for_log(&self, text: &str) -> String {
+        self.wait_for_any(&[text]).unwrap_or_else(|| panic!("the log never said {text:?}:\n{}", self.log()))
+    }
+
+    /// The first line of the log that holds any of the texts; none where the daemon ends without a word of them.
+    pub fn wait_for_any(&self, texts: &[&str]) -> Option<String> {
         let (log, news) = &*self.log;
-        let found = |log: &Log| log.lines.iter().find(|line| line.contains(text)).cloned();
+        let found = |log: &Log| log.lines.iter().find(|line| texts.iter().any(|text| line.contains(text))).cloned();
         let waiting = |log: &mut Log| found(log).is_none() && !log.ended;
         let (log, _) = news.wait_timeout_while(lock(log), LIMIT, waiting).unwrap();
-        found(&log).unwrap_or_else(|| panic!("the log never said {text:?}:\n{}", log.lines.join("\n")))
+        found(&log)
     }
 
     pub fn log(&self) -> String {
@@ -159,6 +181,13 @@ impl Sidecar {
     /// Where the local API listens, on TCP.
     pub fn address(&self) -> SocketAddr {
         self.address.expect("the local API is on TCP")
+    }
+
+    /// One request to a daemon that may be gone.
+    pub fn ask(&self, method: &str, target: &str, body: &str) -> Option<Reply> {
+        std::net::TcpStream::connect(self.address()).ok()?;
+        let headers = [("Content-Type", "application/json")];
+        client::fetch(self.address(), method, target, &headers, Bytes::from(body.to_owned())).ok()
     }
 
     pub fn get(&self, target: &str) -> Reply {
@@ -206,4 +235,23 @@ impl Drop for Sidecar {
 /// Whether the file's content is there; the state directory may not be.
 pub fn exists(path: &Path) -> bool {
     path.try_exists().unwrap()
+}
+
+/// What a crash may leave: files that are whole, and a ledger whose chain is, but for a line that it may have torn.
+pub fn check_the_state(setup: &Setup) {
+    if let Ok(content) = std::fs::read(setup.id_file()) {
+        assert!(Identity::parse(&content).is_some(), "half an ID: {content:?}");
+    }
+    if let Ok(content) = std::fs::read(setup.state("state.json")) {
+        let state: Value = serde_json::from_slice(&content).expect("half a state");
+        assert_eq!(state["version"], 1);
+    }
+    let ledger = std::fs::read(setup.state("ledger.jsonl")).unwrap_or_default();
+    let whole = ledger.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut before = String::new();
+    for (number, line) in ledger[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let entry: Value = serde_json::from_slice(line).expect("half a line within the ledger");
+        assert_eq!((entry["seq"].as_u64(), entry["prev"].as_str()), (Some(number as u64 + 1), Some(before.as_str())));
+        before = digest(&SHA256, line).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    }
 }
