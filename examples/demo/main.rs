@@ -1,0 +1,128 @@
+//! `make demo`: the way of a ping on one machine. A simulated Pulse, the real sidecar and a telemetry endpoint, all on
+//! loopback and on free ports. What arrives is shown as it arrives, and compared with what the sidecar says it sent.
+
+mod files;
+mod show;
+mod sidecar;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Parser;
+use pulse_telemetry::clock::{Clock as _, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+
+use files::Files;
+use show::Show;
+use sidecar::Sidecar;
+use support::endpoint::PING_PATH;
+use support::pulse::{PulseModel, SimulatedPulse};
+use support::server::{ResponsePlan, Server};
+
+/// How often the simulated Pulse changes.
+const TICK: Duration = Duration::from_secs(2);
+
+/// Show pulse-telemetry at work: a simulated Pulse, the real sidecar, and an endpoint that prints what it receives.
+///
+/// Everything listens on this machine only, and nothing leaves it.
+#[derive(Debug, Parser)]
+#[command(name = "demo")]
+struct Arguments {
+    /// End after N pings; fail where one takes longer than a minute [default: run until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pings: Option<usize>,
+}
+
+/// What the demo waits for.
+enum News {
+    /// The sidecar wrote this line to its log.
+    Log(String),
+    /// The sidecar closed its log, so it has ended or is about to.
+    LogEnded,
+    /// The endpoint received this, at that time of the monotonic clock.
+    Ping(Bytes, Duration),
+    /// Time passed.
+    Tick,
+    /// Somebody asked the demo to stop.
+    Stop,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().pings) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever was reading has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where even this cannot be written, the exit code has to do.
+            let _ = writeln!(io::stderr(), "demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(wanted: Option<usize>) -> io::Result<()> {
+    let (teller, news) = mpsc::channel();
+    listen_for_signals(teller.clone())?;
+    let pulse = SimulatedPulse::start(PulseModel::default());
+    let endpoint = start_endpoint(teller.clone());
+    let files = Files::create(&pulse.url(), &format!("{}{PING_PATH}", endpoint.url()))?;
+    let mut sidecar = Sidecar::start(&files.config(), teller.clone())?;
+    start_ticking(teller);
+
+    let mut show = Show::new(&files, &pulse, wanted);
+    let shown = show.open(sidecar.pid()).and_then(|()| show.follow(&news));
+    let ended = sidecar.stop()?;
+    let shown = shown.and_then(|()| show.close(&news));
+    files.remove()?;
+    shown?;
+    if ended.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the sidecar ended with {ended}; its log above says why")))
+}
+
+/// From here on the usual signals end the demo in order.
+fn listen_for_signals(teller: Sender<News>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let within = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut terminal_closed = signal(SignalKind::hangup())?;
+    drop(within);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = terminal_closed.recv() => {}
+            }
+        });
+        // Where nobody listens any more the demo is ending already.
+        let _ = teller.send(News::Stop);
+    });
+    Ok(())
+}
+
+fn start_endpoint(teller: Sender<News>) -> Server {
+    Server::start(move |request| {
+        if (request.method.as_str(), request.path()) != ("POST", PING_PATH) {
+            return ResponsePlan::status(404);
+        }
+        let received = News::Ping(request.body, SystemClock.now().mono);
+        ResponsePlan::status(if teller.send(received).is_ok() { 204 } else { 503 })
+    })
+}
+
+fn start_ticking(teller: Sender<News>) {
+    thread::spawn(move || {
+        while teller.send(News::Tick).is_ok() {
+            thread::sleep(TICK);
+        }
+    });
+}
