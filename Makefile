@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 
-.PHONY: demo test promises lint generate setup deny clean
+.PHONY: demo test test-system soak promises lint generate setup deny clean
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
 	@$(CARGO) build --quiet --bin pulse-telemetry --example demo
@@ -12,6 +12,13 @@ demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its pag
 
 test: ## all tests
 	$(CARGO) test
+
+test-system: ## what needs root and a file system of its own; bounded, and undone at the end
+	$(CARGO) test --test system -- --ignored
+
+soak: ## the long sizes of what CI samples; takes about ten minutes
+	KILLS=200 FAULTS=all $(CARGO) test --test kills --test storage_faults
+	LOSSES=200 $(CARGO) test --test system -- --ignored
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
 	@$(CARGO) build --quiet --example promises
@@ -29,7 +36,7 @@ generate: ## write the files that are made from the code
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
-	apt-get install -y --no-install-recommends python3 strace
+	apt-get install -y --no-install-recommends python3 strace e2fsprogs
 
 deny: ## licences and sources of the dependencies; builds cargo-deny first, which takes minutes
 	$(CARGO) install --locked cargo-deny

@@ -18,30 +18,13 @@ use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope};
 use pulse_telemetry::verdict::Answer;
 use serde_json::Value;
 use support::readings::{handed_over, unknown};
+use support::seeded::Seeded;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const SCHEDULE: Schedule =
     Schedule { startup_delay: Duration::from_secs(120), interval: DAY, jitter: Duration::from_secs(1800) };
-
-/// Chance from a seed.
-#[derive(Clone, Debug)]
-struct Seeded(u64);
-
-impl Chance for Seeded {
-    fn bytes(&mut self) -> [u8; 16] {
-        let mut next = || {
-            // SplitMix64.
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        let (high, low) = (next(), next());
-        (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
-    }
-}
 
 /// An installation in virtual time. Everything outside of the engine is as simple as can be.
 struct World {

@@ -9,27 +9,13 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pulse_telemetry::chance::Chance;
 use pulse_telemetry::contract;
 use serde_json::Value;
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use support::seeded::Seeded;
 use support::server::ResponsePlan;
 use support::sidecar::{LIMIT, Setup, check_the_state};
-
-/// SplitMix64: the same moments in every run.
-struct Seeded(u64);
-
-impl Chance for Seeded {
-    fn bytes(&mut self) -> [u8; 16] {
-        let mut next = || {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z ^ (z >> 27)
-        };
-        (u128::from(next()) << 64 | u128::from(next())).to_le_bytes()
-    }
-}
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how many kills is the environment's to say")]
@@ -40,8 +26,8 @@ fn a_daemon_that_is_killed_at_any_moment_believes_no_half_written_file_and_undoe
         .with_token(TOKEN)
         .with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "100ms")
         .with("PULSE_TELEMETRY_SCHEDULE__JITTER", "0s");
-    let mut chance = Seeded(20_261_123);
-    let mut draw = |most: u64| u64::from_le_bytes(chance.bytes()[..8].try_into().unwrap()) % most;
+    let mut seed = Seeded(20_261_123);
+    let mut draw = |most| seed.draw(most);
     // Each ID that was reset, and how many pings had arrived when the reset was answered.
     let mut reset: Vec<(String, usize)> = Vec::new();
     for kill in 0..kills {

@@ -23,6 +23,7 @@ pub mod promises;
 pub mod pulse;
 pub mod readings;
 pub mod replay;
+pub mod seeded;
 pub mod server;
 pub mod sidecar;
 

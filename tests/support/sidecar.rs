@@ -39,7 +39,12 @@ impl Setup {
     /// For that Pulse and that endpoint, with a schedule for tests: the startup ping at once, the log at its most
     /// talkative, the local API on a free port.
     pub fn new(pulse: &str, endpoint: &str) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::in_dir(&std::env::temp_dir(), pulse, endpoint)
+    }
+
+    /// As `new`, with all files below that directory.
+    pub fn in_dir(parent: &Path, pulse: &str, endpoint: &str) -> Self {
+        let dir = Arc::new(tempfile::tempdir_in(parent).unwrap());
         let state = dir.path().join("state");
         let setup = Self { dir, environment: BTreeMap::new(), through: Vec::new() };
         setup
