@@ -4,10 +4,10 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 
-.PHONY: demo test test-system soak promises lint generate setup deny clean
+.PHONY: demo test test-system soak promises lint generate setup deny
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
-	@$(CARGO) build --quiet --bin pulse-telemetry --example demo
+	@$(CARGO) build --bin pulse-telemetry --example demo
 	@$(TARGET)/debug/examples/demo
 
 test: ## all tests
