@@ -18,7 +18,7 @@ use crate::engine::{Action, Engine, Input, Suppression};
 use crate::ping::{self, Event};
 use crate::pulse::PulseClient;
 use crate::send::Sender;
-use crate::snapshot::{OwnSender, ReadError, Reading};
+use crate::snapshot::{ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
 use crate::store::Store;
 use crate::verdict::{Answer, Verdict};
@@ -165,6 +165,8 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
     fn try_all(&mut self, actions: Vec<Action>) -> (bool, bool) {
         let mut stored = true;
         let mut send_left_out = false;
+        let mut failure = None;
+        let touched = actions.iter().any(Action::is_for_the_disk);
         for action in actions {
             match action {
                 Action::CancelSend => self.sending = None,
@@ -175,23 +177,24 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
                     let sender = Arc::clone(&self.sender);
                     self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
                 }
-                action => stored &= self.store_one(&action),
+                Action::Record(entry) if !stored && entry.kind.says_done() => {}
+                action => {
+                    if let Err(error) = self.store.carry_out(&action, self.clock.now().wall) {
+                        stored = false;
+                        failure.get_or_insert(error);
+                    }
+                }
             }
         }
-        (stored, send_left_out)
-    }
-
-    fn store_one(&mut self, action: &Action) -> bool {
-        let result = self.store.carry_out(action, self.clock.now().wall);
-        match &result {
-            Err(error) if self.storage_works => {
+        match failure {
+            Some(error) if self.storage_works => {
                 error!(%error, state_dir = self.state_dir, "failed to write the state directory; nothing is sent");
             }
-            Ok(()) if !self.storage_works => info!("the state directory can be written again"),
+            None if !self.storage_works && touched => info!("the state directory can be written again"),
             _ => {}
         }
-        self.storage_works = result.is_ok();
-        result.is_ok()
+        self.storage_works = stored && (touched || self.storage_works);
+        (stored, send_left_out)
     }
 
     /// How long nothing has to be done.
@@ -231,8 +234,16 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         }
         let read = Rc::new(read);
         self.last_reading = Some((now.mono, Rc::clone(&read)));
+        if self.store.is_switched_off() && !self.engine.sources().switched_off {
+            // A command that did not get through to here has left the switch's file.
+            self.feed(Input::Switch { off: true });
+        }
         if std::mem::take(&mut self.engine_waits) {
             self.feed(Input::Reading(Box::new((*read).clone())));
+        } else if let Ok(Reading { state, .. }) = &*read
+            && let Ok(own_sender) = state.own_sender
+        {
+            self.feed(Input::OwnSender(own_sender));
         }
     }
 
@@ -264,7 +275,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
     }
 
     fn preview(&self, read: &Read, age: Duration) -> Result<Preview, NoPreview> {
-        let enabled = self.sources_after(read).off().is_none();
+        let enabled = self.engine.sources().off().is_none();
         let id = self.engine.preview_id(self.clock.now());
         let bytes = read.as_ref().ok().and_then(|reading| ping::encode(reading, &id, Event::Heartbeat));
         match (bytes, Suppression::by_what_is_unknown(read)) {
@@ -274,16 +285,6 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
                 Err(NoPreview { enabled, because: SuppressedReport::new(&because) })
             }
         }
-    }
-
-    /// Consent, as this reading of Pulse leaves it.
-    fn sources_after(&self, read: &Read) -> Sources {
-        let own_sender = read.as_ref().ok().and_then(|reading| reading.state.own_sender.as_ref().ok());
-        let mut sources = self.engine.sources();
-        if let Some(own_sender) = own_sender {
-            sources.off_in_pulse = *own_sender == OwnSender::OffBySetting;
-        }
-        sources
     }
 
     fn on_command(&mut self, command: Command) {
@@ -321,7 +322,6 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         // Somebody may have looked at Pulse since the engine did.
         let seen = self.last_reading.as_ref().map(|(_, read)| {
             warnings.extend(reading_warnings(read));
-            status.off = self.sources_after(read).off();
             Suppression::by_reading(read, self.engine.sources().insists())
         });
         if let Some(seen) = &seen

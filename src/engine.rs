@@ -110,6 +110,8 @@ pub struct Engine<C> {
     identity: Option<Identity>,
     /// What a preview shows where there is no current ID; it becomes the ID when the next ping is built.
     candidate: Uuid,
+    /// When the process started.
+    started: Duration,
     /// When the startup ping of this start is due; `None` once it was built or skipped.
     startup_due: Option<Duration>,
     /// When a startup was last attempted.
@@ -130,6 +132,9 @@ pub struct Engine<C> {
     looks: u32,
     unsaved: bool,
     belief: Belief,
+    /// The times on disk, for as long as the clock has been doubted since the start: they are taken again when it is
+    /// believed, and stay on disk as they are until then.
+    unadopted: Option<State>,
     last_seen: Now,
 }
 
@@ -137,10 +142,64 @@ impl<C: Chance> Engine<C> {
     /// The engine at a start, and what is to be done first: off, and what it takes with it, before anything else.
     #[must_use]
     pub fn start(schedule: Schedule, start: Start, mut chance: C, now: Now) -> (Self, Vec<Action>) {
-        let Start { sources, identity, state, interrupted } = start;
-        let candidate = chance.uuid();
-        let spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
-        let pending = state.pending.map(|record| Pending {
+        let Start { sources, identity, mut state, interrupted } = start;
+        let damaged = state.pending.take_if(|pending| !pending.is_sound()).map(|pending| pending.event);
+        let mut engine = Self {
+            candidate: chance.uuid(),
+            schedule,
+            chance,
+            sources,
+            identity,
+            started: now.mono,
+            startup_due: None,
+            startup_attempted_at: None,
+            spacing_ends: now.mono,
+            heartbeat_due: None,
+            not_before: now.mono,
+            pending: None,
+            last: state.last.clone(),
+            phase: Phase::Idle,
+            suppressed: None,
+            counted_twice: false,
+            suppression_recorded: (now.mono, None),
+            look_again: now.mono,
+            looks: 0,
+            unsaved: false,
+            belief: Belief::new(state.believed_at),
+            unadopted: None,
+            last_seen: now,
+        };
+        let mut out = Vec::new();
+        engine.adopt(&state, now);
+        engine.belief.look(now);
+        if engine.belief.doubted_until.is_some() {
+            engine.unadopted = Some(state);
+        }
+        if engine.sources.off().is_some() {
+            engine.forget(now, &mut out);
+        }
+        out.push(Action::Record(Entry::new(EntryKind::Started)));
+        for (event, reason) in [(interrupted, "interrupted"), (damaged, "damaged")] {
+            if event.is_some() {
+                out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) }));
+            }
+        }
+        engine.advance(now, &mut out);
+        (engine, out)
+    }
+
+    /// Takes the times on disk for what they say by the clock as it is now.
+    fn adopt(&mut self, state: &State, now: Now) {
+        let schedule = self.schedule;
+        self.startup_attempted_at = state.startup_attempted_at;
+        self.spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
+        self.not_before = now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(DAY);
+        // A due time further away than any that is ever set was set by a clock that was wrong.
+        self.heartbeat_due = state.heartbeat_due.map(|due| {
+            let left = until(due, now.wall);
+            now.mono + if left > schedule.interval + schedule.jitter { Duration::ZERO } else { left }
+        });
+        self.pending = state.pending.clone().map(|record| Pending {
             expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
             next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
             event: record.event,
@@ -149,47 +208,8 @@ impl<C: Chance> Engine<C> {
             built_at: record.built_at,
             attempts: record.attempts,
         });
-        // A due time further away than any that is ever set was set by a clock that was wrong.
-        let heartbeat_due = state.heartbeat_due.map(|due| {
-            let left = until(due, now.wall);
-            now.mono + if left > schedule.interval + schedule.jitter { Duration::ZERO } else { left }
-        });
-        let startup_skipped = pending.is_some() || spacing_ends > now.mono;
-        let mut engine = Self {
-            startup_due: (!startup_skipped).then_some(now.mono + schedule.startup_delay),
-            startup_attempted_at: state.startup_attempted_at,
-            not_before: now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(DAY),
-            belief: Belief::new(state.believed_at),
-            schedule,
-            chance,
-            sources,
-            identity,
-            candidate,
-            spacing_ends,
-            heartbeat_due,
-            pending,
-            last: state.last,
-            phase: Phase::Idle,
-            suppressed: None,
-            counted_twice: false,
-            suppression_recorded: (now.mono, None),
-            look_again: now.mono,
-            looks: 0,
-            unsaved: false,
-            last_seen: now,
-        };
-        let mut out = Vec::new();
-        if engine.sources.off().is_some() && (engine.identity.is_some() || engine.pending.is_some()) {
-            engine.forget(now, &mut out);
-        }
-        out.push(Action::Record(Entry::new(EntryKind::Started)));
-        if let Some(event) = interrupted {
-            let entry = Entry::because(EntryKind::Failed, "interrupted");
-            out.push(Action::Record(Entry { event: Some(event), ..entry }));
-        }
-        engine.belief.look(now);
-        engine.advance(now, &mut out);
-        (engine, out)
+        let startup_skipped = self.pending.is_some() || self.spacing_ends > now.mono;
+        self.startup_due = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
     }
 
     /// Takes in what happened and says what is to be done.
@@ -198,6 +218,7 @@ impl<C: Chance> Engine<C> {
         self.watch_the_clock(now, &mut out);
         match input {
             Input::Tick => {}
+            Input::OwnSender(own_sender) => self.on_own_sender(now, own_sender, &mut out),
             Input::Reading(reading) => self.on_reading(now, &reading, &mut out),
             Input::Answer(answer) => self.on_answer(now, &answer, &mut out),
             Input::Switch { off } => self.on_switch(now, off, &mut out),
@@ -326,15 +347,15 @@ impl<C: Chance> Engine<C> {
         if let Ok(reading) = reading
             && let Ok(own_sender) = reading.state.own_sender
         {
-            self.counted_twice = own_sender == OwnSender::On && self.sources.insists();
-            let sources = Sources { off_in_pulse: own_sender == OwnSender::OffBySetting, ..self.sources };
-            self.change_consent(now, sources, out);
+            self.on_own_sender(now, own_sender, out);
         }
         if self.sources.off().is_some() {
             self.look_later(now);
             return;
         }
-        if let Some(suppression) = Suppression::by_reading(reading, self.sources.insists()) {
+        // The clock may have stepped while Pulse was read.
+        let doubted = self.belief.doubted_until.map(|_| Suppression::ClockImplausible);
+        if let Some(suppression) = doubted.or_else(|| Suppression::by_reading(reading, self.sources.insists())) {
             self.suppress(now, suppression, out);
         } else {
             self.suppressed = None;
@@ -350,8 +371,18 @@ impl<C: Chance> Engine<C> {
         }
     }
 
+    fn on_own_sender(&mut self, now: Now, own_sender: OwnSender, out: &mut Vec<Action>) {
+        self.counted_twice = own_sender == OwnSender::On && self.sources.insists();
+        let sources = Sources { off_in_pulse: own_sender == OwnSender::OffBySetting, ..self.sources };
+        self.change_consent(now, sources, out);
+    }
+
     /// The one door that every attempt passes: consent and suppression were looked at just now.
     fn attempt(&mut self, now: Now, reading: &Reading, out: &mut Vec<Action>) {
+        if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) {
+            // Its time has passed while Pulse was read; what is due instead is read for anew.
+            return;
+        }
         let replaces = match self.pending.take() {
             Some(pending) if self.may_carry(&pending.install_id, now) => {
                 self.pending = Some(pending);
@@ -427,7 +458,12 @@ impl<C: Chance> Engine<C> {
                 if let Some(after) = after {
                     self.not_before = now.mono + after;
                 }
-                let event = self.pending.as_ref().map(|pending| pending.event);
+                // Drawn again, for the pause counts from the answer; what was kept before the attempt is for a crash.
+                let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts.saturating_sub(1)));
+                let event = self.pending.as_mut().map(|pending| {
+                    pending.next_attempt = now.mono + pause;
+                    pending.event
+                });
                 let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
                 out.push(Action::Record(entry));
                 out.push(Action::Save(self.state(now)));
@@ -449,13 +485,19 @@ impl<C: Chance> Engine<C> {
         let reason_recorded = (outcome != Outcome::Delivered).then_some(reason);
         let event = Some(pending.event);
         out.push(Action::Record(Entry { event, status, reason: reason_recorded, ..Entry::new(kind) }));
-        self.heartbeat_due = match (pending.event, outcome) {
+        self.set_next_heartbeat(now, pending.event, outcome);
+        self.last = Some(Concluded { at: now.wall, event: pending.event, outcome, reason: reason.to_owned(), status });
+        out.push(Action::Save(self.state(now)));
+    }
+
+    /// When the next heartbeat goes after a ping that ended so.
+    fn set_next_heartbeat(&mut self, now: Now, event: Event, outcome: Outcome) {
+        self.heartbeat_due = match (event, outcome) {
             (Event::Heartbeat, _) => Some(self.after_an_interval(now)),
             (Event::Startup, Outcome::GaveUp) => Some(now.mono),
             (Event::Startup, _) => Some(self.heartbeat_due.unwrap_or_else(|| self.after_an_interval(now))),
         };
-        self.last = Some(Concluded { at: now.wall, event: pending.event, outcome, reason: reason.to_owned(), status });
-        out.push(Action::Save(self.state(now)));
+        self.unadopted = None;
     }
 
     fn on_switch(&mut self, now: Now, off: bool, out: &mut Vec<Action>) {
@@ -480,9 +522,12 @@ impl<C: Chance> Engine<C> {
         out.push(Action::Record(Entry::because(EntryKind::ConsentChanged, reason)));
     }
 
-    /// Off: no pending ping, no ID.
+    /// Off: no pending ping, no ID. The ping that is gone is not built again as soon as telemetry is on again, or the
+    /// timing would link the old ID to the new one.
     fn forget(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.pending = None;
+        if let Some(pending) = self.pending.take() {
+            self.set_next_heartbeat(now, pending.event, Outcome::Dropped);
+        }
         self.identity = None;
         self.candidate = self.chance.uuid();
         self.suppressed = None;
@@ -581,6 +626,11 @@ impl<C: Chance> Engine<C> {
             out.push(Action::Save(self.state(now)));
         }
         self.belief.look(now);
+        if self.belief.doubted_until.is_none()
+            && let Some(state) = self.unadopted.take()
+        {
+            self.adopt(&state, now);
+        }
     }
 
     /// What the state file is to say.
@@ -589,6 +639,9 @@ impl<C: Chance> Engine<C> {
             Some(left) => plus(now.wall, left),
             None => minus(now.wall, now.mono.saturating_sub(mono)),
         };
+        if let Some(state) = &self.unadopted {
+            return State { last: self.last.clone(), ..state.clone() };
+        }
         State {
             startup_attempted_at: self.startup_attempted_at,
             heartbeat_due: self.heartbeat_due.map(wall),

@@ -127,6 +127,13 @@ impl Store {
         Ok(Found { state: state.unwrap_or_default(), ..find(dir).map_err(failed("reading it"))? })
     }
 
+    /// Whether the local switch is off on disk. Where the disk cannot tell, nothing can be recorded there either, so
+    /// nothing is sent.
+    #[must_use]
+    pub fn is_switched_off(&self) -> bool {
+        self.dir.join(SWITCH_FILE).try_exists().unwrap_or(false)
+    }
+
     /// Carries out one of the engine's actions on the directory; others are nothing to it.
     ///
     /// # Errors

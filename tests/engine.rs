@@ -40,6 +40,9 @@ struct World {
     // Pulse and the endpoint.
     pulse: Result<Reading, ReadError>,
     reads: usize,
+    /// Readings take their time: the next one waits in `held`.
+    holds_readings: bool,
+    held: Option<Input>,
     answers: VecDeque<Option<Answer>>,
     answer_otherwise: Option<Answer>,
     sent: Vec<Sent>,
@@ -99,6 +102,8 @@ impl World {
             ledger: Vec::new(),
             pulse: Ok(handed_over()),
             reads: 0,
+            holds_readings: false,
+            held: None,
             answers: VecDeque::new(),
             answer_otherwise: Some(status(204)),
             sent: Vec::new(),
@@ -145,7 +150,8 @@ impl World {
                     if let Ok(Reading { snapshot, .. }) = &mut pulse {
                         snapshot.vms = snapshot.vms.clone().map(|_| u32::try_from(self.reads).unwrap());
                     }
-                    follow.push(Input::Reading(Box::new(pulse)));
+                    let reading = Input::Reading(Box::new(pulse));
+                    if self.holds_readings { self.held = Some(reading) } else { follow.push(reading) }
                 }
                 Action::Send(_) if !stored => left_out = true,
                 Action::Send(body) => follow.extend(self.attempt(body).map(Input::Answer)),
@@ -684,6 +690,116 @@ fn a_clock_that_starts_in_1970_sends_nothing_and_rotates_nothing_until_it_is_set
 }
 
 #[test]
+fn boots_without_a_clock_send_no_heartbeat_before_its_time() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    for _ in 0..20 {
+        let truth = world.now.wall;
+        world.now.wall = Timestamp::UNIX_EPOCH;
+        world.crash_and_start();
+        world.run_for(Duration::from_secs(30));
+        world.now.wall = truth + SignedDuration::from_secs(30);
+        world.run_for(3 * HOUR);
+    }
+    let heartbeats: Vec<_> = world.sent.iter().filter(|sent| sent.event() == "heartbeat").collect();
+    assert!(heartbeats.windows(2).all(|pair| pair[1].at.mono - pair[0].at.mono >= DAY - HOUR / 2));
+    assert!((2..=3).contains(&heartbeats.len()), "{} heartbeats in 60 hours", heartbeats.len());
+    assert!(world.events().iter().filter(|event| *event == "startup").count() > 10, "startups go on");
+    assert_eq!(world.sent.iter().map(Sent::id).collect::<BTreeSet<_>>().len(), 1);
+}
+
+#[test]
+fn a_clock_that_steps_while_pulse_is_read_sends_nothing_and_rotates_nothing() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    let id = world.identity.clone();
+    world.holds_readings = true;
+    world.run_for(DAY);
+    let reading = world.held.take().expect("the heartbeat is due");
+    world.step_clock(40 * 24 * 3600);
+    world.feed(reading);
+    assert_eq!((world.sent.len(), world.suppressed()), (1, Some("clock_implausible")));
+    assert_eq!(world.identity, id);
+}
+
+#[test]
+fn an_opt_out_while_pulse_is_read_holds_back_the_ping() {
+    for off in [Input::Switch { off: true }, Input::OwnSender(OwnSender::OffBySetting)] {
+        let mut world = World::new();
+        world.holds_readings = true;
+        world.run_for(HOUR);
+        let mut reading = world.held.take().expect("the startup is due");
+        if let (Input::OwnSender(own_sender), Input::Reading(reading)) = (&off, &mut reading) {
+            reading.as_mut().as_mut().unwrap().state.own_sender = Ok(*own_sender);
+        }
+        world.feed(off);
+        world.feed(reading);
+        assert_eq!((world.sent.len(), &world.identity), (0, &None));
+    }
+}
+
+#[test]
+fn whoever_sees_that_pulse_was_opted_out_the_id_goes_at_once() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    assert!(world.identity.is_some());
+    world.feed(Input::OwnSender(OwnSender::OffBySetting));
+    assert_eq!((world.engine.status(world.now).off, &world.identity), (Some(OffSource::Pulse), &None));
+}
+
+#[test]
+fn what_a_damaged_state_holds_is_not_sent() {
+    let mut world = World::new();
+    world.answer_otherwise = Some(status(503));
+    world.run_for(3 * MINUTE);
+    let sound = world.state.clone();
+    let pending = sound.pending.clone().unwrap();
+    let other_event = pending.body.replace("startup", "heartbeat");
+    let other_id = pending.body.replace(&pending.install_id, "81f9c1f6-6c0f-4459-b79b-17aeefba91fc");
+    let another_key = pending.body.replace("{", "{\"hostname\":\"pve-secret\",");
+    for body in [other_event, other_id, another_key, "{}".to_owned(), "[".to_owned(), String::new()] {
+        let mut state = sound.clone();
+        state.pending.as_mut().unwrap().body = body.clone();
+        let mut world = World::with(Sources::default(), state, world.identity.clone(), world.now.wall);
+        world.run_for(HOUR * 2);
+        assert_eq!(world.reasons(EntryKind::Failed), ["damaged"]);
+        assert!(world.sent.iter().all(|sent| sent.body != body), "{body}");
+    }
+}
+
+#[test]
+fn off_and_on_again_sends_nothing_before_the_next_heartbeats_time() {
+    let mut world = World::new();
+    world.run_for(DAY + HOUR);
+    world.answer_otherwise = Some(status(503));
+    world.run_for(DAY);
+    let sent = world.sent.len();
+    assert!(world.state.pending.is_some());
+    world.feed(Input::Switch { off: true });
+    world.pass(MINUTE);
+    world.feed(Input::Switch { off: false });
+    let on = world.now.mono;
+    world.run_for(DAY * 2);
+    assert!(world.sent[sent].at.mono - on >= DAY - HOUR, "or the timing would link the old ID to the new one");
+}
+
+#[test]
+fn a_ping_whose_time_passes_while_pulse_is_read_is_given_up() {
+    let mut world = World::new();
+    world.answer_otherwise = Some(status(503));
+    world.run_for(DAY - 2 * HOUR);
+    world.holds_readings = true;
+    world.run_for(2 * HOUR);
+    let reading = world.held.take().expect("a retry is due");
+    let sent = world.sent.len();
+    world.pass(DAY);
+    world.holds_readings = false;
+    world.feed(reading);
+    assert!(world.reasons(EntryKind::Failed).contains(&"gave_up"));
+    assert!(world.sent[sent..].iter().all(|late| late.body != world.sent[0].body));
+}
+
+#[test]
 fn a_clock_that_is_never_set_is_believed_after_a_day() {
     let mut world = World::with(Sources::default(), State::default(), None, Timestamp::UNIX_EPOCH);
     world.run_for(DAY - MINUTE);
@@ -819,7 +935,9 @@ proptest! {
                     built.push(sent);
                 }
             }
-            for pair in built.windows(2).filter(|pair| pair[0].id() == pair[1].id()) {
+            // A ping whose ID expired is built anew: it is the same one.
+            let rebuilt = world.reasons(EntryKind::Failed).contains(&"id_expired");
+            for pair in built.windows(2).filter(|_| !rebuilt) {
                 let apart = pair[1].at.mono - pair[0].at.mono;
                 prop_assert!(apart >= DAY - HOUR / 2, "two heartbeats {:?} apart", apart);
             }

@@ -62,18 +62,6 @@ proptest! {
         within_bounds(&raw)?;
         within_bounds(&format!("6.0.0-{}{raw}", "x".repeat(filler)))?;
     }
-
-    #[test]
-    fn an_identity_is_its_own_identity(raw in "[v0-9.+\\-a-zA-Z ]{0,40}") {
-        if let Some(first) = identify(&raw) {
-            let again = identify(&first.version).unwrap();
-            // Only a `v` that was doubled is stripped a second time, as in Pulse.
-            if !first.version.starts_with('v') {
-                prop_assert_eq!(&again.version, &first.version);
-                prop_assert_eq!(again.channel, first.channel);
-            }
-        }
-    }
 }
 
 fn within_bounds(raw: &str) -> Result<(), TestCaseError> {

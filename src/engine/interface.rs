@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::identity::Identity;
 use crate::ping::Event;
-use crate::snapshot::{ReadError, Reading};
+use crate::snapshot::{OwnSender, ReadError, Reading};
 use crate::verdict::Answer;
 
 use super::State;
@@ -14,6 +14,8 @@ use super::State;
 pub enum Input {
     /// Time passed.
     Tick,
+    /// What Pulse says of its own sender. Every reading tells it, whoever asked for it.
+    OwnSender(OwnSender),
     /// What the reading of Pulse gave that [`Action::ReadPulse`] asked for.
     Reading(Box<Result<Reading, ReadError>>),
     /// What came of the attempt that [`Action::Send`] asked for.
@@ -36,8 +38,9 @@ pub enum Input {
 
 /// What is to be done, in this order.
 ///
-/// Every action on the state directory is tried; where one fails, [`Action::Send`] later in the same list is left out
-/// and the engine is told with [`Input::StorageFailed`].
+/// Every action on the state directory is tried; where one fails, [`Action::Send`] later in the same list is left out,
+/// and so is an entry that would say that it was done ([`EntryKind::says_done`]), and the engine is told with
+/// [`Input::StorageFailed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Close the connection of the send under way, now; its answer no longer counts.
@@ -61,6 +64,14 @@ pub enum Action {
     Send(String),
     /// Tell that time passed when the monotonic clock says this.
     WakeAt(Duration),
+}
+
+impl Action {
+    /// It changes the state directory.
+    #[must_use]
+    pub fn is_for_the_disk(&self) -> bool {
+        !matches!(self, Self::CancelSend | Self::ReadPulse | Self::Send(_) | Self::WakeAt(_))
+    }
 }
 
 /// What is recorded in the ledger, but for sequence, time and chain.
@@ -104,6 +115,14 @@ pub enum EntryKind {
     ClockStepped,
     /// The process stopped.
     Stopped,
+}
+
+impl EntryKind {
+    /// Says that something is on disk, or about to be sent, which what failed before in the list would make untrue.
+    #[must_use]
+    pub fn says_done(self) -> bool {
+        matches!(self, Self::Attempted | Self::IdRotated | Self::IdReset)
+    }
 }
 
 impl Entry {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::contract;
 use crate::ping::Event;
 
 /// The engine's memory between two starts: `state.json`. Losing it costs a ping at a wrong time, never consent: the
@@ -42,6 +43,17 @@ pub struct PendingRecord {
     pub attempts: u32,
     /// No attempt before this time.
     pub not_before: Timestamp,
+}
+
+impl PendingRecord {
+    /// Whether the bytes are a ping with that event and that ID, as the contract has it now: what stands in a file is
+    /// not sent because it stands there.
+    pub(super) fn is_sound(&self) -> bool {
+        let Ok(document) = serde_json::from_str(&self.body) else { return false };
+        contract::validate(&document).is_ok()
+            && document["install_id"] == self.install_id
+            && document["event"] == self.event.word()
+    }
 }
 
 /// A ping that was done with.
