@@ -29,6 +29,8 @@ const SCHEDULE: Schedule =
 /// An installation in virtual time. Everything outside of the engine is as simple as can be.
 struct World {
     now: Now,
+    /// No two lives of a process have the same chance.
+    lives: u64,
     engine: Engine<Seeded>,
     wake: Duration,
     sources: Sources,
@@ -93,6 +95,7 @@ impl World {
         let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(7), now);
         let mut world = Self {
             now,
+            lives: 7,
             engine,
             wake: now.mono,
             sources,
@@ -121,8 +124,8 @@ impl World {
             state: self.state.clone(),
             interrupted: None,
         };
-        let seed = Seeded(self.now.mono.as_nanos() as u64);
-        let (engine, actions) = Engine::start(SCHEDULE, start, seed, self.now);
+        self.lives += 1;
+        let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(self.lives), self.now);
         self.engine = engine;
         self.carry_out(actions);
     }
