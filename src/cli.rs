@@ -14,6 +14,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Environment};
 use crate::pulse::{PulseClient, PulseSettings};
+use crate::send::{SendSettings, Sender};
 use crate::status::StatusReport;
 use crate::store::StoreError;
 use crate::{config, wire};
@@ -182,7 +183,7 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
 
 async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
     let bytes = match Api::new(config)?.ask(Method::Get, "/api/v1/preview/bytes", None).await {
-        Err(ApiError::NoDaemon) => offline::preview(config).await?.into_bytes(),
+        Err(error) if error.is_no_daemon() => offline::preview(config).await?.into_bytes(),
         answer => answer?,
     };
     out.write_all(&bytes)?;
@@ -192,7 +193,7 @@ async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> 
 
 async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
     match Api::new(config)?.ask(Method::Post, "/api/v1/reset-id", None).await {
-        Err(ApiError::NoDaemon) => offline::reset_id(config)?,
+        Err(error) if error.is_no_daemon() => offline::reset_id(config, out)?,
         answer => drop(answer?),
     }
     writeln!(out, "The install ID was replaced. The old one will not be sent again.")?;
@@ -201,7 +202,7 @@ async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure>
 
 async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let report: StatusReport = match Api::new(config)?.ask(Method::Get, "/api/v1/status", None).await {
-        Err(ApiError::NoDaemon) => offline::status(config).await?,
+        Err(error) if error.is_no_daemon() => offline::status(config).await?,
         answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
     };
     if json {
@@ -215,8 +216,15 @@ async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit
 
 async fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let body = format!("{{\"enabled\":{on}}}");
-    let turned = match Api::new(config)?.ask(Method::Put, "/api/v1/switch", Some(body)).await {
-        Err(ApiError::NoDaemon) => offline::switch(config, on)?,
+    let answer = match Api::new(config) {
+        Ok(api) => api.ask(Method::Put, "/api/v1/switch", Some(body)).await,
+        // Turning off is always possible, also where the token for the API cannot be read.
+        Err(_) if !on => Err(ApiError::Foreign),
+        Err(error) => return Err(error.into()),
+    };
+    let turned = match answer {
+        Err(error) if error.is_no_daemon() => offline::switch(config, on, out)?,
+        Err(error) if !on => offline::switch(config, on, out).map_err(|_| Failure::from(error))?,
         answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
     };
     let word = if on { "on" } else { "off" };
@@ -251,4 +259,14 @@ fn pulse_client(config: &config::Pulse) -> Result<PulseClient, Failure> {
         platform: config.platform,
     };
     PulseClient::new(settings).map_err(|error| Failure::SetUp(format!("pulse: {error}")))
+}
+
+/// What sends pings, out of the configuration.
+fn sender(config: &Config) -> Result<Sender, Failure> {
+    Sender::new(&SendSettings {
+        endpoint: config.telemetry.endpoint.uri().clone(),
+        https_proxy: config.proxy.https.clone(),
+        no_proxy: config.proxy.no_proxy.clone(),
+    })
+    .map_err(|error| Failure::SetUp(error.to_string()))
 }

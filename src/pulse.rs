@@ -136,7 +136,7 @@ impl PulseClient {
     /// # Errors
     /// Where Pulse cannot be reached or does not accept the token. Whatever else goes wrong is in the reading.
     pub async fn read(&self) -> Result<Reading, ReadError> {
-        let mut session = Session { client: self, retry_after: None, token_was_of_use: false };
+        let mut session = Session { client: self, retry_after: None, timed_out: false, token_was_of_use: false };
         let answers = session.answers().await?;
         Ok(snapshot::read(&answers, self.given, session.retry_after))
     }
@@ -203,6 +203,8 @@ struct Session<'a> {
     client: &'a PulseClient,
     /// Pulse answered 429: nothing more is asked.
     retry_after: Option<Duration>,
+    /// Pulse did not answer in time: nothing more is asked, or a reading of a Pulse that hangs would take minutes.
+    timed_out: bool,
     /// A request that needs a token succeeded with one.
     token_was_of_use: bool,
 }
@@ -280,11 +282,15 @@ impl Session<'_> {
         if self.retry_after.is_some() {
             return Ok(Err(Reason::RateLimited));
         }
+        if self.timed_out {
+            return Ok(Err(Reason::TimedOut));
+        }
         let dial = Noting { dial: &*self.client.dial, connected: AtomicBool::new(false) };
         let outcome =
             tokio::time::timeout(self.client.timeout, self.exchange(&dial, organization, request, sink)).await;
         let outcome = outcome.unwrap_or_else(|_| {
             if dial.connected.load(Ordering::Relaxed) {
+                self.timed_out = true;
                 Ok(Err(Reason::TimedOut))
             } else {
                 Err(ReadError::Unreachable("no connection within pulse.timeout".to_owned()))

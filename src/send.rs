@@ -39,7 +39,10 @@ pub struct SendSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum SendSetupError {
     /// The proxy is not one that can be used.
-    #[error("HTTPS_PROXY names a proxy that cannot be used: write it as http://host:port")]
+    #[error(
+        "the proxy in HTTPS_PROXY (https_proxy, ALL_PROXY or all_proxy) cannot be used: write it as http://host:port, or \
+         name the endpoint's host in NO_PROXY"
+    )]
     Proxy,
     /// The endpoint has no host.
     #[error("telemetry.endpoint has no host")]
@@ -144,19 +147,18 @@ fn proxy_for(settings: &SendSettings) -> Result<Option<hyper_util::client::proxy
         return Ok(None);
     }
     let no_proxy = settings.no_proxy.as_deref().unwrap_or_default();
-    // Whether the proxy can be used is asked first, so that NO_PROXY does not hide a mistake.
-    let everywhere = Matcher::builder().https(proxy).build().intercept(&settings.endpoint);
-    if everywhere.is_none_or(|proxy| proxy.uri().scheme_str() != Some("http")) {
-        return Err(SendSetupError::Proxy);
+    if Matcher::builder().https("http://any").no(no_proxy).build().intercept(&settings.endpoint).is_none() {
+        return Ok(None);
     }
-    Ok(Matcher::builder().https(proxy).no(no_proxy).build().intercept(&settings.endpoint))
+    let proxy = Matcher::builder().https(proxy).build().intercept(&settings.endpoint);
+    proxy.filter(|proxy| proxy.uri().scheme_str() == Some("http")).map(Some).ok_or(SendSetupError::Proxy)
 }
 
 impl Dial for EndpointDial {
     fn dial(&self) -> Dialing<'_> {
         Box::pin(async {
             // No test can reach the real endpoint: only a release build goes beyond this machine.
-            if cfg!(debug_assertions) && !is_loopback(self.endpoint.host().unwrap_or_default()) {
+            if cfg!(debug_assertions) && !wire::is_loopback(self.endpoint.host().unwrap_or_default()) {
                 return Err(DialError("a test build sends to loopback only".to_owned()));
             }
             let stream: Box<dyn Stream> = match &self.route {
@@ -176,12 +178,4 @@ where
     let describe = |error: C::Error| DialError::from_connector(&*error.into());
     std::future::poll_fn(|cx| connector.poll_ready(cx)).await.map_err(describe)?;
     connector.call(endpoint.clone()).await.map_err(describe)
-}
-
-/// Whether the host of a URL is this machine.
-#[must_use]
-pub fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

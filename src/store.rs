@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,10 @@ const LOCK_FILE: &str = "lock";
 /// Written and removed at a start, to show that the directory can be written.
 const PROBE_FILE: &str = "probe";
 
+/// How often, and how far apart, a start tries to lock the directory.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// The layout of `state.json` that this program writes.
 const STATE_VERSION: u32 = 1;
 
@@ -42,12 +47,17 @@ struct StateFile<S> {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds the lock.
-    #[error("the state directory {} is in use by another pulse-telemetry; stop that one first", .0.display())]
+    #[error(
+        "the state directory {} is in use by another pulse-telemetry, which does not answer at serve.listen; stop that \
+         one, or use its configuration",
+        .0.display()
+    )]
     InUse(PathBuf),
     /// The directory cannot be made, read or written.
     #[error(
-        "failed to use the state directory {}: {what}: {source}; make it a directory that the user of this process \
-         can write, or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)",
+        "failed to use the state directory {}: {what}: {source}; it must be a directory that the user of this process \
+         can write (run commands as the user that the daemon runs as), or name another one in state.dir \
+         (PULSE_TELEMETRY_STATE__DIR)",
         dir.display()
     )]
     Io {
@@ -93,7 +103,13 @@ impl Store {
         let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("making it"))?;
         let lock = private().truncate(false).open(dir.join(LOCK_FILE)).map_err(failed("opening its lock"))?;
-        take(&lock, dir)?;
+        // A command that looks at the directory holds the lock for a moment.
+        let mut tries = 0;
+        while matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) && tries < LOCK_TRIES {
+            std::thread::sleep(LOCK_PAUSE);
+            tries += 1;
+        }
+        locked(lock.try_lock(), dir)?;
         replace(dir, PROBE_FILE, b"").and_then(|()| remove(dir, PROBE_FILE)).map_err(failed("writing to it"))?;
         let mut notices = Vec::new();
         let state = read_state(dir, &mut notices).map_err(failed("reading state.json"))?;
@@ -119,7 +135,8 @@ impl Store {
     pub fn peek(dir: &Path) -> Result<Found, StoreError> {
         let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
         match File::open(dir.join(LOCK_FILE)) {
-            Ok(lock) => take(&lock, dir)?,
+            // Shared, so that two commands do not take each other for a daemon.
+            Ok(lock) => locked(lock.try_lock_shared(), dir)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(failed("opening its lock")(source)),
         }
@@ -154,13 +171,22 @@ impl Store {
     }
 }
 
-/// Locks the directory for as long as the file is open.
-fn take(lock: &File, dir: &Path) -> Result<(), StoreError> {
-    match lock.try_lock() {
+/// What came of locking the directory, which lasts for as long as the file is open.
+fn locked(result: Result<(), fs::TryLockError>, dir: &Path) -> Result<(), StoreError> {
+    match result {
         Ok(()) => Ok(()),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
         Err(fs::TryLockError::Error(source)) => Err(StoreError::Io { dir: dir.to_owned(), what: "locking it", source }),
     }
+}
+
+/// Leaves the file of a switch that is off, in a directory that a daemon holds: it looks for it with every reading of
+/// Pulse, and at its next start.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn leave_off(dir: &Path) -> io::Result<()> {
+    replace(dir, SWITCH_FILE, b"")
 }
 
 /// Reads the ID and the switch.

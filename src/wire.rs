@@ -193,6 +193,11 @@ pub enum TlsError {
     /// The PEM text holds no certificate, or one that cannot be read.
     #[error("no certificate that can be read in it (PEM text is expected)")]
     Pem,
+    /// There are certificate authorities, and they cannot be read.
+    #[error(
+        "the system's certificate authorities cannot be read; look at SSL_CERT_FILE and SSL_CERT_DIR, if they are set"
+    )]
+    System,
     /// The TLS library refused its own defaults.
     #[error("the TLS library could not be set up")]
     Library(#[source] rustls::Error),
@@ -205,7 +210,12 @@ pub enum TlsError {
 /// Where `trust` holds no certificate that can be read.
 pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    if roots.is_empty() && !system.errors.is_empty() {
+        // Somebody named authorities, or the system has some: others are no substitute for them.
+        return Err(TlsError::System);
+    }
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
@@ -223,4 +233,12 @@ pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+/// Whether the host of a URL is this machine.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

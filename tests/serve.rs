@@ -83,12 +83,12 @@ async fn a_reset_that_is_done_is_no_error_where_no_preview_can_be_made() {
 }
 
 #[tokio::test]
-async fn a_reset_that_could_not_be_written_says_that_it_was_not_done() {
+async fn a_reset_that_could_not_be_written_says_for_how_long_it_holds() {
     let daemon = Daemon { reset: ResetAnswer::NotPersisted, ..Daemon::default() };
     let answer = start(daemon).await.ask(&post("/api/v1/reset-id")).await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json()["error"], "storage");
-    assert!(answer.text().contains("was not reset"));
+    assert!(answer.text().contains("holds until the daemon stops"));
 }
 
 #[tokio::test]
@@ -126,7 +126,6 @@ async fn a_locked_switch_names_what_locks_it() {
         (OffSource::PulseTelemetry, "env_locked", "PULSE_TELEMETRY"),
         (OffSource::DoNotTrack, "env_locked", "DO_NOT_TRACK"),
         (OffSource::Config, "config_locked", "telemetry.enabled"),
-        (OffSource::Pulse, "pulse_locked", "Pulse's own setting"),
     ] {
         let server = start(Daemon { switch: SwitchAnswer::Locked(source), ..Daemon::default() }).await;
         let answer = server.ask(&switch(r#"{"enabled":true}"#)).await;

@@ -40,7 +40,10 @@ const OLD: &str = "0fbd0a2c-3e7f-4f0e-8d43-f7d2f94a5a11";
 fn no_fault_of_the_disk_leaves_a_half_written_file_or_undoes_what_was_answered() {
     let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     if !on_ci && Command::new("strace").arg("--version").output().is_err() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED the faults of the disk: strace is not here");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED no_fault_of_the_disk_leaves_a_half_written_file_or_undoes_what_was_answered: strace is not here"
+        );
         return;
     }
     let all = std::env::var_os("FAULTS").is_some_and(|value| value == "all");

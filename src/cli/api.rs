@@ -36,6 +36,9 @@ pub(super) enum ApiError {
     /// Somebody listens, but it is not this daemon.
     #[error("what answers at serve.listen is not pulse-telemetry")]
     Foreign,
+    /// Somebody listens, and did not answer.
+    #[error("what listens at serve.listen did not answer in time")]
+    Silent,
     /// The daemon said no.
     #[error("{message}")]
     Refused { status: u16, error: String, message: String },
@@ -45,6 +48,13 @@ pub(super) enum ApiError {
 struct Refusal {
     error: String,
     message: String,
+}
+
+impl ApiError {
+    /// There is no daemon of ours there: the commands look at the state directory themselves.
+    pub(super) fn is_no_daemon(&self) -> bool {
+        matches!(self, Self::NoDaemon | Self::Foreign)
+    }
 }
 
 pub(super) struct Api {
@@ -60,7 +70,7 @@ impl Api {
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Result<Vec<u8>, ApiError> {
         match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(ApiError::Foreign),
+            Err(_) => Err(ApiError::Silent),
         }
     }
 
@@ -68,7 +78,8 @@ impl Api {
         let mut exchange = match wire::exchange(self, self.request(method, path, body)?).await {
             Ok(exchange) => exchange,
             Err(ExchangeError::Dial(_)) => return Err(ApiError::NoDaemon),
-            Err(ExchangeError::Broken(_)) => return Err(ApiError::Foreign),
+            Err(ExchangeError::Broken(error)) if error.is_parse() => return Err(ApiError::Foreign),
+            Err(ExchangeError::Broken(_)) => return Err(ApiError::Silent),
         };
         let mut answer = Vec::new();
         while let Some(chunk) = exchange.chunk().await.map_err(|_| ApiError::Foreign)? {

@@ -4,11 +4,13 @@ use std::fmt::Display;
 use std::io::Write;
 
 use crate::config::{Config, TokenSource};
+use crate::consent::OffSource;
 use crate::engine::Suppression;
 use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
-use crate::status::{HAND_OVER, SuppressedReport, TOKEN_HELP, reading_warnings};
+use crate::status::{HAND_OVER, StatusReport, SuppressedReport, TOKEN_HELP, reading_warnings};
 use crate::store::Store;
 
+use super::api::{Api, Method};
 use super::{Exit, Failure, offline, pulse_client};
 
 pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -16,16 +18,32 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     for setting in config.origins() {
         writeln!(out, "  {:<24} {:<46} {}", setting.key, setting.value, setting.origin)?;
     }
-    let state = Store::peek(&config.state.dir);
-    match &state {
-        Ok(_) => writeln!(out, "\nState directory: {}", config.state.dir.display())?,
-        Err(error) => writeln!(out, "\nState directory: {error}")?,
-    }
-    let sources = offline::sources(config, state.as_ref().is_ok_and(|found| found.switched_off));
-    match sources.off() {
-        Some(source) => writeln!(out, "Telemetry: off, by {source}")?,
-        None => writeln!(out, "Telemetry: on, unless Pulse's own setting says off (below)")?,
-    }
+    // What a start would need besides: that it can be set up is seen here, not at night.
+    drop(super::sender(config)?);
+    let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None).await.ok();
+    let daemon: Option<StatusReport> = daemon.and_then(|answer| serde_json::from_slice(&answer).ok());
+    let mut usable_state = true;
+    let sources = match &daemon {
+        Some(report) => {
+            writeln!(out, "\nA daemon answers at serve.listen: {}", report.summary)?;
+            writeln!(out, "State directory: {}", report.state_dir)?;
+            offline::sources(config, report.off_by.as_deref() == Some(OffSource::Switch.word()))
+        }
+        None => {
+            let state = Store::peek(&config.state.dir);
+            usable_state = state.is_ok();
+            match &state {
+                Ok(_) => writeln!(out, "\nState directory: {}", config.state.dir.display())?,
+                Err(error) => writeln!(out, "\nState directory: {error}")?,
+            }
+            let sources = offline::sources(config, state.is_ok_and(|found| found.switched_off));
+            match sources.off() {
+                Some(source) => writeln!(out, "Telemetry: off, by {source}")?,
+                None => writeln!(out, "Telemetry: on, unless Pulse's own setting says off (below)")?,
+            }
+            sources
+        }
+    };
     writeln!(out, "Endpoint: {} (not contacted by this command)", config.telemetry.endpoint)?;
 
     writeln!(out, "\nPulse at {}", config.pulse.url)?;
@@ -48,7 +66,11 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     for warning in reading_warnings(&read) {
         writeln!(out, "  Note: {warning}")?;
     }
-    Ok(if usable { Exit::Done } else { Exit::Pulse })
+    Ok(match (usable_state, usable) {
+        (false, _) => Exit::State,
+        (true, false) => Exit::Pulse,
+        (true, true) => Exit::Done,
+    })
 }
 
 /// Shows field by field what the token may read, and says whether a ping could be built.

@@ -1,5 +1,7 @@
 //! What the commands do where no daemon answers: they look at the state directory themselves.
 
+use std::io::Write;
+
 use serde::Deserialize;
 
 use crate::chance::{Chance, SystemChance};
@@ -10,7 +12,7 @@ use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
 use crate::ping::{self, Event};
 use crate::snapshot::OwnSender;
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::{Found, Store};
+use crate::store::{self, Found, Store, StoreError};
 
 use super::{Failure, pulse_client};
 
@@ -79,15 +81,22 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
     Ok(StatusReport::new(&status, &surroundings))
 }
 
-pub(super) fn reset_id(config: &Config) -> Result<(), Failure> {
-    feed(config, Input::Reset).map(drop)
+pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+    feed(config, Input::Reset, out).map(drop)
 }
 
-pub(super) fn switch(config: &Config, on: bool) -> Result<Turned, Failure> {
+pub(super) fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Turned, Failure> {
     if let (true, Some(source)) = (on, sources(config, false).off()) {
         return Err(Failure::Other(locked(source)));
     }
-    let engine = feed(config, Input::Switch { off: !on })?;
+    let engine = match feed(config, Input::Switch { off: !on }, out) {
+        Err(Failure::State(StoreError::InUse(dir))) if !on => {
+            // A daemon that does not answer finds the file with its next reading of Pulse, before it could send.
+            store::leave_off(&dir).map_err(|source| StoreError::Io { dir, what: "writing to it", source })?;
+            return Ok(Turned { off_by: Some(OffSource::Switch.word().to_owned()), persisted: true });
+        }
+        engine => engine?,
+    };
     let off_by = engine.sources().off().map(|source| source.word().to_owned());
     Ok(Turned { off_by, persisted: true })
 }
@@ -98,14 +107,18 @@ pub(super) fn locked(source: OffSource) -> String {
 }
 
 /// Lets the engine do one thing in the state directory, under the lock.
-fn feed(config: &Config, input: Input) -> Result<Engine<impl Chance>, Failure> {
+fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Chance>, Failure> {
     let dir = &config.state.dir;
     let (mut store, found) = Store::open(dir)?;
-    // What the engine would do first at a start is left to the next start.
-    let (mut engine, _) = engine(config, found);
+    for notice in &found.notices {
+        writeln!(out, "Note: {notice}")?;
+    }
+    let (mut engine, first) = engine(config, found);
+    // Nothing starts here; but where telemetry is off, what off takes with it goes now.
+    let first = first.into_iter().filter(|action| !matches!(action, Action::Record(_)));
     let now = SystemClock.now();
-    for action in engine.handle(now, input) {
-        store.carry_out(&action, now.wall).map_err(|source| crate::store::StoreError::Io {
+    for action in first.chain(engine.handle(now, input)) {
+        store.carry_out(&action, now.wall).map_err(|source| StoreError::Io {
             dir: dir.clone(),
             what: "writing to it",
             source,

@@ -10,7 +10,6 @@ use tracing_subscriber::{Layer, fmt};
 use crate::clock::SystemClock;
 use crate::config::{Config, LogFormat};
 use crate::daemon::{self, Handle};
-use crate::send::{SendSettings, Sender};
 use crate::serve::{Listener, ServeSettings, Server};
 use crate::store::Store;
 
@@ -22,12 +21,7 @@ const WAITING_QUESTIONS: usize = 64;
 pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
     start_log(config)?;
     let pulse = pulse_client(&config.pulse)?;
-    let sender = Sender::new(&SendSettings {
-        endpoint: config.telemetry.endpoint.uri().clone(),
-        https_proxy: config.proxy.https.clone(),
-        no_proxy: config.proxy.no_proxy.clone(),
-    })
-    .map_err(|error| Failure::SetUp(error.to_string()))?;
+    let sender = super::sender(config)?;
     let token = config.serve.read_token()?;
     let (store, found) = Store::open(&config.state.dir)?;
     let listener = Listener::bind(&config.serve.listen).await.map_err(|error| {

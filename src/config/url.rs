@@ -1,9 +1,11 @@
 //! The addresses that are talked to.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use hyper::Uri;
+
+use crate::wire::is_loopback;
 
 const ACCEPTED: &str = "must be a URL that begins with http:// or https:// and a host, such as https://pulse.lan:7655";
 
@@ -19,7 +21,6 @@ pub struct Url {
     uri: Uri,
     https: bool,
     host: String,
-    port: u16,
 }
 
 impl Url {
@@ -47,9 +48,8 @@ impl Url {
         if uri.query().is_some() {
             return Err("must not have a query (?…): requests carry nothing but what is documented");
         }
-        let (host, port) = split_authority(authority).ok_or(ACCEPTED)?;
-        let port = port.unwrap_or(if https { 443 } else { 80 });
-        Ok(Self { uri, https, host, port })
+        let host = host_of(authority).ok_or(ACCEPTED)?;
+        Ok(Self { uri, https, host })
     }
 
     /// Whether the connection is encrypted.
@@ -58,37 +58,16 @@ impl Url {
         self.https
     }
 
-    /// The host in lower case: a name, an IPv4 address, or an IPv6 address without brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port, which is the scheme's own where none is written.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Whether the host is this machine: 127.0.0.0/8, ::1, or the name `localhost`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.host == "localhost"
-            || self.host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
-            || self.host.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback())
+        is_loopback(&self.host)
     }
 
     /// The whole address.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.uri
-    }
-
-    /// The address of `path_and_query`, which begins with a slash, under this one's path; `None` where it is no path.
-    #[must_use]
-    pub fn join(&self, path_and_query: &str) -> Option<Uri> {
-        let base = self.to_string();
-        format!("{}{path_and_query}", base.trim_end_matches('/')).parse().ok()
     }
 }
 
@@ -98,8 +77,8 @@ impl fmt::Display for Url {
     }
 }
 
-/// Host and port of `host`, `host:port` or `[v6]:port`.
-fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
+/// The host of `host`, `host:port` or `[v6]:port`, in lower case; none where one of both is wrong.
+fn host_of(authority: &str) -> Option<String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;
@@ -111,11 +90,7 @@ fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
             (host_name(host)?, port)
         }
     };
-    match port.map(str::parse::<u16>) {
-        None => Some((host, None)),
-        Some(Ok(port)) if port != 0 => Some((host, Some(port))),
-        Some(_) => None,
-    }
+    port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0)).then_some(host)
 }
 
 /// The host name or IPv4 address in lower case, where `text` is one.

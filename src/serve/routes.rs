@@ -186,7 +186,8 @@ fn reset(answer: ResetAnswer) -> Answer {
         ),
         ResetAnswer::NotPersisted => unavailable(
             "storage",
-            "The ID was not reset: the state directory cannot be written. Look at its space and its permissions.",
+            "The new ID cannot be written. It holds until the daemon stops, and writing it is tried again; if the daemon \
+             stops before, the old one comes back. Look at the state directory's space and permissions.",
         ),
     }
 }
@@ -236,9 +237,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn locked(source: OffSource) -> Answer {
     let word = match source {
-        OffSource::PulseTelemetry | OffSource::DoNotTrack => "env_locked",
         OffSource::Config => "config_locked",
-        OffSource::Pulse | OffSource::Switch => "pulse_locked",
+        _ => "env_locked",
     };
     let message = format!("Telemetry stays off: {source} says so, and only there can it be turned on.");
     answers::error(StatusCode::CONFLICT, word, &message)
