@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 #[test]
@@ -30,7 +31,7 @@ fn the_demo_shows_a_startup_and_a_heartbeat_that_are_what_the_ledger_holds() {
 fn ctrl_c_ends_the_demo_in_order_and_leaves_nothing_behind() {
     let mut demo = Demo::start(&[]);
     let mut said = demo.read_until("ping 1: ");
-    demo.signal("-INT");
+    demo.signal(Signal::INT);
     let (status, rest) = demo.end();
     said += &rest;
     assert_eq!(status.code(), Some(0), "{said}");
@@ -85,8 +86,8 @@ impl Demo {
         (self.child.wait().unwrap(), said)
     }
 
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Neither the sidecar that it said it started, nor a file.
@@ -104,7 +105,7 @@ impl Drop for Demo {
     /// A test that failed half-way must not leave it running. Killed outright, it could not stop its sidecar.
     fn drop(&mut self) {
         if self.child.try_wait().unwrap().is_none() {
-            self.signal("-TERM");
+            self.signal(Signal::TERM);
             self.child.wait().unwrap();
         }
     }

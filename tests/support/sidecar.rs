@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pulse_telemetry::identity::Identity;
 use ring::digest::{SHA256, digest};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -212,13 +213,9 @@ impl Sidecar {
         self.get("/api/v1/status").json()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Asks the daemon to stop, waits for its end, and gives its log.
     pub fn stop(mut self) -> String {
-        assert!(Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap().success());
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
         assert!(status.success(), "ended with {status}:\n{}", self.log());
