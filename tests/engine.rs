@@ -14,6 +14,7 @@ use pulse_telemetry::consent::{Fixed, OffSource, Sources};
 use pulse_telemetry::contract;
 use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Schedule, Start, State, Suppression};
 use pulse_telemetry::identity::{Identity, ROTATION};
+use pulse_telemetry::ping::Event;
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope};
 use pulse_telemetry::verdict::Answer;
 use serde_json::Value;
@@ -846,9 +847,14 @@ fn stopping_closes_the_attempt_under_way() {
     world.run_for(5 * MINUTE);
     let actions = world.engine.handle(world.now, Input::Stop);
     assert_eq!(actions[0], Action::CancelSend);
-    let kinds: Vec<_> =
-        actions.iter().filter_map(|a| if let Action::Record(entry) = a { Some(entry.kind) } else { None }).collect();
-    assert_eq!(kinds, [EntryKind::Failed, EntryKind::Stopped]);
+    let recorded: Vec<_> = actions
+        .iter()
+        .filter_map(
+            |a| if let Action::Record(entry) = a { Some((entry.kind, entry.event, entry.reason)) } else { None },
+        )
+        .collect();
+    let closed = (EntryKind::Failed, Some(Event::Startup), Some("stopped"));
+    assert_eq!(recorded, [closed, (EntryKind::Stopped, None, None)]);
 }
 
 /// What may happen to an installation at any moment.

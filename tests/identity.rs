@@ -70,6 +70,21 @@ fn an_id_file_is_read_as_go_reads_json() {
 }
 
 #[test]
+fn a_time_in_another_zone_is_the_same_time() {
+    let id = "81f9c1f6-6c0f-4459-b79b-17aeefba91fc";
+    for (written, meant) in [
+        ("2026-05-21T20:46:08.5+05:30", "2026-05-21T15:16:08.5Z"),
+        ("2026-05-21T20:46:08.25-03:15", "2026-05-22T00:01:08.25Z"),
+        ("2026-05-21T20:46:08.123456789999Z", "2026-05-21T20:46:08.123456789Z"),
+        ("2026-05-21T20:46:59-00:00", "2026-05-21T20:46:59Z"),
+    ] {
+        let record = format!(r#"{{"install_id":"{id}","issued_at":"{written}"}}"#);
+        let identity = Identity::parse(record.as_bytes()).unwrap();
+        assert_eq!(identity.issued_at, meant.parse().unwrap(), "{written}");
+    }
+}
+
+#[test]
 fn only_the_five_spellings_of_a_uuid_are_an_id() {
     let plain = "81f9c1f6-6c0f-4459-b79b-17aeefba91fc";
     let bare = plain.replace('-', "");

@@ -169,6 +169,9 @@ fn the_ping_on_the_wire_is_the_preview_byte_for_byte_and_carries_no_other_header
     assert!(headers.iter().all(|header| privacy.contains(&format!("`{header}`"))), "docs/PRIVACY.md lists them");
     assert_eq!(request.header("user-agent"), Some("pulse-telemetry"));
 
+    let status = text(&beside.run(&["status"]).stdout);
+    assert!(status.contains("Last:      startup at ") && status.contains(": delivered ("), "{status}");
+
     // The ledger holds the same bytes.
     let ledger = std::fs::read_to_string(setup.state("ledger.jsonl")).unwrap();
     let attempted = ledger.lines().map(|line| parse(line.as_bytes())).find(|line| line["kind"] == "attempted");
