@@ -11,7 +11,7 @@ demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its pag
 	@$(TARGET)/debug/examples/demo
 
 test: ## all tests
-	$(CARGO) test
+	$(CARGO) test --no-fail-fast
 
 test-system: ## what needs root and a file system of its own; bounded, and undone at the end
 	$(CARGO) test --test system -- --ignored
