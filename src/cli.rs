@@ -60,11 +60,14 @@ enum Command {
     Run,
     /// Print the exact bytes of the heartbeat that would be sent now, and nothing else
     ///
-    /// Works with or without a daemon, and while telemetry is off. Nothing is sent, and no file is written.
+    /// Works with or without a daemon, and while telemetry is off. Nothing is sent, and no file is written. Before the
+    /// first ping, and while telemetry is off, the install ID is a candidate: the running daemon keeps it for its next
+    /// ping, while without a daemon each look draws another one.
     Preview,
     /// Replace the install ID by a new one at once
     ///
-    /// The old ID is never sent again. No ping is sent because of it: the next one goes at its old time.
+    /// The old ID is never sent again. No ping is sent because of it: the next one goes at its old time, and one that
+    /// waited to be tried again is dropped.
     ResetId,
     /// Tell whether telemetry is on, who decided it, what is due next and what became of the last ping
     Status {
@@ -230,7 +233,14 @@ async fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Exit, 
     let word = if on { "on" } else { "off" };
     writeln!(out, "The local switch is {word}.")?;
     if let (true, Some(off_by)) = (on, &turned.off_by) {
-        writeln!(out, "Telemetry stays off all the same: {off_by} says so.")?;
+        writeln!(out, "Telemetry stays off all the same ({off_by}): see `pulse-telemetry status`.")?;
+    }
+    if turned.left_for_the_daemon {
+        writeln!(
+            out,
+            "The daemon that holds the state directory did not answer at serve.listen. It finds the switch before it \
+             sends anything, within the hour; until then its page says on, and the ID file stays."
+        )?;
     }
     if !turned.persisted {
         writeln!(out, "It could not be written, and holds until the daemon stops. Look at the state directory.")?;

@@ -27,7 +27,7 @@ impl OffSource {
         self != Self::Switch
     }
 
-    /// The word for it in the API, the ledger and metrics.
+    /// The word for it in the API and the ledger.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

@@ -204,7 +204,15 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         next.saturating_sub(self.clock.now().mono)
     }
 
+    /// A command that did not get through to here may have left the switch's file.
+    fn look_at_the_switch(&mut self) {
+        if self.store.is_switched_off() && !self.engine.sources().switched_off {
+            self.feed(Input::Switch { off: true });
+        }
+    }
+
     fn on_time(&mut self) {
+        self.look_at_the_switch();
         if self.clock.now().mono >= self.wake {
             self.feed(Input::Tick);
         }
@@ -234,10 +242,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         }
         let read = Rc::new(read);
         self.last_reading = Some((now.mono, Rc::clone(&read)));
-        if self.store.is_switched_off() && !self.engine.sources().switched_off {
-            // A command that did not get through to here has left the switch's file.
-            self.feed(Input::Switch { off: true });
-        }
+        self.look_at_the_switch();
         if std::mem::take(&mut self.engine_waits) {
             self.feed(Input::Reading(Box::new((*read).clone())));
         } else if let Ok(Reading { state, .. }) = &*read
@@ -288,6 +293,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
     }
 
     fn on_command(&mut self, command: Command) {
+        self.look_at_the_switch();
         match command {
             // Whoever has gone away no longer needs the answer.
             Command::Status(answer) => drop(answer.send(self.report())),

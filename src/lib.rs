@@ -3,14 +3,15 @@
 //! Pulse's privacy page promises a small pseudonymous ping: once a start and once a day, on by default, off by a switch,
 //! every field listed, the exact bytes shown before they leave. This program makes that page executable. It reads the
 //! counts from Pulse's API, builds the ping, shows it on a local page, keeps a ledger of every byte that it sent, and is
-//! the only thing of a Pulse installation that reports.
+//! meant to be the only thing of a Pulse installation that reports.
 //!
 //! What decides is pure: [`version`] and [`identity`] hold Pulse's own rules, [`snapshot`] turns answers into values that
 //! are known or unknown, [`consent`] says who switched telemetry off, [`verdict`] what an answer means, and [`engine`] is
 //! the state machine that all of it comes together in: what happened goes in, what is to be done comes out. What waits is
-//! thin: [`daemon`] feeds the engine and carries out its actions. Four modules touch the world, each one part of it:
-//! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] the disk, [`clock`] reads the time. The modules below stand in
-//! the order in which data flows.
+//! thin: [`daemon`] feeds the engine and carries out its actions. Each part of the world has one module that touches it:
+//! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] keeps the state, [`clock`] reads the time, [`chance`] asks for
+//! randomness, [`serve`] listens, [`config`] reads what the operator wrote. After the doorway and the configuration, the
+//! modules below stand in the order in which data flows.
 
 pub mod cli;
 pub mod config;

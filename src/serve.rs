@@ -33,6 +33,9 @@ use crate::daemon::Handle;
 /// The smallest buffer that hyper works with.
 const BUFFER_MIN: usize = 8 * 1024;
 
+/// What every answer says in its `server` header, so that a command can tell this server from another on its port.
+pub const SERVER_NAME: &str = "pulse-telemetry";
+
 /// How long accepting rests after it failed, which happens where the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -121,11 +121,7 @@ impl StatusReport {
             warnings.push("The state directory cannot be written; it is tried again. See state.dir.".to_owned());
         }
         if status.counted_twice {
-            warnings.push(
-                "Pulse reports itself as well, so this installation is counted twice: PULSE_TELEMETRY=true tells the \
-                 sidecar to report all the same. Set PULSE_TELEMETRY=false in Pulse's environment."
-                    .to_owned(),
-            );
+            warnings.push(COUNTED_TWICE.to_owned());
         }
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -234,6 +230,10 @@ pub const HAND_OVER: &str = "Pulse's own telemetry is on, so Pulse reports itsel
 otherwise this installation would be counted twice. To hand over, set PULSE_TELEMETRY=false in Pulse's environment \
 (not in a file that the sidecar reads as well) and restart Pulse.";
 
+/// What it means to insist where Pulse reports itself.
+pub const COUNTED_TWICE: &str = "Pulse reports itself as well, so this installation is counted twice: \
+PULSE_TELEMETRY=true tells the sidecar to report all the same. Set PULSE_TELEMETRY=false in Pulse's environment.";
+
 /// The answer of `GET /api/v1/preview` and of Pulse's own preview route: the heartbeat that would be sent now.
 #[derive(Debug, Serialize)]
 pub struct PreviewReport<'a> {
@@ -283,10 +283,14 @@ impl StatusReport {
             line(format!("  unknown: {}: {} ({})", unknown.what, unknown.reason, unknown.request));
         }
         if !self.running {
-            line("No daemon is running: this is what the state directory says.".to_owned());
+            line("No pulse-telemetry answers at serve.listen: this is what the state directory says.".to_owned());
         }
         if let Some(NextReport { event, at }) = &self.next {
-            line(format!("Next:      {}, due at {at}", event.word()));
+            line(match (self.running, &self.suppressed) {
+                (false, _) => format!("Next:      a {} ping, once the daemon runs", event.word()),
+                (true, None) => format!("Next:      a {} ping, at {}", event.word(), seconds(*at)),
+                (true, Some(_)) => format!("Next:      a look at Pulse, at {}", seconds(*at)),
+            });
         }
         if let Some(PendingReport { event, attempts, .. }) = &self.pending {
             line(format!("Pending:   a {} ping, after {attempts} attempts without success", event.word()));
@@ -294,12 +298,20 @@ impl StatusReport {
         line(match &self.last {
             None => "Last:      no ping yet".to_owned(),
             Some(last) => {
-                format!("Last:      {} at {}: {} ({})", last.event.word(), last.at, last.outcome.word(), last.reason)
+                format!(
+                    "Last:      {} at {}: {} ({})",
+                    last.event.word(),
+                    seconds(last.at),
+                    last.outcome.word(),
+                    last.reason
+                )
             }
         });
         line(match &self.id {
             None => "ID:        none yet; the preview shows a candidate".to_owned(),
-            Some(id) => format!("ID:        made at {}, rotates at {}", id.issued_at, id.rotates_at),
+            Some(id) => {
+                format!("ID:        made at {}, rotates at {}", seconds(id.issued_at), seconds(id.rotates_at))
+            }
         });
         line(format!("Endpoint:  {}", self.endpoint));
         line(format!("State:     {}", self.state_dir));
@@ -309,4 +321,9 @@ impl StatusReport {
         lines.push(String::new());
         lines.join("\n")
     }
+}
+
+/// The time without fractions of a second, which say nothing to people.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

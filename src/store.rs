@@ -1,7 +1,8 @@
-//! The state directory: the only module that touches the disk.
+//! The state directory, which no other module touches.
 //!
 //! A file is replaced as a whole (a temporary one, fsync, rename, fsync of the directory), so that a crash leaves the
-//! old one or the new one. A damaged file is put aside under a new name and said so. The ledger is only ever appended.
+//! old one or the new one. A damaged file is put aside under a new name and said so. The ledger is appended; of what is
+//! in it only the half line that a crash left is ever cut off.
 
 mod ledger;
 
@@ -48,8 +49,8 @@ struct StateFile<S> {
 pub enum StoreError {
     /// Another process holds the lock.
     #[error(
-        "the state directory {} is in use by another pulse-telemetry, which does not answer at serve.listen; stop that \
-         one, or use its configuration",
+        "the state directory {} is in use by another pulse-telemetry: stop that one, or name another state.dir; a \
+         command finds that one by its serve.listen",
         .0.display()
     )]
     InUse(PathBuf),
@@ -81,8 +82,10 @@ pub struct Found {
     pub switched_off: bool,
     /// The ping of an attempt that nothing closed.
     pub interrupted: Option<Event>,
-    /// What somebody should know, a sentence each.
-    pub notices: Vec<String>,
+    /// What was damaged and put aside, a sentence each.
+    pub damage: Vec<String>,
+    /// The directory ends with the container, in a sentence.
+    pub goes_with_the_container: Option<String>,
 }
 
 /// The state directory, locked.
@@ -111,20 +114,21 @@ impl Store {
         }
         locked(lock.try_lock(), dir)?;
         replace(dir, PROBE_FILE, b"").and_then(|()| remove(dir, PROBE_FILE)).map_err(failed("writing to it"))?;
-        let mut notices = Vec::new();
-        let state = read_state(dir, &mut notices).map_err(failed("reading state.json"))?;
+        let mut damage = Vec::new();
+        let state = read_state(dir, &mut damage).map_err(failed("reading state.json"))?;
         let (ledger, interrupted) =
-            Ledger::open(&dir.join(LEDGER_FILE), &mut notices).map_err(failed("reading ledger.jsonl"))?;
+            Ledger::open(&dir.join(LEDGER_FILE), &mut damage).map_err(failed("reading ledger.jsonl"))?;
         // The lock and the ledger may be new: their names must outlive a power loss as well.
         sync_dir(dir).map_err(failed("writing to it"))?;
-        if forgotten_with_the_container(dir) {
-            notices.push(format!(
+        let goes_with_the_container = forgotten_with_the_container(dir).then(|| {
+            format!(
                 "The state directory {} is inside of this container and goes with it: each new container would be a \
                  new installation. Mount a volume there.",
                 dir.display()
-            ));
-        }
-        let found = Found { state, interrupted, notices, ..find(dir).map_err(failed("reading it"))? };
+            )
+        });
+        let found =
+            Found { state, interrupted, damage, goes_with_the_container, ..find(dir).map_err(failed("reading it"))? };
         Ok((Self { dir: dir.to_owned(), ledger, _lock: lock }, found))
     }
 
@@ -220,18 +224,23 @@ fn parse_state(content: Option<Vec<u8>>) -> Option<State> {
 
 /// Gives a damaged file a new name, and says which.
 fn put_aside(path: &Path) -> io::Result<String> {
-    let mut number = 1;
-    let aside = loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".damaged-{number}"));
-        let aside = PathBuf::from(name);
-        if !aside.try_exists()? {
-            break aside;
-        }
-        number += 1;
-    };
+    let aside = unused_name(path, "damaged")?;
     fs::rename(path, &aside)?;
     Ok(format!("{} was damaged or is of another version; it was put aside as {}.", path.display(), aside.display()))
+}
+
+/// A name beside `path` that no file has yet.
+fn unused_name(path: &Path, what: &str) -> io::Result<PathBuf> {
+    let mut number = 1;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{what}-{number}"));
+        let unused = PathBuf::from(name);
+        if !unused.try_exists()? {
+            return Ok(unused);
+        }
+        number += 1;
+    }
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -34,7 +34,7 @@ pub enum Verdict {
     Retry {
         /// What the endpoint asked for; `None` leaves it to the back-off.
         after: Option<Duration>,
-        /// The reason, one word of a small set: the ledger's and the metrics'.
+        /// The reason, one word of a small set: the ledger's.
         reason: &'static str,
     },
     /// The ping is given up: sending it again would get the same answer.

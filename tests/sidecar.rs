@@ -179,7 +179,7 @@ fn the_ping_on_the_wire_is_the_preview_byte_for_byte_and_carries_no_other_header
 }
 
 #[test]
-fn with_an_empty_configuration_and_a_pulse_without_a_sender_of_its_own_it_pings() {
+fn with_nothing_said_of_telemetry_and_a_pulse_that_does_not_report_itself_it_pings() {
     for model in [PulseModel { telemetry_enabled: None, ..PulseModel::default() }, PulseModel::v5()] {
         let (pulse, endpoint) = (SimulatedPulse::start(model), Endpoint::start());
         let _sidecar = working(&pulse, &endpoint).start();
@@ -190,15 +190,18 @@ fn with_an_empty_configuration_and_a_pulse_without_a_sender_of_its_own_it_pings(
 }
 
 #[test]
-fn a_startup_is_followed_by_heartbeats() {
+fn a_startup_is_followed_by_the_heartbeat_that_the_preview_showed() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let setup = working(&pulse, &endpoint)
         .with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "2s")
         .with("PULSE_TELEMETRY_SCHEDULE__JITTER", "0s");
-    let _sidecar = setup.start();
+    let sidecar = setup.start();
+    endpoint.wait_for_pings(1, LIMIT);
+    let shown = sidecar.get("/api/v1/preview/bytes").text();
     let pings = endpoint.wait_for_pings(2, LIMIT);
     let events: Vec<_> = pings.iter().map(|ping| ping.json()["event"].clone()).collect();
     assert_eq!(events, ["startup", "heartbeat"]);
+    assert_eq!(text(&pings[1].body), shown, "the heartbeat is what the preview showed before");
 }
 
 /// Starts the daemon so, and checks that telemetry is off by that source and that nothing left.
@@ -283,12 +286,19 @@ fn an_opt_out_in_pulse_deletes_the_id_as_soon_as_anybody_sees_it() {
 #[test]
 fn turning_off_works_where_no_daemon_or_somebody_else_answers() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
-    let elsewhere = Server::start(|_| ResponsePlan::text(404, "not found"));
-    let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SERVE__LISTEN", &elsewhere.addr.to_string());
-    let off = setup.run(&["off"]);
-    assert!(off.status.success(), "{}", text(&off.stderr));
-    assert!(exists(&setup.state("off")));
-    assert!(setup.run(&["preview"]).status.success(), "and so does looking");
+    let html = "<html>somebody else's page</html>";
+    for plan in [ResponsePlan::text(404, "not found"), ResponsePlan::text(200, html), ResponsePlan::text(204, "")] {
+        let elsewhere = Server::start(move |_| plan.clone());
+        let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SERVE__LISTEN", &elsewhere.addr.to_string());
+        let off = setup.run(&["off"]);
+        assert!(off.status.success(), "{}", text(&off.stderr));
+        assert!(exists(&setup.state("off")));
+        assert_eq!(contract::validate(&parse(&setup.run(&["preview"]).stdout)), Ok(()), "and so does looking");
+        assert_eq!(parse(&setup.run(&["status", "--json"]).stdout)["running"], false);
+        assert!(setup.run(&["on"]).status.success() && setup.run(&["reset-id"]).status.success());
+        assert!(setup.id_on_disk().is_some());
+        assert_eq!(setup.run(&["healthcheck"]).status.code(), Some(1));
+    }
     let no_token = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SERVE__TOKEN_FILE", "/nowhere/token");
     assert!(no_token.run(&["off"]).status.success());
     assert!(exists(&no_token.state("off")));
@@ -304,6 +314,7 @@ fn turning_off_works_where_the_daemon_does_not_take_the_caller() {
     assert_eq!(beside.run(&["status"]).status.code(), Some(1), "the caller has no token");
     let off = beside.run(&["off"]);
     assert!(off.status.success(), "{}", text(&off.stderr));
+    assert!(text(&off.stdout).contains("did not answer"), "{}", text(&off.stdout));
     assert!(exists(&setup.state("off")));
     // The daemon finds the file with the reading that the startup ping needs.
     sidecar.wait_for_log("telemetry is off");
@@ -477,6 +488,21 @@ fn a_reset_is_on_disk_before_its_answer_and_the_old_id_never_goes_again() {
 
     let pings = endpoint.wait_for_pings(2, LIMIT);
     assert!(pings[1..].iter().all(|ping| ping.json()["install_id"] == new));
+}
+
+#[test]
+fn two_installations_on_one_host_have_unrelated_ids() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let ids: Vec<String> = (0..2)
+        .map(|_| {
+            let setup = working(&pulse, &endpoint);
+            assert!(setup.run(&["reset-id"]).status.success());
+            setup.id_on_disk().unwrap()
+        })
+        .collect();
+    // Two random version 4 UUIDs share about as many of their 30 free digits as chance wants: two.
+    let shared = ids[0].chars().zip(ids[1].chars()).filter(|(a, b)| a == b && *a != '-').count();
+    assert!(shared < 15, "{ids:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, SERVER};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{Config, ConfigError, Listen};
+use crate::serve::SERVER_NAME;
 use crate::wire::{self, Dial, DialError, Dialing, ExchangeError, Stream};
 
 /// A preview may wait for a reading of Pulse, which asks a dozen questions and waits for each.
@@ -81,6 +82,9 @@ impl Api {
             Err(ExchangeError::Broken(error)) if error.is_parse() => return Err(ApiError::Foreign),
             Err(ExchangeError::Broken(_)) => return Err(ApiError::Silent),
         };
+        if exchange.head.headers.get(SERVER).is_none_or(|server| server != SERVER_NAME) {
+            return Err(ApiError::Foreign);
+        }
         let mut answer = Vec::new();
         while let Some(chunk) = exchange.chunk().await.map_err(|_| ApiError::Foreign)? {
             answer.extend_from_slice(&chunk);

@@ -7,7 +7,7 @@ use crate::config::{Config, TokenSource};
 use crate::consent::OffSource;
 use crate::engine::Suppression;
 use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
-use crate::status::{HAND_OVER, StatusReport, SuppressedReport, TOKEN_HELP, reading_warnings};
+use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, TOKEN_HELP, reading_warnings};
 use crate::store::Store;
 
 use super::api::{Api, Method};
@@ -118,11 +118,7 @@ fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Resul
     }
     match state.own_sender {
         Ok(OwnSender::OffBySetting) => writeln!(out, "  Telemetry is switched off in Pulse, so it is off here too.")?,
-        Ok(OwnSender::On) if insists => writeln!(
-            out,
-            "  PULSE_TELEMETRY=true tells the sidecar to report although Pulse does, so this installation is counted \
-             twice. {HAND_OVER}"
-        )?,
+        Ok(OwnSender::On) if insists => writeln!(out, "  {COUNTED_TWICE}")?,
         _ => {}
     }
     Ok(reading.unknown().is_empty())

@@ -21,6 +21,9 @@ use super::{Failure, pulse_client};
 pub(super) struct Turned {
     pub(super) off_by: Option<String>,
     pub(super) persisted: bool,
+    /// It was written past a daemon that does not answer.
+    #[serde(skip)]
+    pub(super) left_for_the_daemon: bool,
 }
 
 /// Everything that decides about consent, Pulse apart.
@@ -93,12 +96,13 @@ pub(super) fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<T
         Err(Failure::State(StoreError::InUse(dir))) if !on => {
             // A daemon that does not answer finds the file with its next reading of Pulse, before it could send.
             store::leave_off(&dir).map_err(|source| StoreError::Io { dir, what: "writing to it", source })?;
-            return Ok(Turned { off_by: Some(OffSource::Switch.word().to_owned()), persisted: true });
+            let off_by = Some(OffSource::Switch.word().to_owned());
+            return Ok(Turned { off_by, persisted: true, left_for_the_daemon: true });
         }
         engine => engine?,
     };
     let off_by = engine.sources().off().map(|source| source.word().to_owned());
-    Ok(Turned { off_by, persisted: true })
+    Ok(Turned { off_by, persisted: true, left_for_the_daemon: false })
 }
 
 /// Why the switch cannot be turned on.
@@ -110,7 +114,7 @@ pub(super) fn locked(source: OffSource) -> String {
 fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Chance>, Failure> {
     let dir = &config.state.dir;
     let (mut store, found) = Store::open(dir)?;
-    for notice in &found.notices {
+    for notice in &found.damage {
         writeln!(out, "Note: {notice}")?;
     }
     let (mut engine, first) = engine(config, found);

@@ -39,7 +39,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
         clock: SystemClock,
         endpoint: config.telemetry.endpoint.to_string(),
         state_dir: config.state.dir.display().to_string(),
-        notices: found.notices.clone(),
+        notices: found.damage.iter().chain(&found.goes_with_the_container).cloned().collect(),
     };
     let engine = offline::engine(config, found);
 

@@ -28,7 +28,7 @@ pub enum Suppression {
 }
 
 impl Suppression {
-    /// The word for it in the API, the ledger and metrics.
+    /// The word for it in the API and the ledger.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
+use super::SERVER_NAME;
 use super::guards::Refusal;
 
 /// An answer.
@@ -14,7 +15,8 @@ pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Every answer has these: nothing is kept, framed, embedded or guessed by a browser, and the page can load and reach
 /// nothing but this server. There is no CORS header, so no other site's page can read an answer.
-const HEADERS: [(HeaderName, &str); 7] = [
+const HEADERS: [(HeaderName, &str); 8] = [
+    (SERVER, SERVER_NAME),
     (CACHE_CONTROL, "no-store"),
     (
         HeaderName::from_static("content-security-policy"),

@@ -1,8 +1,9 @@
 //! The ledger: one JSON object a line, each holding the hash of the line before.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs::{File, Permissions};
 use std::io::{self, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -62,8 +63,10 @@ impl Ledger {
         let whole = content.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         if whole < content.len() {
             let torn = content.split_off(whole);
-            let beside = path.with_extension("torn");
-            fs::write(&beside, &torn)?;
+            let beside = super::unused_name(path, "torn")?;
+            let mut file = super::private().truncate(true).open(&beside)?;
+            file.write_all(&torn)?;
+            file.sync_all()?;
             let beside = beside.display();
             notices.push(format!("The last line of {} was torn by a crash; it is kept in {beside}.", path.display()));
         }
@@ -89,6 +92,7 @@ impl Ledger {
             }
         };
         let file = super::private().truncate(false).open(path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
         Ok((Self { file, length: content.len() as u64, seq, prev }, open))
     }
 
