@@ -33,6 +33,8 @@ pub mod send;
 pub mod store;
 pub mod wire;
 
+pub mod audit;
+
 pub mod daemon;
 pub mod serve;
 pub mod status;
