@@ -44,6 +44,8 @@ pub struct Audit {
     ids: BTreeMap<String, Use>,
     /// Grows whenever the IDs so far may not be used any more.
     generation: u64,
+    /// IDs of older generations than this one may have been replaced later than it seems: the track was lost.
+    uncertain: u64,
     known: Known,
 }
 
@@ -160,6 +162,7 @@ impl Audit {
             counted: Counted::default(),
             ids: BTreeMap::new(),
             generation: 0,
+            uncertain: 0,
             known: Known::default(),
         }
     }
@@ -244,6 +247,7 @@ impl Audit {
     fn lose_track(&mut self, what: &str) {
         self.checks.chain.add(self.lines, what.to_owned());
         self.before = None;
+        self.uncertain = self.generation;
         self.known = Known::default();
     }
 
@@ -392,7 +396,7 @@ impl Audit {
         let used = self.ids.entry(id.to_owned()).or_insert(Use { first: at, last: at, generation, too_old: false });
         used.first = used.first.min(at);
         used.last = used.last.max(at);
-        if used.generation != generation {
+        if std::mem::replace(&mut used.generation, generation).max(self.uncertain) < generation {
             self.checks.rotation.add(self.lines, "an attempt with an ID that was replaced before".to_owned());
         }
         if !used.too_old && used.last.duration_since(used.first).unsigned_abs() >= ROTATION {
