@@ -1,12 +1,15 @@
 //! The command line: what each command does, and how it ends.
 
 mod api;
+mod audit;
 mod check;
+mod history;
 mod offline;
 mod run;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,13 +40,16 @@ pub enum Exit {
     Pulse = 4,
     /// The state directory cannot be used.
     State = 5,
+    /// The audit found something.
+    Findings = 6,
 }
 
 /// The telemetry of a Pulse installation, outside Pulse: reads the counts from Pulse's API, shows the ping, and sends it
 /// once a start and once a day.
 ///
 /// On by default. Off with PULSE_TELEMETRY=false, DO_NOT_TRACK=1, telemetry.enabled = false, `pulse-telemetry off`, or
-/// Pulse's own setting. Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 4 Pulse, 5 state directory.
+/// Pulse's own setting. Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 4 Pulse, 5 state directory,
+/// 6 the audit found something.
 #[derive(Debug, Parser)]
 #[command(name = "pulse-telemetry", version, max_term_width = 100)]
 struct CommandLine {
@@ -77,6 +83,29 @@ enum Command {
     },
     /// Check the configuration, the token's scopes and what Pulse answers; the endpoint is not contacted
     Check,
+    /// Show what was sent, tried, held back and switched, one line an entry, the newest last
+    ///
+    /// Works with or without a daemon. A line that cannot be read is left out; `audit` names it.
+    History {
+        /// As it is stored: one JSON object a line, the exact bytes of every attempt included
+        #[arg(long)]
+        json: bool,
+        /// Show the exact bytes of every attempt
+        #[arg(long)]
+        bodies: bool,
+        /// Only so many of the newest entries
+        #[arg(long, value_name = "N")]
+        limit: Option<NonZeroUsize>,
+        /// Erase the whole history, and leave one entry that says so
+        #[arg(long, conflicts_with_all = ["json", "bodies", "limit"])]
+        erase: bool,
+    },
+    /// Check the history against what this program promises, and say what was checked and what was found
+    ///
+    /// Reads the file itself, works beside a running daemon and contacts nobody. Ends with 6 where it finds something.
+    /// Damage and omission show, but for the newest line, which nothing follows; a forgery by whoever owns the disk does
+    /// not.
+    Audit,
     /// Turn the local switch on
     On,
     /// Turn the local switch off: nothing is sent any more, and the install ID is deleted
@@ -177,6 +206,11 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
             Command::ResetId => reset_id(&config, out).await,
             Command::Status { json } => status(&config, json, out).await,
             Command::Check => check::check(&config, out).await,
+            Command::History { erase: true, .. } => history::erase(&config, out).await,
+            Command::History { json, bodies, limit, .. } => {
+                history::show(&config, history::Form { json, bodies }, limit.map(NonZeroUsize::get), out).await
+            }
+            Command::Audit => audit::audit(&config, out),
             Command::On => switch(&config, true, out).await,
             Command::Off => switch(&config, false, out).await,
             Command::Healthcheck => healthcheck(&config).await,

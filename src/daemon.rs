@@ -306,7 +306,24 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
                 }
             }
             Command::Switch { on, answer } => drop(answer.send(self.switch(on))),
+            Command::History { before, limit, answer } => {
+                let page = self.store.history(before, limit);
+                let page = page.inspect_err(|error| warn!(%error, "failed to read the history"));
+                drop(answer.send(page.ok()));
+            }
+            Command::EraseHistory(answer) => drop(answer.send(self.erase_history())),
         }
+    }
+
+    fn erase_history(&mut self) -> bool {
+        match self.store.erase_history(self.clock.now().wall) {
+            Ok(()) => info!("the history was erased"),
+            Err(error) => {
+                error!(%error, state_dir = self.state_dir, "failed to erase the history");
+                return false;
+            }
+        }
+        true
     }
 
     fn switch(&mut self, on: bool) -> SwitchAnswer {

@@ -45,6 +45,10 @@ const BACKOFF_LEAST: Duration = Duration::from_secs(1);
 const STARTUP_SPACING: Duration = HOUR;
 /// The longest time between two looks at the state of things.
 const WAKE_MAX: Duration = HOUR;
+/// How long the ledger keeps its entries, and how often those that are older are removed: never more than a day of them
+/// in a day, so that a clock that leaps ahead takes little with it.
+const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+const PRUNING: Duration = DAY;
 /// A wall clock that moves by more than this against the monotonic one has stepped. Clocks that are slewed stay below.
 const STEP: Duration = MINUTE;
 
@@ -62,7 +66,8 @@ pub struct Schedule {
 impl Schedule {
     /// How far a startup ping is from the next one and from a heartbeat. Only a schedule for tests has an interval
     /// that is shorter.
-    fn spacing(&self) -> Duration {
+    #[must_use]
+    pub fn spacing(&self) -> Duration {
         STARTUP_SPACING.min(self.interval)
     }
 }
@@ -135,6 +140,9 @@ pub struct Engine<C> {
     /// The times on disk, for as long as the clock has been doubted since the start: they are taken again when it is
     /// believed, and stay on disk as they are until then.
     unadopted: Option<State>,
+    /// When the ledger is pruned next, and when it was last.
+    prune_due: Duration,
+    pruned_at: Option<Timestamp>,
     last_seen: Now,
 }
 
@@ -167,6 +175,8 @@ impl<C: Chance> Engine<C> {
             unsaved: false,
             belief: Belief::new(state.believed_at),
             unadopted: None,
+            prune_due: now.mono,
+            pruned_at: None,
             last_seen: now,
         };
         let mut out = Vec::new();
@@ -208,6 +218,8 @@ impl<C: Chance> Engine<C> {
             built_at: record.built_at,
             attempts: record.attempts,
         });
+        self.pruned_at = state.pruned_at;
+        self.prune_due = now.mono + state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
         let startup_skipped = self.pending.is_some() || self.spacing_ends > now.mono;
         self.startup_due = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
     }
@@ -272,11 +284,24 @@ impl<C: Chance> Engine<C> {
 
     /// Starts whatever is due, and says when to look again.
     fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.prune(now, out);
         if self.phase == Phase::Idle {
             self.start_what_is_due(now, out);
         }
         let next = if self.phase == Phase::Idle { self.next_look(now) } else { now.mono + WAKE_MAX };
         out.push(Action::WakeAt(next.clamp(now.mono, now.mono + WAKE_MAX)));
+    }
+
+    /// Removes what is too old from the ledger, also while telemetry is off.
+    fn prune(&mut self, now: Now, out: &mut Vec<Action>) {
+        if now.mono < self.prune_due || self.belief.doubted_until.is_some() {
+            return;
+        }
+        self.prune_due = now.mono + PRUNING;
+        self.pruned_at = Some(now.wall);
+        // Kept on disk before, so that not even a crash loop prunes more often.
+        out.push(Action::Save(self.state(now)));
+        out.push(Action::Prune { before: minus(now.wall, KEPT), at_most: PRUNING });
     }
 
     fn start_what_is_due(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -327,12 +352,10 @@ impl<C: Chance> Engine<C> {
         if let Some(pending) = &self.pending {
             next = next.min(pending.expires);
         }
-        if let Some(doubted_until) = self.belief.doubted_until {
-            next = next.min(doubted_until);
-        }
         if matches!(self.sources.off(), Some(source) if source != OffSource::Pulse) {
             next = now.mono + WAKE_MAX;
         }
+        next = next.min(self.belief.doubted_until.unwrap_or(self.prune_due));
         if self.unsaved {
             next = next.min(self.look_again);
         }
@@ -656,8 +679,14 @@ impl<C: Chance> Engine<C> {
             }),
             last: self.last.clone(),
             believed_at: self.belief.latest,
+            pruned_at: self.pruned_at,
         }
     }
+}
+
+/// How long it is until the ledger may be pruned again. A time in the far future was written while the clock was wrong.
+fn until_next_pruning(last: Timestamp, now: Timestamp) -> Duration {
+    PRUNING.saturating_sub(until(last, now).max(since(last, now)))
 }
 
 /// How long it is until `then`; none where that has passed.

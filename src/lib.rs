@@ -34,6 +34,8 @@ pub mod send;
 pub mod store;
 pub mod wire;
 
+pub mod audit;
+
 pub mod daemon;
 pub mod serve;
 pub mod status;

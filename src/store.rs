@@ -1,8 +1,8 @@
 //! The state directory, which no other module touches.
 //!
 //! A file is replaced as a whole (a temporary one, fsync, rename, fsync of the directory), so that a crash leaves the
-//! old one or the new one. A damaged file is put aside under a new name and said so. The ledger is appended; of what is
-//! in it only the half line that a crash left is ever cut off.
+//! old one or the new one. A damaged file is put aside under a new name and said so. The ledger is appended, pruned and
+//! erased; of a line that a crash tore the half is cut off and kept beside.
 
 mod ledger;
 
@@ -20,12 +20,11 @@ use crate::identity::Identity;
 use crate::ping::Event;
 
 use ledger::Ledger;
-pub use ledger::Line;
+pub use ledger::{HistoryPage, LINE_MAX, Line, Piece, sha256};
 
 const ID_FILE: &str = ".install_id";
 const SWITCH_FILE: &str = "off";
 const STATE_FILE: &str = "state.json";
-const LEDGER_FILE: &str = "ledger.jsonl";
 const LOCK_FILE: &str = "lock";
 /// Written and removed at a start, to show that the directory can be written.
 const PROBE_FILE: &str = "probe";
@@ -116,8 +115,7 @@ impl Store {
         replace(dir, PROBE_FILE, b"").and_then(|()| remove(dir, PROBE_FILE)).map_err(failed("writing to it"))?;
         let mut damage = Vec::new();
         let state = read_state(dir, &mut damage).map_err(failed("reading state.json"))?;
-        let (ledger, interrupted) =
-            Ledger::open(&dir.join(LEDGER_FILE), &mut damage).map_err(failed("reading ledger.jsonl"))?;
+        let (ledger, interrupted) = Ledger::open(dir, &mut damage).map_err(failed("reading ledger.jsonl"))?;
         // The lock and the ledger may be new: their names must outlive a power loss as well.
         sync_dir(dir).map_err(failed("writing to it"))?;
         let goes_with_the_container = forgotten_with_the_container(dir).then(|| {
@@ -170,9 +168,55 @@ impl Store {
                 replace(&self.dir, STATE_FILE, &content)
             }
             Action::Record(entry) => self.ledger.append(entry, now),
+            Action::Prune { before, at_most } => self.ledger.prune(*before, *at_most, now),
             Action::CancelSend | Action::ReadPulse | Action::Send(_) | Action::WakeAt(_) => Ok(()),
         }
     }
+}
+
+impl Store {
+    /// Removes the whole history, durably, and leaves one entry that says so.
+    ///
+    /// # Errors
+    /// Where the directory cannot be written. Asking again is safe.
+    pub fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
+        self.ledger.erase(now)
+    }
+
+    /// The newest entries with a `seq` below `before`, at most so many.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub fn history(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
+        self.ledger.page(before, limit)
+    }
+}
+
+/// A page of the history as [`Store::history`] gives it, read without the lock: where no daemon answers.
+///
+/// # Errors
+/// Where the directory or the ledger cannot be read.
+pub fn read_history(dir: &Path, before: Option<u64>, limit: usize) -> Result<HistoryPage, StoreError> {
+    ledger::read_page(dir, before, limit).map_err(unreadable(dir))
+}
+
+/// Hands on the ledger piece by piece from its beginning, read without the lock: beside a running daemon too.
+///
+/// # Errors
+/// Where the directory or the ledger cannot be read.
+pub fn read_ledger(dir: &Path, each: impl FnMut(Piece<'_>)) -> Result<(), StoreError> {
+    ledger::read(dir, each).map_err(unreadable(dir))
+}
+
+/// Whether a process holds the directory.
+#[must_use]
+pub fn is_in_use(dir: &Path) -> bool {
+    File::open(dir.join(LOCK_FILE))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+}
+
+fn unreadable(dir: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    |source| StoreError::Io { dir: dir.to_owned(), what: "reading ledger.jsonl", source }
 }
 
 /// What came of locking the directory, which lasts for as long as the file is open.

@@ -14,6 +14,8 @@ use pulse_telemetry::contract::FIELDS;
 use pulse_telemetry::daemon::{Command, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
 use pulse_telemetry::serve::{Limits, Listen, Listener, ServeError, ServeSettings, Server};
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
+use pulse_telemetry::store::HistoryPage;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -96,6 +98,53 @@ async fn the_status_is_what_the_daemon_says() {
     let answer = start(Daemon::default()).await.get("/api/v1/status").await;
     assert_eq!(answer.status, 200);
     assert_eq!(serde_json::from_value::<StatusReport>(answer.json()).unwrap(), status());
+}
+
+#[tokio::test]
+async fn a_page_of_the_history_takes_a_limit_and_where_to_begin_and_nothing_else() {
+    let server = start(Daemon::default()).await;
+    for (query, limit, before) in [
+        ("", 50, None),
+        ("?", 50, None),
+        ("?limit=1", 1, None),
+        ("?before=12&limit=200", 200, Some(12)),
+        ("?before=0", 50, Some(0)),
+    ] {
+        let answer = server.get(&format!("/api/v1/history{query}")).await;
+        let page = json!({"entries": [{"limit": limit, "before": before}], "before": 7});
+        assert_eq!((answer.status, answer.json()), (200, page), "{query}");
+    }
+    let asked = server.asked().len();
+    for query in [
+        "limit=0",
+        "limit=201",
+        "limit=",
+        "limit",
+        "limit=-1",
+        "limit=+5",
+        "limit=5.0",
+        "limit=99999999999999999999",
+        "limit=5&limit=6",
+        "before=now",
+        "before=18446744073709551616",
+        "page=2",
+    ] {
+        let answer = server.get(&format!("/api/v1/history?{query}")).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("bad_request")), "{query}");
+    }
+    assert_eq!(server.asked().len(), asked);
+}
+
+#[tokio::test]
+async fn the_history_is_erased_by_delete_and_an_erasure_that_failed_is_an_error() {
+    let delete = "DELETE /api/v1/history HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let server = start(Daemon::default()).await;
+    assert_eq!(server.ask(delete).await.status, 204);
+    assert_eq!(server.asked(), ["erase"]);
+    let from_elsewhere = delete.replace("\r\n\r\n", "\r\nSec-Fetch-Site: cross-site\r\n\r\n");
+    assert_eq!(server.ask(&from_elsewhere).await.status, 403);
+    let answer = start(Daemon { erased: false, ..Daemon::default() }).await.ask(delete).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("storage")));
 }
 
 #[tokio::test]
@@ -733,7 +782,7 @@ async fn a_request_that_gets_no_answer_does_not_keep_the_server_from_stopping() 
 }
 
 /// Every path, what it allows, and methods that it does not.
-const METHODS: [(&str, &str, [&str; 3]); 13] = [
+const METHODS: [(&str, &str, [&str; 3]); 14] = [
     ("/", READS, ["POST", "PUT", "DELETE"]),
     ("/style.css", READS, ["POST", "PUT", "DELETE"]),
     ("/page.js", READS, ["POST", "PUT", "DELETE"]),
@@ -741,6 +790,7 @@ const METHODS: [(&str, &str, [&str; 3]); 13] = [
     ("/api/v1/preview/bytes", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/reset-id", "OPTIONS, POST", ["GET", "HEAD", "PUT"]),
     ("/api/v1/status", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/history", "DELETE, GET, HEAD, OPTIONS", ["POST", "PUT", "PATCH"]),
     ("/api/v1/schema", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/switch", "OPTIONS, PUT", ["GET", "HEAD", "POST"]),
     ("/api/system/settings/telemetry-preview", READS, ["POST", "PUT", "DELETE"]),
@@ -757,6 +807,7 @@ struct Daemon {
     preview: Result<Preview, NoPreview>,
     reset: ResetAnswer,
     switch: SwitchAnswer,
+    erased: bool,
 }
 
 impl Default for Daemon {
@@ -766,6 +817,7 @@ impl Default for Daemon {
             preview: Ok(preview()),
             reset: ResetAnswer::Done(Ok(preview())),
             switch: SwitchAnswer::Done { off: None, persisted: true },
+            erased: true,
         }
     }
 }
@@ -790,6 +842,12 @@ impl Daemon {
                 Command::Switch { on, answer } => {
                     answer.send(self.switch).map_or("gone", |()| if on { "switch on" } else { "switch off" })
                 }
+                Command::History { before, limit, answer } => {
+                    let asked_for = json!({"limit": limit, "before": before}).to_string();
+                    let entries = vec![RawValue::from_string(asked_for).unwrap()];
+                    answer.send(Some(HistoryPage { entries, before: Some(7) })).map_or("gone", |()| "history")
+                }
+                Command::EraseHistory(answer) => answer.send(self.erased).map_or("gone", |()| "erase"),
             };
             asked.lock().unwrap().push(word);
         }

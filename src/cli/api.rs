@@ -26,6 +26,7 @@ pub(super) enum Method {
     Get,
     Post,
     Put,
+    Delete,
 }
 
 /// Why the API gave no answer that could be used.
@@ -105,6 +106,7 @@ impl Api {
                 Method::Get => hyper::Method::GET,
                 Method::Post => hyper::Method::POST,
                 Method::Put => hyper::Method::PUT,
+                Method::Delete => hyper::Method::DELETE,
             })
             .uri(path.parse::<Uri>().map_err(|_| ApiError::Foreign)?)
             .header(HOST, "localhost");

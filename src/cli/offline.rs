@@ -34,20 +34,24 @@ pub(super) fn sources(config: &Config, switched_off: bool) -> Sources {
     Sources { fixed, switched_off, off_in_pulse: false }
 }
 
-/// The engine as it would be at a start now, and what it would do first.
-pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Vec<Action>) {
-    let schedule = Schedule {
+/// The schedule, as the engine has it.
+pub(super) fn schedule(config: &Config) -> Schedule {
+    Schedule {
         startup_delay: config.schedule.startup_delay,
         interval: config.schedule.interval,
         jitter: config.schedule.jitter,
-    };
+    }
+}
+
+/// The engine as it would be at a start now, and what it would do first.
+pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Vec<Action>) {
     let start = Start {
         sources: sources(config, found.switched_off),
         identity: found.identity,
         state: found.state,
         interrupted: found.interrupted,
     };
-    Engine::start(schedule, start, SystemChance, SystemClock.now())
+    Engine::start(schedule(config), start, SystemChance, SystemClock.now())
 }
 
 pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
@@ -103,6 +107,17 @@ pub(super) fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<T
     };
     let off_by = engine.sources().off().map(|source| source.word().to_owned());
     Ok(Turned { off_by, persisted: true, left_for_the_daemon: false })
+}
+
+/// Erases the history, under the lock.
+pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+    let dir = &config.state.dir;
+    let (mut store, found) = Store::open(dir)?;
+    for notice in &found.damage {
+        writeln!(out, "Note: {notice}")?;
+    }
+    let written = store.erase_history(SystemClock.now().wall);
+    Ok(written.map_err(|source| StoreError::Io { dir: dir.clone(), what: "writing to it", source })?)
 }
 
 /// Why the switch cannot be turned on.

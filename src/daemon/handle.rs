@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::consent::OffSource;
 use crate::status::{StatusReport, SuppressedReport};
+use crate::store::HistoryPage;
 
 /// Asks the daemon.
 #[derive(Clone, Debug)]
@@ -34,6 +35,17 @@ pub enum Command {
         /// Where the answer goes.
         answer: oneshot::Sender<SwitchAnswer>,
     },
+    /// A part of the history.
+    History {
+        /// Entries with a `seq` below this one; the newest where there is none.
+        before: Option<u64>,
+        /// At most so many.
+        limit: usize,
+        /// Where the answer goes: `None` where the ledger cannot be read.
+        answer: oneshot::Sender<Option<HistoryPage>>,
+    },
+    /// Erase the history. The answer says whether it is gone, durably.
+    EraseHistory(oneshot::Sender<bool>),
 }
 
 /// The heartbeat that would be sent now.
@@ -119,6 +131,23 @@ impl Handle {
     /// Where the daemon has ended.
     pub async fn switch(&self, on: bool) -> Result<SwitchAnswer, Gone> {
         self.ask(|answer| Command::Switch { on, answer }).await
+    }
+
+    /// The newest entries of the history with a `seq` below `before`, at most so many; `None` where the ledger cannot be
+    /// read.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn history(&self, before: Option<u64>, limit: usize) -> Result<Option<HistoryPage>, Gone> {
+        self.ask(|answer| Command::History { before, limit, answer }).await
+    }
+
+    /// Erases the history, and says whether it is gone, durably.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn erase_history(&self) -> Result<bool, Gone> {
+        self.ask(Command::EraseHistory).await
     }
 
     async fn ask<A>(&self, question: impl FnOnce(oneshot::Sender<A>) -> Command) -> Result<A, Gone> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::identity::Identity;
 use crate::ping::Event;
 use crate::snapshot::{OwnSender, ReadError, Reading};
@@ -58,6 +60,13 @@ pub enum Action {
     Save(State),
     /// Append to the ledger.
     Record(Entry),
+    /// Remove entries from before that time from the ledger.
+    Prune {
+        /// The time.
+        before: Timestamp,
+        /// Not those that are so long after the oldest one, though: should the clock be wrong, little is lost.
+        at_most: Duration,
+    },
     /// Read Pulse, and tell what it gave.
     ReadPulse,
     /// Make one attempt to send these bytes, and tell what came of it.
@@ -113,6 +122,10 @@ pub enum EntryKind {
     ConsentChanged,
     /// The wall clock stepped.
     ClockStepped,
+    /// Everything before was erased, because somebody asked for it. Written by the store.
+    Erased,
+    /// What was too old, or too much, was removed from the beginning of the ledger. Written by the store.
+    Pruned,
     /// The process stopped.
     Stopped,
 }
@@ -122,6 +135,25 @@ impl EntryKind {
     #[must_use]
     pub fn says_done(self) -> bool {
         matches!(self, Self::Attempted | Self::IdRotated | Self::IdReset)
+    }
+
+    /// The word for it in the ledger.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Attempted => "attempted",
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Suppressed => "suppressed",
+            Self::IdRotated => "id_rotated",
+            Self::IdReset => "id_reset",
+            Self::ConsentChanged => "consent_changed",
+            Self::ClockStepped => "clock_stepped",
+            Self::Erased => "erased",
+            Self::Pruned => "pruned",
+            Self::Stopped => "stopped",
+        }
     }
 }
 

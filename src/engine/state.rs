@@ -25,6 +25,8 @@ pub struct State {
     pub last: Option<Concluded>,
     /// The latest wall time that was believed.
     pub believed_at: Option<Timestamp>,
+    /// When the ledger was last pruned; written before it is.
+    pub pruned_at: Option<Timestamp>,
 }
 
 /// A pending ping on disk.

@@ -1,5 +1,7 @@
 //! The routes: each asks the daemon and tells its answer.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -25,6 +27,10 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// How many entries of the history a page has, and may have.
+const PAGE: usize = 50;
+const PAGES: RangeInclusive<usize> = 1..=200;
+
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -35,6 +41,8 @@ enum Route {
     PreviewBytes,
     ResetId,
     Status,
+    History,
+    EraseHistory,
     Schema,
     Switch,
     PulsePreview,
@@ -44,7 +52,7 @@ enum Route {
 }
 
 /// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
-const ROUTES: [(Route, Method, &str); 13] = [
+const ROUTES: [(Route, Method, &str); 15] = [
     (Route::Page, Method::GET, "/"),
     (Route::Style, Method::GET, "/style.css"),
     (Route::Script, Method::GET, "/page.js"),
@@ -52,6 +60,8 @@ const ROUTES: [(Route, Method, &str); 13] = [
     (Route::PreviewBytes, Method::GET, "/api/v1/preview/bytes"),
     (Route::ResetId, Method::POST, "/api/v1/reset-id"),
     (Route::Status, Method::GET, "/api/v1/status"),
+    (Route::History, Method::GET, "/api/v1/history"),
+    (Route::EraseHistory, Method::DELETE, "/api/v1/history"),
     (Route::Schema, Method::GET, "/api/v1/schema"),
     (Route::Switch, Method::PUT, "/api/v1/switch"),
     // Pulse's own paths, so that a client made for Pulse works here.
@@ -74,16 +84,18 @@ pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
 
 async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    let Some((route, method, _)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
+    let Some((first, method, _)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
     };
-    let reads = method == Method::GET;
+    let allow = allow(*first, method);
     if head.method == Method::OPTIONS {
-        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), allow(method));
+        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), allow);
     }
-    if head.method != method && !(reads && head.method == Method::HEAD) {
-        return wrong_method(*route, method);
-    }
+    let asked = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+    let Some((route, ..)) = ROUTES.iter().find(|(_, method, at)| *at == path && *method == asked) else {
+        return wrong_method(*first, allow);
+    };
+    let reads = asked == Method::GET;
     // A request that reads has no use for a body. Hyper closes the connection where one is sent all the same.
     let body = if reads { Ok(Bytes::new()) } else { read_body(body, &app.limits).await };
     match body {
@@ -109,6 +121,8 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
         Route::Status => answers::json(StatusCode::OK, &handle.status().await?),
+        Route::History => history(handle, head.uri.query()).await?,
+        Route::EraseHistory => erased(handle.erase_history().await?),
         Route::Schema => answers::json(StatusCode::OK, &contract::schema()),
         Route::Switch => switch(handle, &head.headers, body).await?,
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
@@ -192,6 +206,42 @@ fn reset(answer: ResetAnswer) -> Answer {
     }
 }
 
+async fn history(handle: &Handle, query: Option<&str>) -> Result<Answer, Gone> {
+    let Some((limit, before)) = query.map_or(Some((PAGE, None)), read_page_query) else {
+        return Ok(answers::error(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "The query takes `limit`, from 1 to 200, and `before`, the `before` of the page before.",
+        ));
+    };
+    Ok(match handle.history(before, limit).await? {
+        Some(page) => answers::json(StatusCode::OK, &page),
+        None => unavailable("storage", "The history cannot be read. Look at the state directory."),
+    })
+}
+
+/// The limit and where to begin. `None` where the query says anything else.
+fn read_page_query(query: &str) -> Option<(usize, Option<u64>)> {
+    let (mut limit, mut before) = (None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=')?;
+        let value: u64 = value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()))?;
+        match name {
+            "limit" if limit.is_none() => limit = Some(usize::try_from(value).ok().filter(|n| PAGES.contains(n))?),
+            "before" if before.is_none() => before = Some(value),
+            _ => return None,
+        }
+    }
+    Some((limit.unwrap_or(PAGE), before))
+}
+
+fn erased(done: bool) -> Answer {
+    if done {
+        return answers::empty(StatusCode::NO_CONTENT);
+    }
+    unavailable("storage", "The history was not erased: the state directory cannot be written. Ask again later.")
+}
+
 /// What the switch is to be.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -258,16 +308,17 @@ fn unavailable(word: &str, message: &str) -> Answer {
     answers::error(StatusCode::SERVICE_UNAVAILABLE, word, message)
 }
 
-/// The methods of a route that takes `method`.
-fn allow(method: &Method) -> &'static str {
-    match *method {
-        Method::POST => "OPTIONS, POST",
-        Method::PUT => "OPTIONS, PUT",
+/// The methods of the path whose first route is this one.
+fn allow(first: Route, method: &Method) -> &'static str {
+    match (first, method) {
+        (Route::History, _) => "DELETE, GET, HEAD, OPTIONS",
+        (_, &Method::POST) => "OPTIONS, POST",
+        (_, &Method::PUT) => "OPTIONS, PUT",
         _ => "GET, HEAD, OPTIONS",
     }
 }
 
-fn wrong_method(route: Route, method: &Method) -> Answer {
+fn wrong_method(route: Route, allow: &'static str) -> Answer {
     let status = StatusCode::METHOD_NOT_ALLOWED;
     let answer = match route {
         // As Pulse says it, but for its `timestamp`: the time would have to come from the daemon.
@@ -282,7 +333,7 @@ fn wrong_method(route: Route, method: &Method) -> Answer {
         ),
         _ => answers::error(status, "method_not_allowed", "This path takes another method: see the header Allow."),
     };
-    answers::with_allow(answer, allow(method))
+    answers::with_allow(answer, allow)
 }
 
 /// Why a body was not read.

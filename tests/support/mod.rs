@@ -18,6 +18,7 @@
 pub mod client;
 pub mod endpoint;
 pub mod generated;
+pub mod history;
 pub mod planted;
 pub mod promises;
 pub mod pulse;

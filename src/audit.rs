@@ -1,0 +1,515 @@
+//! The audit: what the ledger shows of what this program did, held against what it promises.
+//!
+//! Pure: it is fed the ledger piece by piece and remembers little of it. The chain shows a line that was changed,
+//! removed, repeated or moved, but for what is at the very end: nothing follows the newest line, so that nothing shows
+//! whether it was changed or whether newer ones were cut off. A forgery by whoever owns the disk cannot be shown.
+//!
+//! A finding is a fact about the ledger. Where a line cannot be read, or does not follow from the one before, everything
+//! that hangs on what went before is forgotten, so that one damage is one finding.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::contract::{self, FIELDS};
+use crate::engine::{EntryKind, Schedule};
+use crate::identity::ROTATION;
+use crate::ping::Event;
+use crate::store::{LINE_MAX, Line, Piece, sha256};
+
+/// So many findings of a check are told one by one; more are only counted.
+const TOLD_MAX: usize = 20;
+
+/// Wall clocks may step by this without a `clock_stepped` line. Of a short distance, for tests, a tenth is allowed.
+const UNRECORDED_STEP: Duration = Duration::from_secs(60);
+
+/// An audit under way.
+#[derive(Debug)]
+pub struct Audit {
+    schedule: Schedule,
+    checks: Checks,
+    /// How many lines there were so far.
+    lines: u64,
+    /// When the first and the last line were written.
+    times: Option<(Timestamp, Timestamp)>,
+    /// The line before; `None` at the beginning and after one that cannot be read.
+    before: Option<Before>,
+    /// The `seq` and `prev` of a first line that a later `pruned` line has to explain.
+    unexplained: Option<(u64, String)>,
+    counted: Counted,
+    /// Every ID, and what it was used for.
+    ids: BTreeMap<String, Use>,
+    /// Grows whenever the IDs so far may not be used any more.
+    generation: u64,
+    /// IDs of older generations than this one may have been replaced later than it seems: the track was lost.
+    uncertain: u64,
+    known: Known,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How many lines the ledger has.
+    pub lines: u64,
+    /// When its first and its last line were written.
+    pub times: Option<(Timestamp, Timestamp)>,
+    /// What was checked.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// A word for it.
+    pub name: &'static str,
+    /// What was checked, with its count.
+    pub what: String,
+    /// What was found, at most the first 20.
+    pub findings: Vec<Finding>,
+    /// How much more was found.
+    pub untold: u64,
+}
+
+/// Something that should not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The line of the file, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+#[derive(Debug, Default)]
+struct Checks {
+    chain: Findings,
+    bodies: Findings,
+    rotation: Findings,
+    spacing: Findings,
+    attempts: Findings,
+    consent: Findings,
+}
+
+#[derive(Debug, Default)]
+struct Findings {
+    told: Vec<Finding>,
+    untold: u64,
+}
+
+#[derive(Debug)]
+struct Before {
+    seq: u64,
+    hash: String,
+    at: Timestamp,
+    kind: EntryKind,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    bodies: u64,
+    attempts: u64,
+    startups: u64,
+    heartbeats: u64,
+    switches: u64,
+    pruned_through: Option<u64>,
+    erased: bool,
+}
+
+#[derive(Debug)]
+struct Use {
+    first: Timestamp,
+    last: Timestamp,
+    generation: u64,
+    too_old: bool,
+}
+
+/// What hangs on the lines before, and is unknown at the beginning of a ledger that was pruned or erased.
+#[derive(Debug, Default)]
+struct Known {
+    /// An attempt that is not yet closed, by its line.
+    open: Option<u64>,
+    /// Whether an attempt is under way can be told.
+    attempts: bool,
+    /// What switched telemetry off, and in which line.
+    off: Option<(String, u64)>,
+    startup: Option<Ping>,
+    heartbeat: Option<Ping>,
+}
+
+/// A ping that was attempted.
+#[derive(Debug)]
+struct Ping {
+    hash: String,
+    /// The first attempt.
+    at: Timestamp,
+    line: u64,
+    delivered: bool,
+}
+
+impl Audit {
+    /// An audit against that schedule.
+    #[must_use]
+    pub fn new(schedule: Schedule) -> Self {
+        Self {
+            schedule,
+            checks: Checks::default(),
+            lines: 0,
+            times: None,
+            before: None,
+            unexplained: None,
+            counted: Counted::default(),
+            ids: BTreeMap::new(),
+            generation: 0,
+            uncertain: 0,
+            known: Known::default(),
+        }
+    }
+
+    /// Takes the next piece of the ledger.
+    pub fn take(&mut self, piece: Piece<'_>) {
+        self.lines += 1;
+        match piece {
+            Piece::Line(bytes) => match Line::parse(bytes) {
+                Some(line) => self.take_line(&line, sha256(bytes)),
+                None => self.lose_track("cannot be read as an entry of the ledger"),
+            },
+            Piece::TooLong => self.lose_track(&format!("is longer than {LINE_MAX} bytes, which no entry is")),
+            Piece::Torn => {
+                self.lose_track("is not whole: a crash tore it. The next start cuts it off and keeps it beside")
+            }
+        }
+    }
+
+    /// What was checked and found.
+    #[must_use]
+    pub fn finish(mut self) -> Report {
+        if let Some((seq, _)) = self.unexplained.take() {
+            let what = format!("begins with entry {seq}, and no later entry says why the ones before are gone");
+            self.checks.chain.add(1, what);
+        }
+        let (heartbeats, startups) = (words(self.heartbeat_distance()), words(self.schedule.spacing()));
+        let Checks { chain, bodies, rotation, spacing, attempts, consent } = self.checks;
+        let Counted { pruned_through, erased, .. } = self.counted;
+        let beginning = match (pruned_through, erased) {
+            (Some(through), _) => format!(" (older ones were pruned, up to entry {through})"),
+            (None, true) => " (older ones were erased on request)".to_owned(),
+            (None, false) => String::new(),
+        };
+        let counted = &self.counted;
+        let checks = vec![
+            chain.of(
+                "chain",
+                format!("{} lines: each follows from the one before, by number and hash{beginning}", self.lines),
+            ),
+            bodies.of(
+                "bodies",
+                format!("{} bodies: each has its SHA-256, keeps the contract, and is compact JSON", counted.bodies),
+            ),
+            rotation.of(
+                "rotation",
+                format!("{} IDs: none used for 30 days, none used again after it was replaced", self.ids.len()),
+            ),
+            spacing.of(
+                "spacing",
+                format!(
+                    "{} heartbeats at least {heartbeats} apart, {} startups at least {startups} apart, as \
+                     schedule.interval and schedule.jitter are now",
+                    counted.heartbeats, counted.startups
+                ),
+            ),
+            attempts.of(
+                "attempts",
+                format!(
+                    "{} attempts: what became of each is recorded, the newest one's perhaps not yet",
+                    counted.attempts
+                ),
+            ),
+            consent.of("consent", format!("{} switches: no attempt while telemetry was off", counted.switches)),
+        ];
+        Report { lines: self.lines, times: self.times, checks }
+    }
+
+    fn take_line(&mut self, line: &Line<'_>, hash: String) {
+        self.times = Some((self.times.map_or(line.at, |(first, _)| first), line.at));
+        self.check_place(line);
+        let document = line.body.as_deref().and_then(|body| self.check_body(line, body));
+        if self.before.as_ref().is_some_and(|before| line.at < before.at) {
+            // The clock stepped back, or was wrong before the start.
+            self.known.forget_times();
+        }
+        self.follow(line, document.as_ref());
+        self.before = Some(Before { seq: line.seq, hash, at: line.at, kind: line.kind });
+    }
+
+    /// The line cannot be read, so what comes next cannot be held against it.
+    fn lose_track(&mut self, what: &str) {
+        self.checks.chain.add(self.lines, what.to_owned());
+        self.before = None;
+        self.uncertain = self.generation;
+        self.known = Known::default();
+    }
+
+    fn check_place(&mut self, line: &Line<'_>) {
+        match &self.before {
+            Some(before) if before.seq.checked_add(1) == Some(line.seq) && before.hash == line.prev => {}
+            Some(before) => {
+                let what = format!(
+                    "entry {} does not follow from the one above it, entry {}: one of them was changed, or entries \
+                     between them were removed, repeated or moved",
+                    line.seq, before.seq
+                );
+                self.lose_track(&what);
+            }
+            None if self.lines > 1 => {}
+            None if line.seq == 1 && line.prev.is_empty() => self.known.attempts = true,
+            None if line.kind == EntryKind::Erased => {}
+            None => self.unexplained = Some((line.seq, line.prev.clone())),
+        }
+        match (line.kind, line.through, &line.last) {
+            (EntryKind::Pruned, Some(through), Some(last)) if through < line.seq => {
+                let explains = |(seq, prev): &(u64, String)| through.checked_add(1) == Some(*seq) && prev == last;
+                self.unexplained.take_if(|first| explains(first));
+                self.counted.pruned_through = Some(through);
+            }
+            (EntryKind::Pruned, ..) => {
+                self.checks.chain.add(self.lines, "says that it pruned, but not what".to_owned())
+            }
+            (EntryKind::Erased, ..) if self.lines > 1 => {
+                let what = "says that everything before it was erased, and stands behind other entries";
+                self.checks.chain.add(self.lines, what.to_owned());
+            }
+            (EntryKind::Erased, ..) => self.counted.erased = true,
+            _ => {}
+        }
+    }
+
+    /// Checks a body by itself, and gives it as a document where it is one.
+    fn check_body(&mut self, line: &Line<'_>, body: &str) -> Option<Value> {
+        self.counted.bodies += 1;
+        if line.sha256.as_deref() != Some(&sha256(body.as_bytes())) {
+            self.checks.bodies.add(self.lines, "the body is not the one that its SHA-256 belongs to".to_owned());
+        }
+        let document: Value = match serde_json::from_str(body) {
+            Ok(document) => document,
+            Err(_) => {
+                self.checks.bodies.add(self.lines, "the body is not JSON".to_owned());
+                return None;
+            }
+        };
+        if let Err(violation) = contract::validate(&document) {
+            self.checks.bodies.add(self.lines, format!("the body breaks the contract: {violation}"));
+        } else if !is_as_encoded(&document, body) {
+            self.checks.bodies.add(self.lines, "the body is not compact JSON in the contract's order".to_owned());
+        } else if line.event.map(Event::word) != document["event"].as_str() {
+            self.checks.bodies.add(self.lines, "the body is another event than the entry says".to_owned());
+        }
+        Some(document)
+    }
+
+    fn follow(&mut self, line: &Line<'_>, document: Option<&Value>) {
+        match line.kind {
+            EntryKind::Attempted => self.on_attempt(line, document),
+            EntryKind::Sent => {
+                if self.known.open.take().is_none() && self.known.attempts {
+                    self.checks
+                        .attempts
+                        .add(self.lines, "a ping was delivered, and no attempt stands before it".to_owned());
+                }
+                if let Some(ping) = line.event.and_then(|event| self.known.ping(event).as_mut()) {
+                    ping.delivered = true;
+                }
+            }
+            EntryKind::Failed => {
+                self.known.open = None;
+                // An attempt whose state could not be written was not made; a ping whose ID expired, or that was damaged
+                // on disk, is built anew at once.
+                let is_built_anew = matches!(line.reason.as_deref(), Some("storage" | "id_expired" | "damaged"));
+                if let Some(event) = line.event.filter(|_| is_built_anew) {
+                    *self.known.ping(event) = None;
+                }
+            }
+            EntryKind::IdRotated => {
+                self.generation += 1;
+                if line.reason.as_deref() == Some("none") {
+                    // The ID went with a switch to off that is not recorded, and the pending ping with it.
+                    self.known.forget_times();
+                }
+            }
+            EntryKind::IdReset => self.generation += 1,
+            EntryKind::ConsentChanged => {
+                self.counted.switches += 1;
+                let reason = line.reason.as_deref().unwrap_or_default();
+                self.known.off = (reason != "on").then(|| (reason.to_owned(), self.lines));
+                if reason != "on" {
+                    self.generation += 1;
+                }
+                self.known.forget_times();
+            }
+            EntryKind::ClockStepped => self.known.forget_times(),
+            EntryKind::Started => self.on_start(),
+            EntryKind::Suppressed | EntryKind::Stopped | EntryKind::Erased | EntryKind::Pruned => {}
+        }
+    }
+
+    /// A new process looks anew at everything that switches telemetry off; only the local switch outlives it, and
+    /// after a crash not even that is known, for its last turn may not have been recorded.
+    fn on_start(&mut self) {
+        let before = self.before.as_ref().map(|before| before.kind);
+        self.known.off.take_if(|(reason, _)| reason != "switch" || before != Some(EntryKind::Stopped));
+        if before == Some(EntryKind::Sent) {
+            // A crash right after a delivery: the state may not say so, and the same bytes may go again.
+            for ping in [&mut self.known.startup, &mut self.known.heartbeat].into_iter().flatten() {
+                ping.delivered = false;
+            }
+        }
+    }
+
+    fn on_attempt(&mut self, line: &Line<'_>, document: Option<&Value>) {
+        let number = self.lines;
+        self.counted.attempts += 1;
+        self.known.attempts = true;
+        if let Some(open) = self.known.open.replace(number) {
+            let what = format!("what became of this attempt is not recorded, and line {number} is the next one");
+            self.checks.attempts.add(open, what);
+        }
+        if let Some((reason, off)) = &self.known.off {
+            let what =
+                format!("an attempt, although telemetry was switched off in line {off} ({reason}) and not on again");
+            self.checks.consent.add(number, what);
+        }
+        let (Some(event), Some(body), Some(document)) = (line.event, line.body.as_deref(), document) else {
+            if line.body.is_none() || line.event.is_none() {
+                self.checks.bodies.add(number, "an attempt without its event or its bytes".to_owned());
+            }
+            return;
+        };
+        if let Some(id) = document["install_id"].as_str() {
+            self.check_id(id, line.at);
+        }
+        self.check_distance(event, sha256(body.as_bytes()), line.at);
+    }
+
+    fn check_id(&mut self, id: &str, at: Timestamp) {
+        let generation = self.generation;
+        let used = self.ids.entry(id.to_owned()).or_insert(Use { first: at, last: at, generation, too_old: false });
+        used.first = used.first.min(at);
+        used.last = used.last.max(at);
+        if std::mem::replace(&mut used.generation, generation).max(self.uncertain) < generation {
+            self.checks.rotation.add(self.lines, "an attempt with an ID that was replaced before".to_owned());
+        }
+        if !used.too_old && used.last.duration_since(used.first).unsigned_abs() >= ROTATION {
+            used.too_old = true;
+            self.checks.rotation.add(self.lines, "an attempt with an ID that was first used 30 days before".to_owned());
+        }
+    }
+
+    fn check_distance(&mut self, event: Event, hash: String, at: Timestamp) {
+        let line = self.lines;
+        let least = match event {
+            Event::Startup => self.schedule.spacing(),
+            Event::Heartbeat => self.heartbeat_distance(),
+        };
+        let ping = Ping { hash, at, line, delivered: false };
+        let before = match self.known.ping(event) {
+            Some(before) if before.hash == ping.hash && !before.delivered => return,
+            before => before.replace(ping),
+        };
+        match event {
+            Event::Startup => self.counted.startups += 1,
+            Event::Heartbeat => self.counted.heartbeats += 1,
+        }
+        if let Some(before) = before {
+            let apart = at.duration_since(before.at).unsigned_abs();
+            if apart + UNRECORDED_STEP.min(least / 10) < least {
+                let (apart, event) = (words(apart), event.word());
+                let what = format!("a {event} ping only {apart} after the one in line {}", before.line);
+                self.checks.spacing.add(line, what);
+            }
+        }
+    }
+
+    fn heartbeat_distance(&self) -> Duration {
+        self.schedule.interval.saturating_sub(self.schedule.jitter)
+    }
+}
+
+impl Known {
+    fn ping(&mut self, event: Event) -> &mut Option<Ping> {
+        match event {
+            Event::Startup => &mut self.startup,
+            Event::Heartbeat => &mut self.heartbeat,
+        }
+    }
+
+    fn forget_times(&mut self) {
+        self.startup = None;
+        self.heartbeat = None;
+    }
+}
+
+impl Findings {
+    fn add(&mut self, line: u64, what: String) {
+        if self.told.len() < TOLD_MAX {
+            self.told.push(Finding { line, what });
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    fn of(self, name: &'static str, what: String) -> Check {
+        Check { name, what, findings: self.told, untold: self.untold }
+    }
+}
+
+impl Report {
+    /// Nothing was found.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings() == 0
+    }
+
+    /// How much was found.
+    #[must_use]
+    pub fn findings(&self) -> u64 {
+        self.checks.iter().map(|check| check.findings.len() as u64 + check.untold).sum()
+    }
+
+    /// The report for people, line by line.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = match self.times {
+            Some((first, last)) => format!("{} lines, from {first:.0} to {last:.0}\n\n", self.lines),
+            None => format!("{} lines\n\n", self.lines),
+        };
+        for Check { name, what, findings, untold } in &self.checks {
+            let verdict = if findings.is_empty() { "ok" } else { "FOUND" };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name:<9} {verdict:<6} {what}");
+            for Finding { line, what } in findings {
+                let _ = writeln!(text, "{:<16} line {line}: {what}", "");
+            }
+            if *untold > 0 {
+                let _ = writeln!(text, "{:<16} and {untold} more", "");
+            }
+        }
+        let _ = match self.findings() {
+            0 => writeln!(text, "\nNothing was found."),
+            found => writeln!(text, "\n{found} found."),
+        };
+        text
+    }
+}
+
+/// Whether the body is what our encoder makes of the document: no space, no key twice, and the contract's order.
+fn is_as_encoded(document: &Value, body: &str) -> bool {
+    let in_order = |object: &serde_json::Map<String, Value>| {
+        object.keys().eq(FIELDS.iter().map(|field| field.name).filter(|name| object.contains_key(*name)))
+    };
+    document.as_object().is_some_and(in_order) && serde_json::to_string(document).is_ok_and(|encoded| encoded == body)
+}
+
+fn words(duration: Duration) -> String {
+    SignedDuration::try_from(duration).map_or_else(|_| "for ever".to_owned(), |duration| format!("{duration:#}"))
+}

@@ -1,0 +1,23 @@
+//! `audit`: holds the ledger against what this program promises.
+
+use std::io::Write;
+
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::store;
+
+use super::{Exit, Failure, offline};
+
+pub(super) fn audit(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let dir = &config.state.dir;
+    let mut audit = Audit::new(offline::schedule(config));
+    store::read_ledger(dir, |piece| match piece {
+        // A daemon that runs may be about to write the rest of that line.
+        store::Piece::Torn if store::is_in_use(dir) => {}
+        piece => audit.take(piece),
+    })?;
+    let report = audit.finish();
+    writeln!(out, "The history in {}", dir.display())?;
+    write!(out, "{}", report.to_text())?;
+    Ok(if report.is_clean() { Exit::Done } else { Exit::Findings })
+}

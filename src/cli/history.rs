@@ -1,0 +1,99 @@
+//! `history`: what was sent, tried, held back and switched.
+
+use std::io::Write;
+
+use serde_json::value::RawValue;
+
+use crate::config::Config;
+use crate::engine::EntryKind;
+use crate::store::{self, HistoryPage, Line};
+
+use super::api::{Api, ApiError, Method};
+use super::{Exit, Failure, offline};
+
+/// How many entries are asked for at a time.
+const PAGE: usize = 200;
+
+/// How entries are shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub(super) json: bool,
+    pub(super) bodies: bool,
+}
+
+pub(super) async fn show(
+    config: &Config,
+    form: Form,
+    limit: Option<usize>,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let entries = newest(config, limit.unwrap_or(usize::MAX)).await?;
+    if entries.is_empty() && !form.json {
+        writeln!(out, "Nothing was recorded yet.")?;
+    }
+    for entry in entries.iter().rev() {
+        match Line::parse(entry.get().as_bytes()) {
+            Some(line) if !form.json => write!(out, "{}", to_text(&line, form.bodies))?,
+            _ => writeln!(out, "{}", entry.get())?,
+        }
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    match Api::new(config)?.ask(Method::Delete, "/api/v1/history", None).await {
+        Err(error) if error.is_no_daemon() => offline::erase_history(config, out)?,
+        answer => drop(answer?),
+    }
+    writeln!(out, "The history was erased. One entry is left, which says so.")?;
+    Ok(Exit::Done)
+}
+
+/// So many of the newest entries, the newest first.
+async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, Failure> {
+    let api = Api::new(config)?;
+    let mut entries = Vec::new();
+    let mut before = None;
+    while entries.len() < limit {
+        let page = page(&api, config, before, PAGE.min(limit - entries.len())).await?;
+        entries.extend(page.entries);
+        before = page.before;
+        if before.is_none() {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> Result<HistoryPage, Failure> {
+    let before_that = before.map(|before| format!("&before={before}")).unwrap_or_default();
+    let path = format!("/api/v1/history?limit={limit}{before_that}");
+    match api.ask(Method::Get, &path, None).await {
+        Err(error) if error.is_no_daemon() => Ok(store::read_history(&config.state.dir, before, limit)?),
+        answer => serde_json::from_slice(&answer?).map_err(|_| ApiError::Foreign.into()),
+    }
+}
+
+fn to_text(line: &Line<'_>, bodies: bool) -> String {
+    let mut text = format!("{:>6}  {:.0}  {:<15}", line.seq, line.at, line.kind.word());
+    let details = [
+        line.event.map(|event| event.word().to_owned()),
+        line.status.map(|status| format!("status {status}")),
+        line.reason.as_deref().map(printable),
+        line.step_seconds.map(|seconds| format!("by {seconds} s")),
+        line.through.map(|through| format!("entries up to {through}")),
+    ];
+    let details: Vec<String> = details.into_iter().flatten().collect();
+    if !details.is_empty() {
+        text = format!("{text}  {}", details.join(", "));
+    }
+    let body = line.body.as_deref().filter(|_| bodies && line.kind == EntryKind::Attempted);
+    let body = body.map(|body| format!("        {}\n", printable(body))).unwrap_or_default();
+    format!("{}\n{body}", text.trim_end())
+}
+
+/// A line that somebody forged must not control the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}

@@ -1,0 +1,111 @@
+//! One line of the ledger.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Entry, EntryKind};
+use crate::ping::Event;
+
+/// The longest line, in bytes without its newline; a longer one is damage. The largest body that the contract allows
+/// makes a line of less than 8 KiB.
+pub const LINE_MAX: usize = 64 * 1024;
+
+/// One line of `ledger.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line<'a> {
+    /// Counts from 1, without a gap.
+    pub seq: u64,
+    /// The wall clock's time.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EntryKind,
+    /// The ping that it happened to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<Event>,
+    /// The exact bytes, of an attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Cow<'a, str>>,
+    /// The SHA-256 of `body`, in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The HTTP status, of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Why, in one word of a small set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'a, str>>,
+    /// How many seconds the wall clock stepped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_seconds: Option<i64>,
+    /// The `seq` of the last line that was pruned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<u64>,
+    /// The SHA-256 of that line, in hex: the first line that is left has it as its `prev`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// The SHA-256 of the line before, without its newline, in hex; empty on the first line.
+    pub prev: String,
+}
+
+impl<'a> Line<'a> {
+    /// A line of that kind, which has no place in the ledger yet.
+    pub(super) fn new(kind: EntryKind, at: Timestamp) -> Self {
+        Self {
+            seq: 0,
+            at,
+            kind,
+            event: None,
+            body: None,
+            sha256: None,
+            status: None,
+            reason: None,
+            step_seconds: None,
+            through: None,
+            last: None,
+            prev: String::new(),
+        }
+    }
+
+    /// The line of an entry, which has no place in the ledger yet.
+    pub(super) fn of(entry: &'a Entry, at: Timestamp) -> Self {
+        Self {
+            event: entry.event,
+            body: entry.body.as_deref().map(Cow::Borrowed),
+            sha256: entry.body.as_deref().map(|body| sha256(body.as_bytes())),
+            status: entry.status,
+            reason: entry.reason.map(Cow::Borrowed),
+            step_seconds: entry.step_seconds,
+            ..Self::new(entry.kind, at)
+        }
+    }
+}
+
+impl Line<'static> {
+    /// Reads a line. `None` where it is not one of a ledger.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+/// The `seq` of a line as this program writes it, without reading the rest.
+pub(super) fn seq_of(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(b"{\"seq\":")?;
+    let end = rest.iter().position(|byte| *byte == b',')?;
+    std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
+}
+
+/// The SHA-256 in hex.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
