@@ -337,8 +337,8 @@ struct World {
     pulse: Result<Reading, ReadError>,
     reads: u32,
     answer: Option<Answer>,
-    /// Everything but the ledger can be written.
-    disk_works: bool,
+    /// The state file can be written. An off or a reset that could not be written is a finding indeed after a restart.
+    state_works: bool,
     /// How many actions are still carried out before a crash.
     crash_in: Option<u32>,
     prunings: u32,
@@ -360,7 +360,7 @@ impl World {
             pulse: Ok(handed_over()),
             reads: 0,
             answer: Some(Answer::Status { code: 204, retry_after: None }),
-            disk_works: true,
+            state_works: true,
             crash_in: None,
             prunings: 0,
         };
@@ -415,11 +415,11 @@ impl World {
                 Action::Send(_) => follow.extend(self.answer.clone().map(Input::Answer)),
                 Action::CancelSend => {}
                 Action::Record(entry) if !stored && entry.kind.says_done() => {}
-                action if self.disk_works || matches!(action, Action::Record(_)) => {
+                Action::Save(_) if !self.state_works => stored = false,
+                action => {
                     self.prunings += u32::from(matches!(action, Action::Prune { .. }));
                     self.store.as_mut().unwrap().carry_out(&action, self.now.wall).unwrap();
                 }
-                _ => stored = false,
             }
         }
         if !stored {
@@ -534,7 +534,7 @@ enum Happening {
     Restart,
     Reset,
     Switch(bool),
-    Disk(bool),
+    StateWorks(bool),
     Pulse(u8),
     Endpoint(Option<Answer>),
     Erase,
@@ -551,7 +551,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         2 => Just(Happening::Restart),
         1 => Just(Happening::Reset),
         2 => any::<bool>().prop_map(Happening::Switch),
-        1 => any::<bool>().prop_map(Happening::Disk),
+        1 => any::<bool>().prop_map(Happening::StateWorks),
         2 => (0_u8..6).prop_map(Happening::Pulse),
         2 => endpoint.prop_map(Happening::Endpoint),
         1 => Just(Happening::Erase),
@@ -582,10 +582,8 @@ proptest! {
                     world.start();
                 }
                 Happening::Reset => world.feed(Input::Reset),
-                // An off that cannot be written ends with the process, which is a finding indeed.
-                Happening::Switch(_) if !world.disk_works => {}
                 Happening::Switch(off) => world.feed(Input::Switch { off }),
-                Happening::Disk(works) => world.disk_works = works,
+                Happening::StateWorks(works) => world.state_works = works,
                 Happening::Pulse(kind) => {
                     world.pulse = if kind == 0 { Err(ReadError::Unauthorized) } else { Ok(handed_over()) };
                     if let Ok(Reading { state, .. }) = &mut world.pulse {
