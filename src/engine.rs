@@ -49,6 +49,8 @@ const WAKE_MAX: Duration = HOUR;
 /// in a day, so that a clock that leaps ahead takes little with it.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const PRUNING: Duration = DAY;
+/// How often it is kept on disk for how long the clock has been doubted.
+const DOUBT_KEPT: Duration = Duration::from_secs(10 * 60);
 /// A wall clock that moves by more than this against the monotonic one has stepped. Clocks that are slewed stay below.
 const STEP: Duration = MINUTE;
 
@@ -137,6 +139,8 @@ pub struct Engine<C> {
     looks: u32,
     unsaved: bool,
     belief: Belief,
+    /// While the clock is doubted: when that is kept on disk next.
+    doubt_kept: Duration,
     /// The times on disk, for as long as the clock has been doubted since the start: they are taken again when it is
     /// believed, and stay on disk as they are until then.
     unadopted: Option<State>,
@@ -173,7 +177,11 @@ impl<C: Chance> Engine<C> {
             look_again: now.mono,
             looks: 0,
             unsaved: false,
-            belief: Belief::new(state.believed_at),
+            belief: Belief::new(
+                state.believed_at,
+                state.doubted_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            ),
+            doubt_kept: now.mono + DOUBT_KEPT,
             unadopted: None,
             prune_due: now.mono,
             pruned_at: None,
@@ -284,12 +292,21 @@ impl<C: Chance> Engine<C> {
 
     /// Starts whatever is due, and says when to look again.
     fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.keep_the_doubt(now, out);
         self.prune(now, out);
         if self.phase == Phase::Idle {
             self.start_what_is_due(now, out);
         }
         let next = if self.phase == Phase::Idle { self.next_look(now) } else { now.mono + WAKE_MAX };
         out.push(Action::WakeAt(next.clamp(now.mono, now.mono + WAKE_MAX)));
+    }
+
+    /// Keeps on disk for how long the clock has been doubted, so that a restart does not begin the doubt anew.
+    fn keep_the_doubt(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.belief.doubted_until.is_some() && now.mono >= self.doubt_kept {
+            self.doubt_kept = now.mono + DOUBT_KEPT;
+            out.push(Action::Save(self.state(now)));
+        }
     }
 
     /// Removes what is too old from the ledger, also while telemetry is off.
@@ -331,12 +348,17 @@ impl<C: Chance> Engine<C> {
 
     /// When something is due next, as things stand.
     fn next_due(&self) -> Duration {
+        self.attempt_due().max(self.look_again)
+    }
+
+    /// When the next attempt is due, if nothing suppresses it.
+    fn attempt_due(&self) -> Duration {
         let due = match (&self.pending, self.startup_due) {
             (Some(pending), _) => pending.next_attempt,
             (None, Some(due)) => due,
             (None, None) => self.heartbeat_due.unwrap_or(Duration::ZERO).max(self.spacing_ends),
         };
-        due.max(self.not_before).max(self.look_again)
+        due.max(self.not_before)
     }
 
     fn next_event(&self) -> Event {
@@ -355,7 +377,10 @@ impl<C: Chance> Engine<C> {
         if matches!(self.sources.off(), Some(source) if source != OffSource::Pulse) {
             next = now.mono + WAKE_MAX;
         }
-        next = next.min(self.belief.doubted_until.unwrap_or(self.prune_due));
+        next = next.min(match self.belief.doubted_until {
+            Some(until) => until.min(self.doubt_kept),
+            None => self.prune_due,
+        });
         if self.unsaved {
             next = next.min(self.look_again);
         }
@@ -402,8 +427,8 @@ impl<C: Chance> Engine<C> {
 
     /// The one door that every attempt passes: consent and suppression were looked at just now.
     fn attempt(&mut self, now: Now, reading: &Reading, out: &mut Vec<Action>) {
-        if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) {
-            // Its time has passed while Pulse was read; what is due instead is read for anew.
+        if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) || self.attempt_due() > now.mono {
+            // While Pulse was read, its time has passed, or a reset or an opt-out has taken it away.
             return;
         }
         let replaces = match self.pending.take() {
@@ -432,7 +457,12 @@ impl<C: Chance> Engine<C> {
             self.startup_attempted_at = Some(now.wall);
             self.spacing_ends = now.mono + self.schedule.spacing();
         }
-        out.push(Action::Save(self.state(now)));
+        if self.unsaved {
+            // The disk may work again since the reading was asked for; the attempt's ID must be there before it.
+            self.save_all(now, out);
+        } else {
+            out.push(Action::Save(self.state(now)));
+        }
         let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
         out.push(Action::Record(entry));
         out.push(Action::Send(body));
@@ -573,6 +603,10 @@ impl<C: Chance> Engine<C> {
         // The new ID must not follow the old one at a time that links both: what was pending is done with, and the
         // next ping goes when it would have gone.
         self.conclude(now, Outcome::Dropped, "reset", None, out);
+        if self.unsaved {
+            // The old ID, or its pending ping, may still be on the disk.
+            self.save_all(now, out);
+        }
         out.push(Action::Record(Entry::new(EntryKind::IdReset)));
     }
 
@@ -642,13 +676,16 @@ impl<C: Chance> Engine<C> {
         let expected = plus(self.last_seen.wall, now.mono.saturating_sub(self.last_seen.mono));
         let step = now.wall.duration_since(expected);
         self.last_seen = now;
+        self.belief.look(now);
         if step.unsigned_abs() > STEP {
             let entry = Entry { step_seconds: Some(step.as_secs()), ..Entry::new(EntryKind::ClockStepped) };
             out.push(Action::Record(entry));
             // Wall times on disk are for the next start: they follow the step.
+            let follow = |time: &mut Timestamp| *time = time.saturating_add(step).unwrap_or(*time);
+            self.startup_attempted_at.iter_mut().for_each(follow);
+            self.pending.iter_mut().for_each(|pending| follow(&mut pending.built_at));
             out.push(Action::Save(self.state(now)));
         }
-        self.belief.look(now);
         if self.belief.doubted_until.is_none()
             && let Some(state) = self.unadopted.take()
         {
@@ -662,8 +699,9 @@ impl<C: Chance> Engine<C> {
             Some(left) => plus(now.wall, left),
             None => minus(now.wall, now.mono.saturating_sub(mono)),
         };
+        let doubted_seconds = self.belief.doubted_for(now).and_then(|doubted| u32::try_from(doubted.as_secs()).ok());
         if let Some(state) = &self.unadopted {
-            return State { last: self.last.clone(), ..state.clone() };
+            return State { last: self.last.clone(), doubted_seconds, ..state.clone() };
         }
         State {
             startup_attempted_at: self.startup_attempted_at,
@@ -679,6 +717,7 @@ impl<C: Chance> Engine<C> {
             }),
             last: self.last.clone(),
             believed_at: self.belief.latest,
+            doubted_seconds,
             pruned_at: self.pruned_at,
         }
     }

@@ -715,6 +715,105 @@ fn boots_without_a_clock_send_no_heartbeat_before_its_time() {
 }
 
 #[test]
+fn a_machine_that_is_restarted_every_day_is_silent_for_a_day_at_most_after_its_clock_was_ten_years_ahead() {
+    let mut world = World::new();
+    world.run_for(2 * HOUR);
+    let ten_years = 10 * 365 * 24 * 3600;
+    world.step_clock(ten_years);
+    world.run_for(2 * DAY);
+    world.step_clock(-ten_years);
+    let sent = world.sent.len();
+    for _ in 0..3 {
+        world.crash_and_start();
+        world.run_for(14 * HOUR);
+    }
+    assert!(world.sent.len() > sent, "42 hours of silence");
+}
+
+#[test]
+fn a_clock_that_is_doubted_is_doubted_after_a_restart_as_well() {
+    let mut world = World::new();
+    world.run_for(2 * HOUR);
+    let (id, sent) = (world.identity.clone(), world.sent.len());
+    world.step_clock(10 * 365 * 24 * 3600);
+    world.run_for(HOUR);
+    world.crash_and_start();
+    world.run_for(20 * HOUR);
+    assert_eq!((world.sent.len(), world.suppressed()), (sent, Some("clock_implausible")));
+    world.step_clock(-10 * 365 * 24 * 3600);
+    world.run_for(8 * HOUR);
+    assert!(world.sent.len() > sent);
+    assert_eq!(world.identity, id, "no new installation");
+}
+
+#[test]
+fn a_clock_step_costs_no_second_startup_within_the_hour() {
+    let mut world = World::new();
+    world.run_for(5 * MINUTE);
+    world.step_clock(15 * 3600);
+    world.feed(Input::Tick);
+    world.crash_and_start();
+    world.run_for(HOUR / 2);
+    assert_eq!(world.events(), ["startup"]);
+}
+
+#[test]
+fn a_reset_while_pulse_is_read_triggers_no_ping() {
+    let mut world = World::new();
+    world.answer_otherwise = Some(status(503));
+    world.run_for(2 * HOUR);
+    world.holds_readings = true;
+    world.run_for(2 * HOUR);
+    let reading = world.held.take().expect("a retry is due");
+    let sent = world.sent.len();
+    world.feed(Input::Reset);
+    world.feed(reading);
+    assert_eq!(world.sent.len(), sent, "the new ID at the old one's time would link both");
+}
+
+#[test]
+fn what_could_not_be_written_is_written_before_the_next_attempt() {
+    let mut world = World::new();
+    world.holds_readings = true;
+    world.run_for(10 * MINUTE);
+    let reading = world.held.take().expect("the startup is due");
+    world.disk_works = false;
+    world.feed(reading);
+    assert!(world.sent.is_empty() && world.identity.is_none());
+    // The next reading is asked for while the disk is full, and comes when it is not.
+    world.run_for(HOUR);
+    let reading = world.held.take().expect("asked for again");
+    world.disk_works = true;
+    world.feed(reading);
+    assert_eq!(world.sent.len(), 1, "with an ID that is on the disk: `attempt` looks");
+}
+
+#[test]
+fn a_reset_is_on_the_disk_although_the_opt_out_before_could_not_be_written() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.disk_works = false;
+    world.feed(Input::Switch { off: true });
+    assert!(world.identity.is_some());
+    world.disk_works = true;
+    world.feed(Input::Reset);
+    assert_eq!(world.identity, None, "the old ID must not come back with the next start");
+}
+
+#[test]
+fn a_reset_leaves_no_pending_ping_on_a_disk_that_could_not_be_written() {
+    let mut world = World::new();
+    world.answers = VecDeque::from([Some(status(503)), None]);
+    world.run_for(5 * MINUTE);
+    world.disk_works = false;
+    world.feed(Input::Answer(status(204)));
+    assert!(world.state.pending.is_some());
+    world.disk_works = true;
+    world.feed(Input::Reset);
+    assert_eq!(world.state.pending, None);
+}
+
+#[test]
 fn a_clock_that_steps_while_pulse_is_read_sends_nothing_and_rotates_nothing() {
     let mut world = World::new();
     world.run_for(HOUR);

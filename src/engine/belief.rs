@@ -25,26 +25,39 @@ pub(super) struct Belief {
     at: Option<Duration>,
     /// The clock is doubted until then.
     pub(super) doubted_until: Option<Duration>,
+    /// For how long earlier processes doubted it already; `None` where the last one believed it.
+    doubted_before: Option<Duration>,
 }
 
 impl Belief {
-    /// At a start: `latest` is what an earlier process believed last.
-    pub(super) fn new(latest: Option<Timestamp>) -> Self {
-        Self { latest, at: None, doubted_until: None }
+    /// At a start: `latest` is what an earlier process believed last, `doubted_before` for how long it then doubted.
+    pub(super) fn new(latest: Option<Timestamp>, doubted_before: Option<Duration>) -> Self {
+        Self { latest, at: None, doubted_until: None, doubted_before }
     }
 
     /// Looks at the clock: believes it, or begins to doubt it, or goes on doubting it until its time has passed.
     pub(super) fn look(&mut self, now: Now) {
-        let until = *self.doubted_until.get_or_insert(now.mono + DOUBT_MAX);
+        let left = DOUBT_MAX.saturating_sub(self.doubted_before.unwrap_or_default());
+        let until = *self.doubted_until.get_or_insert(now.mono + left);
         if !self.implausible(now) || now.mono >= until {
-            *self = Self { latest: Some(now.wall), at: Some(now.mono), doubted_until: None };
+            *self = Self { latest: Some(now.wall), at: Some(now.mono), doubted_until: None, doubted_before: None };
         }
+    }
+
+    /// For how long the clock has been doubted, earlier processes included; `None` where it is believed. Kept on disk,
+    /// or a restart would end a doubt that is right, and a machine that is restarted every day would doubt for ever.
+    pub(super) fn doubted_for(&self, now: Now) -> Option<Duration> {
+        self.doubted_until.map(|until| DOUBT_MAX.saturating_sub(until.saturating_sub(now.mono)))
     }
 
     fn implausible(&self, now: Now) -> bool {
         match (self.latest, self.at) {
             (None, _) => now.wall < CONTRACT_DATE,
-            (Some(latest), None) => now.wall < CONTRACT_DATE || until(latest, now.wall) > BEHIND_MAX,
+            (Some(latest), None) => {
+                // The machine may have been off for as long as the clock says, unless that was doubted already.
+                let leapt_ahead = self.doubted_before.is_some() && since(latest, now.wall) > AHEAD_MAX;
+                now.wall < CONTRACT_DATE || until(latest, now.wall) > BEHIND_MAX || leapt_ahead
+            }
             (Some(latest), Some(at)) => {
                 let expected = plus(latest, now.mono.saturating_sub(at));
                 let leaps_ahead = since(expected, now.wall) > AHEAD_MAX;

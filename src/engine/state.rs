@@ -25,6 +25,8 @@ pub struct State {
     pub last: Option<Concluded>,
     /// The latest wall time that was believed.
     pub believed_at: Option<Timestamp>,
+    /// For how many seconds the wall clock has been doubted since; `None` while it is believed.
+    pub doubted_seconds: Option<u32>,
     /// When the ledger was last pruned; written before it is.
     pub pruned_at: Option<Timestamp>,
 }

@@ -1,0 +1,472 @@
+//! What must hold, whatever happens: the invariants of `design.md`, told of what can be seen from outside.
+//!
+//! The rules are told what the world did, what got onto the disk and what reached the endpoint. They know nothing of
+//! the engine's own memory.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use pulse_telemetry::clock::Now;
+use pulse_telemetry::contract::{self, CONTRACT_DATE};
+use pulse_telemetry::engine::{Action, Entry, EntryKind, State};
+use pulse_telemetry::identity::{Identity, ROTATION};
+
+use super::disk::Disk;
+use super::pulse::{id_of, number_of};
+use super::time::{DAY, HOUR, MINUTE, SECOND};
+
+macro_rules! rules {
+    ($($name:ident => $claim:literal,)*) => {
+        /// A rule of `design.md`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Rule { $($name,)* }
+
+        impl Rule {
+            /// The rule in words.
+            pub fn claim(self) -> &'static str {
+                match self { $(Self::$name => $claim,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    OffSendsNothing => "off sends nothing",
+    OffLeavesNothing => "off leaves no ID file, no pending ping and no send under way",
+    SwitchIsKept => "what was answered of the switch is on the disk",
+    ResetIsKept => "what was reset is on the disk, and no send is under way",
+    FreshReading => "consent and suppression are looked at before every attempt",
+    UnknownIsNotSent => "no ping is sent when Pulse does not tell everything, or should not be reported",
+    RecordedBefore => "every attempt is in the ledger before it is made",
+    LedgerTellsTheTruth => "what the ledger says is what happened",
+    OneAtATime => "at most one ping is under way, and its attempt is closed before the next",
+    IdOnDisk => "an attempt carries the ID that is on the disk",
+    IdIsCurrent => "no attempt carries an ID that is 30 days old or from the future",
+    IdDoesNotComeBack => "no attempt carries an ID that was replaced",
+    RotationIsDue => "the ID is rotated only when there is none, when it is 30 days old, or from the future",
+    ImplausibleClockRests => "with an implausible clock nothing is sent, rotated or pruned for a day",
+    BytesAreTheBytesBuilt => "the bytes retried are the bytes built, and an older ping never comes back",
+    DeliveredOnce => "what was accepted is not sent again, but for an answer that was lost",
+    ContractHolds => "a ping is what the contract says",
+    HeartbeatsKeepTheirDistance => "heartbeats are at least the interval less the jitter apart",
+    StartupsKeepTheirDistance => "no ping is built within the hour after a startup",
+    RetryAfterIsHonoured => "the endpoint is not asked before the time it gave",
+    RetriesBackOff => "a ping is not tried twelve times in ten minutes, not even in a crash loop",
+    WakeIsNear => "the next wake is never in the past and never more than an hour away",
+    NoSilence => "where nothing is wrong, a ping arrives every day",
+    NotPostponed => "a restart does not postpone the heartbeat",
+}
+
+/// A rule was broken, and how.
+#[derive(Debug)]
+pub struct Violation {
+    pub rule: Rule,
+    pub detail: String,
+}
+
+/// Breaks the rule where the claim does not hold.
+macro_rules! hold {
+    ($rule:ident, $holds:expr, $($detail:tt)+) => {
+        if !$holds {
+            return Err(Violation { rule: Rule::$rule, detail: format!($($detail)+) });
+        }
+    };
+}
+pub(super) use hold;
+
+/// A schedule of the real program: the interval less the jitter, less what slewing a clock may take of it.
+const APART: u64 = DAY - 30 * MINUTE - SLEWED;
+/// Wall times on disk may be off by this without anybody noticing.
+const SLEWED: u64 = 10 * MINUTE;
+/// Every schedule that a fault left behind has ended after this.
+const CALM: u64 = 75 * HOUR;
+/// The longest pause between two pings where nothing is wrong.
+const SILENCE: u64 = 26 * HOUR;
+/// As long as that, with restarts: each may take the heartbeat's hour for its startup.
+const POSTPONED: u64 = 30 * HOUR;
+/// So many attempts of one ping, within so much time, are hammering. The back-off draws such a run once in 10^12.
+const HAMMERING: (usize, u64) = (12, 10 * MINUTE);
+/// The longest `Retry-After` that is honoured.
+const RETRY_AFTER_MAX: u64 = DAY;
+
+/// Who is told off, and by whom, as everybody outside of the engine knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Consent {
+    pub fixed_off: bool,
+    pub switched_off: bool,
+    pub off_in_pulse: bool,
+}
+
+impl Consent {
+    pub fn is_off(self) -> bool {
+        self.fixed_off || self.switched_off || self.off_in_pulse
+    }
+}
+
+/// What the last reading of Pulse allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// The engine was handed something else since.
+    None,
+    Forbidden,
+    /// By the reading of that number.
+    Granted(u64),
+}
+
+/// A wall clock that cannot be right, seen by a process that has known better.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    since: u64,
+    /// How far it was ahead before.
+    offset: i64,
+}
+
+/// The memory of the rules.
+#[derive(Debug)]
+pub struct Rules {
+    pub consent: Consent,
+    pub permission: Permission,
+    /// IDs that were replaced or deleted.
+    replaced: HashSet<String>,
+    /// The ping that was attempted last: its number, its bytes, its kind.
+    last: Option<(u64, String)>,
+    /// The last attempts of that ping.
+    tries: Vec<u64>,
+    /// It was accepted, the answer came, and all of it was written.
+    concluded: Option<u64>,
+    rebuilt: bool,
+    heartbeat_at: Option<u64>,
+    startup_at: Option<u64>,
+    not_before: u64,
+    /// How far the clock was ahead when the state was last written, where that is known.
+    saved_offset: Option<i64>,
+    /// The process found an implausible clock at its start and goes by the times on disk later.
+    adopts: Option<u64>,
+    /// What the process saw of the wall clock last.
+    seen_offset: i64,
+    doubt: Option<Doubt>,
+    /// Something on the disk is not what the process wanted there.
+    pub dirty: bool,
+    /// The process was just given an answer: an acceptance, or not.
+    answered: Option<bool>,
+    accepted_at: u64,
+    heartbeat_accepted_at: u64,
+    /// Something else than a restart happened, or anything at all.
+    disturbed_at: u64,
+    restarted_at: u64,
+    disturbed: bool,
+}
+
+impl Rules {
+    pub fn new() -> Self {
+        Self {
+            consent: Consent::default(),
+            permission: Permission::None,
+            replaced: HashSet::new(),
+            last: None,
+            tries: Vec::new(),
+            concluded: None,
+            rebuilt: false,
+            heartbeat_at: None,
+            startup_at: None,
+            not_before: 0,
+            saved_offset: None,
+            adopts: None,
+            seen_offset: 0,
+            doubt: None,
+            dirty: false,
+            answered: None,
+            accepted_at: 0,
+            heartbeat_accepted_at: 0,
+            disturbed_at: 0,
+            restarted_at: 0,
+            disturbed: false,
+        }
+    }
+
+    /// A process starts, and goes by the times on the disk.
+    pub fn process_starts(&mut self, at: u64, now: Now, offset: i64, disk: &Disk) {
+        self.restarted_at = at;
+        self.seen_offset = offset;
+        self.not_before = self.not_before.saturating_sub(SLEWED);
+        self.doubt = None;
+        // A doubt goes on over a restart.
+        let doubted_for = u64::from(disk.state.doubted_seconds.unwrap_or(0)) * SECOND;
+        self.answered = None;
+        if std::mem::take(&mut self.dirty) {
+            self.forget_the_schedule();
+        }
+        self.adopts = is_implausible(now, &disk.state).then_some(at.saturating_sub(doubted_for));
+        if self.adopts.is_none() {
+            self.go_by_the_disk(offset);
+        }
+    }
+
+    /// What was lost with a file is not to be held against the engine.
+    pub fn state_lost(&mut self) {
+        self.forget_the_schedule();
+        self.saved_offset = None;
+    }
+
+    fn forget_the_schedule(&mut self) {
+        self.heartbeat_at = None;
+        self.startup_at = None;
+        self.not_before = 0;
+    }
+
+    /// Wall times mean what they meant only where the clock is as far off as it was.
+    fn go_by_the_disk(&mut self, offset: i64) {
+        self.adopts = None;
+        if self.saved_offset.is_none_or(|saved| saved.abs_diff(offset) > SLEWED / 2) {
+            self.forget_the_schedule();
+        }
+    }
+
+    /// The process looks at the clock.
+    pub fn process_looks(&mut self, at: u64, now: Now, offset: i64, disk: &Disk) {
+        let knew_better = self.adopts.is_none();
+        if let Some(since) = self.adopts {
+            if !is_implausible(now, &disk.state) {
+                self.go_by_the_disk(offset);
+            } else if at - since >= DAY {
+                // Whatever the clock says is believed now, and the times on disk may mean anything.
+                self.adopts = None;
+                self.forget_the_schedule();
+            }
+        }
+        let plausible = |ahead: i64| (-(HOUR as i64)..=DAY as i64).contains(&ahead);
+        let step = offset - self.seen_offset;
+        // A clock that nobody has set yet may be set at any time.
+        let was_set = now.wall.as_second() - step / SECOND as i64 >= CONTRACT_DATE.as_second();
+        let leaps = !plausible(step) && (was_set || step < 0);
+        if self.doubt.is_none() && knew_better && leaps {
+            self.doubt = Some(Doubt { since: at, offset: self.seen_offset });
+        }
+        self.seen_offset = offset;
+        if let Some(Doubt { since, offset: before }) = self.doubt
+            && (at - since >= DAY || plausible(offset - before))
+        {
+            self.doubt = None;
+        }
+    }
+
+    /// Nothing may be made of this clock.
+    fn clock_rests(&self, at: u64, now: Now) -> bool {
+        let sees_1970 = now.wall < CONTRACT_DATE && self.adopts.is_some_and(|since| at - since < DAY);
+        sees_1970 || self.doubt.is_some()
+    }
+
+    /// The engine handed out these actions.
+    pub fn handed_out(&mut self, at: u64, now: Now, actions: &[Action], stops: bool) -> Result<(), Violation> {
+        let wakes = actions.iter().filter_map(|a| if let Action::WakeAt(mono) = a { Some(*mono) } else { None });
+        for wake in wakes.clone() {
+            let near = wake >= now.mono && wake <= now.mono + Duration::from_nanos(HOUR);
+            hold!(WakeIsNear, near, "it is {:?}, and the wake is at {wake:?}", now.mono);
+        }
+        hold!(WakeIsNear, stops || wakes.count() == 1, "not one wake: {actions:?}");
+        let rests = self.clock_rests(at, now);
+        for action in actions {
+            let acts = match action {
+                Action::Send(_) | Action::Prune { .. } => true,
+                Action::Record(entry) => entry.kind == EntryKind::IdRotated,
+                _ => false,
+            };
+            hold!(ImplausibleClockRests, !(rests && acts), "{action:?}");
+            if let Action::Record(entry) = action {
+                self.tells_the_truth(entry)?;
+            }
+        }
+        self.answered = None;
+        Ok(())
+    }
+
+    fn tells_the_truth(&mut self, entry: &Entry) -> Result<(), Violation> {
+        self.rebuilt |= entry.reason == Some("id_expired");
+        let answered = self.answered;
+        match entry.kind {
+            EntryKind::Sent => hold!(LedgerTellsTheTruth, answered == Some(true), "sent, but the answer: {answered:?}"),
+            EntryKind::Failed if entry.status.is_some() => {
+                hold!(LedgerTellsTheTruth, answered == Some(false), "failed, but the answer: {answered:?}");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// This got onto the disk, where that ID was before.
+    pub fn wrote(&mut self, offset: i64, action: &Action, before: Option<&Identity>) {
+        let after = match action {
+            Action::SaveId(identity) => Some(&identity.install_id),
+            Action::DeleteId => None,
+            Action::Save(_) => {
+                if self.adopts.is_none() {
+                    self.saved_offset = Some(offset);
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let Some(before) = before
+            && after != Some(&before.install_id)
+        {
+            self.replaced.insert(before.install_id.clone());
+        }
+    }
+
+    /// The ID is about to be rotated: what was on the disk must have had its time.
+    pub fn rotates(&self, now: Now, before: Option<&Identity>) -> Result<(), Violation> {
+        if let Some(before) = before
+            && !self.dirty
+        {
+            let due = !before.is_current(now.wall);
+            hold!(RotationIsDue, due, "made at {}, rotated at {}", before.issued_at, now.wall);
+        }
+        Ok(())
+    }
+
+    /// An attempt is made with what the disk says now.
+    pub fn attempted(&mut self, at: u64, now: Now, body: &str, disk: &Disk) -> Result<(), Violation> {
+        let number = number_of(body);
+        hold!(OffSendsNothing, !self.consent.is_off(), "{:?}", self.consent);
+        let newest = match self.permission {
+            Permission::None => u64::MAX,
+            Permission::Forbidden => {
+                return Err(Violation { rule: Rule::UnknownIsNotSent, detail: body.to_owned() });
+            }
+            Permission::Granted(newest) => newest,
+        };
+        hold!(FreshReading, newest != u64::MAX, "without a reading: {body}");
+        let recorded = disk
+            .last
+            .as_ref()
+            .is_some_and(|entry| entry.kind == EntryKind::Attempted && entry.body.as_deref() == Some(body));
+        hold!(RecordedBefore, recorded, "the ledger ends with {:?}", disk.last);
+        let Some(identity) = &disk.identity else {
+            return Err(Violation { rule: Rule::IdOnDisk, detail: "there is none".to_owned() });
+        };
+        let id = id_of(body);
+        hold!(OneAtATime, !disk.left_open, "the attempt before is open");
+        hold!(IdOnDisk, identity.install_id == id, "the disk has {}, the ping {id}", identity.install_id);
+        let age = now.wall.duration_since(identity.issued_at);
+        let current = Duration::try_from(age).is_ok_and(|age| age < ROTATION);
+        hold!(IdIsCurrent, current, "{age:?} old");
+        hold!(IdDoesNotComeBack, !self.replaced.contains(id), "{id} was replaced");
+        hold!(RetryAfterIsHonoured, at >= self.not_before, "{} s too early", (self.not_before - at) / SECOND);
+        match &self.last {
+            Some((last, bytes)) if *last == number => {
+                hold!(BytesAreTheBytesBuilt, bytes == body, "built: {bytes}\nsent:  {body}");
+                hold!(DeliveredOnce, self.concluded != Some(number), "{body}");
+                self.tries.push(at);
+                let (most, within) = HAMMERING;
+                if self.tries.len() >= most {
+                    let first = self.tries[self.tries.len() - most];
+                    hold!(RetriesBackOff, at - first > within, "{most} attempts in {} s", (at - first) / SECOND);
+                }
+                Ok(())
+            }
+            last => {
+                let newer = last.as_ref().is_none_or(|(last, _)| *last < number);
+                // A ping that a crash kept from its first attempt was built from an older reading.
+                hold!(BytesAreTheBytesBuilt, newer && number <= newest, "number {number} after {last:?}");
+                self.built(at, number, body)
+            }
+        }
+    }
+
+    /// The first attempt of a ping.
+    fn built(&mut self, at: u64, number: u64, body: &str) -> Result<(), Violation> {
+        if number.is_multiple_of(64) {
+            let document = serde_json::from_str(body).unwrap();
+            let valid = contract::validate(&document);
+            hold!(ContractHolds, valid.is_ok(), "{valid:?}: {body}");
+        }
+        let is_startup = body.contains("\"event\":\"startup\"");
+        let rebuilt = std::mem::take(&mut self.rebuilt);
+        let since = |last: Option<u64>| last.map_or(u64::MAX, |last| at - last);
+        if !rebuilt {
+            let apart = since(self.startup_at);
+            hold!(StartupsKeepTheirDistance, apart >= HOUR - SLEWED, "{} s after a startup", apart / SECOND);
+        }
+        if is_startup {
+            self.startup_at = Some(at);
+        } else {
+            let apart = since(self.heartbeat_at);
+            hold!(HeartbeatsKeepTheirDistance, rebuilt || apart >= APART, "only {} s apart", apart / SECOND);
+            self.heartbeat_at = Some(at);
+        }
+        self.last = Some((number, body.to_owned()));
+        self.tries = vec![at];
+        Ok(())
+    }
+
+    /// The endpoint stored it.
+    pub fn stored(&mut self, at: u64, body: &str) {
+        self.accepted_at = at;
+        if body.contains("\"event\":\"heartbeat\"") {
+            self.heartbeat_accepted_at = at;
+        }
+    }
+
+    /// The process is given an answer.
+    pub fn answers(&mut self, accepted: bool, silent_until: Option<u64>, at: u64) {
+        self.answered = Some(accepted);
+        if let Some(until) = silent_until {
+            self.not_before = until.min(at + RETRY_AFTER_MAX);
+        }
+    }
+
+    /// A crash kept what the answer asked for from the disk.
+    pub fn answer_lost(&mut self) {
+        self.not_before = 0;
+    }
+
+    /// What came of an acceptance is on the disk.
+    pub fn acceptance_written(&mut self) {
+        self.concluded = self.last.as_ref().map(|(number, _)| *number);
+    }
+
+    /// All of a list was carried out.
+    pub fn carried_out(&mut self, disk: &Disk, sends: bool) -> Result<(), Violation> {
+        if self.consent.is_off() {
+            hold!(OffLeavesNothing, !sends, "a send is under way");
+            hold!(OffLeavesNothing, self.dirty || disk.identity.is_none(), "{:?}", disk.identity);
+            hold!(OffLeavesNothing, self.dirty || disk.state.pending.is_none(), "{:?}", disk.state.pending);
+        }
+        Ok(())
+    }
+
+    /// Something is wrong from now on, or happened just now.
+    pub fn disturb(&mut self, at: u64) {
+        self.disturbed_at = at;
+    }
+
+    /// As long as something is wrong, silence is no fault.
+    pub fn set_disturbed(&mut self, at: u64, disturbed: bool) {
+        if self.disturbed || disturbed {
+            self.disturbed_at = at;
+        }
+        self.disturbed = disturbed;
+    }
+
+    /// Time passed.
+    pub fn nobody_waits(&self, at: u64) -> Result<(), Violation> {
+        if self.disturbed || at < self.disturbed_at + CALM {
+            return Ok(());
+        }
+        let late = |last: u64| at.saturating_sub(last);
+        if at >= self.restarted_at + CALM {
+            let silence = late(self.accepted_at);
+            hold!(NoSilence, silence <= SILENCE, "for {} hours", silence / HOUR);
+        }
+        let silence = late(self.heartbeat_accepted_at);
+        hold!(NotPostponed, silence <= POSTPONED, "for {} hours", silence / HOUR);
+        Ok(())
+    }
+}
+
+/// A clock that a start must not go by.
+fn is_implausible(now: Now, found: &State) -> bool {
+    let ahead = found.believed_at.map_or(0, |believed| now.wall.duration_since(believed).as_nanos());
+    let leapt = found.doubted_seconds.is_some() && ahead > i128::from(DAY);
+    now.wall < CONTRACT_DATE || ahead < -i128::from(HOUR) || leapt
+}

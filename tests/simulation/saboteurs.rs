@@ -1,0 +1,289 @@
+//! Mistakes that an engine might have, made between the real engine and the world. The rules must find each.
+
+use pulse_telemetry::engine::{Action, EntryKind, Input, PendingRecord, Start};
+use pulse_telemetry::identity::Identity;
+use pulse_telemetry::snapshot::OwnSender;
+use pulse_telemetry::verdict::Answer;
+
+/// Stands between engine and world, and may change what either tells the other. A new one for each installation, which
+/// outlives the processes.
+pub trait Saboteur: Default {
+    /// Before the engine starts with this.
+    fn start(&mut self, _start: &mut Start) {}
+    /// Before the engine takes this in.
+    fn input(&mut self, _input: &mut Input) {}
+    /// Before the world carries this out.
+    fn actions(&mut self, _actions: &mut Vec<Action>) {}
+}
+
+/// None at all: the engine as it is.
+#[derive(Default)]
+pub struct Honest;
+impl Saboteur for Honest {}
+
+/// An ID that takes the place of another one wherever it is written or sent.
+#[derive(Default)]
+struct Swap {
+    on_disk: Option<Identity>,
+    swapped: Option<(String, Identity)>,
+}
+
+impl Swap {
+    /// The ID that is written stays the old one.
+    fn keep_the_old(&mut self, new: &Identity) {
+        if let Some(old) = &self.on_disk {
+            self.swapped = Some((new.install_id.clone(), old.clone()));
+        }
+    }
+
+    fn apply(&mut self, actions: &mut [Action]) {
+        for action in actions {
+            if let Some((new, old)) = &self.swapped {
+                let swap = |text: &mut String| *text = text.replace(new, &old.install_id);
+                match action {
+                    Action::SaveId(identity) if identity.install_id == *new => *identity = old.clone(),
+                    Action::Save(state) => {
+                        if let Some(pending) = &mut state.pending {
+                            swap(&mut pending.body);
+                            swap(&mut pending.install_id);
+                        }
+                    }
+                    Action::Record(entry) => entry.body.iter_mut().for_each(swap),
+                    Action::Send(body) => swap(body),
+                    _ => {}
+                }
+            }
+            if let Action::SaveId(identity) = action {
+                self.on_disk = Some(identity.clone());
+            }
+        }
+    }
+}
+
+/// The ID that is due for rotation goes on being used.
+#[derive(Default)]
+pub struct RotationForgotten(Swap);
+impl Saboteur for RotationForgotten {
+    fn start(&mut self, start: &mut Start) {
+        self.0 = Swap { on_disk: start.identity.clone(), swapped: None };
+    }
+
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        let rotates = actions.iter().any(|action| {
+            matches!(action, Action::Record(entry)
+                if entry.kind == EntryKind::IdRotated && entry.reason == Some("expired"))
+        });
+        for action in actions.iter().filter(|_| rotates) {
+            if let Action::SaveId(new) = action {
+                self.0.keep_the_old(new);
+            }
+        }
+        self.0.apply(actions);
+    }
+}
+
+/// After a reset the old ID goes on being used.
+#[derive(Default)]
+pub struct IdKeptAfterReset(Swap);
+impl Saboteur for IdKeptAfterReset {
+    fn start(&mut self, start: &mut Start) {
+        self.0 = Swap { on_disk: start.identity.clone(), swapped: None };
+    }
+
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        let resets = actions.iter().any(|a| matches!(a, Action::Record(entry) if entry.kind == EntryKind::IdReset));
+        for action in actions.iter().filter(|_| resets) {
+            if let Action::SaveId(new) = action {
+                self.0.keep_the_old(new);
+            }
+        }
+        self.0.apply(actions);
+    }
+}
+
+/// A reset leaves the send under way alone.
+#[derive(Default)]
+pub struct ResetWithoutCancel {
+    resetting: bool,
+}
+impl Saboteur for ResetWithoutCancel {
+    fn input(&mut self, input: &mut Input) {
+        self.resetting = matches!(input, Input::Reset);
+    }
+
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        if self.resetting {
+            actions.retain(|action| *action != Action::CancelSend);
+        }
+    }
+}
+
+/// The state file does not say when the next heartbeat is due.
+#[derive(Default)]
+pub struct DueTimeNotKept;
+impl Saboteur for DueTimeNotKept {
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        for action in actions {
+            if let Action::Save(state) = action {
+                state.heartbeat_due = None;
+            }
+        }
+    }
+}
+
+/// The state file does not say when a startup was last attempted.
+#[derive(Default)]
+pub struct StartupTimeNotKept;
+impl Saboteur for StartupTimeNotKept {
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        for action in actions {
+            if let Action::Save(state) = action {
+                state.startup_attempted_at = None;
+            }
+        }
+    }
+}
+
+/// The state file does not say when the pending ping may be tried again.
+#[derive(Default)]
+pub struct BackoffNotKept;
+impl Saboteur for BackoffNotKept {
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        for action in actions {
+            if let Action::Save(state) = action
+                && let Some(pending) = &mut state.pending
+            {
+                pending.attempts = 0;
+                pending.not_before = pending.built_at;
+            }
+        }
+    }
+}
+
+/// Switching off leaves the pending ping in the state file.
+#[derive(Default)]
+pub struct PendingKeptWhenOff {
+    pending: Option<PendingRecord>,
+    off: bool,
+}
+impl Saboteur for PendingKeptWhenOff {
+    fn input(&mut self, input: &mut Input) {
+        if let Input::Switch { off } = input {
+            self.off = *off;
+        }
+    }
+
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        for action in actions {
+            if let Action::Save(state) = action {
+                if self.off {
+                    state.pending.clone_from(&self.pending);
+                } else {
+                    self.pending.clone_from(&state.pending);
+                }
+            }
+        }
+    }
+}
+
+/// The switch is turned in memory only.
+#[derive(Default)]
+pub struct SwitchNotWritten;
+impl Saboteur for SwitchNotWritten {
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        actions.retain(|action| !matches!(action, Action::SaveSwitch { .. }));
+    }
+}
+
+/// The attempt is made first and recorded then.
+#[derive(Default)]
+pub struct AttemptBeforeItsEntry;
+impl Saboteur for AttemptBeforeItsEntry {
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        if let Some(at) = actions.iter().position(|action| matches!(action, Action::Send(_))) {
+            actions.swap(at - 1, at);
+        }
+    }
+}
+
+/// What the endpoint asks for is not heard.
+#[derive(Default)]
+pub struct RetryAfterIgnored;
+impl Saboteur for RetryAfterIgnored {
+    fn input(&mut self, input: &mut Input) {
+        if let Input::Answer(Answer::Status { retry_after, .. }) = input {
+            *retry_after = None;
+        }
+    }
+}
+
+/// Every answer is taken for an acceptance.
+#[derive(Default)]
+pub struct FailureTakenForDelivery;
+impl Saboteur for FailureTakenForDelivery {
+    fn input(&mut self, input: &mut Input) {
+        if let Input::Answer(answer) = input {
+            *answer = Answer::Status { code: 204, retry_after: None };
+        }
+    }
+}
+
+/// What Pulse's own setting said first holds for the life of the installation.
+#[derive(Default)]
+pub struct PulsesSettingReadOnce {
+    first: Option<OwnSender>,
+}
+impl Saboteur for PulsesSettingReadOnce {
+    fn input(&mut self, input: &mut Input) {
+        let own_sender = match input {
+            Input::OwnSender(own_sender) => own_sender,
+            Input::Reading(reading) => match &mut **reading {
+                Ok(reading) => match &mut reading.state.own_sender {
+                    Ok(own_sender) => own_sender,
+                    Err(_) => return,
+                },
+                Err(_) => return,
+            },
+            _ => return,
+        };
+        *own_sender = *self.first.get_or_insert(*own_sender);
+    }
+}
+
+/// What could not be counted is zero.
+#[derive(Default)]
+pub struct UnknownTakenForZero;
+impl Saboteur for UnknownTakenForZero {
+    fn input(&mut self, input: &mut Input) {
+        if let Input::Reading(reading) = input
+            && let Ok(reading) = &mut **reading
+            && reading.snapshot.pve_nodes.is_err()
+        {
+            reading.snapshot.pve_nodes = Ok(0);
+        }
+    }
+}
+
+/// A retry sends other bytes than those that were built.
+#[derive(Default)]
+pub struct BodyBuiltAnewForRetry {
+    attempts: u32,
+}
+impl Saboteur for BodyBuiltAnewForRetry {
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        self.attempts += u32::from(actions.iter().any(|action| matches!(action, Action::Send(_))));
+        for action in actions {
+            let body = match action {
+                Action::Send(body) => body,
+                Action::Record(entry) => match &mut entry.body {
+                    Some(body) => body,
+                    None => continue,
+                },
+                _ => continue,
+            };
+            let from = body.find("\"active_alerts\":").unwrap() + "\"active_alerts\":".len();
+            let to = from + body[from..].find(',').unwrap();
+            body.replace_range(from..to, &self.attempts.to_string());
+        }
+    }
+}
