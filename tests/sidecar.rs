@@ -11,7 +11,7 @@ use support::endpoint::{CertificateAuthority, Endpoint};
 use support::planted::{leaked, planted_strings};
 use support::pulse::{MONITORING_READ, PLANTED, PulseModel, Relay, SimulatedPulse, TOKEN, Token};
 use support::replay::{self, Replay};
-use support::server::{Refusing, ResponsePlan, Server};
+use support::server::{Body, Refusing, ResponsePlan, Server};
 use support::sidecar::{LIMIT, Setup, exists};
 
 fn text(bytes: &[u8]) -> String {
@@ -747,6 +747,44 @@ fn the_endpoint_is_asked_for_no_longer_than_ten_seconds_and_again_later() {
     sidecar.wait_for_log("timed_out");
     assert_eq!(sidecar.status()["pending"]["attempts"], 1);
     assert_eq!(sidecar.status()["pending"]["bytes"].as_str().unwrap(), text(&endpoint.pings()[0].body));
+}
+
+#[test]
+fn an_outage_is_told_in_one_line_of_the_log_and_its_retries_only_to_who_asks_for_more() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    endpoint.answer_otherwise(ResponsePlan::status(503));
+    let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "1s");
+    let sidecar = setup.start();
+    let told = |level| move |line: &&str| line.contains(level) && line.contains("did not take the ping");
+    endpoint.wait_for_pings(2, LIMIT);
+    sidecar.wait_for_log("DEBUG pulse_telemetry::daemon: the endpoint did not take the ping");
+    let log = sidecar.stop();
+    assert_eq!(log.lines().filter(told("WARN")).count(), 1, "{log}");
+}
+
+#[test]
+fn a_damaged_state_file_does_not_switch_telemetry_on_again() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = working(&pulse, &endpoint);
+    assert!(setup.run(&["off"]).status.success());
+    std::fs::write(setup.state("state.json"), "{\"version\":1,\"state\":{\"startup_att").unwrap();
+    let sidecar = setup.start();
+    sidecar.wait_for_log("was damaged");
+    assert_eq!(sidecar.status()["off_by"], "switch");
+    sidecar.stop();
+    assert!(exists(&setup.state("state.json.damaged-1")), "put aside, not lost");
+    assert_eq!(endpoint.server.connections(), 0);
+}
+
+#[test]
+fn an_answer_without_an_end_holds_neither_the_connection_nor_the_next_ping() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    endpoint.answer_next(ResponsePlan::body(Body::Never));
+    let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "1s");
+    let sidecar = setup.start();
+    endpoint.wait_for_pings(2, LIMIT);
+    assert!(!sidecar.get("/api/v1/history").text().contains("\"failed\""), "2xx is an acceptance");
+    sidecar.stop();
 }
 
 #[test]

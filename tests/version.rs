@@ -5,7 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use pulse_telemetry::contract;
-use pulse_telemetry::version::{VERSION_RAW_MAX, VersionIdentity, identify};
+use pulse_telemetry::version::{VERSION_MAX, VERSION_RAW_MAX, VersionIdentity, identify};
 use serde_json::{Value, json};
 
 #[test]
@@ -34,12 +34,22 @@ fn a_raw_version_that_is_too_long_or_has_control_characters_is_left_out_and_name
         assert_eq!((identity.raw, identity.raw_left_out), (None, true), "of {raw:?}");
     }
     assert_eq!(identify("a\tb").unwrap().raw.as_deref(), Some("a\tb"), "a tab is no harm");
+    assert!(!identify("v6.0.0").unwrap().raw_left_out, "it is told");
 }
 
 #[test]
 fn a_version_outside_of_the_bounds_is_unknown() {
-    assert_eq!(identify(&format!("6.0.0-{}", "a".repeat(300))), None);
+    let longest = format!("6.0.0-{}", "a".repeat(VERSION_MAX - "6.0.0-".len()));
+    assert_eq!(identify(&longest).unwrap().version, longest);
+    assert_eq!(identify(&format!("{longest}a")), None);
     assert_eq!(identify("6.0.0-a\u{1b}[31mb"), None);
+}
+
+#[test]
+fn what_only_looks_like_git_describe_is_none() {
+    for version in ["1.2.3-x-gabc", "1.2.3-4-gxyz", "1.2.3-4-g", "1.2.3-a_b-4-gabc"] {
+        assert_eq!(identify(version).unwrap().version, version, "it stays as it stands");
+    }
 }
 
 #[test]

@@ -55,7 +55,8 @@ impl Belief {
             (None, _) => now.wall < CONTRACT_DATE,
             (Some(latest), None) => {
                 // The machine may have been off for as long as the clock says, unless that was doubted already.
-                let leapt_ahead = self.doubted_before.is_some() && since(latest, now.wall) > AHEAD_MAX;
+                let was_doubted = self.doubted_before.is_some() && latest >= CONTRACT_DATE;
+                let leapt_ahead = was_doubted && since(latest, now.wall) > AHEAD_MAX;
                 now.wall < CONTRACT_DATE || until(latest, now.wall) > BEHIND_MAX || leapt_ahead
             }
             (Some(latest), Some(at)) => {

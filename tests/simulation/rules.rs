@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pulse_telemetry::clock::Now;
 use pulse_telemetry::contract::{self, CONTRACT_DATE};
-use pulse_telemetry::engine::{Action, Entry, EntryKind, State};
+use pulse_telemetry::engine::{Action, Entry, EntryKind};
 use pulse_telemetry::identity::{Identity, ROTATION};
 
 use super::disk::Disk;
@@ -142,6 +142,8 @@ pub struct Rules {
     saved_offset: Option<i64>,
     /// The process found an implausible clock at its start and goes by the times on disk later.
     adopts: Option<u64>,
+    /// An earlier process doubted the clock already.
+    starts_in_doubt: bool,
     /// What the process saw of the wall clock last.
     seen_offset: i64,
     doubt: Option<Doubt>,
@@ -172,6 +174,7 @@ impl Rules {
             not_before: 0,
             saved_offset: None,
             adopts: None,
+            starts_in_doubt: false,
             seen_offset: 0,
             doubt: None,
             dirty: false,
@@ -191,12 +194,13 @@ impl Rules {
         self.not_before = self.not_before.saturating_sub(SLEWED);
         self.doubt = None;
         // A doubt goes on over a restart.
+        self.starts_in_doubt = disk.state.doubted_seconds.is_some();
         let doubted_for = u64::from(disk.state.doubted_seconds.unwrap_or(0)) * SECOND;
         self.answered = None;
         if std::mem::take(&mut self.dirty) {
             self.forget_the_schedule();
         }
-        self.adopts = is_implausible(now, &disk.state).then_some(at.saturating_sub(doubted_for));
+        self.adopts = self.is_implausible(now, disk).then_some(at.saturating_sub(doubted_for));
         if self.adopts.is_none() {
             self.go_by_the_disk(offset);
         }
@@ -222,11 +226,19 @@ impl Rules {
         }
     }
 
+    /// Such a clock a start must not go by.
+    fn is_implausible(&self, now: Now, disk: &Disk) -> bool {
+        let believed = disk.state.believed_at.unwrap_or(now.wall);
+        let ahead = now.wall.duration_since(believed).as_nanos();
+        let leapt = self.starts_in_doubt && believed >= CONTRACT_DATE && ahead > i128::from(DAY);
+        now.wall < CONTRACT_DATE || ahead < -i128::from(HOUR) || leapt
+    }
+
     /// The process looks at the clock.
     pub fn process_looks(&mut self, at: u64, now: Now, offset: i64, disk: &Disk) {
         let knew_better = self.adopts.is_none();
         if let Some(since) = self.adopts {
-            if !is_implausible(now, &disk.state) {
+            if !self.is_implausible(now, disk) {
                 self.go_by_the_disk(offset);
             } else if at - since >= DAY {
                 // Whatever the clock says is believed now, and the times on disk may mean anything.
@@ -234,18 +246,17 @@ impl Rules {
                 self.forget_the_schedule();
             }
         }
-        let plausible = |ahead: i64| (-(HOUR as i64)..=DAY as i64).contains(&ahead);
-        let step = offset - self.seen_offset;
-        // A clock that nobody has set yet may be set at any time.
-        let was_set = now.wall.as_second() - step / SECOND as i64 >= CONTRACT_DATE.as_second();
-        let leaps = !plausible(step) && (was_set || step < 0);
-        if self.doubt.is_none() && knew_better && leaps {
+        // A clock that nobody had set may be set at any time.
+        let plausible = |before: i64| {
+            let ahead = offset - before;
+            let was_set = now.wall.as_second() - ahead / SECOND as i64 >= CONTRACT_DATE.as_second();
+            ahead >= -(HOUR as i64) && (ahead <= DAY as i64 || !was_set)
+        };
+        if self.doubt.is_none() && knew_better && !plausible(self.seen_offset) {
             self.doubt = Some(Doubt { since: at, offset: self.seen_offset });
         }
         self.seen_offset = offset;
-        if let Some(Doubt { since, offset: before }) = self.doubt
-            && (at - since >= DAY || plausible(offset - before))
-        {
+        if self.doubt.is_some_and(|doubt| at - doubt.since >= DAY || plausible(doubt.offset)) {
             self.doubt = None;
         }
     }
@@ -462,11 +473,4 @@ impl Rules {
         hold!(NotPostponed, silence <= POSTPONED, "for {} hours", silence / HOUR);
         Ok(())
     }
-}
-
-/// A clock that a start must not go by.
-fn is_implausible(now: Now, found: &State) -> bool {
-    let ahead = found.believed_at.map_or(0, |believed| now.wall.duration_since(believed).as_nanos());
-    let leapt = found.doubted_seconds.is_some() && ahead > i128::from(DAY);
-    now.wall < CONTRACT_DATE || ahead < -i128::from(HOUR) || leapt
 }
