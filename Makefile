@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 
-.PHONY: demo test test-system soak promises lint generate setup deny
+.PHONY: demo test test-system test-years soak mutants coverage promises lint generate setup deny
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
 	@$(CARGO) build --bin pulse-telemetry --example demo
@@ -13,12 +13,29 @@ demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its pag
 test: ## all tests
 	$(CARGO) test --no-fail-fast
 
-test-system: ## what needs root and a file system of its own; bounded, and undone at the end
-	$(CARGO) test --test system -- --ignored
+test-system: ## what needs root, a file system or a network of its own; bounded, and undone at the end
+	$(CARGO) test --test system --test egress -- --ignored
 
-soak: ## the long sizes of what CI samples; takes about ten minutes
+test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
+	YEARS=10000 $(CARGO) test --profile soak --test simulation
+	YEARS=300 $(CARGO) test --profile soak --test whole_daemon
+
+soak: ## the long sizes of what CI samples; takes about an hour
 	KILLS=200 FAULTS=all $(CARGO) test --test kills --test storage_faults
 	LOSSES=200 $(CARGO) test --test system -- --ignored
+	YEARS=3000 $(CARGO) test --profile soak --test whole_daemon
+	$(CARGO) run --profile soak --example simulate -- --years 1000000 --threads 2
+
+# The modules that decide, and the tests that hold them to it.
+DECIDING = engine consent identity verdict version
+DECIDED_BY = $(DECIDING:%=--test %)
+
+mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes an hour, and cargo-mutants
+	PROPTEST_RNG_SEED=1 $(CARGO) mutants --output $(TARGET) -f 'src/engine/*.rs' $(DECIDING:%=-f src/%.rs) -- $(DECIDED_BY)
+
+coverage: ## line coverage of the deciding modules by their own tests; needs cargo-llvm-cov
+	$(CARGO) llvm-cov --summary-only $(DECIDED_BY) --test simulation --test ledger 2>/dev/null \
+		| grep -E '^Filename|^(engine|consent|identity|verdict|version)[./]'
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
 	@$(CARGO) build --quiet --example promises
@@ -36,7 +53,7 @@ generate: ## write the files that are made from the code
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
-	apt-get install -y --no-install-recommends python3 strace e2fsprogs
+	apt-get install -y --no-install-recommends python3 strace e2fsprogs nftables iproute2
 
 deny: ## licences and sources of the dependencies; builds cargo-deny first, which takes minutes
 	$(CARGO) install --locked cargo-deny
