@@ -1,13 +1,16 @@
 //! The local page and API: what would be sent, how things stand, the switch and the reset.
 //!
-//! A connection is accepted by `listener`, each request passes the `guards`, `routes` asks the daemon, and `answers`
-//! gives every response the same headers. Nothing here holds state: the daemon does.
+//! A connection is accepted by `listener`, each request passes the `guards`, `routes` asks the daemon or the recorder of
+//! local events, and `answers` gives every response the same headers; `words` sees to those that hyper gives by itself.
+//! Nothing here holds state.
 
 mod answers;
 mod guards;
 mod listener;
+mod openapi;
 mod page;
 mod routes;
+mod words;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -26,9 +29,14 @@ use tokio::time::{sleep, timeout};
 use self::guards::Guards;
 use self::listener::Accepted;
 pub use self::listener::Listener;
+pub use self::openapi::document;
 pub use self::page::render;
+pub use self::routes::routes;
+use self::words::WithWords;
 pub use crate::config::Listen;
 use crate::daemon::Handle;
+use crate::events::Recorder;
+use crate::metrics::Metrics;
 
 /// The smallest buffer that hyper works with.
 const BUFFER_MIN: usize = 8 * 1024;
@@ -101,33 +109,44 @@ pub enum ServeError {
     AllowedHost(String),
 }
 
+/// Whom the server asks for its answers.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// The daemon, which holds the engine and the state.
+    pub daemon: Handle,
+    /// What keeps the local events, of which the daemon knows nothing.
+    pub events: Arc<Recorder>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
 /// The local server.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
     guards: Guards,
-    handle: Handle,
+    desk: Desk,
     limits: Limits,
 }
 
 /// What every request is answered with.
 struct App {
     guards: Guards,
-    handle: Handle,
+    desk: Desk,
     limits: Limits,
 }
 
 impl Server {
-    /// A server at this listener that asks that daemon.
+    /// A server at this listener that asks there.
     ///
     /// # Errors
     /// Where others than this machine could reach it without a token, or the settings make no sense.
-    pub fn new(listener: Listener, settings: &ServeSettings, handle: Handle) -> Result<Self, ServeError> {
+    pub fn new(listener: Listener, settings: &ServeSettings, desk: Desk) -> Result<Self, ServeError> {
         if settings.token.is_none() && !listener.is_local() {
             return Err(ServeError::TokenNeeded(listener.local_addr()));
         }
         let guards = Guards::new(settings, listener.ip())?;
-        Ok(Self { listener, guards, handle, limits: Limits::default() })
+        Ok(Self { listener, guards, desk, limits: Limits::default() })
     }
 
     /// The same server with other limits than [`Limits::default`].
@@ -138,8 +157,8 @@ impl Server {
 
     /// Answers until `shutdown`, closes the door, and lets requests under way finish.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, guards, handle, limits } = self;
-        let app = Arc::new(App { guards, handle, limits });
+        let Self { listener, guards, desk, limits } = self;
+        let app = Arc::new(App { guards, desk, limits });
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
@@ -184,7 +203,7 @@ where
         .header_read_timeout(limits.head_time)
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes.max(BUFFER_MIN))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(WithWords::new(stream)), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // How a caller ends its connection is its own affair.
@@ -209,13 +228,18 @@ mod tests {
     fn connect() -> (DuplexStream, watch::Sender<bool>) {
         let app = App {
             guards: Guards::new(&ServeSettings::default(), None).unwrap(),
-            handle: Handle::new(1).0,
+            desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),
         };
         let (ours, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(serve_connection(theirs, Arc::new(app), stopping));
         (ours, stop)
+    }
+
+    fn recorder() -> Arc<Recorder> {
+        let file = crate::store::EventFile::new(std::path::Path::new("/nonexistent"));
+        Arc::new(Recorder::open(file, None, Box::new(crate::clock::SystemClock)).unwrap().0)
     }
 
     async fn read_to_end(stream: &mut DuplexStream) -> String {

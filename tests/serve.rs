@@ -9,12 +9,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::consent::OffSource;
 use pulse_telemetry::contract::FIELDS;
 use pulse_telemetry::daemon::{Command, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
-use pulse_telemetry::serve::{Limits, Listen, Listener, ServeError, ServeSettings, Server};
+use pulse_telemetry::events::Recorder;
+use pulse_telemetry::metrics::Metrics;
+use pulse_telemetry::serve::{Desk, Limits, Listen, Listener, ServeError, ServeSettings, Server};
+use pulse_telemetry::snapshot::Commercial;
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
-use pulse_telemetry::store::HistoryPage;
+use pulse_telemetry::store::{EventFile, HistoryPage};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -237,6 +241,43 @@ async fn health_is_the_process_and_readiness_a_state_that_can_be_written() {
         let answer = server.get("/readyz").await;
         assert_eq!((answer.status, &answer.json()["status"]), (503, &json!("not_ready")));
     }
+}
+
+#[tokio::test]
+async fn a_refused_head_behind_a_request_that_was_answered_has_words_too() {
+    let server = start(Daemon::default()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nnonsense\r\n\r\n").await.unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).await.unwrap();
+    let raw = String::from_utf8(raw).unwrap();
+    assert!(
+        raw.starts_with("HTTP/1.1 200 OK\r\n") && raw.contains(r#"{"status":"ok"}HTTP/1.1 400 Bad Request"#),
+        "{raw}"
+    );
+    assert!(raw.contains(r#"{"error":"bad_request""#), "{raw}");
+}
+
+#[tokio::test]
+async fn an_event_is_taken_in_any_content_type_as_pulse_takes_it_and_not_from_another_site() {
+    let server = start(Daemon::default()).await;
+    let event = r#"{"type":"pricing_viewed","surface":"settings","timestamp":1,"idempotency_key":"a"}"#;
+    let post = |headers: &str| {
+        let length = event.len();
+        format!(
+            "POST /api/upgrade-metrics/events HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{event}"
+        )
+    };
+    for headers in ["", "Content-Type: application/json\r\n", "Content-Type: text/plain\r\n"] {
+        let answer = server.ask(&post(headers)).await;
+        assert_eq!((answer.status, answer.json()), (202, json!({"accepted": true})), "{headers}");
+    }
+    let answer = server.ask(&post("Sec-Fetch-Site: cross-site\r\n")).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (403, &json!("cross_site")));
+    assert_eq!(server.asked(), ["commercial"; 3]);
+    let report = server.get("/api/v1/events").await.json();
+    assert_eq!((&report["events"], &report["writable"]), (&json!([]), &json!(false)), "it could not be written");
+    assert_eq!(report["reduce_pro_upsell_noise"], true);
 }
 
 #[tokio::test]
@@ -470,16 +511,16 @@ async fn off_loopback_there_is_no_server_without_a_token() {
     for address in ["0.0.0.0:0", "[::]:0"] {
         let listener = Listener::bind(&listen(address)).await.unwrap();
         let told = listener.local_addr();
-        let refused = Server::new(listener, &ServeSettings::default(), handle.clone()).unwrap_err();
+        let refused = Server::new(listener, &ServeSettings::default(), desk(handle.clone())).unwrap_err();
         assert_eq!(refused, ServeError::TokenNeeded(told));
         assert!(refused.to_string().contains("serve.token_file"));
     }
     let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
     let settings = ServeSettings { token: Some(String::new().into()), ..ServeSettings::default() };
-    assert_eq!(Server::new(listener, &settings, handle.clone()).unwrap_err(), ServeError::EmptyToken);
+    assert_eq!(Server::new(listener, &settings, desk(handle.clone())).unwrap_err(), ServeError::EmptyToken);
     let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
     let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
-    assert!(Server::new(listener, &settings, handle).is_ok());
+    assert!(Server::new(listener, &settings, desk(handle)).is_ok());
 }
 
 #[tokio::test]
@@ -487,7 +528,7 @@ async fn an_allowed_host_that_nobody_can_use_is_refused() {
     let (handle, _receiver) = Handle::new(1);
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let settings = ServeSettings { allowed_hosts: strings(&["http://pulse.lan"]), token: None };
-    let refused = Server::new(listener, &settings, handle).unwrap_err();
+    let refused = Server::new(listener, &settings, desk(handle)).unwrap_err();
     assert_eq!(refused, ServeError::AllowedHost("http://pulse.lan".to_owned()));
 }
 
@@ -510,13 +551,13 @@ async fn the_api_asks_for_the_token_and_what_holds_no_data_does_not() {
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")), "{headers}");
         assert_eq!(answer.json()["error"], "unauthorized");
     }
-    for (path, allow, _) in METHODS.into_iter().filter(|(path, ..)| path.starts_with("/api/")) {
+    for (path, allow, _) in METHODS.into_iter().filter(|(path, ..)| path.starts_with("/api/") || *path == "/metrics") {
         let method = allow.split(", ").find(|method| *method != "OPTIONS").unwrap();
         let answer = server.ask(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert_eq!(answer.status, 401, "{path}");
     }
     assert_eq!(server.asked(), Vec::<&str>::new());
-    for path in ["/", "/style.css", "/page.js", "/healthz", "/readyz"] {
+    for path in ["/", "/style.css", "/page.js", "/openapi.json", "/healthz", "/readyz"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     for headers in [
@@ -533,7 +574,7 @@ async fn the_token_is_in_no_debug_output() {
     let (handle, _receiver) = Handle::new(1);
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
-    let server = Server::new(listener, &settings, handle).unwrap();
+    let server = Server::new(listener, &settings, desk(handle)).unwrap();
     assert!(!format!("{settings:?} {server:?}").contains(TOKEN));
 }
 
@@ -548,7 +589,11 @@ async fn what_is_too_large_is_refused_before_it_is_kept() {
     let padded = format!("{}{}", r#"{"enabled":true}"#, " ".repeat(4096 - 16));
     assert_eq!(server.ask(&switch(&padded)).await.status, 200, "4 KiB are read");
     let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(16 * 1024));
-    assert_eq!(server.ask(&head).await.status, 431);
+    let answer = server.ask(&head).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (431, &json!("too_large")));
+    let target = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000));
+    let answer = server.ask(&target).await;
+    assert!([414, 431].contains(&answer.status) && answer.json()["error"] == "too_large", "{answer:?}");
     let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(15 * 1024));
     assert_eq!(server.ask(&head).await.status, 200, "15 KiB are read");
 }
@@ -557,7 +602,10 @@ async fn what_is_too_large_is_refused_before_it_is_kept() {
 async fn garbage_ends_its_own_connection_only() {
     let server = start(Daemon::default()).await;
     for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n"] {
-        assert_eq!(server.ask(garbage).await.status, 400, "{garbage:?}");
+        let answer = server.ask(garbage).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("bad_request")), "{garbage:?}");
+        assert_eq!(answer.header("server"), Some("pulse-telemetry"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }
     assert_eq!(server.get("/healthz").await.status, 200);
 }
@@ -604,7 +652,6 @@ async fn no_answer_carries_a_cors_header_and_each_carries_those_that_shut_others
         let answer = server.ask(&request).await;
         assert!(!answer.headers.keys().any(|name| name.starts_with("access-control-")), "{request}");
         for (name, value) in [
-            ("cache-control", "no-store"),
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
             ("x-frame-options", "DENY"),
@@ -613,9 +660,31 @@ async fn no_answer_carries_a_cors_header_and_each_carries_those_that_shut_others
         ] {
             assert_eq!(answer.header(name), Some(value), "{request}");
         }
+        let kept = CONSTANT.iter().any(|path| request.starts_with(&format!("GET {path} ")));
+        assert_eq!(answer.header("cache-control"), Some(if kept { "no-cache" } else { "no-store" }), "{request}");
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"));
         assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"));
+    }
+}
+
+#[tokio::test]
+async fn what_only_a_new_version_changes_may_be_kept_and_is_asked_for_again_by_its_tag() {
+    let server = start(Daemon::default()).await;
+    for path in CONSTANT {
+        let whole = server.get(path).await;
+        let tag = whole.header("etag").unwrap().to_owned();
+        for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+            let ask = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: {known}\r\n\r\n");
+            let answer = server.ask(&ask).await;
+            assert_eq!((answer.status, answer.header("etag")), (304, Some(tag.as_str())), "{path} {known}");
+            assert!(answer.body.is_empty());
+        }
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: \"other\"\r\n\r\n");
+        assert_eq!(server.ask(&ask).await.body, whole.body, "{path}");
+    }
+    for (path, ..) in METHODS.iter().filter(|(path, ..)| !CONSTANT.contains(path)) {
+        assert_eq!(server.get(path).await.header("etag"), None, "{path}");
     }
 }
 
@@ -708,7 +777,7 @@ async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
     assert_eq!(listener.local_addr(), format!("unix:{}", path.display()));
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
 
-    let server = Server::new(listener, &ServeSettings::default(), Daemon::default().spawn().0).unwrap();
+    let server = Server::new(listener, &ServeSettings::default(), desk(Daemon::default().spawn().0)).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     let ask = |request: &'static str| async { exchange(UnixStream::connect(&path).await.unwrap(), request).await };
@@ -782,7 +851,7 @@ async fn a_request_that_gets_no_answer_does_not_keep_the_server_from_stopping() 
 }
 
 /// Every path, what it allows, and methods that it does not.
-const METHODS: [(&str, &str, [&str; 3]); 14] = [
+const METHODS: [(&str, &str, [&str; 3]); 21] = [
     ("/", READS, ["POST", "PUT", "DELETE"]),
     ("/style.css", READS, ["POST", "PUT", "DELETE"]),
     ("/page.js", READS, ["POST", "PUT", "DELETE"]),
@@ -792,14 +861,24 @@ const METHODS: [(&str, &str, [&str; 3]); 14] = [
     ("/api/v1/status", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/history", "DELETE, GET, HEAD, OPTIONS", ["POST", "PUT", "PATCH"]),
     ("/api/v1/schema", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/events", "DELETE, GET, HEAD, OPTIONS", ["POST", "PUT", "PATCH"]),
     ("/api/v1/switch", "OPTIONS, PUT", ["GET", "HEAD", "POST"]),
     ("/api/system/settings/telemetry-preview", READS, ["POST", "PUT", "DELETE"]),
     ("/api/system/settings/telemetry-reset-id", "OPTIONS, POST", ["GET", "HEAD", "PUT"]),
+    ("/api/upgrade-metrics/events", "OPTIONS, POST", ["GET", "HEAD", "DELETE"]),
+    ("/api/upgrade-metrics/stats", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/upgrade-metrics/health", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/upgrade-metrics/config", "GET, HEAD, OPTIONS, PUT", ["POST", "PATCH", "DELETE"]),
+    ("/metrics", READS, ["POST", "PUT", "DELETE"]),
+    ("/openapi.json", READS, ["POST", "PUT", "DELETE"]),
     ("/healthz", READS, ["POST", "PUT", "DELETE"]),
     ("/readyz", READS, ["POST", "PUT", "DELETE"]),
 ];
 
 const READS: &str = "GET, HEAD, OPTIONS";
+
+/// What is the same for as long as the process lives.
+const CONSTANT: [&str; 4] = ["/style.css", "/page.js", "/api/v1/schema", "/openapi.json"];
 
 /// What the daemon answers.
 struct Daemon {
@@ -848,10 +927,20 @@ impl Daemon {
                     answer.send(Some(HistoryPage { entries, before: Some(7) })).map_or("gone", |()| "history")
                 }
                 Command::EraseHistory(answer) => answer.send(self.erased).map_or("gone", |()| "erase"),
+                Command::Commercial(answer) => answer.send(Some(COMMERCIAL)).map_or("gone", |()| "commercial"),
             };
             asked.lock().unwrap().push(word);
         }
     }
+}
+
+const COMMERCIAL: Commercial = Commercial { disable_local_upgrade_metrics: false, reduce_pro_upsell_noise: true };
+
+/// The daemon's desk, with a recorder that can keep nothing.
+fn desk(daemon: Handle) -> Desk {
+    let file = EventFile::new(Path::new("/nonexistent"));
+    let recorder = Recorder::open(file, None, Box::new(SystemClock)).unwrap().0;
+    Desk { daemon, events: Arc::new(recorder), metrics: Metrics::default() }
 }
 
 fn status() -> StatusReport {
@@ -919,7 +1008,7 @@ async fn start_at(address: &str, settings: ServeSettings) -> Running {
     let (handle, asked) = Daemon::default().spawn();
     let listener = Listener::bind(&Listen::Tcp(address.parse().unwrap())).await.unwrap();
     let port = listener.local_addr().parse::<SocketAddr>().unwrap().port();
-    tokio::spawn(Server::new(listener, &settings, handle).unwrap().run(std::future::pending()));
+    tokio::spawn(Server::new(listener, &settings, desk(handle)).unwrap().run(std::future::pending()));
     Running { address: SocketAddr::from(([127, 0, 0, 1], port)), asked }
 }
 
@@ -932,7 +1021,7 @@ async fn start_with(handle: Handle, settings: ServeSettings, limits: Limits) -> 
 async fn bound(handle: Handle, settings: ServeSettings, limits: Limits) -> (Server, SocketAddr) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let address = listener.local_addr().parse().unwrap();
-    (Server::new(listener, &settings, handle).unwrap().with_limits(limits), address)
+    (Server::new(listener, &settings, desk(handle)).unwrap().with_limits(limits), address)
 }
 
 impl Running {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consent::OffSource;
+use crate::snapshot::Commercial;
 use crate::status::{StatusReport, SuppressedReport};
 use crate::store::HistoryPage;
 
@@ -44,6 +45,9 @@ pub enum Command {
         /// Where the answer goes: `None` where the ledger cannot be read.
         answer: oneshot::Sender<Option<HistoryPage>>,
     },
+    /// What Pulse's settings say of its commercial side, as of the last reading that told it. Pulse is read where none
+    /// has yet; the answer is `None` where that does not tell it either.
+    Commercial(oneshot::Sender<Option<Commercial>>),
     /// Erase the history. The answer says whether it is gone, durably.
     EraseHistory(oneshot::Sender<bool>),
 }
@@ -140,6 +144,14 @@ impl Handle {
     /// Where the daemon has ended.
     pub async fn history(&self, before: Option<u64>, limit: usize) -> Result<Option<HistoryPage>, Gone> {
         self.ask(|answer| Command::History { before, limit, answer }).await
+    }
+
+    /// What Pulse's settings say of its commercial side; `None` where they could not be read.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn commercial(&self) -> Result<Option<Commercial>, Gone> {
+        self.ask(Command::Commercial).await
     }
 
     /// Erases the history, and says whether it is gone, durably.

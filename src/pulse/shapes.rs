@@ -143,7 +143,7 @@ pub(crate) struct PresentationPolicy {
     pub(crate) demo_mode: Field<bool>,
 }
 
-/// Pulse's settings: whether its own sender is on, and who says so.
+/// Pulse's settings: whether its own sender is on, and who says so; what it says of its commercial side.
 #[derive(Deserialize)]
 pub(crate) struct Settings {
     /// The value in effect; absent before 6.0, which has no sender.
@@ -151,6 +151,11 @@ pub(crate) struct Settings {
     pub(crate) telemetry_enabled: Field<bool>,
     #[serde(default, rename = "envOverrides")]
     pub(crate) env_overrides: Field<Option<Object<EnvOverrides>>>,
+    /// Local-only commercial events are off. What is false may be absent, here and below.
+    #[serde(default, rename = "disableLocalUpgradeMetrics")]
+    pub(crate) disable_local_upgrade_metrics: Field<bool>,
+    #[serde(default, rename = "reduceProUpsellNoise")]
+    pub(crate) reduce_pro_upsell_noise: Field<bool>,
 }
 
 impl Shape for Settings {

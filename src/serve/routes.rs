@@ -16,10 +16,12 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::answers::{self, Answer};
-use super::{App, Limits, page};
+use super::{App, Desk, Limits, openapi, page};
 use crate::consent::OffSource;
 use crate::contract;
 use crate::daemon::{Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+use crate::events::{self, Refusal, Turned};
+use crate::metrics::MEDIA_TYPE;
 use crate::status::{PreviewReport, StatusReport};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -47,12 +49,21 @@ enum Route {
     Switch,
     PulsePreview,
     PulseResetId,
+    RecordEvent,
+    EventStats,
+    EventHealth,
+    EventSwitch,
+    TurnEventSwitch,
+    Events,
+    EraseEvents,
+    Metrics,
+    OpenApi,
     Health,
     Ready,
 }
 
 /// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
-const ROUTES: [(Route, Method, &str); 15] = [
+const ROUTES: [(Route, Method, &str); 24] = [
     (Route::Page, Method::GET, "/"),
     (Route::Style, Method::GET, "/style.css"),
     (Route::Script, Method::GET, "/page.js"),
@@ -64,12 +75,26 @@ const ROUTES: [(Route, Method, &str); 15] = [
     (Route::EraseHistory, Method::DELETE, "/api/v1/history"),
     (Route::Schema, Method::GET, "/api/v1/schema"),
     (Route::Switch, Method::PUT, "/api/v1/switch"),
+    (Route::Events, Method::GET, "/api/v1/events"),
+    (Route::EraseEvents, Method::DELETE, "/api/v1/events"),
     // Pulse's own paths, so that a client made for Pulse works here.
     (Route::PulsePreview, Method::GET, "/api/system/settings/telemetry-preview"),
     (Route::PulseResetId, Method::POST, "/api/system/settings/telemetry-reset-id"),
+    (Route::RecordEvent, Method::POST, "/api/upgrade-metrics/events"),
+    (Route::EventStats, Method::GET, "/api/upgrade-metrics/stats"),
+    (Route::EventHealth, Method::GET, "/api/upgrade-metrics/health"),
+    (Route::EventSwitch, Method::GET, "/api/upgrade-metrics/config"),
+    (Route::TurnEventSwitch, Method::PUT, "/api/upgrade-metrics/config"),
+    (Route::Metrics, Method::GET, "/metrics"),
+    (Route::OpenApi, Method::GET, "/openapi.json"),
     (Route::Health, Method::GET, "/healthz"),
     (Route::Ready, Method::GET, "/readyz"),
 ];
+
+/// Every route: its method besides OPTIONS (and HEAD, where that is GET), and its path.
+pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
+    ROUTES.into_iter().map(|(_, method, path)| (method, path))
+}
 
 /// Answers one request.
 pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
@@ -84,16 +109,16 @@ pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
 
 async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    let Some((first, method, _)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
+    let Some((first, ..)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
     };
-    let allow = allow(*first, method);
+    let allow = allow(path);
     if head.method == Method::OPTIONS {
-        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), allow);
+        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), &allow);
     }
     let asked = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
     let Some((route, ..)) = ROUTES.iter().find(|(_, method, at)| *at == path && *method == asked) else {
-        return wrong_method(*first, allow);
+        return wrong_method(*first, &allow);
     };
     let reads = asked == Method::GET;
     // A request that reads has no use for a body. Hyper closes the connection where one is sent all the same.
@@ -107,7 +132,7 @@ async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
 }
 
 async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
-    let handle = &app.handle;
+    let Desk { daemon: handle, events, metrics } = &app.desk;
     Ok(match route {
         Route::Page if app.guards.may_see(head) => {
             // The preview first: what it reads of Pulse is in the status then.
@@ -115,16 +140,30 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
             answers::body(StatusCode::OK, HTML, page::render(&handle.status().await?, &preview))
         }
         Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
-        Route::Style => answers::body(StatusCode::OK, CSS, page::STYLE),
-        Route::Script => answers::body(StatusCode::OK, JAVASCRIPT, page::SCRIPT),
+        Route::Style => answers::constant(&head.headers, CSS, page::STYLE),
+        Route::Script => answers::constant(&head.headers, JAVASCRIPT, page::SCRIPT),
         Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
         Route::Status => answers::json(StatusCode::OK, &handle.status().await?),
         Route::History => history(handle, head.uri.query()).await?,
         Route::EraseHistory => erased(handle.erase_history().await?),
-        Route::Schema => answers::json(StatusCode::OK, &contract::schema()),
+        Route::Schema => answers::constant(&head.headers, JSON, contract::schema().to_string()),
         Route::Switch => switch(handle, &head.headers, body).await?,
+        Route::RecordEvent => match events.record(body, handle.commercial().await?) {
+            Ok(()) => answers::json(StatusCode::ACCEPTED, &json!({"accepted": true})),
+            Err(refusal) => event_refused(&refusal),
+        },
+        Route::EventStats => answers::json(StatusCode::OK, &events.stats()),
+        Route::EventHealth => answers::json(StatusCode::OK, &events.health()),
+        Route::EventSwitch => answers::json(StatusCode::OK, &events.switch(handle.commercial().await?)),
+        Route::TurnEventSwitch => turn_event_switch(&app.desk, body).await?,
+        Route::Events => answers::json(StatusCode::OK, &events.report(handle.commercial().await?)),
+        Route::EraseEvents => erased_events(events.erase()),
+        Route::Metrics => {
+            answers::body(StatusCode::OK, MEDIA_TYPE, metrics.encode(&handle.status().await?, events.count()))
+        }
+        Route::OpenApi => answers::constant(&head.headers, JSON, openapi::document().to_string()),
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         Route::Ready => ready(&handle.status().await?),
     })
@@ -294,6 +333,47 @@ fn locked(source: OffSource) -> Answer {
     answers::error(StatusCode::CONFLICT, word, &message)
 }
 
+fn event_refused(refusal: &Refusal) -> Answer {
+    match refusal {
+        Refusal::Invalid(message) => answers::error(StatusCode::BAD_REQUEST, "validation_error", message),
+        Refusal::OtherOrganization => answers::error(StatusCode::FORBIDDEN, "org_mismatch", &refusal.to_string()),
+    }
+}
+
+/// Answers with the switch as it is then.
+async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<Answer, Gone> {
+    let wanted = match events::Switch::parse(body) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return Ok(event_refused(&refusal)),
+    };
+    Ok(match desk.events.turn(wanted) {
+        Turned::Done => answers::json(StatusCode::OK, &desk.events.switch(desk.daemon.commercial().await?)),
+        Turned::Locked(off) => {
+            let word = if off == events::Off::Config { "config_locked" } else { "env_locked" };
+            let message = format!("Local events stay off: {off}, and only there can they be turned on.");
+            answers::error(StatusCode::CONFLICT, word, &message)
+        }
+        Turned::NotPersisted => unavailable(
+            "storage",
+            "The switch cannot be written. Off holds until the daemon stops, on was not done. Look at the state \
+             directory's space and permissions.",
+        ),
+    })
+}
+
+fn erased_events(result: std::io::Result<()>) -> Answer {
+    match result {
+        Ok(()) => answers::empty(StatusCode::NO_CONTENT),
+        Err(error) => {
+            tracing::warn!(%error, "failed to erase the local events");
+            unavailable(
+                "storage",
+                "The events were not erased: the state directory cannot be written. Ask again later.",
+            )
+        }
+    }
+}
+
 /// Ready is listening with a state that can be written, whatever Pulse does.
 fn ready(status: &StatusReport) -> Answer {
     let suppressed_by_storage = status.suppressed.as_ref().is_some_and(|suppressed| suppressed.reason == "storage");
@@ -308,17 +388,18 @@ fn unavailable(word: &str, message: &str) -> Answer {
     answers::error(StatusCode::SERVICE_UNAVAILABLE, word, message)
 }
 
-/// The methods of the path whose first route is this one.
-fn allow(first: Route, method: &Method) -> &'static str {
-    match (first, method) {
-        (Route::History, _) => "DELETE, GET, HEAD, OPTIONS",
-        (_, &Method::POST) => "OPTIONS, POST",
-        (_, &Method::PUT) => "OPTIONS, PUT",
-        _ => "GET, HEAD, OPTIONS",
-    }
+/// The methods of a path, in alphabetic order.
+fn allow(path: &str) -> String {
+    let own = ROUTES.iter().filter(|(_, _, at)| *at == path).map(|(_, method, _)| method);
+    let mut methods: Vec<&str> = own
+        .flat_map(|method| if *method == Method::GET { vec!["GET", "HEAD"] } else { vec![method.as_str()] })
+        .chain(["OPTIONS"])
+        .collect();
+    methods.sort_unstable();
+    methods.join(", ")
 }
 
-fn wrong_method(route: Route, allow: &'static str) -> Answer {
+fn wrong_method(route: Route, allow: &str) -> Answer {
     let status = StatusCode::METHOD_NOT_ALLOWED;
     let answer = match route {
         // As Pulse says it, but for its `timestamp`: the time would have to come from the daemon.
