@@ -9,6 +9,7 @@ mod guards;
 mod listener;
 mod openapi;
 mod page;
+mod places;
 mod routes;
 mod words;
 
@@ -23,14 +24,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::guards::Guards;
 use self::listener::Accepted;
 pub use self::listener::Listener;
 pub use self::openapi::document;
 pub use self::page::render;
+use self::places::{Places, Taken, Waiting};
 pub use self::routes::routes;
 use self::words::WithWords;
 pub use crate::config::Listen;
@@ -70,7 +72,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long it may take to arrive.
     pub body_time: Duration,
-    /// How many connections are open at a time. Further ones wait to be accepted.
+    /// How many connections are open at a time. A further one takes the place of the one that has kept the server
+    /// waiting for longest; while all of them are being answered, it waits to be accepted.
     pub connections: usize,
     /// How long a connection may live. What it has under way then may take as long again.
     pub connection_time: Duration,
@@ -134,6 +137,7 @@ struct App {
     guards: Guards,
     desk: Desk,
     limits: Limits,
+    places: Places,
 }
 
 impl Server {
@@ -158,20 +162,33 @@ impl Server {
     /// Answers until `shutdown`, closes the door, and lets requests under way finish.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, guards, desk, limits } = self;
-        let app = Arc::new(App { guards, desk, limits });
+        let app = Arc::new(App { guards, desk, limits, places: Places::default() });
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
+        let mut taken = Taken::default();
         let mut shutdown = pin!(shutdown);
         loop {
+            let room_at = taken.room_at(limits.connections);
+            let accepting = async {
+                // Without this, a crowd of new connections would be let in before any of them is looked at.
+                yield_now().await;
+                sleep_until(room_at.unwrap_or_else(Instant::now)).await;
+                listener.accept().await
+            };
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
-                    Ok(Accepted::Tcp(stream)) => {
-                        connections.spawn(serve_connection(stream, Arc::clone(&app), stopping.clone()));
-                    }
-                    Ok(Accepted::Unix(stream)) => {
-                        connections.spawn(serve_connection(stream, Arc::clone(&app), stopping.clone()));
+                () = app.places.answered.notified(), if room_at.is_none() => {}
+                accepted = accepting, if room_at.is_some() => match accepted {
+                    Ok(accepted) => {
+                        taken.make_room(limits.connections);
+                        let waiting = Waiting::new();
+                        let (app, theirs, stopping) = (Arc::clone(&app), waiting.clone(), stopping.clone());
+                        let served = match accepted {
+                            Accepted::Tcp(stream) => connections.spawn(serve_connection(stream, app, theirs, stopping)),
+                            Accepted::Unix(stream) => connections.spawn(serve_connection(stream, app, theirs, stopping)),
+                        };
+                        taken.push(served, waiting);
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the local server cannot accept a connection");
@@ -189,14 +206,14 @@ impl Server {
 }
 
 /// Answers the requests of one connection, one after the other.
-async fn serve_connection<S>(stream: S, app: Arc<App>, mut stopping: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, app: Arc<App>, waiting: Waiting, mut stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = app.limits;
     let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(routes::answer(&app, request).await) }
+        let (app, waiting) = (Arc::clone(&app), waiting.clone());
+        async move { Ok::<_, Infallible>(routes::answer(&app, &waiting, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -218,7 +235,7 @@ where
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::{Instant, advance};
+    use tokio::time::advance;
 
     use super::*;
 
@@ -230,10 +247,11 @@ mod tests {
             guards: Guards::new(&ServeSettings::default(), None).unwrap(),
             desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),
+            places: Places::default(),
         };
         let (ours, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
-        tokio::spawn(serve_connection(theirs, Arc::new(app), stopping));
+        tokio::spawn(serve_connection(theirs, Arc::new(app), Waiting::new(), stopping));
         (ours, stop)
     }
 

@@ -619,25 +619,34 @@ async fn a_head_is_held_to_its_limit_also_where_a_buffer_could_hold_more() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
-    let limits = Limits { connections: 1, ..Limits::default() };
-    let (handle, asked) = Daemon::default().spawn();
+async fn with_every_place_taken_whoever_keeps_the_server_waiting_for_longest_gives_way() {
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let (handle, mut questions) = Handle::new(4);
     let server = start_with(handle, ServeSettings::default(), limits).await;
-    let mut first = server.connect().await;
-    let second = server.connect().await;
-    let waiting = tokio::spawn(exchange(second, "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    for _ in 0..20 {
-        first.write_all(b"GET /api/v1/preview/bytes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(PAYLOAD.as_bytes()) {
-            assert!(first.read_buf(&mut answer).await.unwrap() > 0);
-        }
+    let status_request = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut answers = Vec::new();
+    // One is being answered, one has begun a request and does not go on.
+    let answered = tokio::spawn(exchange(server.connect().await, status_request));
+    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    answers.push(answer);
+    let mut silent = server.connect().await;
+    silent.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    // A third one takes the place of the silent one.
+    let third = tokio::spawn(exchange(server.connect().await, status_request));
+    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    answers.push(answer);
+    let ended = silent.read(&mut [0; 64]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    // A fourth one waits until one of the two has been answered.
+    let mut fourth = server.connect().await;
+    fourth.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    for answer in answers.drain(..) {
+        answer.send(status()).unwrap();
     }
-    drop(first);
-    assert_eq!(waiting.await.unwrap().status, 200);
-    let mut expected = vec!["preview"; 20];
-    expected.push("status");
-    assert_eq!(*asked.lock().unwrap(), expected);
+    assert_eq!((answered.await.unwrap().status, third.await.unwrap().status), (200, 200));
+    let mut raw = Vec::new();
+    fourth.read_to_end(&mut raw).await.unwrap();
+    assert_eq!(Answer::parse(&raw).status, 200);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::answers::{self, Answer};
+use super::places::Waiting;
 use super::{App, Desk, Limits, openapi, page};
 use crate::consent::OffSource;
 use crate::contract;
@@ -97,17 +98,17 @@ pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 /// Answers one request.
-pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(app: &App, waiting: &Waiting, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let mut answer = match app.guards.check(&head) {
-        Ok(()) => route(app, &head, body).await,
+        Ok(()) => route(app, waiting, &head, body).await,
         Err(refusal) => answers::refused(refusal),
     };
     answers::add_headers(answer.headers_mut());
     answer
 }
 
-async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
+async fn route(app: &App, waiting: &Waiting, head: &Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
     let Some((first, ..)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
@@ -124,9 +125,11 @@ async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
     // A request that reads has no use for a body. Hyper closes the connection where one is sent all the same.
     let body = if reads { Ok(Bytes::new()) } else { read_body(body, &app.limits).await };
     match body {
-        Ok(body) => ask(app, *route, head, &body)
-            .await
-            .unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping.")),
+        Ok(body) => {
+            let _busy = app.places.keep(waiting);
+            let answer = ask(app, *route, head, &body).await;
+            answer.unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping."))
+        }
         Err(refused) => refused.answer(),
     }
 }
