@@ -166,30 +166,33 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut taken = Taken::default();
+        // Who was let in and has no place yet.
+        let mut guest = None;
         let mut shutdown = pin!(shutdown);
         loop {
-            let room_at = taken.room_at(limits.connections);
-            let accepting = async {
-                // Without this, a crowd of new connections would be let in before any of them is looked at.
+            if guest.is_some() && taken.make_room(limits.connections) {
+                let (app, waiting, stopping) = (Arc::clone(&app), Waiting::new(), stopping.clone());
+                let served = match guest.take() {
+                    Some(Accepted::Tcp(stream)) => {
+                        connections.spawn(serve_connection(stream, app, waiting.clone(), stopping))
+                    }
+                    Some(Accepted::Unix(stream)) => {
+                        connections.spawn(serve_connection(stream, app, waiting.clone(), stopping))
+                    }
+                    None => continue,
+                };
+                taken.push(served, waiting);
+                // It is looked at before the next one is let in, however many there are.
                 yield_now().await;
-                sleep_until(room_at.unwrap_or_else(Instant::now)).await;
-                listener.accept().await
-            };
+            }
+            let room_at = taken.room_at();
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
-                () = app.places.answered.notified(), if room_at.is_none() => {}
-                accepted = accepting, if room_at.is_some() => match accepted {
-                    Ok(accepted) => {
-                        taken.make_room(limits.connections);
-                        let waiting = Waiting::new();
-                        let (app, theirs, stopping) = (Arc::clone(&app), waiting.clone(), stopping.clone());
-                        let served = match accepted {
-                            Accepted::Tcp(stream) => connections.spawn(serve_connection(stream, app, theirs, stopping)),
-                            Accepted::Unix(stream) => connections.spawn(serve_connection(stream, app, theirs, stopping)),
-                        };
-                        taken.push(served, waiting);
-                    }
+                () = sleep_until(room_at.unwrap_or_else(Instant::now)), if guest.is_some() && room_at.is_some() => {}
+                () = app.places.answered.notified(), if guest.is_some() => {}
+                accepted = listener.accept(), if guest.is_none() => match accepted {
+                    Ok(accepted) => guest = Some(accepted),
                     Err(error) => {
                         tracing::warn!(%error, "the local server cannot accept a connection");
                         sleep(ACCEPT_PAUSE).await;

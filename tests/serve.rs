@@ -314,7 +314,9 @@ async fn head_is_get_without_the_body() {
         let get = server.get(path).await;
         let head = server.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert_eq!(head.status, get.status, "{path} {allow}");
-        assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+        // How long ago the last event was takes now more digits, now fewer.
+        let varies = path == "/api/upgrade-metrics/health";
+        assert!(varies || head.header("content-length") == get.header("content-length"), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
         assert!(head.body.is_empty() && !get.body.is_empty(), "{path}");
     }
@@ -620,33 +622,40 @@ async fn a_head_is_held_to_its_limit_also_where_a_buffer_could_hold_more() {
 
 #[tokio::test]
 async fn with_every_place_taken_whoever_keeps_the_server_waiting_for_longest_gives_way() {
-    let limits = Limits { connections: 2, ..Limits::default() };
+    let limits = Limits { connections: 3, ..Limits::default() };
     let (handle, mut questions) = Handle::new(4);
     let server = start_with(handle, ServeSettings::default(), limits).await;
     let status_request = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut answers = Vec::new();
-    // One is being answered, one has begun a request and does not go on.
+    // One is being answered, two have begun a request and do not go on.
     let answered = tokio::spawn(exchange(server.connect().await, status_request));
     let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
     answers.push(answer);
     let mut silent = server.connect().await;
     silent.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
-    // A third one takes the place of the silent one.
+    let mut later = server.connect().await;
+    later.write_all(b"GET /api/v1/status HTTP/1.1\r\n").await.unwrap();
+    // A new one takes the place of the first of these.
     let third = tokio::spawn(exchange(server.connect().await, status_request));
     let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
     answers.push(answer);
     let ended = silent.read(&mut [0; 64]).await;
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    // A fourth one waits until one of the two has been answered.
+    later.write_all(b"Host: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    answers.push(answer);
+    // Now each is being answered: another one waits until one of them has been.
     let mut fourth = server.connect().await;
     fourth.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     for answer in answers.drain(..) {
         answer.send(status()).unwrap();
     }
     assert_eq!((answered.await.unwrap().status, third.await.unwrap().status), (200, 200));
-    let mut raw = Vec::new();
-    fourth.read_to_end(&mut raw).await.unwrap();
-    assert_eq!(Answer::parse(&raw).status, 200);
+    for stream in [&mut later, &mut fourth] {
+        let mut raw = Vec::new();
+        stream.read_to_end(&mut raw).await.unwrap();
+        assert_eq!(Answer::parse(&raw).status, 200);
+    }
 }
 
 #[tokio::test]

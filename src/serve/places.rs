@@ -68,23 +68,23 @@ impl Taken {
         self.0.push_back((served, waiting));
     }
 
-    /// From when on there is room for another one; `None` while requests of all of them are being answered.
-    pub(super) fn room_at(&mut self, most: usize) -> Option<Instant> {
+    /// Makes room for another one, and says whether there is any: where every place is taken, who has kept the server
+    /// waiting for longest gives way, if that is long enough.
+    pub(super) fn make_room(&mut self, most: usize) -> bool {
         self.0.retain(|(served, _)| !served.is_finished());
         if self.0.len() < most {
-            return Some(Instant::now());
+            return true;
         }
-        self.longest_waiting().map(|(_, since)| since + PATIENCE)
+        let Some((at, _)) = self.longest_waiting().filter(|(_, since)| since.elapsed() >= PATIENCE) else {
+            return false;
+        };
+        self.0.remove(at).inspect(|(served, _)| served.abort()).is_some()
     }
 
-    /// Makes room for another one: where there is none, who has kept the server waiting for longest gives way.
-    pub(super) fn make_room(&mut self, most: usize) {
-        if self.0.len() >= most
-            && let Some((at, _)) = self.longest_waiting()
-            && let Some((served, _)) = self.0.remove(at)
-        {
-            served.abort();
-        }
+    /// When somebody will have kept the server waiting for long enough to give way; `None` while every request is being
+    /// answered.
+    pub(super) fn room_at(&self) -> Option<Instant> {
+        self.longest_waiting().map(|(_, since)| since + PATIENCE)
     }
 
     fn longest_waiting(&self) -> Option<(usize, Instant)> {
