@@ -16,14 +16,15 @@ use crate::clock::Clock;
 use crate::consent::{OffSource, Sources};
 use crate::engine::{Action, Engine, Input, Suppression};
 use crate::ping::{self, Event};
-use crate::pulse::PulseClient;
+use crate::posture::Posture;
+use crate::pulse::{Look, PulseClient};
 use crate::send::Sender;
 use crate::snapshot::{ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
 use crate::store::Store;
 use crate::verdict::{Answer, Verdict};
 
-pub use handle::{Command, Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 
 /// Pulse is read no more often than this, whoever asks.
 const READING_PAUSE: Duration = Duration::from_secs(10);
@@ -74,6 +75,7 @@ pub async fn run<K: Clock, C: Chance>(
         engine_waits: false,
         waiting: Vec::new(),
         last_reading: None,
+        last_posture: None,
         no_reading_before: now.mono,
         sending: None,
         storage_works: true,
@@ -123,10 +125,12 @@ struct Daemon<K, C> {
     notices: Vec<String>,
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
-    reading: Option<Whole<Read>>,
+    reading: Option<Whole<Result<Look, ReadError>>>,
     engine_waits: bool,
     waiting: Vec<Waiting>,
     last_reading: Option<(Duration, Rc<Read>)>,
+    /// What the last reading told beside it, which the engine is never given.
+    last_posture: Option<Posture>,
     no_reading_before: Duration,
     sending: Option<Whole<Answer>>,
     storage_works: bool,
@@ -139,6 +143,7 @@ struct Daemon<K, C> {
 enum Waiting {
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
     Reset(oneshot::Sender<ResetAnswer>),
+    Posture(oneshot::Sender<Result<PostureSeen, SuppressedReport>>),
     /// Nobody yet: so that the status tells from the start what stands in the way.
     Status,
 }
@@ -235,8 +240,13 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         self.feed(Input::Answer(answer));
     }
 
-    fn on_reading(&mut self, read: Read) {
+    fn on_reading(&mut self, look: Result<Look, ReadError>) {
         let now = self.clock.now();
+        let (read, posture) = match look {
+            Ok(Look { reading, posture }) => (Ok(reading), Some(posture)),
+            Err(error) => (Err(error), None),
+        };
+        self.last_posture = posture;
         if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
             self.no_reading_before = self.no_reading_before.max(now.mono + *pause);
         }
@@ -263,11 +273,11 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         {
             let (age, read) = (now.saturating_sub(*taken), Rc::clone(read));
             for waiting in std::mem::take(&mut self.waiting) {
-                let preview = self.preview(&read, age);
                 // Whoever has gone away no longer needs the answer.
                 match waiting {
-                    Waiting::Preview(answer) => drop(answer.send(preview)),
-                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(preview))),
+                    Waiting::Preview(answer) => drop(answer.send(self.preview(&read, age))),
+                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(self.preview(&read, age)))),
+                    Waiting::Posture(answer) => drop(answer.send(self.posture(&read, age))),
                     Waiting::Status => {}
                 }
             }
@@ -275,7 +285,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         if now >= self.no_reading_before && (self.engine_waits || !self.waiting.is_empty()) {
             self.no_reading_before = now + READING_PAUSE;
             let pulse = Arc::clone(&self.pulse);
-            self.reading = Some(Box::pin(async move { pulse.read().await }));
+            self.reading = Some(Box::pin(async move { pulse.look().await }));
         }
     }
 
@@ -292,12 +302,21 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         }
     }
 
+    fn posture(&self, read: &Read, age: Duration) -> Result<PostureSeen, SuppressedReport> {
+        let seen = self.last_posture.clone().map(|posture| PostureSeen { posture, age });
+        seen.ok_or_else(|| {
+            let because = Suppression::by_what_is_unknown(read).unwrap_or(Suppression::Incomplete(Vec::new()));
+            SuppressedReport::new(&because)
+        })
+    }
+
     fn on_command(&mut self, command: Command) {
         self.look_at_the_switch();
         match command {
             // Whoever has gone away no longer needs the answer.
             Command::Status(answer) => drop(answer.send(self.report())),
             Command::Preview(answer) => self.waiting.push(Waiting::Preview(answer)),
+            Command::Posture(answer) => self.waiting.push(Waiting::Posture(answer)),
             Command::Reset(answer) => {
                 if self.feed(Input::Reset) {
                     self.waiting.push(Waiting::Reset(answer));

@@ -18,6 +18,7 @@ pub mod config;
 
 pub mod contract;
 
+pub mod posture;
 pub mod pulse;
 pub mod snapshot;
 pub mod version;

@@ -26,7 +26,6 @@ use tokio::time::{sleep, timeout};
 use self::guards::Guards;
 use self::listener::Accepted;
 pub use self::listener::Listener;
-pub use self::page::render;
 pub use crate::config::Listen;
 use crate::daemon::Handle;
 

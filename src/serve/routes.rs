@@ -16,16 +16,24 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::answers::{self, Answer};
-use super::{App, Limits, page};
+use super::page::{self, Shown};
+use super::{App, Limits};
 use crate::consent::OffSource;
 use crate::contract;
-use crate::daemon::{Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
-use crate::status::{PreviewReport, StatusReport};
+use crate::daemon::{Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+use crate::status::{PostureReport, PreviewReport, StatusReport, SuppressedReport};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+
+/// The documents that the page links to, of this very version. They hold no data, so nobody needs the token for them.
+const PRIVACY: &str = include_str!("../../docs/PRIVACY.md");
+const CONFIGURATION: &str = include_str!("../../docs/CONFIGURATION.md");
+const PING_SCHEMA: &str = include_str!("../../config/ping.schema.json");
 
 /// How many entries of the history a page has, and may have.
 const PAGE: usize = 50;
@@ -37,10 +45,15 @@ enum Route {
     Page,
     Style,
     Script,
+    Icon,
+    Privacy,
+    Configuration,
+    PingSchema,
     Preview,
     PreviewBytes,
     ResetId,
     Status,
+    Posture,
     History,
     EraseHistory,
     Schema,
@@ -52,14 +65,19 @@ enum Route {
 }
 
 /// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
-const ROUTES: [(Route, Method, &str); 15] = [
+const ROUTES: [(Route, Method, &str); 20] = [
     (Route::Page, Method::GET, "/"),
     (Route::Style, Method::GET, "/style.css"),
     (Route::Script, Method::GET, "/page.js"),
+    (Route::Icon, Method::GET, "/icon.svg"),
+    (Route::Privacy, Method::GET, "/docs/PRIVACY.md"),
+    (Route::Configuration, Method::GET, "/docs/CONFIGURATION.md"),
+    (Route::PingSchema, Method::GET, "/docs/ping.schema.json"),
     (Route::Preview, Method::GET, "/api/v1/preview"),
     (Route::PreviewBytes, Method::GET, "/api/v1/preview/bytes"),
     (Route::ResetId, Method::POST, "/api/v1/reset-id"),
     (Route::Status, Method::GET, "/api/v1/status"),
+    (Route::Posture, Method::GET, "/api/v1/posture"),
     (Route::History, Method::GET, "/api/v1/history"),
     (Route::EraseHistory, Method::DELETE, "/api/v1/history"),
     (Route::Schema, Method::GET, "/api/v1/schema"),
@@ -70,6 +88,9 @@ const ROUTES: [(Route, Method, &str); 15] = [
     (Route::Health, Method::GET, "/healthz"),
     (Route::Ready, Method::GET, "/readyz"),
 ];
+
+/// Where the local-only events are told, for a server that has them.
+const EVENTS: &str = "/api/v1/events";
 
 /// Answers one request.
 pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
@@ -109,18 +130,19 @@ async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
 async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
     let handle = &app.handle;
     Ok(match route {
-        Route::Page if app.guards.may_see(head) => {
-            // The preview first: what it reads of Pulse is in the status then.
-            let preview = handle.preview().await?;
-            answers::body(StatusCode::OK, HTML, page::render(&handle.status().await?, &preview))
-        }
+        Route::Page if app.guards.may_see(head) => page(handle, head.uri.query()).await?,
         Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
         Route::Style => answers::body(StatusCode::OK, CSS, page::STYLE),
         Route::Script => answers::body(StatusCode::OK, JAVASCRIPT, page::SCRIPT),
+        Route::Icon => answers::body(StatusCode::OK, SVG, page::ICON),
+        Route::Privacy => answers::body(StatusCode::OK, TEXT, PRIVACY),
+        Route::Configuration => answers::body(StatusCode::OK, TEXT, CONFIGURATION),
+        Route::PingSchema => answers::body(StatusCode::OK, JSON, PING_SCHEMA),
         Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
         Route::Status => answers::json(StatusCode::OK, &handle.status().await?),
+        Route::Posture => posture(handle.posture().await?),
         Route::History => history(handle, head.uri.query()).await?,
         Route::EraseHistory => erased(handle.erase_history().await?),
         Route::Schema => answers::json(StatusCode::OK, &contract::schema()),
@@ -128,6 +150,24 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         Route::Ready => ready(&handle.status().await?),
     })
+}
+
+async fn page(handle: &Handle, query: Option<&str>) -> Result<Answer, Gone> {
+    // A query that says anything else was not made by this page, which is shown all the same.
+    let (limit, before) = query.and_then(read_page_query).unwrap_or((PAGE, None));
+    // One reading of Pulse for both; and the status after it, so that what was read is in it.
+    let (preview, posture) = tokio::join!(handle.preview(), handle.posture());
+    let (preview, posture) = (preview?, posture?);
+    let (status, history) = (handle.status().await?, handle.history(before, limit).await?);
+    let shown = Shown {
+        status: &status,
+        preview: &preview,
+        posture: &posture,
+        history: history.as_ref(),
+        is_older: before.is_some(),
+        has_events: ROUTES.iter().any(|(_, _, path)| *path == EVENTS),
+    };
+    Ok(answers::body(StatusCode::OK, HTML, page::render(&shown)))
 }
 
 fn preview(preview: Result<Preview, NoPreview>) -> Answer {
@@ -170,6 +210,17 @@ fn enabled_and_payload(preview: &Preview) -> Answer {
 fn with_age(mut answer: Answer, preview: &Preview) -> Answer {
     answer.headers_mut().insert(AGE, HeaderValue::from(preview.age.as_secs()));
     answer
+}
+
+fn posture(posture: Result<PostureSeen, SuppressedReport>) -> Answer {
+    match posture {
+        Ok(PostureSeen { posture, age }) => {
+            let mut answer = answers::json(StatusCode::OK, &PostureReport::new(&posture));
+            answer.headers_mut().insert(AGE, HeaderValue::from(age.as_secs()));
+            answer
+        }
+        Err(because) => unavailable(&because.reason, &because.message),
+    }
 }
 
 fn no_preview(no: &NoPreview) -> Answer {
