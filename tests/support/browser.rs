@@ -1,7 +1,7 @@
 //! A real Chromium without a window, driven over its DevTools pipe: no port, no driver, no crate.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -89,6 +89,8 @@ impl Browser {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--disable-extensions", "--disable-dev-shm-usage", "--remote-debugging-pipe", "--lang=en-GB"])
+            // What newer browsers hold back by themselves, older ones do not: the guards are to be tried.
+            .arg("--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests")
             .arg(format!("--host-resolver-rules={rules}"))
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("TZ", "UTC")
@@ -119,14 +121,15 @@ impl Browser {
     /// A page of its own, with storage of its own.
     pub fn open(self: &Arc<Self>) -> Page {
         let context = self.call(None, "Target.createBrowserContext", &json!({}))["browserContextId"].clone();
-        let target = self.call(
-            None,
-            "Target.createTarget",
-            &json!({"url": "about:blank", "browserContextId": context}),
-        )["targetId"]
-            .clone();
+        self.open_in(&Arc::new(Storage { browser: Arc::clone(self), context }))
+    }
+
+    fn open_in(self: &Arc<Self>, storage: &Arc<Storage>) -> Page {
+        let place = json!({"url": "about:blank", "browserContextId": storage.context});
+        let target = self.call(None, "Target.createTarget", &place)["targetId"].clone();
         let attached = self.call(None, "Target.attachToTarget", &json!({"targetId": target, "flatten": true}));
-        let page = Page { browser: Arc::clone(self), session: text(&attached["sessionId"]), context };
+        let session = text(&attached["sessionId"]);
+        let page = Page { browser: Arc::clone(self), session, storage: Arc::clone(storage) };
         for domain in ["Page", "Runtime", "Log", "Network"] {
             page.call(&format!("{domain}.enable"), &json!({}));
         }
@@ -180,7 +183,21 @@ impl Drop for Browser {
 pub struct Page {
     browser: Arc<Browser>,
     session: String,
+    storage: Arc<Storage>,
+}
+
+/// Cookies and whatever else the tabs of one person share.
+struct Storage {
+    browser: Arc<Browser>,
     context: Value,
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.browser.call(None, "Target.disposeBrowserContext", &json!({"browserContextId": self.context}));
+        }
+    }
 }
 
 /// What came back for one request of a page.
@@ -197,11 +214,34 @@ impl Page {
         self.browser.call(Some(&self.session), method, params)
     }
 
+    /// Another tab of the same person.
+    pub fn beside(&self) -> Self {
+        self.browser.open_in(&self.storage)
+    }
+
     /// Goes there, and waits until it is loaded.
     pub fn visit(&self, url: &str) {
         let before = self.events("Page.loadEventFired").len();
         self.call("Page.navigate", &json!({"url": url}));
         self.wait_for_events("Page.loadEventFired", before + 1);
+    }
+
+    /// Goes there, and is answered with that page instead of the server's: what runs then runs as of that origin.
+    pub fn visit_as_if(&self, url: &str, html: &str) {
+        let loaded = self.events("Page.loadEventFired").len();
+        let paused = self.events("Fetch.requestPaused").len();
+        self.call("Fetch.enable", &json!({"patterns": [{"urlPattern": url}]}));
+        self.eval(&format!("void (location.href = {})", json!(url)));
+        let paused = self.wait_for_events("Fetch.requestPaused", paused + 1).pop().unwrap();
+        let answer = json!({
+            "requestId": paused["requestId"],
+            "responseCode": 200,
+            "responseHeaders": [{"name": "Content-Type", "value": "text/html"}],
+            "body": BASE64.encode(html),
+        });
+        self.call("Fetch.fulfillRequest", &answer);
+        self.wait_for_events("Page.loadEventFired", loaded + 1);
+        self.call("Fetch.disable", &json!({}));
     }
 
     /// The value of an expression, a promise's too.
@@ -254,6 +294,11 @@ impl Page {
             }
             self.call("Input.dispatchKeyEvent", &event);
         }
+    }
+
+    /// Pastes what was copied to where the focus is.
+    pub fn paste(&self) {
+        self.call("Input.dispatchKeyEvent", &json!({"type": "keyDown", "key": "v", "commands": ["paste"]}));
     }
 
     pub fn type_text(&self, text: &str) {
@@ -325,20 +370,6 @@ impl Page {
     }
 }
 
-impl Drop for Page {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let id = json!({"browserContextId": self.context});
-            self.browser.call(None, "Target.disposeBrowserContext", &id);
-        }
-    }
-}
-
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
-}
-
-/// Where pictures of the page are kept.
-pub fn pictures() -> PathBuf {
-    Path::new(&target()).join("test-output/page")
 }
