@@ -175,7 +175,7 @@ fn a_long_history_has_pages() {
     let Some(browser) = browser_or_skip("a_long_history_has_pages") else { return };
     let world = World::new(homelab());
     let tab = Tab::open(&browser, &world);
-    for turn in 0..60 {
+    for turn in 0..30 {
         tab.sidecar.put("/api/v1/switch", &format!("{{\"enabled\":{}}}", turn % 2 == 1));
     }
     tab.refresh();

@@ -80,7 +80,7 @@ function putInWords(part) {
   tellTimes(part);
 }
 
-// How far away each time is, and when that is here; the exact one stays in `datetime` and in the title.
+// How far away each time is, and when that is here. The title has it as the server wrote it.
 function tellTimes(within = document) {
   for (const time of within.querySelectorAll("time")) {
     time.title ||= time.textContent;
@@ -91,7 +91,7 @@ function tellTimes(within = document) {
 }
 
 function howFar(at) {
-  const seconds = Math.round((at - Date.now()) / 1000);
+  const seconds = (at - Date.now()) / 1000;
   for (const [unit, length] of [["day", 86_400], ["hour", 3600], ["minute", 60]]) {
     if (Math.abs(seconds) >= (unit === "day" ? 2 : 1) * length) {
       return distance.format(Math.round(seconds / length), unit);

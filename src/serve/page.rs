@@ -41,7 +41,7 @@ pub(super) fn render(shown: &Shown<'_>) -> String {
         REPORT,
         &[
             ("<!--state-->", &state::state(shown.status)),
-            ("<!--payload-->", &payload::fields(shown.preview)),
+            ("<!--payload-->", &payload::fields(shown.preview, shown.status)),
             ("<!--bytes-->", &payload::bytes(shown.preview)),
             ("<!--history-->", &history::history(shown.history, shown.is_older)),
             ("<!--elsewhere-->", &elsewhere::elsewhere(shown.posture)),

@@ -38,6 +38,8 @@ const PING_SCHEMA: &str = include_str!("../../config/ping.schema.json");
 /// How many entries of the history a page has, and may have.
 const PAGE: usize = 50;
 const PAGES: RangeInclusive<usize> = 1..=200;
+/// How many of them the page for people shows at a time.
+const SHOWN: usize = 20;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,11 +156,11 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
 
 async fn page(handle: &Handle, query: Option<&str>) -> Result<Answer, Gone> {
     // A query that says anything else was not made by this page, which is shown all the same.
-    let (limit, before) = query.and_then(read_page_query).unwrap_or((PAGE, None));
+    let before = query.and_then(read_page_query).and_then(|(_, before)| before);
     // One reading of Pulse for both; and the status after it, so that what was read is in it.
     let (preview, posture) = tokio::join!(handle.preview(), handle.posture());
     let (preview, posture) = (preview?, posture?);
-    let (status, history) = (handle.status().await?, handle.history(before, limit).await?);
+    let (status, history) = (handle.status().await?, handle.history(before, SHOWN).await?);
     let shown = Shown {
         status: &status,
         preview: &preview,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::status::UnknownReport;
+use crate::status::{SuppressedReport, UnknownReport};
 
 /// Text that is no markup.
 pub(super) fn escape(text: &str) -> String {
@@ -58,11 +58,11 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
 }
 
 /// A table. The roles keep it one for screen readers where a narrow screen's style takes its layout away.
-pub(super) fn table(caption: &str, heads: &[&str; 3], rows: &str) -> String {
+pub(super) fn table(class: &str, caption: &str, heads: &[&str; 3], rows: &str) -> String {
     let heads: String =
         heads.iter().map(|head| format!("<th scope=\"col\" role=\"columnheader\">{head}</th>")).collect();
     format!(
-        "<table role=\"table\">\n<caption>{caption}</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">{heads}</tr>\
+        "<table role=\"table\" class=\"{class}\">\n<caption>{caption}</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">{heads}</tr>\
          </thead>\n<tbody role=\"rowgroup\">\n{rows}</tbody>\n</table>\n"
     )
 }
@@ -71,6 +71,11 @@ pub(super) fn table(caption: &str, heads: &[&str; 3], rows: &str) -> String {
 pub(super) fn row([head, rest @ ..]: &[&str; 3]) -> String {
     let cells: String = rest.iter().map(|cell| format!("<td role=\"cell\">{cell}</td>")).collect();
     format!("<tr role=\"row\"><th scope=\"row\" role=\"rowheader\">{head}</th>{cells}</tr>\n")
+}
+
+/// What stands in the way, in a sentence and a word.
+pub(super) fn told(because: &SuppressedReport) -> String {
+    format!("{} <span class=\"dim\">({})</span>", escape(&because.message), escape(&because.reason))
 }
 
 /// What could not be read from Pulse; nothing where all could.
@@ -82,5 +87,5 @@ pub(super) fn unknown(unknown: &[UnknownReport]) -> String {
         .iter()
         .map(|unknown| row(&[&code(&unknown.what), &escape(&unknown.reason), &code(&unknown.request)]))
         .collect();
-    table("What could not be read from Pulse", &["What", "Why not", "Request"], &rows)
+    table("unknown", "What could not be read from Pulse", &["What", "Why not", "Request"], &rows)
 }

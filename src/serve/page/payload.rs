@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::html::{code, copyable, escape, row, table, unknown};
+use super::html::{code, copyable, escape, row, table, told, unknown};
 use crate::contract::{FIELDS, Field};
 use crate::daemon::{NoPreview, Preview};
+use crate::status::{StatusReport, SuppressedReport};
 use crate::store::sha256;
 
 /// The field that each group begins with, in the order of the contract.
@@ -18,22 +19,14 @@ const GROUPS: [(&str, &str); 6] = [
 ];
 
 /// Every field with its value, its purpose and an example; or why there is nothing to show.
-pub(super) fn fields(preview: &Result<Preview, NoPreview>) -> String {
+pub(super) fn fields(preview: &Result<Preview, NoPreview>, status: &StatusReport) -> String {
     let values: Map<String, Value> = match preview {
         Ok(preview) => serde_json::from_str(&preview.bytes).unwrap_or_default(),
-        Err(no) => {
-            let because = &no.because;
-            let message =
-                format!("{} <span class=\"dim\">({})</span>", escape(&because.message), escape(&because.reason));
-            return format!(
-                "<div class=\"trouble\">\n<p><strong>There is nothing to show, for not all of it is known.</strong> \
-                 What is unknown is not sent, and not made up.</p>\n<p>{message}</p>\n</div>\n{}",
-                unknown(&because.unknown)
-            );
-        }
+        Err(no) => return nothing(&no.because, status),
     };
     let rows: String = FIELDS.iter().map(|field| format!("{}{}", group(field), shown(field, &values))).collect();
     table(
+        "fields",
         "Every field, what it would hold now, and why it is collected",
         &["Field", "Now", "Why, and an example"],
         &rows,
@@ -52,6 +45,17 @@ pub(super) fn bytes(preview: &Result<Preview, NoPreview>) -> String {
         sha256(preview.bytes.as_bytes()),
         preview.bytes.len(),
         age = preview.age.as_secs(),
+    )
+}
+
+/// What to do stands above already, where that is also why nothing is sent.
+fn nothing(because: &SuppressedReport, status: &StatusReport) -> String {
+    let is_said = status.enabled && status.suppressed.as_ref().is_some_and(|said| said.reason == because.reason);
+    let what_to_do = if is_said { String::new() } else { format!("<p>{}</p>\n", told(because)) };
+    format!(
+        "<div class=\"trouble\">\n<p><strong>There is nothing to show, for not all of it is known.</strong> What is unknown \
+         is not sent, and not made up.</p>\n{what_to_do}</div>\n{}",
+        unknown(&because.unknown)
     )
 }
 

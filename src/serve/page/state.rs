@@ -1,13 +1,13 @@
 //! On, off or silent, who decided it, and what comes next.
 
-use super::html::{code, copyable, escape, facts, json, time};
+use super::html::{code, copyable, escape, facts, json, time, told};
 use crate::engine::{Concluded, Outcome};
 use crate::status::{HAND_OVER_LINE, REPORTS_ITSELF, StatusReport, SuppressedReport};
 
 /// The first thing that a person sees.
 pub(super) fn state(status: &StatusReport) -> String {
     let (class, word, title) = match (status.enabled, &status.suppressed) {
-        (false, _) => ("off", "Off", "Nothing is sent"),
+        (false, _) => ("off", "Off", "No ping goes out, and none waits"),
         (true, Some(suppressed)) if reports_itself(suppressed) => {
             ("quiet", "Silent", "Pulse reports itself, so this program sends nothing")
         }
@@ -51,7 +51,7 @@ fn silent(suppressed: &SuppressedReport) -> String {
             copyable("hand-over", "the line that hands over", HAND_OVER_LINE)
         );
     }
-    format!("<p>{} <span class=\"dim\">({})</span></p>\n", escape(&suppressed.message), escape(&suppressed.reason))
+    format!("<p>{}</p>\n", told(suppressed))
 }
 
 /// Who decided that it is on, or what would turn it on again.
@@ -91,10 +91,11 @@ fn pings(status: &StatusReport) -> Vec<(&'static str, String)> {
         facts.push(("Waiting", told));
     }
     facts.push(("Last ping", status.last.as_ref().map_or_else(|| "none yet".to_owned(), last)));
-    let id = status.id.as_ref().map_or_else(
-        || "none on disk; the one shown below becomes it when the next ping is built".to_owned(),
-        |id| format!("made {}, replaced {} at the latest", time(id.issued_at), time(id.rotates_at)),
-    );
+    let id = match &status.id {
+        Some(id) => format!("made {}, replaced {} at the latest", time(id.issued_at), time(id.rotates_at)),
+        None if status.enabled => "none on disk yet; one is made when the next ping is built".to_owned(),
+        None => "none on disk: off deletes it".to_owned(),
+    };
     facts.push(("ID", id));
     facts.push(("Goes to", code(&status.endpoint)));
     facts
