@@ -49,6 +49,28 @@ fn the_page_shows_the_bytes_of_the_preview_and_each_of_its_values() {
 }
 
 #[test]
+fn the_page_and_all_that_it_links_to_ask_nobody_but_its_own_server_and_keep_nothing_in_the_browser() {
+    let test = "the_page_and_all_that_it_links_to_ask_nobody_but_its_own_server_and_keep_nothing_in_the_browser";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let world = World::new(homelab());
+    let tab = Tab::open(&browser, &world);
+    tab.refresh();
+    let links = tab.eval("[...document.querySelectorAll('a')].map((link) => link.href)");
+    let links: Vec<&str> = links.as_array().unwrap().iter().map(|link| link.as_str().unwrap()).collect();
+    assert!(links.len() > 5);
+    for link in links {
+        assert!(link.starts_with(&address(&tab.sidecar)), "{link} is elsewhere");
+        if link.contains("/docs/") {
+            tab.visit(link);
+            assert!(tab.text("body").len() > 1000, "{link} says nothing");
+        }
+    }
+    let kept = "[sessionStorage.length, localStorage.length, document.cookie, navigator.serviceWorker.controller]";
+    assert_eq!(tab.eval(kept), json!([0, 0, "", null]));
+    tab.check();
+}
+
+#[test]
 fn a_reset_asks_first_and_then_the_page_shows_the_new_id() {
     let Some(browser) = browser_or_skip("a_reset_asks_first_and_then_the_page_shows_the_new_id") else { return };
     let world = World::new(homelab());
@@ -142,6 +164,47 @@ fn what_could_not_be_read_is_named_with_what_to_do() {
     let elsewhere = tab.text("#elsewhere");
     assert!(elsewhere.contains("not known: the token lacks the scope settings:read (GET /api/settings/relay)"));
     tab.picture("missing-scope");
+    tab.check();
+}
+
+#[test]
+fn a_pulse_that_is_not_there_is_told_with_where_to_look() {
+    let Some(browser) = browser_or_skip("a_pulse_that_is_not_there_is_told_with_where_to_look") else { return };
+    let mut world = World::new(homelab());
+    world.setup = world.setup.with("PULSE_URL", "http://127.0.0.1:1");
+    let tab = Tab::open(&browser, &world);
+    for part in ["#state", "#elsewhere"] {
+        let said = tab.text(part);
+        assert!(said.contains("Pulse cannot be reached") && said.contains("PULSE_URL"), "{said}");
+    }
+    assert!(tab.text("#payload").contains("What is unknown is not sent, and not made up."));
+    tab.picture("unreachable");
+    tab.check();
+}
+
+#[test]
+fn events_that_stay_here_are_shown_as_text() {
+    let Some(browser) = browser_or_skip("events_that_stay_here_are_shown_as_text") else { return };
+    let world = World::new(homelab());
+    let tab = Tab::open(&browser, &world);
+    let events = json!({
+        "recording": false,
+        "source": "config",
+        "events": [
+            {"type": "pricing_viewed", "surface": "<b>settings</b>", "timestamp": 1_795_427_342_072_u64},
+            {"type": "paywall_viewed", "surface": "alerts", "capability": "relay", "timestamp": "nonsense"},
+        ],
+    });
+    tab.eval(&format!(
+        "(() => {{ const section = '<section id=\"events\" hidden><div id=\"events-list\"></div></section>';
+           if (!document.getElementById('events')) main().insertAdjacentHTML('beforeend', section);
+           window.fetch = async () => new Response({}); return showEvents(); }})()",
+        json!(events.to_string())
+    ));
+    let said = tab.text("#events");
+    assert!(said.contains("They are not recorded (config says so)"), "{said}");
+    assert!(said.contains("pricing_viewed, <b>settings</b>") && said.contains("paywall_viewed, alerts, relay"));
+    assert_eq!(tab.eval("document.querySelector('#events b')"), Value::Null);
     tab.check();
 }
 

@@ -969,11 +969,12 @@ async fn a_request_that_gets_no_answer_does_not_keep_the_server_from_stopping() 
 }
 
 /// Every path, what it allows, and methods that it does not.
-const METHODS: [(&str, &str, [&str; 3]); 19] = [
+const METHODS: [(&str, &str, [&str; 3]); 20] = [
     ("/", READS, ["POST", "PUT", "DELETE"]),
     ("/style.css", READS, ["POST", "PUT", "DELETE"]),
     ("/page.js", READS, ["POST", "PUT", "DELETE"]),
     ("/icon.svg", READS, ["POST", "PUT", "DELETE"]),
+    ("/favicon.ico", READS, ["POST", "PUT", "DELETE"]),
     ("/docs/PRIVACY.md", READS, ["POST", "PUT", "DELETE"]),
     ("/docs/CONFIGURATION.md", READS, ["POST", "PUT", "DELETE"]),
     ("/docs/ping.schema.json", READS, ["POST", "PUT", "DELETE"]),

@@ -67,11 +67,13 @@ enum Route {
 }
 
 /// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
-const ROUTES: [(Route, Method, &str); 20] = [
+const ROUTES: [(Route, Method, &str); 21] = [
     (Route::Page, Method::GET, "/"),
     (Route::Style, Method::GET, "/style.css"),
     (Route::Script, Method::GET, "/page.js"),
     (Route::Icon, Method::GET, "/icon.svg"),
+    // What a browser asks for by itself, where a document names no icon.
+    (Route::Icon, Method::GET, "/favicon.ico"),
     (Route::Privacy, Method::GET, "/docs/PRIVACY.md"),
     (Route::Configuration, Method::GET, "/docs/CONFIGURATION.md"),
     (Route::PingSchema, Method::GET, "/docs/ping.schema.json"),
