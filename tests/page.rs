@@ -416,7 +416,8 @@ const LOCAL_TOKEN: &str = "correct-horse";
 
 /// A Pulse, an endpoint, and a set-up of the sidecar between them.
 struct World {
-    pulse: SimulatedPulse,
+    /// It is asked for as long as the test runs.
+    _pulse: SimulatedPulse,
     endpoint: Endpoint,
     setup: Setup,
 }
@@ -426,7 +427,7 @@ impl World {
         let pulse = SimulatedPulse::start(model);
         let endpoint = Endpoint::start();
         let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN);
-        Self { pulse, endpoint, setup }
+        Self { _pulse: pulse, endpoint, setup }
     }
 }
 

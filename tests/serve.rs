@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -904,6 +905,24 @@ async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
     stop.send(()).unwrap();
     running.await.unwrap();
     assert!(!path.exists());
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
+async fn a_unix_socket_has_the_group_of_a_directory_that_passes_its_group_on() {
+    const GROUP: u32 = 54_321;
+    let dir = tempfile::tempdir().unwrap();
+    if std::os::unix::fs::chown(dir.path(), None, Some(GROUP)).is_err() {
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must not skip what needs root");
+        let name = "a_unix_socket_has_the_group_of_a_directory_that_passes_its_group_on";
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: only root may give a directory to another group");
+        return;
+    }
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o2750)).unwrap();
+    let path = dir.path().join("telemetry.sock");
+    let _listener = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    let found = path.metadata().unwrap();
+    assert_eq!((found.gid(), found.permissions().mode() & 0o777), (GROUP, 0o660));
 }
 
 #[tokio::test]
