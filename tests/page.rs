@@ -228,7 +228,9 @@ fn the_history_grows_when_a_ping_is_sent() {
     assert!(tab.text(".history details").contains(&sha256(&ping.body)));
     assert!(tab.text("#state").contains("a startup, accepted; the endpoint answered 204"));
     tab.picture("history");
+    tab.sidecar.put("/api/v1/switch", r#"{"enabled":false}"#);
     tab.refresh();
+    assert!(tab.text("#entries").contains("Telemetry was turned off, by switch"));
     assert_eq!(tab.eval("document.querySelector('.history details').open"), json!(true), "what is open stays open");
     tab.check();
 }
@@ -268,6 +270,10 @@ fn the_page_keeps_up_by_itself_and_asks_nothing_while_it_is_hidden() {
     let world = World::new(homelab());
     let tab = Tab::open(&browser, &world);
     assert!(tab.eval("tick.ms").as_u64().unwrap() >= 10_000, "no more often than Pulse is read");
+    tab.eval("getSelection().selectAllChildren(document.getElementById('bytes'))");
+    tab.refresh();
+    let bytes = tab.sidecar.get("/api/v1/preview/bytes").text();
+    assert_eq!(tab.eval("getSelection().toString()"), json!(bytes), "what is the same is left alone");
     tab.sidecar.put("/api/v1/switch", r#"{"enabled":false}"#);
     tab.refresh();
     assert!(tab.text("#state").contains("Telemetry is off"));

@@ -43,6 +43,7 @@ pub(super) fn render(shown: &Shown<'_>) -> String {
             ("<!--state-->", &state::state(shown.status)),
             ("<!--payload-->", &payload::fields(shown.preview, shown.status)),
             ("<!--bytes-->", &payload::bytes(shown.preview)),
+            ("<!--age-->", &payload::age(shown.preview)),
             ("<!--history-->", &history::history(shown.history, shown.is_older)),
             ("<!--elsewhere-->", &elsewhere::elsewhere(shown.posture)),
             ("<!--events-->", if shown.has_events { EVENTS } else { "" }),

@@ -39,13 +39,18 @@ pub(super) fn bytes(preview: &Result<Preview, NoPreview>) -> String {
     format!(
         "<h3>The exact bytes</h3>\n{}<dl class=\"facts\">\n<div><dt>SHA-256</dt><dd><code \
          id=\"sha256\">{}</code></dd></div>\n<div><dt>Size</dt><dd>{} bytes</dd></div>\n<div><dt>For programs</dt>\
-         <dd><code>/api/v1/preview/bytes</code></dd></div>\n</dl>\n<p class=\"dim\">Read from Pulse <span \
-         data-age=\"{age}\">{age} s before this page was made</span>.</p>\n",
+         <dd><code>/api/v1/preview/bytes</code></dd></div>\n</dl>\n",
         copyable("bytes", "the exact bytes", &preview.bytes),
         sha256(preview.bytes.as_bytes()),
         preview.bytes.len(),
-        age = preview.age.as_secs(),
     )
+}
+
+/// How old it is. A part of its own, since it is never the same again.
+pub(super) fn age(preview: &Result<Preview, NoPreview>) -> String {
+    let Ok(Preview { age, .. }) = preview else { return String::new() };
+    let age = age.as_secs();
+    format!("Read from Pulse <span data-age=\"{age}\">{age} s before this page was made</span>.")
 }
 
 /// What to do stands above already, where that is also why nothing is sent.
