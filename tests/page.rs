@@ -188,11 +188,10 @@ fn events_that_stay_here_are_shown_as_text() {
     let world = World::new(homelab());
     let tab = Tab::open(&browser, &world);
     let events = json!({
-        "recording": false,
-        "source": "config",
+        "summary": "Local events are not kept: events.record says so. None is ever sent.",
         "events": [
-            {"type": "pricing_viewed", "surface": "<b>settings</b>", "timestamp": 1_795_427_342_072_u64},
-            {"type": "paywall_viewed", "surface": "alerts", "capability": "relay", "timestamp": "nonsense"},
+            {"at": "2026-06-01T10:20:30Z", "type": "pricing_viewed", "surface": "<b>settings</b>"},
+            {"at": "nonsense", "type": "paywall_viewed", "surface": "alerts", "capability": "relay"},
         ],
     });
     tab.eval(&format!(
@@ -202,8 +201,9 @@ fn events_that_stay_here_are_shown_as_text() {
         json!(events.to_string())
     ));
     let said = tab.text("#events");
-    assert!(said.contains("They are not recorded (config says so)"), "{said}");
+    assert!(said.contains("Local events are not kept: events.record says so."), "{said}");
     assert!(said.contains("pricing_viewed, <b>settings</b>") && said.contains("paywall_viewed, alerts, relay"));
+    assert_eq!(tab.eval("document.querySelector('#events time').dateTime"), json!("2026-06-01T10:20:30.000Z"));
     assert_eq!(tab.eval("document.querySelector('#events b')"), Value::Null);
     tab.check();
 }

@@ -107,14 +107,12 @@ async function showEvents() {
   const response = await ask("api/v1/events");
   section.hidden = !response.ok;
   if (!response.ok) return;
-  const { recording, source, events = [] } = await response.json();
+  const { summary = "", events = [] } = await response.json();
   const state = document.createElement("p");
-  const by = source ? ` (${source} says so)` : "";
-  const recorded = recording ? "They are recorded" : `They are not recorded${by}`;
-  state.textContent = `What Pulse's pages note of offers and licences. ${recorded}, and never sent by this program.`;
+  state.textContent = `What Pulse's pages note of offers and licences. ${summary}`;
   const list = document.createElement("ol");
   list.className = "history";
-  list.append(...[...events].sort((one, other) => other.timestamp - one.timestamp).map(toItem));
+  list.append(...events.map(toItem));
   const none = document.createElement("p");
   none.textContent = "There are none.";
   document.getElementById("events-list").replaceChildren(state, events.length ? list : none);
@@ -123,7 +121,7 @@ async function showEvents() {
 function toItem(event) {
   const item = document.createElement("li");
   const time = document.createElement("time");
-  const at = new Date(event.timestamp);
+  const at = new Date(event.at);
   if (!Number.isNaN(at.valueOf())) {
     time.dateTime = at.toISOString();
     time.textContent = moment.format(at);

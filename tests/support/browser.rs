@@ -88,7 +88,7 @@ impl Browser {
             .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#, name])
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-            .args(["--disable-extensions", "--disable-dev-shm-usage", "--remote-debugging-pipe", "--lang=en-GB"])
+            .args(["--disable-extensions", "--disable-dev-shm-usage", "--remote-debugging-pipe"])
             // What newer browsers hold back by themselves, older ones do not: the guards are to be tried.
             .arg("--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests")
             .arg(format!("--host-resolver-rules={rules}"))
