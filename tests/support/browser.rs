@@ -94,6 +94,7 @@ impl Browser {
             .arg(format!("--host-resolver-rules={rules}"))
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("TZ", "UTC")
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -170,6 +171,12 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // Asked to end it cleans up behind itself; whoever fails does not wait for that.
+        let asked = lock(&self.commands).write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
+        if asked.is_ok() && !std::thread::panicking() {
+            let (inbox, news) = &*self.inbox;
+            drop(news.wait_timeout_while(lock(inbox), LIMIT, |inbox| !inbox.ended));
+        }
         // One that has ended is no longer there to be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
