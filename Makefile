@@ -37,7 +37,9 @@ generate: ## write the files that are made from the code
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
-	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs
+	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs chromium fonts-dejavu-core
+	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
+	npm install --silent --no-fund --no-audit --prefix $(TARGET)/axe axe-core@4.14.1
 	$(MAKE) fuzzer
 
 fuzzer: ## schemathesis, beside the build, for the test that draws requests from the OpenAPI document

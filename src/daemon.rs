@@ -18,14 +18,15 @@ use crate::consent::{OffSource, Sources};
 use crate::engine::{Action, Engine, EntryKind, Input, Suppression};
 use crate::metrics::Metrics;
 use crate::ping::{self, Event};
-use crate::pulse::PulseClient;
+use crate::posture::Posture;
+use crate::pulse::{Look, PulseClient};
 use crate::send::Sender;
 use crate::snapshot::{Commercial, ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
 use crate::store::{Line, Store};
 use crate::verdict::{Answer, Verdict};
 
-pub use handle::{Command, Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 
 /// Pulse is read no more often than this, whoever asks.
 const READING_PAUSE: Duration = Duration::from_secs(10);
@@ -84,6 +85,7 @@ pub async fn run<K: Clock, C: Chance>(
         engine_waits: false,
         waiting: Vec::new(),
         last_reading: None,
+        last_posture: None,
         no_reading_before: now.mono,
         sending: None,
         storage_works: true,
@@ -151,13 +153,15 @@ struct Daemon<K, C> {
     metrics: Metrics,
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
-    reading: Option<Whole<Read>>,
+    reading: Option<Whole<Result<Look, ReadError>>>,
     reading_since: Duration,
     /// What Pulse's settings last said of its commercial side.
     commercial: Option<Commercial>,
     engine_waits: bool,
     waiting: Vec<Waiting>,
     last_reading: Option<(Duration, Rc<Read>)>,
+    /// What the last reading told beside it, which the engine is never given.
+    last_posture: Option<Posture>,
     no_reading_before: Duration,
     sending: Option<Whole<Answer>>,
     storage_works: bool,
@@ -170,6 +174,7 @@ struct Daemon<K, C> {
 enum Waiting {
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
     Reset(oneshot::Sender<ResetAnswer>),
+    Posture(oneshot::Sender<Result<PostureSeen, SuppressedReport>>),
     Commercial(oneshot::Sender<Option<Commercial>>),
     /// Nobody yet: so that the status tells from the start what stands in the way.
     Status,
@@ -271,8 +276,13 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         self.feed(Input::Answer(answer));
     }
 
-    fn on_reading(&mut self, read: Read) {
+    fn on_reading(&mut self, look: Result<Look, ReadError>) {
         let now = self.clock.now();
+        let (read, posture) = match look {
+            Ok(Look { reading, posture }) => (Ok(reading), Some(posture)),
+            Err(error) => (Err(error), None),
+        };
+        self.last_posture = posture;
         self.metrics.read(&read, now.mono.saturating_sub(self.reading_since));
         if let Ok(Reading { state, .. }) = &read {
             self.commercial = state.commercial.as_ref().ok().copied().or(self.commercial);
@@ -303,11 +313,11 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         {
             let (age, read) = (now.saturating_sub(*taken), Rc::clone(read));
             for waiting in std::mem::take(&mut self.waiting) {
-                let preview = self.preview(&read, age);
                 // Whoever has gone away no longer needs the answer.
                 match waiting {
-                    Waiting::Preview(answer) => drop(answer.send(preview)),
-                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(preview))),
+                    Waiting::Preview(answer) => drop(answer.send(self.preview(&read, age))),
+                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(self.preview(&read, age)))),
+                    Waiting::Posture(answer) => drop(answer.send(self.posture(&read, age))),
                     Waiting::Commercial(answer) => drop(answer.send(self.commercial)),
                     Waiting::Status => {}
                 }
@@ -317,7 +327,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
             self.no_reading_before = now + READING_PAUSE;
             self.reading_since = now;
             let pulse = Arc::clone(&self.pulse);
-            self.reading = Some(Box::pin(async move { pulse.read().await }));
+            self.reading = Some(Box::pin(async move { pulse.look().await }));
         }
     }
 
@@ -334,12 +344,21 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         }
     }
 
+    fn posture(&self, read: &Read, age: Duration) -> Result<PostureSeen, SuppressedReport> {
+        let seen = self.last_posture.clone().map(|posture| PostureSeen { posture, age });
+        seen.ok_or_else(|| {
+            let because = Suppression::by_what_is_unknown(read).unwrap_or(Suppression::Incomplete(Vec::new()));
+            SuppressedReport::new(&because)
+        })
+    }
+
     fn on_command(&mut self, command: Command) {
         self.look_at_the_switch();
         match command {
             // Whoever has gone away no longer needs the answer.
             Command::Status(answer) => drop(answer.send(self.report())),
             Command::Preview(answer) => self.waiting.push(Waiting::Preview(answer)),
+            Command::Posture(answer) => self.waiting.push(Waiting::Posture(answer)),
             Command::Reset(answer) => {
                 if self.feed(Input::Reset) {
                     self.waiting.push(Waiting::Reset(answer));

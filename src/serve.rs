@@ -31,7 +31,6 @@ use self::guards::Guards;
 use self::listener::Accepted;
 pub use self::listener::Listener;
 pub use self::openapi::document;
-pub use self::page::render;
 use self::places::{Places, Taken, Waiting};
 pub use self::routes::routes;
 use self::words::WithWords;

@@ -514,7 +514,8 @@ fn nodes_total(nodes: &Answer<Nodes>) -> Result<u32, Reason> {
     whole(nodes.as_ref().map_err(Clone::clone)?.meta.required()?.0.total.required()?)
 }
 
-fn whole(number: &Number) -> Result<u32, Reason> {
+/// A count, as the contract bounds it.
+pub(crate) fn whole(number: &Number) -> Result<u32, Reason> {
     if let Some(whole) = number.as_u64() {
         return bounded(whole);
     }

@@ -156,7 +156,8 @@ fn real_answers_of_every_route_errors_included_keep_to_the_document() {
     // What is wrong with Pulse.
     pulse.change(|model| model.tokens.clear());
     let blind = Setup::new(&pulse.url(), &endpoint.url()).start();
-    for path in ["/api/v1/preview", "/api/v1/preview/bytes", "/api/system/settings/telemetry-preview"] {
+    let previews = ["/api/v1/preview", "/api/v1/preview/bytes", "/api/system/settings/telemetry-preview"];
+    for path in previews.into_iter().chain(["/api/v1/posture"]) {
         checker.json(&blind, "GET", path, "", 503);
     }
     checker.json(&blind, "GET", "/api/v1/status", "", 200);

@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,11 +13,14 @@ use std::time::Duration;
 use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::consent::OffSource;
 use pulse_telemetry::contract::FIELDS;
-use pulse_telemetry::daemon::{Command, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+use pulse_telemetry::daemon::{Command, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use pulse_telemetry::events::Recorder;
 use pulse_telemetry::metrics::Metrics;
+use pulse_telemetry::posture::{
+    Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayHost, RelayState, Updates,
+};
 use pulse_telemetry::serve::{Desk, Limits, Listen, Listener, ServeError, ServeSettings, Server};
-use pulse_telemetry::snapshot::Commercial;
+use pulse_telemetry::snapshot::{Commercial, Reason, Scope, Unknown};
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
 use pulse_telemetry::store::{EventFile, HistoryPage};
 use serde_json::value::RawValue;
@@ -29,6 +33,9 @@ const PAYLOAD: &str = r#"{"install_id":"a1b2c3d4-0000-4000-8000-000000000000","v
 
 /// The SHA-256 of `PAYLOAD` as `sha256sum` and `base64` tell it.
 const PAYLOAD_DIGEST: &str = "sha-256=:0E5YkNXdQ5bCbuRTYk563R0uly1tFlD+Ck9zSICQDvw=:";
+
+/// The same as `sha256sum` alone tells it.
+const PAYLOAD_SHA256: &str = "d04e5890d5dd4396c26ee453624e7add1d2e972d6d1650fe0a4f734880900efc";
 
 const TOKEN: &str = "correct-horse";
 
@@ -149,6 +156,67 @@ async fn the_history_is_erased_by_delete_and_an_erasure_that_failed_is_an_error(
     assert_eq!(server.ask(&from_elsewhere).await.status, 403);
     let answer = start(Daemon { erased: false, ..Daemon::default() }).await.ask(delete).await;
     assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("storage")));
+}
+
+#[tokio::test]
+async fn the_posture_tells_its_parts_and_names_those_that_are_unknown() {
+    let server = start(Daemon::default()).await;
+    let answer = server.get("/api/v1/posture").await;
+    assert_eq!((answer.status, answer.header("age")), (200, Some("7")));
+    let told = json!({
+        "ai": {
+            "enabled": true,
+            "providers": [{"name": "anthropic", "local": false}, {"name": "ollama", "local": true}],
+            "other_providers": 1,
+        },
+        "relay": {"state": "on", "host": "relay.example"},
+        "updates": {"automatic": true, "channel": "rc"},
+        "data_handling": {
+            "resources": 110,
+            "sensitivity": {"internal": 14, "sensitive": 96},
+            "routing": {"cloud-summary": 14, "local-first": 93, "other": 3},
+            "redaction": {"hostname": 95},
+        },
+        "unknown": [],
+    });
+    assert_eq!(answer.json(), told);
+    assert_eq!(server.asked(), ["posture"]);
+
+    let unknown = Unknown {
+        what: "relay",
+        request: "GET /api/settings/relay",
+        reason: Reason::MissingScope(Scope::new("settings:read")),
+    };
+    let posture = Posture { relay: Err(unknown), data_handling: Ok(None), ..posture() };
+    let seen = PostureSeen { posture, age: Duration::ZERO };
+    let told = start(Daemon { posture: Ok(seen), ..Daemon::default() }).await.get("/api/v1/posture").await.json();
+    assert_eq!([&told["relay"], &told["data_handling"]], [&Value::Null, &Value::Null]);
+    assert_eq!(told["unknown"].as_array().unwrap().len(), 1);
+    assert_eq!(told["unknown"][0]["what"], "relay");
+    assert_eq!(told["unknown"][0]["required_scope"], "settings:read");
+
+    let because = SuppressedReport {
+        reason: "pulse_unreachable".to_owned(),
+        message: "Pulse cannot be reached.".to_owned(),
+        unknown: Vec::new(),
+    };
+    let answer = start(Daemon { posture: Err(because), ..Daemon::default() }).await.get("/api/v1/posture").await;
+    assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("pulse_unreachable")));
+}
+
+#[tokio::test]
+async fn the_documents_that_the_page_links_to_are_those_of_this_version_and_need_no_token() {
+    let server = start_guarded(ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() }).await;
+    for (path, file) in [
+        ("/docs/PRIVACY.md", "docs/PRIVACY.md"),
+        ("/docs/CONFIGURATION.md", "docs/CONFIGURATION.md"),
+        ("/docs/METRICS.md", "docs/METRICS.md"),
+        ("/docs/ping.schema.json", "config/ping.schema.json"),
+    ] {
+        let committed = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert_eq!(server.get(path).await.text(), committed);
+        assert!(server.get("/").await.text().contains(&format!("href=\"{}\"", &path[1..])));
+    }
 }
 
 #[tokio::test]
@@ -722,7 +790,8 @@ async fn the_page_shows_every_field_its_purpose_and_the_exact_bytes() {
         assert!(page.contains(&format!("<code>{}</code>", field.name)), "{}", field.name);
         assert!(page.contains(&field.purpose.replace('\'', "&#39;")), "{}", field.name);
     }
-    assert!(page.contains(&PAYLOAD.replace('"', "&quot;")));
+    assert!(page.replace("<wbr>", "").contains(&PAYLOAD.replace('"', "&quot;")));
+    assert!(page.contains(PAYLOAD_SHA256));
     assert!(page.contains("<td role=\"cell\"><code>25</code></td>"));
     assert!(page.contains("Telemetry is on."));
     assert!(page.contains("<noscript>") && page.contains("pulse-telemetry reset-id"));
@@ -768,6 +837,140 @@ async fn no_value_becomes_markup() {
 }
 
 #[tokio::test]
+async fn the_page_says_who_decided_and_where_it_can_be_changed() {
+    for (source, says) in [
+        ("pulse_telemetry", "unset the variable"),
+        ("do_not_track", "unset the variable"),
+        ("config", "change the file"),
+        ("switch", "The button below turns it on again"),
+        ("pulse", "in Pulse, not here"),
+    ] {
+        let locked = source != "switch";
+        let summary = format!("Telemetry is off: {source} says so. Nothing is sent.");
+        let status =
+            StatusReport { enabled: false, off_by: Some(source.to_owned()), summary, locked, next: None, ..status() };
+        let page = start(Daemon { status, ..Daemon::default() }).await.get("/").await.text();
+        assert!(page.contains(&format!("Telemetry is off: {source} says so.")) && page.contains(says), "{source}");
+        assert_eq!(page.contains("data-switch=\"on\""), !locked, "{source}");
+        assert!(!page.contains("data-switch=\"off\"") && page.contains("none is due"), "{source}");
+        assert!(page.contains("a1b2c3d4"), "the preview is there all the same");
+    }
+    let page = start(Daemon::default()).await.get("/").await.text();
+    assert!(page.contains("Nothing says off") && page.contains("data-switch=\"off\""));
+}
+
+#[tokio::test]
+async fn a_pulse_that_reports_itself_is_explained_with_the_line_that_hands_over() {
+    let because = SuppressedReport {
+        reason: "pulse_reports_itself".to_owned(),
+        message: "Long.".to_owned(),
+        unknown: Vec::new(),
+    };
+    let status = StatusReport { suppressed: Some(because), ..status() };
+    let page = start(Daemon { status, ..Daemon::default() }).await.get("/").await.text();
+    assert!(page.contains("Pulse reports itself, so this program sends nothing"));
+    assert!(page.contains(">PULSE_TELEMETRY=false</pre>") && page.contains("restart Pulse"));
+    assert!(page.contains("Next look") && !page.contains("Next ping"));
+    assert!(page.contains("a1b2c3d4"), "the preview is there all the same");
+}
+
+#[tokio::test]
+async fn the_page_shows_what_else_may_leave() {
+    let page = start(Daemon::default()).await.get("/").await.text();
+    for said in [
+        "<code>anthropic</code>, one that is not known here, <strong>outside of your network</strong>, and \
+         <code>ollama</code> in it",
+        "connected to <code>relay.example</code>",
+        "automatic: Pulse looks for release candidates by itself",
+        "<code>cloud-summary</code> 14, <code>local-first</code> 93, <code>other</code> 3",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    let none = Ai { enabled: false, providers: Vec::new(), other_providers: 0 };
+    let posture = Posture {
+        ai: Ok(none),
+        relay: Ok(Relay { state: RelayState::NotLicensed, host: None }),
+        updates: Err(Unknown {
+            what: "updates",
+            request: "GET /api/system/settings",
+            reason: Reason::MissingScope(Scope::new("settings:read")),
+        }),
+        data_handling: Ok(None),
+    };
+    let seen = PostureSeen { posture, age: Duration::ZERO };
+    let page = start(Daemon { posture: Ok(seen), ..Daemon::default() }).await.get("/").await.text();
+    for said in [
+        "off, and no provider is configured",
+        "not in this Pulse's licence",
+        "no rules for it",
+        "not known: the token lacks the scope settings:read (<code>GET /api/system/settings</code>)",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_shows_the_local_events_and_who_decides_about_them() {
+    let server = start(Daemon::default()).await;
+    let page = server.get("/").await.text();
+    for said in [
+        "Local events are kept on this machine and never sent.",
+        "<code>reduceProUpsellNoise</code> is on; nothing here depends on it.",
+        "No local event is kept.",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(!page.contains("could not be written"));
+    let event = r#"{"type":"pricing_viewed","surface":"s","timestamp":1,"idempotency_key":"k"}"#;
+    let length = event.len();
+    let head = "POST /api/upgrade-metrics/events HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
+    assert_eq!(server.ask(&format!("{head} {length}\r\n\r\n{event}")).await.status, 202);
+    assert!(server.get("/").await.text().contains("The last event could not be written."), "there is no directory");
+}
+
+#[tokio::test]
+async fn the_page_tells_the_history_with_the_exact_bytes_of_each_attempt_and_the_way_to_the_others() {
+    let line = |seq: u64, kind: &str, more: Value| {
+        let mut line = json!({"seq": seq, "at": "2026-06-01T10:20:30Z", "kind": kind, "prev": ""});
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        line
+    };
+    let body = json!({"event": "heartbeat", "body": PAYLOAD, "sha256": PAYLOAD_SHA256});
+    let lines = vec![
+        line(9, "attempted", body.clone()),
+        line(8, "failed", json!({"event": "heartbeat", "status": 503, "reason": "server_error"})),
+        line(7, "attempted", body.clone()),
+        line(6, "suppressed", json!({"reason": "mock_mode"})),
+        line(5, "consent_changed", json!({"reason": "switch"})),
+        line(4, "sent", json!({"event": "startup", "status": 204, "reason": "delivered"})),
+        line(3, "attempted", body),
+        line(2, "id_rotated", json!({"reason": "none"})),
+        line(1, "started", json!({})),
+    ];
+    let server = start(Daemon { history: Some(lines), ..Daemon::default() }).await;
+    let page = server.get("/?before=10").await.text();
+    assert_eq!(page.matches("<li class=\"").count(), 7, "an attempt and its end are one");
+    assert_eq!(page.matches(&*PAYLOAD.replace('"', "&quot;").replace(',', ",<wbr>")).count(), 4, "and the preview");
+    for said in [
+        "A startup was sent and accepted, the endpoint answered 204",
+        "A heartbeat was not accepted: <code>server_error</code>, the endpoint answered 503",
+        "A heartbeat is on its way, or how it ended was not recorded",
+        "Nothing was sent: <code>mock_mode</code>",
+        "Telemetry was turned off, by <code>switch</code>",
+        "An ID was made: there was none",
+        "The sidecar started",
+        "href=\"?before=7#history\"",
+        "href=\"./#history\"",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(!server.get("/").await.text().contains("href=\"./#history\""), "these are the newest");
+    assert_eq!(server.get("/?before=x&y").await.status, 200, "a query that means nothing is no error of the page");
+    let nothing = start(Daemon { history: Some(Vec::new()), ..Daemon::default() }).await.get("/").await.text();
+    assert!(nothing.contains("Nothing is recorded here yet."));
+}
+
+#[tokio::test]
 async fn a_page_that_asks_for_the_token_holds_no_data() {
     let server = start_guarded(ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() }).await;
     let page = server.get("/").await.text();
@@ -809,6 +1012,24 @@ async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
     stop.send(()).unwrap();
     running.await.unwrap();
     assert!(!path.exists());
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
+async fn a_unix_socket_has_the_group_of_a_directory_that_passes_its_group_on() {
+    const GROUP: u32 = 54_321;
+    let dir = tempfile::tempdir().unwrap();
+    if std::os::unix::fs::chown(dir.path(), None, Some(GROUP)).is_err() {
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must not skip what needs root");
+        let name = "a_unix_socket_has_the_group_of_a_directory_that_passes_its_group_on";
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: only root may give a directory to another group");
+        return;
+    }
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o2750)).unwrap();
+    let path = dir.path().join("telemetry.sock");
+    let _listener = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    let found = path.metadata().unwrap();
+    assert_eq!((found.gid(), found.permissions().mode() & 0o777), (GROUP, 0o660));
 }
 
 #[tokio::test]
@@ -874,14 +1095,21 @@ async fn a_request_that_gets_no_answer_does_not_keep_the_server_from_stopping() 
 }
 
 /// Every path, what it allows, and methods that it does not.
-const METHODS: [(&str, &str, [&str; 3]); 21] = [
+const METHODS: [(&str, &str, [&str; 3]); 28] = [
     ("/", READS, ["POST", "PUT", "DELETE"]),
     ("/style.css", READS, ["POST", "PUT", "DELETE"]),
     ("/page.js", READS, ["POST", "PUT", "DELETE"]),
+    ("/icon.svg", READS, ["POST", "PUT", "DELETE"]),
+    ("/favicon.ico", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/PRIVACY.md", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/CONFIGURATION.md", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/METRICS.md", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/ping.schema.json", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/preview", READS, ["POST", "PATCH", "TRACE"]),
     ("/api/v1/preview/bytes", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/reset-id", "OPTIONS, POST", ["GET", "HEAD", "PUT"]),
     ("/api/v1/status", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/posture", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/history", "DELETE, GET, HEAD, OPTIONS", ["POST", "PUT", "PATCH"]),
     ("/api/v1/schema", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/events", "DELETE, GET, HEAD, OPTIONS", ["POST", "PUT", "PATCH"]),
@@ -901,7 +1129,18 @@ const METHODS: [(&str, &str, [&str; 3]); 21] = [
 const READS: &str = "GET, HEAD, OPTIONS";
 
 /// What is the same for as long as the process lives.
-const CONSTANT: [&str; 4] = ["/style.css", "/page.js", "/api/v1/schema", "/openapi.json"];
+const CONSTANT: [&str; 10] = [
+    "/style.css",
+    "/page.js",
+    "/icon.svg",
+    "/favicon.ico",
+    "/docs/PRIVACY.md",
+    "/docs/CONFIGURATION.md",
+    "/docs/METRICS.md",
+    "/docs/ping.schema.json",
+    "/api/v1/schema",
+    "/openapi.json",
+];
 
 /// What the daemon answers.
 struct Daemon {
@@ -910,6 +1149,9 @@ struct Daemon {
     reset: ResetAnswer,
     switch: SwitchAnswer,
     erased: bool,
+    posture: Result<PostureSeen, SuppressedReport>,
+    /// Lines of the ledger, the newest first; none: a line that repeats the question.
+    history: Option<Vec<Value>>,
 }
 
 impl Default for Daemon {
@@ -920,6 +1162,8 @@ impl Default for Daemon {
             reset: ResetAnswer::Done(Ok(preview())),
             switch: SwitchAnswer::Done { off: None, persisted: true },
             erased: true,
+            posture: Ok(PostureSeen { posture: posture(), age: Duration::from_millis(7900) }),
+            history: None,
         }
     }
 }
@@ -940,13 +1184,17 @@ impl Daemon {
             let word = match question {
                 Command::Status(answer) => answer.send(self.status.clone()).map_or("gone", |()| "status"),
                 Command::Preview(answer) => answer.send(self.preview.clone()).map_or("gone", |()| "preview"),
+                Command::Posture(answer) => answer.send(self.posture.clone()).map_or("gone", |()| "posture"),
                 Command::Reset(answer) => answer.send(self.reset.clone()).map_or("gone", |()| "reset"),
                 Command::Switch { on, answer } => {
                     answer.send(self.switch).map_or("gone", |()| if on { "switch on" } else { "switch off" })
                 }
                 Command::History { before, limit, answer } => {
                     let asked_for = json!({"limit": limit, "before": before}).to_string();
-                    let entries = vec![RawValue::from_string(asked_for).unwrap()];
+                    let entries = self.history.as_ref().map_or_else(
+                        || vec![RawValue::from_string(asked_for).unwrap()],
+                        |lines| lines.iter().map(|line| RawValue::from_string(line.to_string()).unwrap()).collect(),
+                    );
                     answer.send(Some(HistoryPage { entries, before: Some(7) })).map_or("gone", |()| "history")
                 }
                 Command::EraseHistory(answer) => answer.send(self.erased).map_or("gone", |()| "erase"),
@@ -995,6 +1243,22 @@ fn status() -> StatusReport {
 
 fn preview() -> Preview {
     Preview { enabled: true, bytes: PAYLOAD.to_owned(), age: Duration::from_millis(7900) }
+}
+
+/// One in which everything is known and nothing is as it is by default.
+fn posture() -> Posture {
+    let providers = vec![Provider { name: "anthropic", local: false }, Provider { name: "ollama", local: true }];
+    Posture {
+        ai: Ok(Ai { enabled: true, providers, other_providers: 1 }),
+        relay: Ok(Relay { state: RelayState::On, host: RelayHost::of("wss://relay.example/ws") }),
+        updates: Ok(Updates { automatic: true, channel: Channel::Rc }),
+        data_handling: Ok(Some(DataHandling {
+            resources: 110,
+            sensitivity: Covered(vec![("internal", 14), ("sensitive", 96)]),
+            routing: Covered(vec![("cloud-summary", 14), ("local-first", 93), ("other", 3)]),
+            redaction: Covered(vec![("hostname", 95)]),
+        })),
+    }
 }
 
 fn missing_scope() -> NoPreview {

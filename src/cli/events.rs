@@ -55,16 +55,7 @@ fn to_text(report: &EventsReport) -> String {
 }
 
 fn line(Kept { at, event }: &Kept) -> String {
-    let number = |name: &str, value: Option<i64>| value.map(|value| format!("{name} {value}"));
-    let text = |text: &str| (!text.is_empty()).then(|| printable(text));
-    let details = [
-        text(&event.capability),
-        text(&event.limit_key),
-        number("at", event.current_value),
-        number("of", event.limit_value),
-        text(&event.tenant_mode),
-    ];
-    let details: Vec<String> = details.into_iter().flatten().collect();
+    let details: Vec<String> = event.details().map(|detail| printable(&detail)).collect();
     format!("{at:.0}  {:<32}  {}  {}", printable(&event.kind), printable(&event.surface), details.join(", "))
         .trim_end()
         .to_owned()

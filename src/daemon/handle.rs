@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consent::OffSource;
+use crate::posture::Posture;
 use crate::snapshot::Commercial;
 use crate::status::{StatusReport, SuppressedReport};
 use crate::store::HistoryPage;
@@ -27,6 +28,8 @@ pub enum Command {
     Status(oneshot::Sender<StatusReport>),
     /// The heartbeat that would be sent now.
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
+    /// What else may leave the installation. Where Pulse cannot be read at all, why not.
+    Posture(oneshot::Sender<Result<PostureSeen, SuppressedReport>>),
     /// A new ID.
     Reset(oneshot::Sender<ResetAnswer>),
     /// Turn the local switch.
@@ -70,6 +73,15 @@ pub struct NoPreview {
     pub enabled: bool,
     /// The reason, and what is unknown.
     pub because: SuppressedReport,
+}
+
+/// What else may leave the installation, as the last reading of Pulse told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostureSeen {
+    /// What was told.
+    pub posture: Posture,
+    /// How old the reading of Pulse is.
+    pub age: Duration,
 }
 
 /// What came of asking for a new ID.
@@ -119,6 +131,14 @@ impl Handle {
     /// Where the daemon has ended.
     pub async fn preview(&self) -> Result<Result<Preview, NoPreview>, Gone> {
         self.ask(Command::Preview).await
+    }
+
+    /// What else may leave the installation, or why Pulse cannot tell.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn posture(&self) -> Result<Result<PostureSeen, SuppressedReport>, Gone> {
+        self.ask(Command::Posture).await
     }
 
     /// Rotates the ID at once.

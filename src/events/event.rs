@@ -95,6 +95,20 @@ struct Written {
 }
 
 impl Event {
+    /// What it tells beside its type and its surface, in words, as far as it tells it.
+    pub fn details(&self) -> impl Iterator<Item = String> {
+        let number = |name: &str, value: Option<i64>| value.map(|value| format!("{name} {value}"));
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let details = [
+            text(&self.capability),
+            text(&self.limit_key),
+            number("at", self.current_value),
+            number("of", self.limit_value),
+            text(&self.tenant_mode),
+        ];
+        details.into_iter().flatten()
+    }
+
     /// The event that a request's body holds.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (SERVER, SERVER_NAME),
     (
         HeaderName::from_static("content-security-policy"),
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri \
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri \
          'none'; frame-ancestors 'none'",
     ),
     (HeaderName::from_static("x-content-type-options"), "nosniff"),

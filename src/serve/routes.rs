@@ -16,23 +16,34 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::answers::{self, Answer};
+use super::page::{self, Shown};
 use super::places::Waiting;
-use super::{App, Desk, Limits, openapi, page};
+use super::{App, Desk, Limits, openapi};
 use crate::consent::OffSource;
 use crate::contract;
-use crate::daemon::{Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+use crate::daemon::{Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use crate::events::{self, Refusal, Turned};
 use crate::metrics::MEDIA_TYPE;
-use crate::status::{PreviewReport, StatusReport};
+use crate::status::{PostureReport, PreviewReport, StatusReport, SuppressedReport};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+
+/// The documents that the page links to, of this very version. They hold no data, so nobody needs the token for them.
+const PRIVACY: &str = include_str!("../../docs/PRIVACY.md");
+const CONFIGURATION: &str = include_str!("../../docs/CONFIGURATION.md");
+const METRICS_PAGE: &str = include_str!("../../docs/METRICS.md");
+const PING_SCHEMA: &str = include_str!("../../config/ping.schema.json");
 
 /// How many entries of the history a page has, and may have.
 const PAGE: usize = 50;
 const PAGES: RangeInclusive<usize> = 1..=200;
+/// How many of them, and of the local events, the page for people shows at a time.
+const SHOWN: usize = 20;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +51,16 @@ enum Route {
     Page,
     Style,
     Script,
+    Icon,
+    Privacy,
+    Configuration,
+    MetricsPage,
+    PingSchema,
     Preview,
     PreviewBytes,
     ResetId,
     Status,
+    Posture,
     History,
     EraseHistory,
     Schema,
@@ -64,14 +81,22 @@ enum Route {
 }
 
 /// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
-const ROUTES: [(Route, Method, &str); 24] = [
+const ROUTES: [(Route, Method, &str); 31] = [
     (Route::Page, Method::GET, "/"),
     (Route::Style, Method::GET, "/style.css"),
     (Route::Script, Method::GET, "/page.js"),
+    (Route::Icon, Method::GET, "/icon.svg"),
+    // What a browser asks for by itself, where a document names no icon.
+    (Route::Icon, Method::GET, "/favicon.ico"),
+    (Route::Privacy, Method::GET, "/docs/PRIVACY.md"),
+    (Route::Configuration, Method::GET, "/docs/CONFIGURATION.md"),
+    (Route::MetricsPage, Method::GET, "/docs/METRICS.md"),
+    (Route::PingSchema, Method::GET, "/docs/ping.schema.json"),
     (Route::Preview, Method::GET, "/api/v1/preview"),
     (Route::PreviewBytes, Method::GET, "/api/v1/preview/bytes"),
     (Route::ResetId, Method::POST, "/api/v1/reset-id"),
     (Route::Status, Method::GET, "/api/v1/status"),
+    (Route::Posture, Method::GET, "/api/v1/posture"),
     (Route::History, Method::GET, "/api/v1/history"),
     (Route::EraseHistory, Method::DELETE, "/api/v1/history"),
     (Route::Schema, Method::GET, "/api/v1/schema"),
@@ -137,18 +162,20 @@ async fn route(app: &App, waiting: &Waiting, head: &Parts, body: Incoming) -> An
 async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
     let Desk { daemon: handle, events, metrics } = &app.desk;
     Ok(match route {
-        Route::Page if app.guards.may_see(head) => {
-            // The preview first: what it reads of Pulse is in the status then.
-            let preview = handle.preview().await?;
-            answers::body(StatusCode::OK, HTML, page::render(&handle.status().await?, &preview))
-        }
+        Route::Page if app.guards.may_see(head) => page(&app.desk, head.uri.query()).await?,
         Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
         Route::Style => answers::constant(&head.headers, CSS, page::STYLE),
         Route::Script => answers::constant(&head.headers, JAVASCRIPT, page::SCRIPT),
+        Route::Icon => answers::constant(&head.headers, SVG, page::ICON),
+        Route::Privacy => answers::constant(&head.headers, TEXT, PRIVACY),
+        Route::Configuration => answers::constant(&head.headers, TEXT, CONFIGURATION),
+        Route::MetricsPage => answers::constant(&head.headers, TEXT, METRICS_PAGE),
+        Route::PingSchema => answers::constant(&head.headers, JSON, PING_SCHEMA),
         Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
         Route::Status => answers::json(StatusCode::OK, &handle.status().await?),
+        Route::Posture => posture(handle.posture().await?),
         Route::History => history(handle, head.uri.query()).await?,
         Route::EraseHistory => erased(handle.erase_history().await?),
         Route::Schema => answers::constant(&head.headers, JSON, contract::schema().to_string()),
@@ -170,6 +197,25 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         Route::Ready => ready(&handle.status().await?),
     })
+}
+
+async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result<Answer, Gone> {
+    // A query that says anything else was not made by this page, which is shown all the same.
+    let before = query.and_then(read_page_query).and_then(|(_, before)| before);
+    // One reading of Pulse for all three; and the status after it, so that what was read is in it.
+    let (preview, posture, commercial) = tokio::join!(daemon.preview(), daemon.posture(), daemon.commercial());
+    let (preview, posture, events) = (preview?, posture?, events.report(commercial?));
+    let (status, history) = (daemon.status().await?, daemon.history(before, SHOWN).await?);
+    let shown = Shown {
+        status: &status,
+        preview: &preview,
+        posture: &posture,
+        history: history.as_ref(),
+        is_older: before.is_some(),
+        events: &events,
+        events_shown: SHOWN,
+    };
+    Ok(answers::body(StatusCode::OK, HTML, page::render(&shown)))
 }
 
 fn preview(preview: Result<Preview, NoPreview>) -> Answer {
@@ -212,6 +258,17 @@ fn enabled_and_payload(preview: &Preview) -> Answer {
 fn with_age(mut answer: Answer, preview: &Preview) -> Answer {
     answer.headers_mut().insert(AGE, HeaderValue::from(preview.age.as_secs()));
     answer
+}
+
+fn posture(posture: Result<PostureSeen, SuppressedReport>) -> Answer {
+    match posture {
+        Ok(PostureSeen { posture, age }) => {
+            let mut answer = answers::json(StatusCode::OK, &PostureReport::new(&posture));
+            answer.headers_mut().insert(AGE, HeaderValue::from(age.as_secs()));
+            answer
+        }
+        Err(because) => unavailable(&because.reason, &because.message),
+    }
 }
 
 fn no_preview(no: &NoPreview) -> Answer {
