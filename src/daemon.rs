@@ -287,6 +287,8 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         if let Ok(Reading { state, .. }) = &read {
             self.commercial = state.commercial.as_ref().ok().copied().or(self.commercial);
         }
+        // From its end on: one that took longer than the pause is to answer those who waited for it, too.
+        self.no_reading_before = now.mono + READING_PAUSE;
         if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
             self.no_reading_before = self.no_reading_before.max(now.mono + *pause);
         }
@@ -324,7 +326,6 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
             }
         }
         if now >= self.no_reading_before && (self.engine_waits || !self.waiting.is_empty()) {
-            self.no_reading_before = now + READING_PAUSE;
             self.reading_since = now;
             let pulse = Arc::clone(&self.pulse);
             self.reading = Some(Box::pin(async move { pulse.look().await }));

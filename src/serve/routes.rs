@@ -202,9 +202,9 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
 async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result<Answer, Gone> {
     // A query that says anything else was not made by this page, which is shown all the same.
     let before = query.and_then(read_page_query).and_then(|(_, before)| before);
-    // One reading of Pulse for all three; and the status after it, so that what was read is in it.
-    let (preview, posture, commercial) = tokio::join!(daemon.preview(), daemon.posture(), daemon.commercial());
-    let (preview, posture, events) = (preview?, posture?, events.report(commercial?));
+    // One reading of Pulse for both; and all else after it, so that what was read is in it.
+    let (preview, posture) = tokio::join!(daemon.preview(), daemon.posture());
+    let (preview, posture, events) = (preview?, posture?, events.report(daemon.commercial().await?));
     let (status, history) = (daemon.status().await?, daemon.history(before, SHOWN).await?);
     let shown = Shown {
         status: &status,
