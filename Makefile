@@ -3,8 +3,9 @@
 CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
+FUZZER = $(TARGET)/schemathesis
 
-.PHONY: demo test test-system test-years soak mutants coverage promises lint generate setup deny
+.PHONY: demo test test-system test-years soak mutants coverage promises lint generate setup fuzzer deny
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
 	@$(CARGO) build --bin pulse-telemetry --example demo
@@ -53,7 +54,15 @@ generate: ## write the files that are made from the code
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
-	apt-get install -y --no-install-recommends python3 strace e2fsprogs nftables iproute2
+	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
+		chromium fonts-dejavu-core
+	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
+	npm install --silent --no-fund --no-audit --prefix $(TARGET)/axe axe-core@4.14.1
+	$(MAKE) fuzzer
+
+fuzzer: ## schemathesis, beside the build, for the test that draws requests from the OpenAPI document
+	python3 -m venv $(FUZZER)
+	$(FUZZER)/bin/pip install --quiet schemathesis==4.32.5
 
 deny: ## licences and sources of the dependencies; builds cargo-deny first, which takes minutes
 	$(CARGO) install --locked cargo-deny

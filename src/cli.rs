@@ -3,6 +3,7 @@
 mod api;
 mod audit;
 mod check;
+mod events;
 mod history;
 mod offline;
 mod run;
@@ -98,6 +99,18 @@ enum Command {
         limit: Option<NonZeroUsize>,
         /// Erase the whole history, and leave one entry that says so
         #[arg(long, conflicts_with_all = ["json", "bodies", "limit"])]
+        erase: bool,
+    },
+    /// Show the local-only commercial events that are kept, one line each, the newest last, and who decides about them
+    ///
+    /// They are what a client made for Pulse 6.0 hands over at Pulse's own routes. They stay on this machine, for 90 days.
+    /// Works with or without a daemon.
+    Events {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Erase them
+        #[arg(long, conflicts_with = "json")]
         erase: bool,
     },
     /// Check the history against what this program promises, and say what was checked and what was found
@@ -210,6 +223,8 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
             Command::History { json, bodies, limit, .. } => {
                 history::show(&config, history::Form { json, bodies }, limit.map(NonZeroUsize::get), out).await
             }
+            Command::Events { erase: true, .. } => events::erase(&config, out).await,
+            Command::Events { json, .. } => events::show(&config, json, out).await,
             Command::Audit => audit::audit(&config, out),
             Command::On => switch(&config, true, out).await,
             Command::Off => switch(&config, false, out).await,

@@ -7,6 +7,7 @@
 mod duration;
 mod environment;
 mod error;
+mod events;
 mod layers;
 mod log;
 mod pulse;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 pub use self::duration::parse_duration;
 pub use self::environment::{ConsentVariables, Environment, ProxyVariables};
 pub use self::error::{ConfigError, Problem};
+pub use self::events::Events;
 pub use self::log::{Log, LogFormat};
 pub use self::pulse::{PlatformSetting, Pulse};
 pub use self::schedule::Schedule;
@@ -55,9 +57,11 @@ pub struct Config {
     pub state: State,
     /// Where the local page and API listen, and for whom.
     pub serve: Serve,
+    /// Whether local-only commercial events are recorded.
+    pub events: Events,
     /// What is logged, and how.
     pub log: Log,
-    /// The two variables that speak of consent, as they were found. `consent` says what they mean.
+    /// The variables that speak of consent, as they were found. `consent` says what they mean.
     pub consent: ConsentVariables,
     /// The proxy variables, as they were found.
     pub proxy: ProxyVariables,
@@ -105,6 +109,7 @@ struct Sections {
     schedule: schedule::Written,
     state: state::Written,
     serve: serve::Written,
+    events: events::Written,
     log: log::Written,
 }
 
@@ -123,6 +128,7 @@ impl Sections {
             schedule: schedule?,
             state: state?,
             serve: serve?,
+            events: self.events.check(),
             log: log?,
             consent: ConsentVariables::of(env),
             proxy: ProxyVariables::of(env),

@@ -8,25 +8,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::consent::{OffSource, Sources};
-use crate::engine::{Action, Engine, Input, Suppression};
+use crate::engine::{Action, Engine, EntryKind, Input, Suppression};
+use crate::metrics::Metrics;
 use crate::ping::{self, Event};
-use crate::pulse::PulseClient;
+use crate::posture::Posture;
+use crate::pulse::{Look, PulseClient};
 use crate::send::Sender;
-use crate::snapshot::{ReadError, Reading};
+use crate::snapshot::{Commercial, ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::Store;
+use crate::store::{Line, Store};
 use crate::verdict::{Answer, Verdict};
 
-pub use handle::{Command, Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
+pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 
 /// Pulse is read no more often than this, whoever asks.
 const READING_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many entries of the history are looked at at a time for the last success.
+const LOOK_BACK: usize = 200;
 
 /// What the daemon is made of.
 pub struct Parts<K> {
@@ -44,6 +50,8 @@ pub struct Parts<K> {
     pub state_dir: String,
     /// What was found at the start that somebody should know.
     pub notices: Vec<String>,
+    /// Where pings, readings and suppressions are counted.
+    pub metrics: Metrics,
 }
 
 type Whole<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -68,18 +76,25 @@ pub async fn run<K: Clock, C: Chance>(
         endpoint: parts.endpoint,
         state_dir: parts.state_dir,
         notices: parts.notices,
+        metrics: parts.metrics,
         engine,
         wake: now.mono,
         reading: None,
+        reading_since: now.mono,
+        commercial: None,
         engine_waits: false,
         waiting: Vec::new(),
         last_reading: None,
+        last_posture: None,
         no_reading_before: now.mono,
         sending: None,
         storage_works: true,
         endpoint_works: true,
         logged: None,
     };
+    if let Some(at) = last_success(&daemon.store) {
+        daemon.metrics.delivered(at);
+    }
     daemon.carry_out(first);
     daemon.log_changes();
     if daemon.engine.status(now).next_due.is_some() && daemon.wake > now.mono + READING_PAUSE {
@@ -98,6 +113,20 @@ pub async fn run<K: Clock, C: Chance>(
         }
     }
     daemon.feed(Input::Stop);
+}
+
+/// When a ping was last delivered, by the newest page of the history that tells it.
+fn last_success(store: &Store) -> Option<Timestamp> {
+    let mut before = None;
+    loop {
+        let page = store.history(before, LOOK_BACK).ok()?;
+        let lines = page.entries.iter().filter_map(|entry| Line::parse(entry.get().as_bytes()));
+        let sent = lines.filter(|line| line.kind == EntryKind::Sent).map(|line| line.at).next();
+        before = page.before;
+        if sent.is_some() || before.is_none() {
+            return sent;
+        }
+    }
 }
 
 /// The output of the future, once; never where there is none.
@@ -121,12 +150,18 @@ struct Daemon<K, C> {
     endpoint: String,
     state_dir: String,
     notices: Vec<String>,
+    metrics: Metrics,
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
-    reading: Option<Whole<Read>>,
+    reading: Option<Whole<Result<Look, ReadError>>>,
+    reading_since: Duration,
+    /// What Pulse's settings last said of its commercial side.
+    commercial: Option<Commercial>,
     engine_waits: bool,
     waiting: Vec<Waiting>,
     last_reading: Option<(Duration, Rc<Read>)>,
+    /// What the last reading told beside it, which the engine is never given.
+    last_posture: Option<Posture>,
     no_reading_before: Duration,
     sending: Option<Whole<Answer>>,
     storage_works: bool,
@@ -139,6 +174,8 @@ struct Daemon<K, C> {
 enum Waiting {
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
     Reset(oneshot::Sender<ResetAnswer>),
+    Posture(oneshot::Sender<Result<PostureSeen, SuppressedReport>>),
+    Commercial(oneshot::Sender<Option<Commercial>>),
     /// Nobody yet: so that the status tells from the start what stands in the way.
     Status,
 }
@@ -194,6 +231,7 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
             _ => {}
         }
         self.storage_works = stored && (touched || self.storage_works);
+        self.metrics.ledger(self.store.ledger_bytes());
         (stored, send_left_out)
     }
 
@@ -219,7 +257,10 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
     }
 
     fn on_answer(&mut self, answer: Answer) {
-        let (reason, delivered) = match answer.verdict(self.clock.now().wall) {
+        let now = self.clock.now().wall;
+        let verdict = answer.verdict(now);
+        self.metrics.answered(&verdict, now);
+        let (reason, delivered) = match verdict {
             Verdict::Delivered => ("delivered", true),
             Verdict::Retry { reason, .. } | Verdict::Drop { reason } => (reason, false),
         };
@@ -235,8 +276,19 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         self.feed(Input::Answer(answer));
     }
 
-    fn on_reading(&mut self, read: Read) {
+    fn on_reading(&mut self, look: Result<Look, ReadError>) {
         let now = self.clock.now();
+        let (read, posture) = match look {
+            Ok(Look { reading, posture }) => (Ok(reading), Some(posture)),
+            Err(error) => (Err(error), None),
+        };
+        self.last_posture = posture;
+        self.metrics.read(&read, now.mono.saturating_sub(self.reading_since));
+        if let Ok(Reading { state, .. }) = &read {
+            self.commercial = state.commercial.as_ref().ok().copied().or(self.commercial);
+        }
+        // From its end on: one that took longer than the pause is to answer those who waited for it, too.
+        self.no_reading_before = now.mono + READING_PAUSE;
         if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
             self.no_reading_before = self.no_reading_before.max(now.mono + *pause);
         }
@@ -263,19 +315,20 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         {
             let (age, read) = (now.saturating_sub(*taken), Rc::clone(read));
             for waiting in std::mem::take(&mut self.waiting) {
-                let preview = self.preview(&read, age);
                 // Whoever has gone away no longer needs the answer.
                 match waiting {
-                    Waiting::Preview(answer) => drop(answer.send(preview)),
-                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(preview))),
+                    Waiting::Preview(answer) => drop(answer.send(self.preview(&read, age))),
+                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(self.preview(&read, age)))),
+                    Waiting::Posture(answer) => drop(answer.send(self.posture(&read, age))),
+                    Waiting::Commercial(answer) => drop(answer.send(self.commercial)),
                     Waiting::Status => {}
                 }
             }
         }
         if now >= self.no_reading_before && (self.engine_waits || !self.waiting.is_empty()) {
-            self.no_reading_before = now + READING_PAUSE;
+            self.reading_since = now;
             let pulse = Arc::clone(&self.pulse);
-            self.reading = Some(Box::pin(async move { pulse.read().await }));
+            self.reading = Some(Box::pin(async move { pulse.look().await }));
         }
     }
 
@@ -292,12 +345,21 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         }
     }
 
+    fn posture(&self, read: &Read, age: Duration) -> Result<PostureSeen, SuppressedReport> {
+        let seen = self.last_posture.clone().map(|posture| PostureSeen { posture, age });
+        seen.ok_or_else(|| {
+            let because = Suppression::by_what_is_unknown(read).unwrap_or(Suppression::Incomplete(Vec::new()));
+            SuppressedReport::new(&because)
+        })
+    }
+
     fn on_command(&mut self, command: Command) {
         self.look_at_the_switch();
         match command {
             // Whoever has gone away no longer needs the answer.
             Command::Status(answer) => drop(answer.send(self.report())),
             Command::Preview(answer) => self.waiting.push(Waiting::Preview(answer)),
+            Command::Posture(answer) => self.waiting.push(Waiting::Posture(answer)),
             Command::Reset(answer) => {
                 if self.feed(Input::Reset) {
                     self.waiting.push(Waiting::Reset(answer));
@@ -311,13 +373,18 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
                 let page = page.inspect_err(|error| warn!(%error, "failed to read the history"));
                 drop(answer.send(page.ok()));
             }
+            Command::Commercial(answer) if self.commercial.is_some() => drop(answer.send(self.commercial)),
+            Command::Commercial(answer) => self.waiting.push(Waiting::Commercial(answer)),
             Command::EraseHistory(answer) => drop(answer.send(self.erase_history())),
         }
     }
 
     fn erase_history(&mut self) -> bool {
         match self.store.erase_history(self.clock.now().wall) {
-            Ok(()) => info!("the history was erased"),
+            Ok(()) => {
+                self.metrics.ledger(self.store.ledger_bytes());
+                info!("the history was erased");
+            }
             Err(error) => {
                 error!(%error, state_dir = self.state_dir, "failed to erase the history");
                 return false;
@@ -368,7 +435,10 @@ impl<K: Clock, C: Chance> Daemon<K, C> {
         self.logged = Some(state);
         match state {
             (Some(source), _) => info!(off_by = source.word(), "telemetry is off"),
-            (None, Some(reason)) => warn!(reason, "telemetry is on, but nothing is sent now"),
+            (None, Some(reason)) => {
+                self.metrics.suppressed(reason);
+                warn!(reason, "telemetry is on, but nothing is sent now");
+            }
             (None, None) => info!("telemetry is on"),
         }
         if let Some(due) = status.next_due {

@@ -10,14 +10,17 @@
 //! the state machine that all of it comes together in: what happened goes in, what is to be done comes out. What waits is
 //! thin: [`daemon`] feeds the engine and carries out its actions. Each part of the world has one module that touches it:
 //! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] keeps the state, [`clock`] reads the time, [`chance`] asks for
-//! randomness, [`serve`] listens, [`config`] reads what the operator wrote. After the doorway and the configuration, the
-//! modules below stand in the order in which data flows.
+//! randomness, [`serve`] listens, [`config`] reads what the operator wrote. Beside all this, and unknown to what sends,
+//! [`posture`] tells what else may leave by Pulse's own settings, and [`events`] keeps the local-only commercial events;
+//! [`metrics`] counts for Prometheus. After the doorway and the configuration, the modules below stand in the order in
+//! which data flows.
 
 pub mod cli;
 pub mod config;
 
 pub mod contract;
 
+pub mod posture;
 pub mod pulse;
 pub mod snapshot;
 pub mod version;
@@ -35,6 +38,8 @@ pub mod store;
 pub mod wire;
 
 pub mod audit;
+pub mod events;
+pub mod metrics;
 
 pub mod daemon;
 pub mod serve;

@@ -16,6 +16,7 @@ use hyper::{HeaderMap, Request, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use crate::config::{PlatformSetting, Tokens};
+use crate::posture::{self, Posture};
 use crate::snapshot::{
     self, Answer, Answers, Estate, EstateCounts, Given, Platform, ReadError, Reading, Reason, Scope,
 };
@@ -92,6 +93,15 @@ pub struct PulseClient {
     given: Given,
 }
 
+/// What one reading of Pulse gave. The two parts come apart here: a ping is made of the first, and the second is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// What a ping is made of.
+    pub reading: Reading,
+    /// What else may leave the installation.
+    pub posture: Posture,
+}
+
 /// The headers that are an organization's own.
 struct Organization {
     name: Option<HeaderValue>,
@@ -135,10 +145,19 @@ impl PulseClient {
     ///
     /// # Errors
     /// Where Pulse cannot be reached or does not accept the token. Whatever else goes wrong is in the reading.
-    pub async fn read(&self) -> Result<Reading, ReadError> {
+    pub async fn look(&self) -> Result<Look, ReadError> {
         let mut session = Session { client: self, retry_after: None, timed_out: false, token_was_of_use: false };
         let answers = session.answers().await?;
-        Ok(snapshot::read(&answers, self.given, session.retry_after))
+        let reading = snapshot::read(&answers, self.given, session.retry_after);
+        Ok(Look { reading, posture: posture::read(&answers) })
+    }
+
+    /// The same, for whoever needs only what a ping is made of.
+    ///
+    /// # Errors
+    /// As for [`PulseClient::look`].
+    pub async fn read(&self) -> Result<Reading, ReadError> {
+        Ok(self.look().await?.reading)
     }
 
     fn request(&self, organization: &Organization, path: &str) -> Request<Full<Bytes>> {

@@ -1,13 +1,17 @@
 //! The local page and API: what would be sent, how things stand, the switch and the reset.
 //!
-//! A connection is accepted by `listener`, each request passes the `guards`, `routes` asks the daemon, and `answers`
-//! gives every response the same headers. Nothing here holds state: the daemon does.
+//! A connection is accepted by `listener`, each request passes the `guards`, `routes` asks the daemon or the recorder of
+//! local events, and `answers` gives every response the same headers; `words` sees to those that hyper gives by itself.
+//! Nothing here holds state.
 
 mod answers;
 mod guards;
 mod listener;
+mod openapi;
 mod page;
+mod places;
 mod routes;
+mod words;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -20,15 +24,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::guards::Guards;
 use self::listener::Accepted;
 pub use self::listener::Listener;
-pub use self::page::render;
+pub use self::openapi::document;
+use self::places::{Places, Taken, Waiting};
+pub use self::routes::routes;
+use self::words::WithWords;
 pub use crate::config::Listen;
 use crate::daemon::Handle;
+use crate::events::Recorder;
+use crate::metrics::Metrics;
 
 /// The smallest buffer that hyper works with.
 const BUFFER_MIN: usize = 8 * 1024;
@@ -62,7 +71,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long it may take to arrive.
     pub body_time: Duration,
-    /// How many connections are open at a time. Further ones wait to be accepted.
+    /// How many connections are open at a time. A further one takes the place of the one that has kept the server
+    /// waiting for longest; while all of them are being answered, it waits to be accepted.
     pub connections: usize,
     /// How long a connection may live. What it has under way then may take as long again.
     pub connection_time: Duration,
@@ -101,33 +111,45 @@ pub enum ServeError {
     AllowedHost(String),
 }
 
+/// Whom the server asks for its answers.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// The daemon, which holds the engine and the state.
+    pub daemon: Handle,
+    /// What keeps the local events, of which the daemon knows nothing.
+    pub events: Arc<Recorder>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
 /// The local server.
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
     guards: Guards,
-    handle: Handle,
+    desk: Desk,
     limits: Limits,
 }
 
 /// What every request is answered with.
 struct App {
     guards: Guards,
-    handle: Handle,
+    desk: Desk,
     limits: Limits,
+    places: Places,
 }
 
 impl Server {
-    /// A server at this listener that asks that daemon.
+    /// A server at this listener that asks there.
     ///
     /// # Errors
     /// Where others than this machine could reach it without a token, or the settings make no sense.
-    pub fn new(listener: Listener, settings: &ServeSettings, handle: Handle) -> Result<Self, ServeError> {
+    pub fn new(listener: Listener, settings: &ServeSettings, desk: Desk) -> Result<Self, ServeError> {
         if settings.token.is_none() && !listener.is_local() {
             return Err(ServeError::TokenNeeded(listener.local_addr()));
         }
         let guards = Guards::new(settings, listener.ip())?;
-        Ok(Self { listener, guards, handle, limits: Limits::default() })
+        Ok(Self { listener, guards, desk, limits: Limits::default() })
     }
 
     /// The same server with other limits than [`Limits::default`].
@@ -138,22 +160,38 @@ impl Server {
 
     /// Answers until `shutdown`, closes the door, and lets requests under way finish.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, guards, handle, limits } = self;
-        let app = Arc::new(App { guards, handle, limits });
+        let Self { listener, guards, desk, limits } = self;
+        let app = Arc::new(App { guards, desk, limits, places: Places::default() });
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
+        let mut taken = Taken::default();
+        // Who was let in and has no place yet.
+        let mut guest = None;
         let mut shutdown = pin!(shutdown);
         loop {
+            if guest.is_some() && taken.make_room(limits.connections) {
+                let (app, waiting, stopping) = (Arc::clone(&app), Waiting::new(), stopping.clone());
+                let served = match guest.take() {
+                    Some(Accepted::Tcp(stream)) => {
+                        connections.spawn(serve_connection(stream, app, waiting.clone(), stopping))
+                    }
+                    Some(Accepted::Unix(stream)) => {
+                        connections.spawn(serve_connection(stream, app, waiting.clone(), stopping))
+                    }
+                    None => continue,
+                };
+                taken.push(served, waiting);
+                // It is looked at before the next one is let in, however many there are.
+                yield_now().await;
+            }
+            let room_at = taken.room_at();
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
-                    Ok(Accepted::Tcp(stream)) => {
-                        connections.spawn(serve_connection(stream, Arc::clone(&app), stopping.clone()));
-                    }
-                    Ok(Accepted::Unix(stream)) => {
-                        connections.spawn(serve_connection(stream, Arc::clone(&app), stopping.clone()));
-                    }
+                () = sleep_until(room_at.unwrap_or_else(Instant::now)), if guest.is_some() && room_at.is_some() => {}
+                () = app.places.answered.notified(), if guest.is_some() => {}
+                accepted = listener.accept(), if guest.is_none() => match accepted {
+                    Ok(accepted) => guest = Some(accepted),
                     Err(error) => {
                         tracing::warn!(%error, "the local server cannot accept a connection");
                         sleep(ACCEPT_PAUSE).await;
@@ -170,21 +208,21 @@ impl Server {
 }
 
 /// Answers the requests of one connection, one after the other.
-async fn serve_connection<S>(stream: S, app: Arc<App>, mut stopping: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, app: Arc<App>, waiting: Waiting, mut stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = app.limits;
     let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(routes::answer(&app, request).await) }
+        let (app, waiting) = (Arc::clone(&app), waiting.clone());
+        async move { Ok::<_, Infallible>(routes::answer(&app, &waiting, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes.max(BUFFER_MIN))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(WithWords::new(stream)), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // How a caller ends its connection is its own affair.
@@ -199,7 +237,7 @@ where
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::{Instant, advance};
+    use tokio::time::advance;
 
     use super::*;
 
@@ -209,13 +247,19 @@ mod tests {
     fn connect() -> (DuplexStream, watch::Sender<bool>) {
         let app = App {
             guards: Guards::new(&ServeSettings::default(), None).unwrap(),
-            handle: Handle::new(1).0,
+            desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),
+            places: Places::default(),
         };
         let (ours, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
-        tokio::spawn(serve_connection(theirs, Arc::new(app), stopping));
+        tokio::spawn(serve_connection(theirs, Arc::new(app), Waiting::new(), stopping));
         (ours, stop)
+    }
+
+    fn recorder() -> Arc<Recorder> {
+        let file = crate::store::EventFile::new(std::path::Path::new("/nonexistent"));
+        Arc::new(Recorder::open(file, None, Box::new(crate::clock::SystemClock)).unwrap().0)
     }
 
     async fn read_to_end(stream: &mut DuplexStream) -> String {

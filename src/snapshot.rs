@@ -154,6 +154,8 @@ pub struct PulseState {
     pub starting: Value<bool>,
     /// Pulse's own telemetry setting.
     pub own_sender: Value<OwnSender>,
+    /// What Pulse's settings say of its commercial side. It is shown, and decides about local events only.
+    pub commercial: Value<Commercial>,
     /// `/api/orgs` answered 200 while a single token is configured: other organizations may not be counted.
     pub uncounted_organizations: bool,
 }
@@ -169,6 +171,15 @@ pub enum OwnSender {
     OffBySetting,
     /// Switched off by `PULSE_TELEMETRY` in Pulse's environment: how an operator hands over to the sidecar.
     OffByEnvironment,
+}
+
+/// What Pulse's settings say of its commercial side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commercial {
+    /// `disableLocalUpgradeMetrics`: no local-only commercial events are to be kept.
+    pub disable_local_upgrade_metrics: bool,
+    /// `reduceProUpsellNoise`: a legacy preference for fewer prompts. Nothing here depends on it.
+    pub reduce_pro_upsell_noise: bool,
 }
 
 /// A whole reading of Pulse.
@@ -299,6 +310,7 @@ pub(crate) fn read(answers: &Answers, given: Given, retry_after: Option<Duration
             demo_mode: of::<Security, _>("demo_mode", flag(&answers.security, demo)),
             starting: of::<Health, _>("starting", flag(&answers.health, starting)),
             own_sender: of::<Settings, _>("own_sender", own_sender(&answers.settings)),
+            commercial: of::<Settings, _>("commercial", commercial(&answers.settings)),
             uncounted_organizations: given.single_token && answers.organizations.is_ok(),
         },
         retry_after,
@@ -438,6 +450,14 @@ fn own_sender(answer: &Answer<Settings>) -> Result<OwnSender, Reason> {
     Ok(if by_environment { OwnSender::OffByEnvironment } else { OwnSender::OffBySetting })
 }
 
+fn commercial(answer: &Answer<Settings>) -> Result<Commercial, Reason> {
+    let of = |setting: fn(&Settings) -> &Field<bool>| flag(answer, |settings| setting(settings).or(&false).copied());
+    Ok(Commercial {
+        disable_local_upgrade_metrics: of(|settings| &settings.disable_local_upgrade_metrics)?,
+        reduce_pro_upsell_noise: of(|settings| &settings.reduce_pro_upsell_noise)?,
+    })
+}
+
 /// What a request told about a count.
 type Told = (&'static str, Result<u32, Reason>);
 
@@ -494,7 +514,8 @@ fn nodes_total(nodes: &Answer<Nodes>) -> Result<u32, Reason> {
     whole(nodes.as_ref().map_err(Clone::clone)?.meta.required()?.0.total.required()?)
 }
 
-fn whole(number: &Number) -> Result<u32, Reason> {
+/// A count, as the contract bounds it.
+pub(crate) fn whole(number: &Number) -> Result<u32, Reason> {
     if let Some(whole) = number.as_u64() {
         return bounded(whole);
     }

@@ -8,6 +8,7 @@ use crate::consent::OffSource;
 use crate::engine::{Concluded, Status, Suppression};
 use crate::identity::ROTATION;
 use crate::ping::Event;
+use crate::posture::{Ai, DataHandling, Posture, Relay, Updates};
 use crate::snapshot::{ReadError, Reading, Reason, Unknown};
 
 /// The answer of `GET /api/v1/status`, and of `pulse-telemetry status --json`.
@@ -213,7 +214,10 @@ fn explain(suppression: &Suppression) -> String {
         Suppression::PulseStarting => {
             "Pulse started less than two minutes ago and does not know its counts yet.".to_owned()
         }
-        Suppression::PulseReportsItself => HAND_OVER.to_owned(),
+        Suppression::PulseReportsItself => format!(
+            "{REPORTS_ITSELF} To hand over, set {HAND_OVER_LINE} in Pulse's environment (not in a file that the sidecar \
+             reads as well) and restart Pulse."
+        ),
         Suppression::Incomplete(_) => "Something in the ping could not be read from Pulse, and what is unknown is not \
                                        sent. It is tried again."
             .to_owned(),
@@ -225,10 +229,12 @@ pub const TOKEN_HELP: &str = "Pulse asks for an API token. In Pulse, under Setti
 with the scopes monitoring:read and settings:read, write it to a file that only the sidecar can read, and name the \
 file in pulse.token_file (PULSE_TOKEN_FILE).";
 
-/// What to do where Pulse reports itself.
-pub const HAND_OVER: &str = "Pulse's own telemetry is on, so Pulse reports itself and the sidecar keeps silent: \
-otherwise this installation would be counted twice. To hand over, set PULSE_TELEMETRY=false in Pulse's environment \
-(not in a file that the sidecar reads as well) and restart Pulse.";
+/// What it means that Pulse reports itself.
+pub const REPORTS_ITSELF: &str = "Pulse's own telemetry is on, so Pulse reports itself and the sidecar keeps silent: \
+otherwise this installation would be counted twice.";
+
+/// The line that hands over, in Pulse's environment.
+pub const HAND_OVER_LINE: &str = "PULSE_TELEMETRY=false";
 
 /// What it means to insist where Pulse reports itself.
 pub const COUNTED_TWICE: &str = "Pulse reports itself as well, so this installation is counted twice: \
@@ -241,6 +247,36 @@ pub struct PreviewReport<'a> {
     pub enabled: bool,
     /// The exact bytes of the heartbeat.
     pub payload: &'a RawValue,
+}
+
+/// The answer of `GET /api/v1/posture`: what else may leave the installation. A part that is null is unknown and named in
+/// `unknown`, but for `data_handling`, which is null as well where this Pulse has no such rules.
+#[derive(Debug, Serialize)]
+pub struct PostureReport<'a> {
+    /// AI features and their providers.
+    pub ai: Option<&'a Ai>,
+    /// The relay for remote access.
+    pub relay: Option<&'a Relay>,
+    /// How Pulse looks for new versions of itself.
+    pub updates: Option<&'a Updates>,
+    /// How many resources each of Pulse's data-handling rules covers.
+    pub data_handling: Option<&'a DataHandling>,
+    /// What could not be read.
+    pub unknown: Vec<UnknownReport>,
+}
+
+impl<'a> PostureReport<'a> {
+    /// Tells a posture.
+    #[must_use]
+    pub fn new(posture: &'a Posture) -> Self {
+        Self {
+            ai: posture.ai.as_ref().ok(),
+            relay: posture.relay.as_ref().ok(),
+            updates: posture.updates.as_ref().ok(),
+            data_handling: posture.data_handling.as_ref().ok().and_then(Option::as_ref),
+            unknown: posture.unknown().map(UnknownReport::new).collect(),
+        }
+    }
 }
 
 /// What a reading of Pulse tells that somebody should look at, a sentence each.

@@ -4,6 +4,7 @@
 //! old one or the new one. A damaged file is put aside under a new name and said so. The ledger is appended, pruned and
 //! erased; of a line that a crash tore the half is cut off and kept beside.
 
+mod events;
 mod ledger;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -19,6 +20,7 @@ use crate::engine::{Action, State};
 use crate::identity::Identity;
 use crate::ping::Event;
 
+pub use events::EventFile;
 use ledger::Ledger;
 pub use ledger::{HistoryPage, LINE_MAX, Line, Piece, sha256};
 
@@ -181,6 +183,12 @@ impl Store {
     /// Where the directory cannot be written. Asking again is safe.
     pub fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
         self.ledger.erase(now)
+    }
+
+    /// The size of the history on disk.
+    #[must_use]
+    pub fn ledger_bytes(&self) -> u64 {
+        self.ledger.bytes()
     }
 
     /// The newest entries with a `seq` below `before`, at most so many.

@@ -148,6 +148,7 @@ fn every_key_can_be_set_by_file_and_by_variable() {
         ("serve.listen", "unix:/run/x".to_owned(), r#""unix:/run/x""#.to_owned()),
         ("serve.token_file", token.clone(), format!("{token:?}")),
         ("serve.allowed_hosts", r#"["a.lan","10.0.0.5"]"#.to_owned(), r#"["a.lan","10.0.0.5"]"#.to_owned()),
+        ("events.record", "false".to_owned(), "false".to_owned()),
         ("log.level", "warn".to_owned(), r#""warn""#.to_owned()),
         ("log.format", "json".to_owned(), r#""json""#.to_owned()),
     ];
@@ -178,7 +179,7 @@ fn the_embedded_file_has_every_key_and_no_other() {
     let mut expected = [
         "telemetry.enabled telemetry.endpoint pulse.url pulse.token_file pulse.ca_file pulse.timeout pulse.platform",
         "pulse.organizations schedule.startup_delay schedule.interval schedule.jitter state.dir serve.listen",
-        "serve.token_file serve.allowed_hosts log.level log.format",
+        "serve.token_file serve.allowed_hosts events.record log.level log.format",
     ]
     .join(" ")
     .split(' ')
@@ -313,7 +314,7 @@ fn an_unknown_key_or_section_is_named_with_the_known_ones() {
         setup.error(),
         "pulse.token from FILE: is not a key: the keys of pulse are ca_file, organizations, platform, timeout, \
          token_file, url\n\
-         shedule from FILE: is not a section: the sections are log, pulse, schedule, serve, state, telemetry\n\
+         shedule from FILE: is not a section: the sections are events, log, pulse, schedule, serve, state, telemetry\n\
          serve.port from environment variable PULSE_TELEMETRY_SERVE__PORT: is not a key: the keys of serve are \
          allowed_hosts, listen, token_file"
     );
@@ -337,7 +338,10 @@ fn a_variable_without_two_underscores_is_an_error_that_names_the_right_one() {
         "write PULSE_TELEMETRY_PULSE__TOKEN_FILE or PULSE_TELEMETRY_SERVE__TOKEN_FILE"
     );
     let listed = advice("PULSE_TELEMETRY_COLOUR");
-    assert!(listed.starts_with("write PULSE_TELEMETRY_<SECTION>__<KEY>, where the keys are log.format,"), "{listed}");
+    assert!(
+        listed.starts_with("write PULSE_TELEMETRY_<SECTION>__<KEY>, where the keys are events.record,"),
+        "{listed}"
+    );
 }
 
 #[test]

@@ -3,18 +3,26 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::consent::OffSource;
 use pulse_telemetry::contract::FIELDS;
-use pulse_telemetry::daemon::{Command, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
-use pulse_telemetry::serve::{Limits, Listen, Listener, ServeError, ServeSettings, Server};
+use pulse_telemetry::daemon::{Command, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+use pulse_telemetry::events::Recorder;
+use pulse_telemetry::metrics::Metrics;
+use pulse_telemetry::posture::{
+    Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayHost, RelayState, Updates,
+};
+use pulse_telemetry::serve::{Desk, Limits, Listen, Listener, ServeError, ServeSettings, Server};
+use pulse_telemetry::snapshot::{Commercial, Reason, Scope, Unknown};
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
-use pulse_telemetry::store::HistoryPage;
+use pulse_telemetry::store::{EventFile, HistoryPage};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,6 +33,9 @@ const PAYLOAD: &str = r#"{"install_id":"a1b2c3d4-0000-4000-8000-000000000000","v
 
 /// The SHA-256 of `PAYLOAD` as `sha256sum` and `base64` tell it.
 const PAYLOAD_DIGEST: &str = "sha-256=:0E5YkNXdQ5bCbuRTYk563R0uly1tFlD+Ck9zSICQDvw=:";
+
+/// The same as `sha256sum` alone tells it.
+const PAYLOAD_SHA256: &str = "d04e5890d5dd4396c26ee453624e7add1d2e972d6d1650fe0a4f734880900efc";
 
 const TOKEN: &str = "correct-horse";
 
@@ -148,6 +159,67 @@ async fn the_history_is_erased_by_delete_and_an_erasure_that_failed_is_an_error(
 }
 
 #[tokio::test]
+async fn the_posture_tells_its_parts_and_names_those_that_are_unknown() {
+    let server = start(Daemon::default()).await;
+    let answer = server.get("/api/v1/posture").await;
+    assert_eq!((answer.status, answer.header("age")), (200, Some("7")));
+    let told = json!({
+        "ai": {
+            "enabled": true,
+            "providers": [{"name": "anthropic", "local": false}, {"name": "ollama", "local": true}],
+            "other_providers": 1,
+        },
+        "relay": {"state": "on", "host": "relay.example"},
+        "updates": {"automatic": true, "channel": "rc"},
+        "data_handling": {
+            "resources": 110,
+            "sensitivity": {"internal": 14, "sensitive": 96},
+            "routing": {"cloud-summary": 14, "local-first": 93, "other": 3},
+            "redaction": {"hostname": 95},
+        },
+        "unknown": [],
+    });
+    assert_eq!(answer.json(), told);
+    assert_eq!(server.asked(), ["posture"]);
+
+    let unknown = Unknown {
+        what: "relay",
+        request: "GET /api/settings/relay",
+        reason: Reason::MissingScope(Scope::new("settings:read")),
+    };
+    let posture = Posture { relay: Err(unknown), data_handling: Ok(None), ..posture() };
+    let seen = PostureSeen { posture, age: Duration::ZERO };
+    let told = start(Daemon { posture: Ok(seen), ..Daemon::default() }).await.get("/api/v1/posture").await.json();
+    assert_eq!([&told["relay"], &told["data_handling"]], [&Value::Null, &Value::Null]);
+    assert_eq!(told["unknown"].as_array().unwrap().len(), 1);
+    assert_eq!(told["unknown"][0]["what"], "relay");
+    assert_eq!(told["unknown"][0]["required_scope"], "settings:read");
+
+    let because = SuppressedReport {
+        reason: "pulse_unreachable".to_owned(),
+        message: "Pulse cannot be reached.".to_owned(),
+        unknown: Vec::new(),
+    };
+    let answer = start(Daemon { posture: Err(because), ..Daemon::default() }).await.get("/api/v1/posture").await;
+    assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("pulse_unreachable")));
+}
+
+#[tokio::test]
+async fn the_documents_that_the_page_links_to_are_those_of_this_version_and_need_no_token() {
+    let server = start_guarded(ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() }).await;
+    for (path, file) in [
+        ("/docs/PRIVACY.md", "docs/PRIVACY.md"),
+        ("/docs/CONFIGURATION.md", "docs/CONFIGURATION.md"),
+        ("/docs/METRICS.md", "docs/METRICS.md"),
+        ("/docs/ping.schema.json", "config/ping.schema.json"),
+    ] {
+        let committed = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert_eq!(server.get(path).await.text(), committed);
+        assert!(server.get("/").await.text().contains(&format!("href=\"{}\"", &path[1..])));
+    }
+}
+
+#[tokio::test]
 async fn the_schema_is_that_of_the_contract() {
     let answer = start(Daemon::default()).await.get("/api/v1/schema").await;
     assert_eq!(answer.json(), pulse_telemetry::contract::schema());
@@ -240,6 +312,43 @@ async fn health_is_the_process_and_readiness_a_state_that_can_be_written() {
 }
 
 #[tokio::test]
+async fn a_refused_head_behind_a_request_that_was_answered_has_words_too() {
+    let server = start(Daemon::default()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nnonsense\r\n\r\n").await.unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).await.unwrap();
+    let raw = String::from_utf8(raw).unwrap();
+    assert!(
+        raw.starts_with("HTTP/1.1 200 OK\r\n") && raw.contains(r#"{"status":"ok"}HTTP/1.1 400 Bad Request"#),
+        "{raw}"
+    );
+    assert!(raw.contains(r#"{"error":"bad_request""#), "{raw}");
+}
+
+#[tokio::test]
+async fn an_event_is_taken_in_any_content_type_as_pulse_takes_it_and_not_from_another_site() {
+    let server = start(Daemon::default()).await;
+    let event = r#"{"type":"pricing_viewed","surface":"settings","timestamp":1,"idempotency_key":"a"}"#;
+    let post = |headers: &str| {
+        let length = event.len();
+        format!(
+            "POST /api/upgrade-metrics/events HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{event}"
+        )
+    };
+    for headers in ["", "Content-Type: application/json\r\n", "Content-Type: text/plain\r\n"] {
+        let answer = server.ask(&post(headers)).await;
+        assert_eq!((answer.status, answer.json()), (202, json!({"accepted": true})), "{headers}");
+    }
+    let answer = server.ask(&post("Sec-Fetch-Site: cross-site\r\n")).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (403, &json!("cross_site")));
+    assert_eq!(server.asked(), ["commercial"; 3]);
+    let report = server.get("/api/v1/events").await.json();
+    assert_eq!((&report["events"], &report["writable"]), (&json!([]), &json!(false)), "it could not be written");
+    assert_eq!(report["reduce_pro_upsell_noise"], true);
+}
+
+#[tokio::test]
 async fn a_daemon_that_has_ended_is_said_to_stop() {
     let (handle, receiver) = Handle::new(1);
     drop(receiver);
@@ -273,7 +382,9 @@ async fn head_is_get_without_the_body() {
         let get = server.get(path).await;
         let head = server.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert_eq!(head.status, get.status, "{path} {allow}");
-        assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+        // How long ago the last event was takes now more digits, now fewer.
+        let varies = path == "/api/upgrade-metrics/health";
+        assert!(varies || head.header("content-length") == get.header("content-length"), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
         assert!(head.body.is_empty() && !get.body.is_empty(), "{path}");
     }
@@ -470,16 +581,16 @@ async fn off_loopback_there_is_no_server_without_a_token() {
     for address in ["0.0.0.0:0", "[::]:0"] {
         let listener = Listener::bind(&listen(address)).await.unwrap();
         let told = listener.local_addr();
-        let refused = Server::new(listener, &ServeSettings::default(), handle.clone()).unwrap_err();
+        let refused = Server::new(listener, &ServeSettings::default(), desk(handle.clone())).unwrap_err();
         assert_eq!(refused, ServeError::TokenNeeded(told));
         assert!(refused.to_string().contains("serve.token_file"));
     }
     let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
     let settings = ServeSettings { token: Some(String::new().into()), ..ServeSettings::default() };
-    assert_eq!(Server::new(listener, &settings, handle.clone()).unwrap_err(), ServeError::EmptyToken);
+    assert_eq!(Server::new(listener, &settings, desk(handle.clone())).unwrap_err(), ServeError::EmptyToken);
     let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
     let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
-    assert!(Server::new(listener, &settings, handle).is_ok());
+    assert!(Server::new(listener, &settings, desk(handle)).is_ok());
 }
 
 #[tokio::test]
@@ -487,7 +598,7 @@ async fn an_allowed_host_that_nobody_can_use_is_refused() {
     let (handle, _receiver) = Handle::new(1);
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let settings = ServeSettings { allowed_hosts: strings(&["http://pulse.lan"]), token: None };
-    let refused = Server::new(listener, &settings, handle).unwrap_err();
+    let refused = Server::new(listener, &settings, desk(handle)).unwrap_err();
     assert_eq!(refused, ServeError::AllowedHost("http://pulse.lan".to_owned()));
 }
 
@@ -510,13 +621,13 @@ async fn the_api_asks_for_the_token_and_what_holds_no_data_does_not() {
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")), "{headers}");
         assert_eq!(answer.json()["error"], "unauthorized");
     }
-    for (path, allow, _) in METHODS.into_iter().filter(|(path, ..)| path.starts_with("/api/")) {
+    for (path, allow, _) in METHODS.into_iter().filter(|(path, ..)| path.starts_with("/api/") || *path == "/metrics") {
         let method = allow.split(", ").find(|method| *method != "OPTIONS").unwrap();
         let answer = server.ask(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert_eq!(answer.status, 401, "{path}");
     }
     assert_eq!(server.asked(), Vec::<&str>::new());
-    for path in ["/", "/style.css", "/page.js", "/healthz", "/readyz"] {
+    for path in ["/", "/style.css", "/page.js", "/openapi.json", "/healthz", "/readyz"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     for headers in [
@@ -533,7 +644,7 @@ async fn the_token_is_in_no_debug_output() {
     let (handle, _receiver) = Handle::new(1);
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
-    let server = Server::new(listener, &settings, handle).unwrap();
+    let server = Server::new(listener, &settings, desk(handle)).unwrap();
     assert!(!format!("{settings:?} {server:?}").contains(TOKEN));
 }
 
@@ -548,7 +659,11 @@ async fn what_is_too_large_is_refused_before_it_is_kept() {
     let padded = format!("{}{}", r#"{"enabled":true}"#, " ".repeat(4096 - 16));
     assert_eq!(server.ask(&switch(&padded)).await.status, 200, "4 KiB are read");
     let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}", "x".repeat(16 * 1024));
-    assert_eq!(server.ask(&head).await.status, 431);
+    let answer = server.ask(&head).await;
+    assert_eq!((answer.status, &answer.json()["error"]), (431, &json!("too_large")));
+    let target = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(70_000));
+    let answer = server.ask(&target).await;
+    assert!([414, 431].contains(&answer.status) && answer.json()["error"] == "too_large", "{answer:?}");
     let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(15 * 1024));
     assert_eq!(server.ask(&head).await.status, 200, "15 KiB are read");
 }
@@ -557,7 +672,10 @@ async fn what_is_too_large_is_refused_before_it_is_kept() {
 async fn garbage_ends_its_own_connection_only() {
     let server = start(Daemon::default()).await;
     for garbage in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n"] {
-        assert_eq!(server.ask(garbage).await.status, 400, "{garbage:?}");
+        let answer = server.ask(garbage).await;
+        assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("bad_request")), "{garbage:?}");
+        assert_eq!(answer.header("server"), Some("pulse-telemetry"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }
     assert_eq!(server.get("/healthz").await.status, 200);
 }
@@ -571,25 +689,46 @@ async fn a_head_is_held_to_its_limit_also_where_a_buffer_could_hold_more() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
-    let limits = Limits { connections: 1, ..Limits::default() };
-    let (handle, asked) = Daemon::default().spawn();
+async fn with_every_place_taken_whoever_keeps_the_server_waiting_for_longest_gives_way() {
+    // Where that is not so, somebody waits for ever.
+    tokio::time::timeout(Duration::from_secs(45), every_place_is_taken()).await.unwrap();
+}
+
+async fn every_place_is_taken() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let (handle, mut questions) = Handle::new(4);
     let server = start_with(handle, ServeSettings::default(), limits).await;
-    let mut first = server.connect().await;
-    let second = server.connect().await;
-    let waiting = tokio::spawn(exchange(second, "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    for _ in 0..20 {
-        first.write_all(b"GET /api/v1/preview/bytes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(PAYLOAD.as_bytes()) {
-            assert!(first.read_buf(&mut answer).await.unwrap() > 0);
-        }
+    let status_request = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut answers = Vec::new();
+    // One is being answered, two have begun a request and do not go on.
+    let answered = tokio::spawn(exchange(server.connect().await, status_request));
+    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    answers.push(answer);
+    let mut silent = server.connect().await;
+    silent.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    let mut later = server.connect().await;
+    later.write_all(b"GET /api/v1/status HTTP/1.1\r\n").await.unwrap();
+    // A new one takes the place of the first of these.
+    let third = tokio::spawn(exchange(server.connect().await, status_request));
+    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    answers.push(answer);
+    let ended = silent.read(&mut [0; 64]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    later.write_all(b"Host: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    answers.push(answer);
+    // Now each is being answered: another one waits until one of them has been.
+    let mut fourth = server.connect().await;
+    fourth.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    for answer in answers.drain(..) {
+        answer.send(status()).unwrap();
     }
-    drop(first);
-    assert_eq!(waiting.await.unwrap().status, 200);
-    let mut expected = vec!["preview"; 20];
-    expected.push("status");
-    assert_eq!(*asked.lock().unwrap(), expected);
+    assert_eq!((answered.await.unwrap().status, third.await.unwrap().status), (200, 200));
+    for stream in [&mut later, &mut fourth] {
+        let mut raw = Vec::new();
+        stream.read_to_end(&mut raw).await.unwrap();
+        assert_eq!(Answer::parse(&raw).status, 200);
+    }
 }
 
 #[tokio::test]
@@ -604,7 +743,6 @@ async fn no_answer_carries_a_cors_header_and_each_carries_those_that_shut_others
         let answer = server.ask(&request).await;
         assert!(!answer.headers.keys().any(|name| name.starts_with("access-control-")), "{request}");
         for (name, value) in [
-            ("cache-control", "no-store"),
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
             ("x-frame-options", "DENY"),
@@ -613,9 +751,31 @@ async fn no_answer_carries_a_cors_header_and_each_carries_those_that_shut_others
         ] {
             assert_eq!(answer.header(name), Some(value), "{request}");
         }
+        let kept = CONSTANT.iter().any(|path| request.starts_with(&format!("GET {path} ")));
+        assert_eq!(answer.header("cache-control"), Some(if kept { "no-cache" } else { "no-store" }), "{request}");
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"));
         assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"));
+    }
+}
+
+#[tokio::test]
+async fn what_only_a_new_version_changes_may_be_kept_and_is_asked_for_again_by_its_tag() {
+    let server = start(Daemon::default()).await;
+    for path in CONSTANT {
+        let whole = server.get(path).await;
+        let tag = whole.header("etag").unwrap().to_owned();
+        for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+            let ask = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: {known}\r\n\r\n");
+            let answer = server.ask(&ask).await;
+            assert_eq!((answer.status, answer.header("etag")), (304, Some(tag.as_str())), "{path} {known}");
+            assert!(answer.body.is_empty());
+        }
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: \"other\"\r\n\r\n");
+        assert_eq!(server.ask(&ask).await.body, whole.body, "{path}");
+    }
+    for (path, ..) in METHODS.iter().filter(|(path, ..)| !CONSTANT.contains(path)) {
+        assert_eq!(server.get(path).await.header("etag"), None, "{path}");
     }
 }
 
@@ -630,7 +790,8 @@ async fn the_page_shows_every_field_its_purpose_and_the_exact_bytes() {
         assert!(page.contains(&format!("<code>{}</code>", field.name)), "{}", field.name);
         assert!(page.contains(&field.purpose.replace('\'', "&#39;")), "{}", field.name);
     }
-    assert!(page.contains(&PAYLOAD.replace('"', "&quot;")));
+    assert!(page.replace("<wbr>", "").contains(&PAYLOAD.replace('"', "&quot;")));
+    assert!(page.contains(PAYLOAD_SHA256));
     assert!(page.contains("<td role=\"cell\"><code>25</code></td>"));
     assert!(page.contains("Telemetry is on."));
     assert!(page.contains("<noscript>") && page.contains("pulse-telemetry reset-id"));
@@ -676,6 +837,140 @@ async fn no_value_becomes_markup() {
 }
 
 #[tokio::test]
+async fn the_page_says_who_decided_and_where_it_can_be_changed() {
+    for (source, says) in [
+        ("pulse_telemetry", "unset the variable"),
+        ("do_not_track", "unset the variable"),
+        ("config", "change the file"),
+        ("switch", "The button below turns it on again"),
+        ("pulse", "in Pulse, not here"),
+    ] {
+        let locked = source != "switch";
+        let summary = format!("Telemetry is off: {source} says so. Nothing is sent.");
+        let status =
+            StatusReport { enabled: false, off_by: Some(source.to_owned()), summary, locked, next: None, ..status() };
+        let page = start(Daemon { status, ..Daemon::default() }).await.get("/").await.text();
+        assert!(page.contains(&format!("Telemetry is off: {source} says so.")) && page.contains(says), "{source}");
+        assert_eq!(page.contains("data-switch=\"on\""), !locked, "{source}");
+        assert!(!page.contains("data-switch=\"off\"") && page.contains("none is due"), "{source}");
+        assert!(page.contains("a1b2c3d4"), "the preview is there all the same");
+    }
+    let page = start(Daemon::default()).await.get("/").await.text();
+    assert!(page.contains("Nothing says off") && page.contains("data-switch=\"off\""));
+}
+
+#[tokio::test]
+async fn a_pulse_that_reports_itself_is_explained_with_the_line_that_hands_over() {
+    let because = SuppressedReport {
+        reason: "pulse_reports_itself".to_owned(),
+        message: "Long.".to_owned(),
+        unknown: Vec::new(),
+    };
+    let status = StatusReport { suppressed: Some(because), ..status() };
+    let page = start(Daemon { status, ..Daemon::default() }).await.get("/").await.text();
+    assert!(page.contains("Pulse reports itself, so this program sends nothing"));
+    assert!(page.contains(">PULSE_TELEMETRY=false</pre>") && page.contains("restart Pulse"));
+    assert!(page.contains("Next look") && !page.contains("Next ping"));
+    assert!(page.contains("a1b2c3d4"), "the preview is there all the same");
+}
+
+#[tokio::test]
+async fn the_page_shows_what_else_may_leave() {
+    let page = start(Daemon::default()).await.get("/").await.text();
+    for said in [
+        "<code>anthropic</code>, one that is not known here, <strong>outside of your network</strong>, and \
+         <code>ollama</code> in it",
+        "connected to <code>relay.example</code>",
+        "automatic: Pulse looks for release candidates by itself",
+        "<code>cloud-summary</code> 14, <code>local-first</code> 93, <code>other</code> 3",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    let none = Ai { enabled: false, providers: Vec::new(), other_providers: 0 };
+    let posture = Posture {
+        ai: Ok(none),
+        relay: Ok(Relay { state: RelayState::NotLicensed, host: None }),
+        updates: Err(Unknown {
+            what: "updates",
+            request: "GET /api/system/settings",
+            reason: Reason::MissingScope(Scope::new("settings:read")),
+        }),
+        data_handling: Ok(None),
+    };
+    let seen = PostureSeen { posture, age: Duration::ZERO };
+    let page = start(Daemon { posture: Ok(seen), ..Daemon::default() }).await.get("/").await.text();
+    for said in [
+        "off, and no provider is configured",
+        "not in this Pulse's licence",
+        "no rules for it",
+        "not known: the token lacks the scope settings:read (<code>GET /api/system/settings</code>)",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_shows_the_local_events_and_who_decides_about_them() {
+    let server = start(Daemon::default()).await;
+    let page = server.get("/").await.text();
+    for said in [
+        "Local events are kept on this machine and never sent.",
+        "<code>reduceProUpsellNoise</code> is on; nothing here depends on it.",
+        "No local event is kept.",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(!page.contains("could not be written"));
+    let event = r#"{"type":"pricing_viewed","surface":"s","timestamp":1,"idempotency_key":"k"}"#;
+    let length = event.len();
+    let head = "POST /api/upgrade-metrics/events HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
+    assert_eq!(server.ask(&format!("{head} {length}\r\n\r\n{event}")).await.status, 202);
+    assert!(server.get("/").await.text().contains("The last event could not be written."), "there is no directory");
+}
+
+#[tokio::test]
+async fn the_page_tells_the_history_with_the_exact_bytes_of_each_attempt_and_the_way_to_the_others() {
+    let line = |seq: u64, kind: &str, more: Value| {
+        let mut line = json!({"seq": seq, "at": "2026-06-01T10:20:30Z", "kind": kind, "prev": ""});
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        line
+    };
+    let body = json!({"event": "heartbeat", "body": PAYLOAD, "sha256": PAYLOAD_SHA256});
+    let lines = vec![
+        line(9, "attempted", body.clone()),
+        line(8, "failed", json!({"event": "heartbeat", "status": 503, "reason": "server_error"})),
+        line(7, "attempted", body.clone()),
+        line(6, "suppressed", json!({"reason": "mock_mode"})),
+        line(5, "consent_changed", json!({"reason": "switch"})),
+        line(4, "sent", json!({"event": "startup", "status": 204, "reason": "delivered"})),
+        line(3, "attempted", body),
+        line(2, "id_rotated", json!({"reason": "none"})),
+        line(1, "started", json!({})),
+    ];
+    let server = start(Daemon { history: Some(lines), ..Daemon::default() }).await;
+    let page = server.get("/?before=10").await.text();
+    assert_eq!(page.matches("<li class=\"").count(), 7, "an attempt and its end are one");
+    assert_eq!(page.matches(&*PAYLOAD.replace('"', "&quot;").replace(',', ",<wbr>")).count(), 4, "and the preview");
+    for said in [
+        "A startup was sent and accepted, the endpoint answered 204",
+        "A heartbeat was not accepted: <code>server_error</code>, the endpoint answered 503",
+        "A heartbeat is on its way, or how it ended was not recorded",
+        "Nothing was sent: <code>mock_mode</code>",
+        "Telemetry was turned off, by <code>switch</code>",
+        "An ID was made: there was none",
+        "The sidecar started",
+        "href=\"?before=7#history\"",
+        "href=\"./#history\"",
+    ] {
+        assert!(page.contains(said), "{said}");
+    }
+    assert!(!server.get("/").await.text().contains("href=\"./#history\""), "these are the newest");
+    assert_eq!(server.get("/?before=x&y").await.status, 200, "a query that means nothing is no error of the page");
+    let nothing = start(Daemon { history: Some(Vec::new()), ..Daemon::default() }).await.get("/").await.text();
+    assert!(nothing.contains("Nothing is recorded here yet."));
+}
+
+#[tokio::test]
 async fn a_page_that_asks_for_the_token_holds_no_data() {
     let server = start_guarded(ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() }).await;
     let page = server.get("/").await.text();
@@ -708,7 +1003,7 @@ async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
     assert_eq!(listener.local_addr(), format!("unix:{}", path.display()));
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
 
-    let server = Server::new(listener, &ServeSettings::default(), Daemon::default().spawn().0).unwrap();
+    let server = Server::new(listener, &ServeSettings::default(), desk(Daemon::default().spawn().0)).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     let ask = |request: &'static str| async { exchange(UnixStream::connect(&path).await.unwrap(), request).await };
@@ -717,6 +1012,24 @@ async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
     stop.send(()).unwrap();
     running.await.unwrap();
     assert!(!path.exists());
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
+async fn a_unix_socket_has_the_group_of_a_directory_that_passes_its_group_on() {
+    const GROUP: u32 = 54_321;
+    let dir = tempfile::tempdir().unwrap();
+    if std::os::unix::fs::chown(dir.path(), None, Some(GROUP)).is_err() {
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI must not skip what needs root");
+        let name = "a_unix_socket_has_the_group_of_a_directory_that_passes_its_group_on";
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: only root may give a directory to another group");
+        return;
+    }
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o2750)).unwrap();
+    let path = dir.path().join("telemetry.sock");
+    let _listener = Listener::bind(&Listen::Unix(path.clone())).await.unwrap();
+    let found = path.metadata().unwrap();
+    assert_eq!((found.gid(), found.permissions().mode() & 0o777), (GROUP, 0o660));
 }
 
 #[tokio::test]
@@ -782,24 +1095,52 @@ async fn a_request_that_gets_no_answer_does_not_keep_the_server_from_stopping() 
 }
 
 /// Every path, what it allows, and methods that it does not.
-const METHODS: [(&str, &str, [&str; 3]); 14] = [
+const METHODS: [(&str, &str, [&str; 3]); 28] = [
     ("/", READS, ["POST", "PUT", "DELETE"]),
     ("/style.css", READS, ["POST", "PUT", "DELETE"]),
     ("/page.js", READS, ["POST", "PUT", "DELETE"]),
+    ("/icon.svg", READS, ["POST", "PUT", "DELETE"]),
+    ("/favicon.ico", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/PRIVACY.md", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/CONFIGURATION.md", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/METRICS.md", READS, ["POST", "PUT", "DELETE"]),
+    ("/docs/ping.schema.json", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/preview", READS, ["POST", "PATCH", "TRACE"]),
     ("/api/v1/preview/bytes", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/reset-id", "OPTIONS, POST", ["GET", "HEAD", "PUT"]),
     ("/api/v1/status", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/posture", READS, ["POST", "PUT", "DELETE"]),
     ("/api/v1/history", "DELETE, GET, HEAD, OPTIONS", ["POST", "PUT", "PATCH"]),
     ("/api/v1/schema", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/v1/events", "DELETE, GET, HEAD, OPTIONS", ["POST", "PUT", "PATCH"]),
     ("/api/v1/switch", "OPTIONS, PUT", ["GET", "HEAD", "POST"]),
     ("/api/system/settings/telemetry-preview", READS, ["POST", "PUT", "DELETE"]),
     ("/api/system/settings/telemetry-reset-id", "OPTIONS, POST", ["GET", "HEAD", "PUT"]),
+    ("/api/upgrade-metrics/events", "OPTIONS, POST", ["GET", "HEAD", "DELETE"]),
+    ("/api/upgrade-metrics/stats", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/upgrade-metrics/health", READS, ["POST", "PUT", "DELETE"]),
+    ("/api/upgrade-metrics/config", "GET, HEAD, OPTIONS, PUT", ["POST", "PATCH", "DELETE"]),
+    ("/metrics", READS, ["POST", "PUT", "DELETE"]),
+    ("/openapi.json", READS, ["POST", "PUT", "DELETE"]),
     ("/healthz", READS, ["POST", "PUT", "DELETE"]),
     ("/readyz", READS, ["POST", "PUT", "DELETE"]),
 ];
 
 const READS: &str = "GET, HEAD, OPTIONS";
+
+/// What is the same for as long as the process lives.
+const CONSTANT: [&str; 10] = [
+    "/style.css",
+    "/page.js",
+    "/icon.svg",
+    "/favicon.ico",
+    "/docs/PRIVACY.md",
+    "/docs/CONFIGURATION.md",
+    "/docs/METRICS.md",
+    "/docs/ping.schema.json",
+    "/api/v1/schema",
+    "/openapi.json",
+];
 
 /// What the daemon answers.
 struct Daemon {
@@ -808,6 +1149,9 @@ struct Daemon {
     reset: ResetAnswer,
     switch: SwitchAnswer,
     erased: bool,
+    posture: Result<PostureSeen, SuppressedReport>,
+    /// Lines of the ledger, the newest first; none: a line that repeats the question.
+    history: Option<Vec<Value>>,
 }
 
 impl Default for Daemon {
@@ -818,6 +1162,8 @@ impl Default for Daemon {
             reset: ResetAnswer::Done(Ok(preview())),
             switch: SwitchAnswer::Done { off: None, persisted: true },
             erased: true,
+            posture: Ok(PostureSeen { posture: posture(), age: Duration::from_millis(7900) }),
+            history: None,
         }
     }
 }
@@ -838,20 +1184,34 @@ impl Daemon {
             let word = match question {
                 Command::Status(answer) => answer.send(self.status.clone()).map_or("gone", |()| "status"),
                 Command::Preview(answer) => answer.send(self.preview.clone()).map_or("gone", |()| "preview"),
+                Command::Posture(answer) => answer.send(self.posture.clone()).map_or("gone", |()| "posture"),
                 Command::Reset(answer) => answer.send(self.reset.clone()).map_or("gone", |()| "reset"),
                 Command::Switch { on, answer } => {
                     answer.send(self.switch).map_or("gone", |()| if on { "switch on" } else { "switch off" })
                 }
                 Command::History { before, limit, answer } => {
                     let asked_for = json!({"limit": limit, "before": before}).to_string();
-                    let entries = vec![RawValue::from_string(asked_for).unwrap()];
+                    let entries = self.history.as_ref().map_or_else(
+                        || vec![RawValue::from_string(asked_for).unwrap()],
+                        |lines| lines.iter().map(|line| RawValue::from_string(line.to_string()).unwrap()).collect(),
+                    );
                     answer.send(Some(HistoryPage { entries, before: Some(7) })).map_or("gone", |()| "history")
                 }
                 Command::EraseHistory(answer) => answer.send(self.erased).map_or("gone", |()| "erase"),
+                Command::Commercial(answer) => answer.send(Some(COMMERCIAL)).map_or("gone", |()| "commercial"),
             };
             asked.lock().unwrap().push(word);
         }
     }
+}
+
+const COMMERCIAL: Commercial = Commercial { disable_local_upgrade_metrics: false, reduce_pro_upsell_noise: true };
+
+/// The daemon's desk, with a recorder that can keep nothing.
+fn desk(daemon: Handle) -> Desk {
+    let file = EventFile::new(Path::new("/nonexistent"));
+    let recorder = Recorder::open(file, None, Box::new(SystemClock)).unwrap().0;
+    Desk { daemon, events: Arc::new(recorder), metrics: Metrics::default() }
 }
 
 fn status() -> StatusReport {
@@ -883,6 +1243,22 @@ fn status() -> StatusReport {
 
 fn preview() -> Preview {
     Preview { enabled: true, bytes: PAYLOAD.to_owned(), age: Duration::from_millis(7900) }
+}
+
+/// One in which everything is known and nothing is as it is by default.
+fn posture() -> Posture {
+    let providers = vec![Provider { name: "anthropic", local: false }, Provider { name: "ollama", local: true }];
+    Posture {
+        ai: Ok(Ai { enabled: true, providers, other_providers: 1 }),
+        relay: Ok(Relay { state: RelayState::On, host: RelayHost::of("wss://relay.example/ws") }),
+        updates: Ok(Updates { automatic: true, channel: Channel::Rc }),
+        data_handling: Ok(Some(DataHandling {
+            resources: 110,
+            sensitivity: Covered(vec![("internal", 14), ("sensitive", 96)]),
+            routing: Covered(vec![("cloud-summary", 14), ("local-first", 93), ("other", 3)]),
+            redaction: Covered(vec![("hostname", 95)]),
+        })),
+    }
 }
 
 fn missing_scope() -> NoPreview {
@@ -919,7 +1295,7 @@ async fn start_at(address: &str, settings: ServeSettings) -> Running {
     let (handle, asked) = Daemon::default().spawn();
     let listener = Listener::bind(&Listen::Tcp(address.parse().unwrap())).await.unwrap();
     let port = listener.local_addr().parse::<SocketAddr>().unwrap().port();
-    tokio::spawn(Server::new(listener, &settings, handle).unwrap().run(std::future::pending()));
+    tokio::spawn(Server::new(listener, &settings, desk(handle)).unwrap().run(std::future::pending()));
     Running { address: SocketAddr::from(([127, 0, 0, 1], port)), asked }
 }
 
@@ -932,7 +1308,7 @@ async fn start_with(handle: Handle, settings: ServeSettings, limits: Limits) -> 
 async fn bound(handle: Handle, settings: ServeSettings, limits: Limits) -> (Server, SocketAddr) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let address = listener.local_addr().parse().unwrap();
-    (Server::new(listener, &settings, handle).unwrap().with_limits(limits), address)
+    (Server::new(listener, &settings, desk(handle)).unwrap().with_limits(limits), address)
 }
 
 impl Running {

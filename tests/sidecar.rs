@@ -533,6 +533,21 @@ fn pulses_own_preview_and_reset_routes_work_unchanged() {
     assert_eq!(sidecar.get("/api/v1/preview").text(), reset.text(), "the preview is refreshed");
 }
 
+/// A reading that takes as long as the pause between two readings answers whoever waited for it.
+#[test]
+fn a_pulse_that_never_answers_leaves_nobody_waiting_for_a_preview_the_posture_or_the_page() {
+    // Connections are made by the operating system; nobody takes them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pulse = format!("http://{}", silent.local_addr().unwrap());
+    let sidecar = Setup::new(&pulse, &Endpoint::start().url()).with("PULSE_TELEMETRY_PULSE__TIMEOUT", "10s").start();
+    for (path, status) in [("/api/v1/preview", 503), ("/api/v1/posture", 200), ("/", 200)] {
+        let answer = sidecar.get(path);
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.text().contains("no whole answer in time"), "{path}: {}", answer.text());
+    }
+    assert!(sidecar.get("/").text().contains("could not be read, and unknown is off"), "local events are off then");
+}
+
 #[test]
 fn looking_writes_no_file_and_moves_nothing() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());

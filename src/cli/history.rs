@@ -94,6 +94,6 @@ fn to_text(line: &Line<'_>, bodies: bool) -> String {
 }
 
 /// A line that somebody forged must not control the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

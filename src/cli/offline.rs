@@ -9,10 +9,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::consent::{Fixed, OffSource, Sources};
 use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
+use crate::events::{self, EventsReport, Off, Recorder};
 use crate::ping::{self, Event};
 use crate::snapshot::OwnSender;
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::{self, Found, Store, StoreError};
+use crate::store::{self, EventFile, Found, Store, StoreError};
 
 use super::{Failure, pulse_client};
 
@@ -32,6 +33,29 @@ pub(super) fn sources(config: &Config, switched_off: bool) -> Sources {
     let fixed =
         Fixed::new(variables.pulse_telemetry.as_deref(), variables.do_not_track.as_deref(), config.telemetry.enabled);
     Sources { fixed, switched_off, off_in_pulse: false }
+}
+
+/// What of the sidecar's own environment and configuration switches local events off.
+pub(super) fn events_off(config: &Config) -> Option<Off> {
+    Off::fixed(config.consent.disable_local_events.as_deref(), config.events.record)
+}
+
+/// The local events, as far as the file tells.
+pub(super) fn events(config: &Config) -> Result<EventsReport, Failure> {
+    let file = EventFile::new(&config.state.dir).read_for_command()?;
+    Ok(events::read(file.as_deref(), events_off(config), SystemClock.now().wall))
+}
+
+/// Erases the local events, under the lock.
+pub(super) fn erase_events(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+    let dir = &config.state.dir;
+    let (_store, found) = Store::open(dir)?;
+    for notice in &found.damage {
+        writeln!(out, "Note: {notice}")?;
+    }
+    let erased = Recorder::open(EventFile::new(dir), events_off(config), Box::new(SystemClock))
+        .and_then(|(recorder, _)| recorder.erase());
+    Ok(erased.map_err(|source| StoreError::Io { dir: dir.clone(), what: "writing to it", source })?)
 }
 
 /// The schedule, as the engine has it.

@@ -1,5 +1,7 @@
 //! `run`: puts the parts together, and takes them apart on a signal.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::filter::{FilterFn, Targets};
@@ -10,8 +12,10 @@ use tracing_subscriber::{Layer, fmt};
 use crate::clock::SystemClock;
 use crate::config::{Config, LogFormat};
 use crate::daemon::{self, Handle};
-use crate::serve::{Listener, ServeSettings, Server};
-use crate::store::Store;
+use crate::events::{self, Recorder};
+use crate::metrics::Metrics;
+use crate::serve::{Desk, Listener, ServeSettings, Server};
+use crate::store::{EventFile, Store, StoreError};
 
 use super::{Exit, Failure, offline, pulse_client};
 
@@ -24,14 +28,20 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
     let sender = super::sender(config)?;
     let token = config.serve.read_token()?;
     let (store, found) = Store::open(&config.state.dir)?;
+    let dir = &config.state.dir;
+    let (recorder, damaged_events) =
+        Recorder::open(EventFile::new(dir), offline::events_off(config), Box::new(SystemClock))
+            .map_err(|source| StoreError::Io { dir: dir.clone(), what: "reading events.jsonl", source })?;
     let listener = Listener::bind(&config.serve.listen).await.map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
     tracing::info!(address = %listener.local_addr(), "the local page and API");
 
     let (handle, commands) = Handle::new(WAITING_QUESTIONS);
+    let (events, metrics) = (Arc::new(recorder), Metrics::default());
+    let desk = Desk { daemon: handle, events: Arc::clone(&events), metrics: metrics.clone() };
     let settings = ServeSettings { allowed_hosts: config.serve.allowed_hosts.clone(), token };
-    let server = Server::new(listener, &settings, handle).map_err(|error| Failure::SetUp(error.to_string()))?;
+    let server = Server::new(listener, &settings, desk).map_err(|error| Failure::SetUp(error.to_string()))?;
     let parts = daemon::Parts {
         store,
         pulse,
@@ -39,7 +49,8 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
         clock: SystemClock,
         endpoint: config.telemetry.endpoint.to_string(),
         state_dir: config.state.dir.display().to_string(),
-        notices: found.damage.iter().chain(&found.goes_with_the_container).cloned().collect(),
+        notices: found.damage.iter().chain(&found.goes_with_the_container).chain(&damaged_events).cloned().collect(),
+        metrics,
     };
     let engine = offline::engine(config, found);
 
@@ -49,11 +60,13 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     let serving = tokio::spawn(server.run(stopped(stopping.clone())));
+    let pruning = tokio::spawn(async move { events::keep_young(&events).await });
     tokio::join!(daemon::run(parts, engine, commands, stopped(stopping)), async {
         asked_to_stop().await;
         tracing::info!("stopping");
         let _ = stop.send(true);
     });
+    pruning.abort();
     // A server that panicked has been told by the panic.
     let _ = serving.await;
     Ok(Exit::Done)

@@ -54,12 +54,18 @@ pub struct ConsentVariables {
     pub pulse_telemetry: Option<String>,
     /// `DO_NOT_TRACK`.
     pub do_not_track: Option<String>,
+    /// `PULSE_DISABLE_LOCAL_UPGRADE_METRICS`, which speaks of the local-only commercial events.
+    pub disable_local_events: Option<String>,
 }
 
 impl ConsentVariables {
     pub(super) fn of(env: &Environment) -> Self {
         let value = |name| env.get(name).map(str::to_owned);
-        Self { pulse_telemetry: value("PULSE_TELEMETRY"), do_not_track: value("DO_NOT_TRACK") }
+        Self {
+            pulse_telemetry: value("PULSE_TELEMETRY"),
+            do_not_track: value("DO_NOT_TRACK"),
+            disable_local_events: value("PULSE_DISABLE_LOCAL_UPGRADE_METRICS"),
+        }
     }
 }
 

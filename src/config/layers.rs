@@ -21,7 +21,8 @@ const PREFIX: &str = "PULSE_TELEMETRY_";
 const SHORT_NAMES: [(&str, &str, &str); 3] =
     [("PULSE_URL", "pulse", "url"), ("PULSE_TOKEN_FILE", "pulse", "token_file"), ("PULSE_CACERT", "pulse", "ca_file")];
 
-/// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one.
+/// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one. It also panics at some
+/// backslashes beside characters that are not ASCII, so that a text with both is not given to it.
 const BRACKETS_MAX: usize = 64;
 
 /// All layers merged. Every key of the defaults is there, with its type.
@@ -252,7 +253,7 @@ fn written(value: &Value) -> String {
 
 /// A list or a map from a variable, as figment writes them; what is neither becomes a text, which is then refused.
 fn parse_compound(text: &str) -> Value {
-    if text.matches(['{', '[']).count() > BRACKETS_MAX {
+    if text.matches(['{', '[']).count() > BRACKETS_MAX || (text.contains('\\') && !text.is_ascii()) {
         return Value::from(text);
     }
     text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {})

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consent::OffSource;
+use crate::posture::Posture;
+use crate::snapshot::Commercial;
 use crate::status::{StatusReport, SuppressedReport};
 use crate::store::HistoryPage;
 
@@ -26,6 +28,8 @@ pub enum Command {
     Status(oneshot::Sender<StatusReport>),
     /// The heartbeat that would be sent now.
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
+    /// What else may leave the installation. Where Pulse cannot be read at all, why not.
+    Posture(oneshot::Sender<Result<PostureSeen, SuppressedReport>>),
     /// A new ID.
     Reset(oneshot::Sender<ResetAnswer>),
     /// Turn the local switch.
@@ -44,6 +48,9 @@ pub enum Command {
         /// Where the answer goes: `None` where the ledger cannot be read.
         answer: oneshot::Sender<Option<HistoryPage>>,
     },
+    /// What Pulse's settings say of its commercial side, as of the last reading that told it. Pulse is read where none
+    /// has yet; the answer is `None` where that does not tell it either.
+    Commercial(oneshot::Sender<Option<Commercial>>),
     /// Erase the history. The answer says whether it is gone, durably.
     EraseHistory(oneshot::Sender<bool>),
 }
@@ -66,6 +73,15 @@ pub struct NoPreview {
     pub enabled: bool,
     /// The reason, and what is unknown.
     pub because: SuppressedReport,
+}
+
+/// What else may leave the installation, as the last reading of Pulse told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostureSeen {
+    /// What was told.
+    pub posture: Posture,
+    /// How old the reading of Pulse is.
+    pub age: Duration,
 }
 
 /// What came of asking for a new ID.
@@ -117,6 +133,14 @@ impl Handle {
         self.ask(Command::Preview).await
     }
 
+    /// What else may leave the installation, or why Pulse cannot tell.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn posture(&self) -> Result<Result<PostureSeen, SuppressedReport>, Gone> {
+        self.ask(Command::Posture).await
+    }
+
     /// Rotates the ID at once.
     ///
     /// # Errors
@@ -140,6 +164,14 @@ impl Handle {
     /// Where the daemon has ended.
     pub async fn history(&self, before: Option<u64>, limit: usize) -> Result<Option<HistoryPage>, Gone> {
         self.ask(|answer| Command::History { before, limit, answer }).await
+    }
+
+    /// What Pulse's settings say of its commercial side; `None` where they could not be read.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn commercial(&self) -> Result<Option<Commercial>, Gone> {
+        self.ask(Command::Commercial).await
     }
 
     /// Erases the history, and says whether it is gone, durably.

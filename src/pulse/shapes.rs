@@ -2,6 +2,7 @@
 //!
 //! Keys that are not listed are passed over. A key of another type than Pulse gives it makes only itself unreadable.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -143,14 +144,24 @@ pub(crate) struct PresentationPolicy {
     pub(crate) demo_mode: Field<bool>,
 }
 
-/// Pulse's settings: whether its own sender is on, and who says so.
-#[derive(Deserialize)]
+/// Pulse's settings: whether its own sender is on, and who says so; its updates; what it says of its commercial side.
+#[derive(Default, Deserialize)]
 pub(crate) struct Settings {
     /// The value in effect; absent before 6.0, which has no sender.
     #[serde(default, rename = "telemetryEnabled")]
     pub(crate) telemetry_enabled: Field<bool>,
     #[serde(default, rename = "envOverrides")]
     pub(crate) env_overrides: Field<Option<Object<EnvOverrides>>>,
+    /// `stable` or `rc`.
+    #[serde(default, rename = "updateChannel")]
+    pub(crate) update_channel: Field<String>,
+    #[serde(default, rename = "autoUpdateEnabled")]
+    pub(crate) auto_update_enabled: Field<bool>,
+    /// Local-only commercial events are off. What is false may be absent, here and below.
+    #[serde(default, rename = "disableLocalUpgradeMetrics")]
+    pub(crate) disable_local_upgrade_metrics: Field<bool>,
+    #[serde(default, rename = "reduceProUpsellNoise")]
+    pub(crate) reduce_pro_upsell_noise: Field<bool>,
 }
 
 impl Shape for Settings {
@@ -180,6 +191,17 @@ impl Shape for MockMode {
 pub(crate) struct Ai {
     #[serde(default)]
     pub(crate) enabled: Field<bool>,
+    /// A list that was never made is null.
+    #[serde(default)]
+    pub(crate) configured_providers: Field<Option<Vec<String>>>,
+    #[serde(default)]
+    pub(crate) ollama_base_url: Field<String>,
+    #[serde(default)]
+    pub(crate) openai_base_url: Field<String>,
+    #[serde(default)]
+    pub(crate) zai_base_url: Field<String>,
+    #[serde(default)]
+    pub(crate) using_quickstart: Field<bool>,
 }
 
 impl Shape for Ai {
@@ -190,6 +212,8 @@ impl Shape for Ai {
 pub(crate) struct Relay {
     #[serde(default)]
     pub(crate) enabled: Field<bool>,
+    #[serde(default)]
+    pub(crate) server_url: Field<String>,
 }
 
 impl Shape for Relay {
@@ -228,10 +252,26 @@ pub(crate) struct Stats {
     pub(crate) total_resources: Field<IgnoredAny>,
     #[serde(default, rename = "byType")]
     pub(crate) by_type: Field<Object<ByType>>,
+    /// Only Pulse 6 has it.
+    #[serde(default, rename = "policyPosture")]
+    pub(crate) policy_posture: Field<Object<PolicyPosture>>,
 }
 
 impl Shape for Stats {
     const REQUEST: &'static str = "GET /api/resources/stats";
+}
+
+/// How many resources each data-handling rule covers, by Pulse's names of the rules.
+#[derive(Deserialize)]
+pub(crate) struct PolicyPosture {
+    #[serde(default, rename = "totalResources")]
+    pub(crate) total_resources: Field<serde_json::Number>,
+    #[serde(default, rename = "sensitivityCounts")]
+    pub(crate) sensitivity: Field<BTreeMap<String, serde_json::Number>>,
+    #[serde(default, rename = "routingCounts")]
+    pub(crate) routing: Field<BTreeMap<String, serde_json::Number>>,
+    #[serde(default, rename = "redactionCounts")]
+    pub(crate) redaction: Field<BTreeMap<String, serde_json::Number>>,
 }
 
 /// The types that are counted, in Pulse 6's names; one that is absent has no resources.

@@ -1,8 +1,13 @@
 //! What an answer looks like: its body, and the headers that every one of them has.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, SERVER,
+    WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
@@ -13,14 +18,13 @@ use super::guards::Refusal;
 /// An answer.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// Every answer has these: nothing is kept, framed, embedded or guessed by a browser, and the page can load and reach
-/// nothing but this server. There is no CORS header, so no other site's page can read an answer.
-const HEADERS: [(HeaderName, &str); 8] = [
+/// Every answer has these: nothing is framed, embedded or guessed by a browser, and the page can load and reach nothing
+/// but this server. There is no CORS header, so no other site's page can read an answer.
+const HEADERS: [(HeaderName, &str); 7] = [
     (SERVER, SERVER_NAME),
-    (CACHE_CONTROL, "no-store"),
     (
         HeaderName::from_static("content-security-policy"),
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri \
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri \
          'none'; frame-ancestors 'none'",
     ),
     (HeaderName::from_static("x-content-type-options"), "nosniff"),
@@ -30,11 +34,50 @@ const HEADERS: [(HeaderName, &str); 8] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Adds the headers that every answer has.
+/// Adds the headers that every answer has. What does not say how it may be kept may not be.
 pub(super) fn add_headers(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// An answer that only another version of this program changes: a browser may keep it, and asks whether it still holds.
+pub(super) fn constant(asked: &HeaderMap, content_type: &'static str, content: impl Into<Bytes>) -> Answer {
+    let content = content.into();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &content);
+    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest));
+    let is_known = asked.get_all(IF_NONE_MATCH).iter().any(|known| names(known, &tag));
+    let mut answer =
+        if is_known { empty(StatusCode::NOT_MODIFIED) } else { body(StatusCode::OK, content_type, content) };
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        answer.headers_mut().insert(ETAG, tag);
+    }
+    answer
+}
+
+/// Whether a list of entity tags, or `*`, names this one.
+fn names(list: &HeaderValue, tag: &str) -> bool {
+    let mut listed = list.to_str().unwrap_or_default().split(',').map(str::trim);
+    listed.any(|listed| listed == "*" || listed.strip_prefix("W/").unwrap_or(listed) == tag)
+}
+
+/// The bytes of a whole answer to a head that never became a request; its connection ends with it.
+pub(super) fn raw(status: StatusCode) -> Vec<u8> {
+    let (word, message) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("too_large", "The headers are larger than this server reads."),
+        StatusCode::URI_TOO_LONG => ("too_large", "The request's target is longer than this server reads."),
+        _ => ("bad_request", "This is not a request that can be read as HTTP/1.1."),
+    };
+    let mut answer = error(status, word, message);
+    add_headers(answer.headers_mut());
+    let content = json!({"error": word, "message": message}).to_string();
+    let mut raw = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n", content.len());
+    for (name, value) in answer.headers() {
+        raw += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    (raw + "\r\n" + &content).into_bytes()
 }
 
 /// An answer with this body.
@@ -78,7 +121,7 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
 }
 
 /// Says which methods there are.
-pub(super) fn with_allow(mut answer: Answer, methods: &'static str) -> Answer {
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+pub(super) fn with_allow(mut answer: Answer, methods: &str) -> Answer {
+    answer.headers_mut().extend(HeaderValue::from_str(methods).map(|methods| (ALLOW, methods)));
     answer
 }

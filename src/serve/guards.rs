@@ -100,8 +100,9 @@ fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
     })
 }
 
+/// Whether what is asked for holds data.
 fn is_api(request: &Parts) -> bool {
-    request.uri.path().starts_with("/api/")
+    request.uri.path().starts_with("/api/") || request.uri.path() == "/metrics"
 }
 
 /// A name or address that a caller uses for this server.

@@ -1,14 +1,18 @@
 "use strict";
 
-// The server writes the page. This only fetches it again, swaps the parts that changed, and turns switch and reset
-// into requests.
+// The server writes the page. This only fetches it again, swaps the parts that changed, turns switch and reset into
+// requests, and puts times into words.
 
 const TOKEN = "pulse-telemetry-token";
 const REFRESH_MS = 30_000;
 const STALE = "This page is not up to date: ";
 
+// What the server last said of each part, before anything here touched it.
+const said = new Map();
+
 const main = () => document.querySelector("main");
 const isLocked = (element) => element.dataset.locked === "yes";
+const liveParts = (element) => element.querySelectorAll("[data-live]");
 
 function say(text) {
   document.getElementById("message").textContent = text;
@@ -20,23 +24,78 @@ function ask(path, options = {}) {
   return fetch(path, { ...options, cache: "no-store", headers: { ...options.headers, ...shown } });
 }
 
+async function why(response) {
+  const answer = await response.json().catch(() => ({}));
+  return answer.message ?? `The server answered ${response.status}.`;
+}
+
+// Fetches the page again, and takes over the parts that are no longer the same.
 async function refresh() {
-  const response = await ask("./");
+  const response = await ask(`./${location.search}`);
   if (!response.ok) throw new Error(await why(response));
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("main");
   if (isLocked(fresh) !== isLocked(main())) {
     main().replaceWith(fresh);
+    takeOver();
     return;
   }
-  for (const part of main().querySelectorAll("[data-live]")) {
+  for (const part of liveParts(main())) {
     const other = fresh.querySelector(`#${part.id}`);
-    if (other && other.innerHTML !== part.innerHTML) part.replaceChildren(...other.childNodes);
+    if (other && other.innerHTML !== said.get(part.id)) swap(part, other);
+  }
+  tellTimes();
+}
+
+// What somebody opened stays open, and what has the focus keeps it.
+function swap(part, other) {
+  const open = [...part.querySelectorAll("details[open]")].map((details) => details.id);
+  const focused = part.contains(document.activeElement) ? document.activeElement : null;
+  const place = focused?.id || focused?.closest("[id]")?.id;
+  said.set(part.id, other.innerHTML);
+  part.replaceChildren(...other.childNodes);
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  const again = place && document.getElementById(place);
+  if (again && part.contains(again)) (again.querySelector("summary") ?? again).focus({ preventScroll: true });
+  putInWords(part);
+}
+
+// The page is here for the first time, or another one has taken its place.
+function takeOver() {
+  for (const part of liveParts(main())) {
+    said.set(part.id, part.innerHTML);
+    putInWords(part);
   }
 }
 
-async function why(response) {
-  const answer = await response.json().catch(() => ({}));
-  return answer.message ?? `The server answered ${response.status}.`;
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const distance = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+function putInWords(part) {
+  for (const aged of part.querySelectorAll("[data-age]")) {
+    const at = new Date(Date.now() - Number(aged.dataset.age) * 1000);
+    aged.textContent = `at ${at.toLocaleTimeString()}`;
+  }
+  tellTimes(part);
+}
+
+// How far away each time is, and when that is here. The title has it as the server wrote it.
+function tellTimes(within = document) {
+  for (const time of within.querySelectorAll("time")) {
+    time.title ||= time.textContent;
+    const at = new Date(time.dateTime);
+    const told = moment.format(at);
+    time.textContent = time.closest(".history") ? told : `${howFar(at)} (${told})`;
+  }
+}
+
+function howFar(at) {
+  const seconds = (at - Date.now()) / 1000;
+  for (const [unit, length] of [["day", 86_400], ["hour", 3600], ["minute", 60]]) {
+    if (Math.abs(seconds) >= (unit === "day" ? 2 : 1) * length) {
+      return distance.format(Math.round(seconds / length), unit);
+    }
+  }
+  return seconds < 0 ? "just now" : "in less than a minute";
 }
 
 async function unlock(token) {
@@ -64,8 +123,22 @@ async function turn(enabled) {
   if (!response.ok) return say(await why(response));
   const answer = await response.json();
   await refresh();
-  const now = answer.enabled ? "Telemetry is on now." : "Telemetry is off now.";
+  const now = answer.enabled
+    ? "Telemetry is on now, with a new ID."
+    : "Telemetry is off now. No ping waits, and the ID file is gone.";
   say(answer.persisted ? now : `${now} This could not be written, and would not outlive a restart; it is tried again.`);
+}
+
+// Over plain http from another machine browsers let no page write to the clipboard; then the text is selected.
+async function copy(id) {
+  const text = document.getElementById(id);
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    say("Copied.");
+  } catch {
+    getSelection().selectAllChildren(text);
+    say("Selected: copy it with Ctrl-C.");
+  }
 }
 
 function attempt(action) {
@@ -87,6 +160,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.open) document.getElementById(button.dataset.open).showModal();
   if (button?.dataset.switch) attempt(() => turn(button.dataset.switch === "on"));
+  if (button?.dataset.copy) attempt(() => copy(button.dataset.copy));
 });
 
 document.addEventListener("submit", (event) => {
@@ -98,6 +172,10 @@ document.addEventListener("submit", (event) => {
   }
 });
 
-document.documentElement.classList.add("script");
-if (isLocked(main())) keepUp();
+// While the tab is hidden nothing is asked; what was missed is made up for when it is seen again.
+document.addEventListener("visibilitychange", keepUp);
 setInterval(keepUp, REFRESH_MS);
+
+document.documentElement.classList.add("script");
+takeOver();
+if (isLocked(main())) keepUp();

@@ -16,20 +16,34 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::answers::{self, Answer};
-use super::{App, Limits, page};
+use super::page::{self, Shown};
+use super::places::Waiting;
+use super::{App, Desk, Limits, openapi};
 use crate::consent::OffSource;
 use crate::contract;
-use crate::daemon::{Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
-use crate::status::{PreviewReport, StatusReport};
+use crate::daemon::{Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+use crate::events::{self, Refusal, Turned};
+use crate::metrics::MEDIA_TYPE;
+use crate::status::{PostureReport, PreviewReport, StatusReport, SuppressedReport};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+
+/// The documents that the page links to, of this very version. They hold no data, so nobody needs the token for them.
+const PRIVACY: &str = include_str!("../../docs/PRIVACY.md");
+const CONFIGURATION: &str = include_str!("../../docs/CONFIGURATION.md");
+const METRICS_PAGE: &str = include_str!("../../docs/METRICS.md");
+const PING_SCHEMA: &str = include_str!("../../config/ping.schema.json");
 
 /// How many entries of the history a page has, and may have.
 const PAGE: usize = 50;
 const PAGES: RangeInclusive<usize> = 1..=200;
+/// How many of them, and of the local events, the page for people shows at a time.
+const SHOWN: usize = 20;
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,97 +51,171 @@ enum Route {
     Page,
     Style,
     Script,
+    Icon,
+    Privacy,
+    Configuration,
+    MetricsPage,
+    PingSchema,
     Preview,
     PreviewBytes,
     ResetId,
     Status,
+    Posture,
     History,
     EraseHistory,
     Schema,
     Switch,
     PulsePreview,
     PulseResetId,
+    RecordEvent,
+    EventStats,
+    EventHealth,
+    EventSwitch,
+    TurnEventSwitch,
+    Events,
+    EraseEvents,
+    Metrics,
+    OpenApi,
     Health,
     Ready,
 }
 
 /// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
-const ROUTES: [(Route, Method, &str); 15] = [
+const ROUTES: [(Route, Method, &str); 31] = [
     (Route::Page, Method::GET, "/"),
     (Route::Style, Method::GET, "/style.css"),
     (Route::Script, Method::GET, "/page.js"),
+    (Route::Icon, Method::GET, "/icon.svg"),
+    // What a browser asks for by itself, where a document names no icon.
+    (Route::Icon, Method::GET, "/favicon.ico"),
+    (Route::Privacy, Method::GET, "/docs/PRIVACY.md"),
+    (Route::Configuration, Method::GET, "/docs/CONFIGURATION.md"),
+    (Route::MetricsPage, Method::GET, "/docs/METRICS.md"),
+    (Route::PingSchema, Method::GET, "/docs/ping.schema.json"),
     (Route::Preview, Method::GET, "/api/v1/preview"),
     (Route::PreviewBytes, Method::GET, "/api/v1/preview/bytes"),
     (Route::ResetId, Method::POST, "/api/v1/reset-id"),
     (Route::Status, Method::GET, "/api/v1/status"),
+    (Route::Posture, Method::GET, "/api/v1/posture"),
     (Route::History, Method::GET, "/api/v1/history"),
     (Route::EraseHistory, Method::DELETE, "/api/v1/history"),
     (Route::Schema, Method::GET, "/api/v1/schema"),
     (Route::Switch, Method::PUT, "/api/v1/switch"),
+    (Route::Events, Method::GET, "/api/v1/events"),
+    (Route::EraseEvents, Method::DELETE, "/api/v1/events"),
     // Pulse's own paths, so that a client made for Pulse works here.
     (Route::PulsePreview, Method::GET, "/api/system/settings/telemetry-preview"),
     (Route::PulseResetId, Method::POST, "/api/system/settings/telemetry-reset-id"),
+    (Route::RecordEvent, Method::POST, "/api/upgrade-metrics/events"),
+    (Route::EventStats, Method::GET, "/api/upgrade-metrics/stats"),
+    (Route::EventHealth, Method::GET, "/api/upgrade-metrics/health"),
+    (Route::EventSwitch, Method::GET, "/api/upgrade-metrics/config"),
+    (Route::TurnEventSwitch, Method::PUT, "/api/upgrade-metrics/config"),
+    (Route::Metrics, Method::GET, "/metrics"),
+    (Route::OpenApi, Method::GET, "/openapi.json"),
     (Route::Health, Method::GET, "/healthz"),
     (Route::Ready, Method::GET, "/readyz"),
 ];
 
+/// Every route: its method besides OPTIONS (and HEAD, where that is GET), and its path.
+pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
+    ROUTES.into_iter().map(|(_, method, path)| (method, path))
+}
+
 /// Answers one request.
-pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(app: &App, waiting: &Waiting, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let mut answer = match app.guards.check(&head) {
-        Ok(()) => route(app, &head, body).await,
+        Ok(()) => route(app, waiting, &head, body).await,
         Err(refusal) => answers::refused(refusal),
     };
     answers::add_headers(answer.headers_mut());
     answer
 }
 
-async fn route(app: &App, head: &Parts, body: Incoming) -> Answer {
+async fn route(app: &App, waiting: &Waiting, head: &Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
-    let Some((first, method, _)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
+    let Some((first, ..)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
     };
-    let allow = allow(*first, method);
+    let allow = allow(path);
     if head.method == Method::OPTIONS {
-        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), allow);
+        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), &allow);
     }
     let asked = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
     let Some((route, ..)) = ROUTES.iter().find(|(_, method, at)| *at == path && *method == asked) else {
-        return wrong_method(*first, allow);
+        return wrong_method(*first, &allow);
     };
     let reads = asked == Method::GET;
     // A request that reads has no use for a body. Hyper closes the connection where one is sent all the same.
     let body = if reads { Ok(Bytes::new()) } else { read_body(body, &app.limits).await };
     match body {
-        Ok(body) => ask(app, *route, head, &body)
-            .await
-            .unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping.")),
+        Ok(body) => {
+            let _busy = app.places.keep(waiting);
+            let answer = ask(app, *route, head, &body).await;
+            answer.unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping."))
+        }
         Err(refused) => refused.answer(),
     }
 }
 
 async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
-    let handle = &app.handle;
+    let Desk { daemon: handle, events, metrics } = &app.desk;
     Ok(match route {
-        Route::Page if app.guards.may_see(head) => {
-            // The preview first: what it reads of Pulse is in the status then.
-            let preview = handle.preview().await?;
-            answers::body(StatusCode::OK, HTML, page::render(&handle.status().await?, &preview))
-        }
+        Route::Page if app.guards.may_see(head) => page(&app.desk, head.uri.query()).await?,
         Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
-        Route::Style => answers::body(StatusCode::OK, CSS, page::STYLE),
-        Route::Script => answers::body(StatusCode::OK, JAVASCRIPT, page::SCRIPT),
+        Route::Style => answers::constant(&head.headers, CSS, page::STYLE),
+        Route::Script => answers::constant(&head.headers, JAVASCRIPT, page::SCRIPT),
+        Route::Icon => answers::constant(&head.headers, SVG, page::ICON),
+        Route::Privacy => answers::constant(&head.headers, TEXT, PRIVACY),
+        Route::Configuration => answers::constant(&head.headers, TEXT, CONFIGURATION),
+        Route::MetricsPage => answers::constant(&head.headers, TEXT, METRICS_PAGE),
+        Route::PingSchema => answers::constant(&head.headers, JSON, PING_SCHEMA),
         Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
         Route::Status => answers::json(StatusCode::OK, &handle.status().await?),
+        Route::Posture => posture(handle.posture().await?),
         Route::History => history(handle, head.uri.query()).await?,
         Route::EraseHistory => erased(handle.erase_history().await?),
-        Route::Schema => answers::json(StatusCode::OK, &contract::schema()),
+        Route::Schema => answers::constant(&head.headers, JSON, contract::schema().to_string()),
         Route::Switch => switch(handle, &head.headers, body).await?,
+        Route::RecordEvent => match events.record(body, handle.commercial().await?) {
+            Ok(()) => answers::json(StatusCode::ACCEPTED, &json!({"accepted": true})),
+            Err(refusal) => event_refused(&refusal),
+        },
+        Route::EventStats => answers::json(StatusCode::OK, &events.stats()),
+        Route::EventHealth => answers::json(StatusCode::OK, &events.health()),
+        Route::EventSwitch => answers::json(StatusCode::OK, &events.switch(handle.commercial().await?)),
+        Route::TurnEventSwitch => turn_event_switch(&app.desk, body).await?,
+        Route::Events => answers::json(StatusCode::OK, &events.report(handle.commercial().await?)),
+        Route::EraseEvents => erased_events(events.erase()),
+        Route::Metrics => {
+            answers::body(StatusCode::OK, MEDIA_TYPE, metrics.encode(&handle.status().await?, events.count()))
+        }
+        Route::OpenApi => answers::constant(&head.headers, JSON, openapi::document().to_string()),
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         Route::Ready => ready(&handle.status().await?),
     })
+}
+
+async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result<Answer, Gone> {
+    // A query that says anything else was not made by this page, which is shown all the same.
+    let before = query.and_then(read_page_query).and_then(|(_, before)| before);
+    // One reading of Pulse for both; and all else after it, so that what was read is in it.
+    let (preview, posture) = tokio::join!(daemon.preview(), daemon.posture());
+    let (preview, posture, events) = (preview?, posture?, events.report(daemon.commercial().await?));
+    let (status, history) = (daemon.status().await?, daemon.history(before, SHOWN).await?);
+    let shown = Shown {
+        status: &status,
+        preview: &preview,
+        posture: &posture,
+        history: history.as_ref(),
+        is_older: before.is_some(),
+        events: &events,
+        events_shown: SHOWN,
+    };
+    Ok(answers::body(StatusCode::OK, HTML, page::render(&shown)))
 }
 
 fn preview(preview: Result<Preview, NoPreview>) -> Answer {
@@ -170,6 +258,17 @@ fn enabled_and_payload(preview: &Preview) -> Answer {
 fn with_age(mut answer: Answer, preview: &Preview) -> Answer {
     answer.headers_mut().insert(AGE, HeaderValue::from(preview.age.as_secs()));
     answer
+}
+
+fn posture(posture: Result<PostureSeen, SuppressedReport>) -> Answer {
+    match posture {
+        Ok(PostureSeen { posture, age }) => {
+            let mut answer = answers::json(StatusCode::OK, &PostureReport::new(&posture));
+            answer.headers_mut().insert(AGE, HeaderValue::from(age.as_secs()));
+            answer
+        }
+        Err(because) => unavailable(&because.reason, &because.message),
+    }
 }
 
 fn no_preview(no: &NoPreview) -> Answer {
@@ -294,6 +393,47 @@ fn locked(source: OffSource) -> Answer {
     answers::error(StatusCode::CONFLICT, word, &message)
 }
 
+fn event_refused(refusal: &Refusal) -> Answer {
+    match refusal {
+        Refusal::Invalid(message) => answers::error(StatusCode::BAD_REQUEST, "validation_error", message),
+        Refusal::OtherOrganization => answers::error(StatusCode::FORBIDDEN, "org_mismatch", &refusal.to_string()),
+    }
+}
+
+/// Answers with the switch as it is then.
+async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<Answer, Gone> {
+    let wanted = match events::Switch::parse(body) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return Ok(event_refused(&refusal)),
+    };
+    Ok(match desk.events.turn(wanted) {
+        Turned::Done => answers::json(StatusCode::OK, &desk.events.switch(desk.daemon.commercial().await?)),
+        Turned::Locked(off) => {
+            let word = if off == events::Off::Config { "config_locked" } else { "env_locked" };
+            let message = format!("Local events stay off: {off}, and only there can they be turned on.");
+            answers::error(StatusCode::CONFLICT, word, &message)
+        }
+        Turned::NotPersisted => unavailable(
+            "storage",
+            "The switch cannot be written. Off holds until the daemon stops, on was not done. Look at the state \
+             directory's space and permissions.",
+        ),
+    })
+}
+
+fn erased_events(result: std::io::Result<()>) -> Answer {
+    match result {
+        Ok(()) => answers::empty(StatusCode::NO_CONTENT),
+        Err(error) => {
+            tracing::warn!(%error, "failed to erase the local events");
+            unavailable(
+                "storage",
+                "The events were not erased: the state directory cannot be written. Ask again later.",
+            )
+        }
+    }
+}
+
 /// Ready is listening with a state that can be written, whatever Pulse does.
 fn ready(status: &StatusReport) -> Answer {
     let suppressed_by_storage = status.suppressed.as_ref().is_some_and(|suppressed| suppressed.reason == "storage");
@@ -308,17 +448,18 @@ fn unavailable(word: &str, message: &str) -> Answer {
     answers::error(StatusCode::SERVICE_UNAVAILABLE, word, message)
 }
 
-/// The methods of the path whose first route is this one.
-fn allow(first: Route, method: &Method) -> &'static str {
-    match (first, method) {
-        (Route::History, _) => "DELETE, GET, HEAD, OPTIONS",
-        (_, &Method::POST) => "OPTIONS, POST",
-        (_, &Method::PUT) => "OPTIONS, PUT",
-        _ => "GET, HEAD, OPTIONS",
-    }
+/// The methods of a path, in alphabetic order.
+fn allow(path: &str) -> String {
+    let own = ROUTES.iter().filter(|(_, _, at)| *at == path).map(|(_, method, _)| method);
+    let mut methods: Vec<&str> = own
+        .flat_map(|method| if *method == Method::GET { vec!["GET", "HEAD"] } else { vec![method.as_str()] })
+        .chain(["OPTIONS"])
+        .collect();
+    methods.sort_unstable();
+    methods.join(", ")
 }
 
-fn wrong_method(route: Route, allow: &'static str) -> Answer {
+fn wrong_method(route: Route, allow: &str) -> Answer {
     let status = StatusCode::METHOD_NOT_ALLOWED;
     let answer = match route {
         // As Pulse says it, but for its `timestamp`: the time would have to come from the daemon.

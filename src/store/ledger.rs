@@ -160,6 +160,11 @@ impl Ledger {
         self.secure_name()
     }
 
+    /// The size of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.length
+    }
+
     /// The newest entries with a `seq` below `before`, at most so many.
     pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
         reading::page(self.reader()?.take(self.length), before, limit)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pulse_telemetry::{cli, config, contract};
+use pulse_telemetry::{cli, config, contract, metrics};
 
 /// Each file, and what it should hold.
 pub fn generated() -> Vec<(PathBuf, String)> {
@@ -15,6 +15,7 @@ pub fn generated() -> Vec<(PathBuf, String)> {
     vec![
         (root.join("config/ping.schema.json"), schema),
         section(root.join("docs/PRIVACY.md"), "fields", &fields),
+        section(root.join("docs/METRICS.md"), "metrics", &metrics::markdown_table()),
         section(root.join("docs/CONFIGURATION.md"), "keys", &keys),
         section(root.join("docs/CONFIGURATION.md"), "commands", commands.trim_end()),
     ]

@@ -15,6 +15,7 @@
     reason = "each test file uses a part of this, and a test may fail loudly"
 )]
 
+pub mod browser;
 pub mod client;
 pub mod endpoint;
 pub mod generated;

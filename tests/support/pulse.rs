@@ -110,6 +110,9 @@ pub struct PulseModel {
     pub telemetry_enabled: Option<bool>,
     /// Whether `PULSE_TELEMETRY` in Pulse's own environment decided it.
     pub telemetry_env_override: bool,
+    /// None: absent from the answer, as what is false may be.
+    pub disable_local_upgrade_metrics: Option<bool>,
+    pub reduce_pro_upsell_noise: Option<bool>,
     pub demo: bool,
     pub mock: bool,
     pub tokens: BTreeMap<String, Token>,
@@ -138,6 +141,8 @@ impl Default for PulseModel {
             tier: "free".to_owned(),
             telemetry_enabled: Some(false),
             telemetry_env_override: true,
+            disable_local_upgrade_metrics: None,
+            reduce_pro_upsell_noise: None,
             demo: false,
             mock: false,
             tokens: BTreeMap::from([(TOKEN.to_owned(), Token::new(&[MONITORING_READ, SETTINGS_READ], "default"))]),
@@ -748,6 +753,14 @@ fn system_settings(model: &PulseModel) -> Value {
     }
     if let Some(enabled) = model.telemetry_enabled {
         answer["telemetryEnabled"] = json!(enabled);
+    }
+    for (key, value) in [
+        ("disableLocalUpgradeMetrics", model.disable_local_upgrade_metrics),
+        ("reduceProUpsellNoise", model.reduce_pro_upsell_noise),
+    ] {
+        if let Some(value) = value {
+            answer[key] = json!(value);
+        }
     }
     if model.telemetry_env_override {
         overrides["PULSE_TELEMETRY"] = json!(true);

@@ -1,6 +1,6 @@
 //! Readings of Pulse as plain values, for tests that need no Pulse.
 
-use pulse_telemetry::snapshot::{OwnSender, Platform, PulseState, Reading, Reason, Snapshot, Unknown};
+use pulse_telemetry::snapshot::{Commercial, OwnSender, Platform, PulseState, Reading, Reason, Snapshot, Unknown};
 use pulse_telemetry::version::identify;
 
 /// A homelab whose Pulse has handed over to the sidecar: everything known, nothing in the way.
@@ -29,6 +29,7 @@ pub fn handed_over() -> Reading {
             demo_mode: Ok(false),
             starting: Ok(false),
             own_sender: Ok(OwnSender::OffByEnvironment),
+            commercial: Ok(Commercial { disable_local_upgrade_metrics: false, reduce_pro_upsell_noise: false }),
             uncounted_organizations: false,
         },
         retry_after: None,

@@ -213,6 +213,13 @@ impl Sidecar {
         self.get("/api/v1/status").json()
     }
 
+    /// A line of `/proc/PID/status`, in bytes.
+    pub fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// Asks the daemon to stop, waits for its end, and gives its log.
     pub fn stop(mut self) -> String {
         rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();

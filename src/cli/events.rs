@@ -1,0 +1,62 @@
+//! `events`: the local-only commercial events.
+
+use std::io::Write;
+
+use crate::config::Config;
+use crate::events::{EventsReport, Kept};
+
+use super::api::{Api, ApiError, Method};
+use super::history::printable;
+use super::{Exit, Failure, offline};
+
+pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let report: EventsReport = match Api::new(config)?.ask(Method::Get, "/api/v1/events", None).await {
+        Err(error) if error.is_no_daemon() => offline::events(config)?,
+        answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
+    };
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", to_text(&report))?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    match Api::new(config)?.ask(Method::Delete, "/api/v1/events", None).await {
+        Err(error) if error.is_no_daemon() => offline::erase_events(config, out)?,
+        answer => drop(answer?),
+    }
+    writeln!(out, "The local events were erased.")?;
+    Ok(Exit::Done)
+}
+
+fn to_text(report: &EventsReport) -> String {
+    let mut lines: Vec<String> = report.events.iter().rev().map(line).collect();
+    if lines.is_empty() {
+        lines.push("No local event is kept.".to_owned());
+    }
+    lines.push(report.summary.clone());
+    if !report.disabled_surfaces.is_empty() {
+        lines.push(format!("Not kept from these surfaces: {}.", report.disabled_surfaces.join(", ")));
+    }
+    if !report.running {
+        lines.push("No pulse-telemetry answers at serve.listen: this is what the file says.".to_owned());
+    }
+    if let Some(reduced) = report.reduce_pro_upsell_noise {
+        let word = if reduced { "on" } else { "off" };
+        lines.push(format!("Pulse's legacy preference reduceProUpsellNoise is {word}; nothing here depends on it."));
+    }
+    if !report.writable {
+        lines.push("The last event could not be written. Look at the state directory.".to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+fn line(Kept { at, event }: &Kept) -> String {
+    let details: Vec<String> = event.details().map(|detail| printable(&detail)).collect();
+    format!("{at:.0}  {:<32}  {}  {}", printable(&event.kind), printable(&event.surface), details.join(", "))
+        .trim_end()
+        .to_owned()
+}

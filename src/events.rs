@@ -1,0 +1,435 @@
+//! The local-only commercial events of Pulse's privacy page: which plan links were seen, and the like. They stay here.
+//!
+//! A client made for Pulse 6.0 hands them over at Pulse's own routes, newer ones no longer do. They are kept in a file of
+//! their own, 90 days, and no module that builds or sends a ping can name this one (`tests/events.rs` holds it to that).
+
+mod event;
+mod file;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, Now};
+use crate::contract::CONTRACT_DATE;
+use crate::snapshot::Commercial;
+use crate::store::EventFile;
+
+pub use event::{Event, Refusal, Switch, TYPES};
+use file::Content;
+pub use file::Kept;
+
+/// How long an event is kept.
+const KEPT: Duration = Duration::from_secs(KEPT_DAYS * 24 * 60 * 60);
+const KEPT_DAYS: u64 = 90;
+/// How many events are kept; the oldest go first. An event is at most some 1.5 KiB, so the file is less than 1 MiB.
+const EVENTS_MAX: usize = 500;
+/// How often what is too old is looked for.
+const PRUNING: Duration = Duration::from_secs(60 * 60);
+
+/// What Pulse calls a pipeline without news.
+const STALE: Duration = Duration::from_secs(5 * 60);
+/// Pulse calls a pipeline degraded in which fewer than two of these were seen.
+const CORE_TYPES: [&str; 4] = ["paywall_viewed", "trial_started", "upgrade_clicked", "checkout_completed"];
+
+/// What switched the recording of local events off. Every off wins, the first one is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    /// `PULSE_DISABLE_LOCAL_UPGRADE_METRICS` in the sidecar's environment.
+    Environment,
+    /// `events.record = false` in the configuration.
+    Config,
+    /// The local switch.
+    Switch,
+    /// Pulse's own setting `disableLocalUpgradeMetrics`.
+    Pulse,
+    /// Pulse's own setting could not be read since the start, and what is unknown is not on.
+    PulseUnread,
+}
+
+impl Off {
+    /// The word for it in the API.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            Self::Config => "config",
+            Self::Switch => "switch",
+            Self::Pulse => "pulse",
+            Self::PulseUnread => "pulse_unread",
+        }
+    }
+
+    /// What is fixed for as long as the process lives. A variable that is not a clear no switches off.
+    #[must_use]
+    pub fn fixed(variable: Option<&str>, record: bool) -> Option<Self> {
+        let no = ["", "0", "f", "false", "n", "no", "off", "disabled"];
+        match variable {
+            Some(value) if !no.contains(&value.trim().to_lowercase().as_str()) => Some(Self::Environment),
+            _ => (!record).then_some(Self::Config),
+        }
+    }
+}
+
+impl fmt::Display for Off {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "PULSE_DISABLE_LOCAL_UPGRADE_METRICS in the sidecar's environment says so",
+            Self::Config => "events.record in the sidecar's configuration says so",
+            Self::Switch => "their local switch says so (PUT /api/upgrade-metrics/config)",
+            Self::Pulse => "Pulse's own setting disableLocalUpgradeMetrics says so",
+            Self::PulseUnread => "Pulse's own setting disableLocalUpgradeMetrics could not be read, and unknown is off",
+        })
+    }
+}
+
+/// What came of turning the local switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// It is turned.
+    Done,
+    /// On was asked for, and something that the switch cannot overrule says off.
+    Locked(Off),
+    /// It could not be written. Off holds until the process stops, on was not done.
+    NotPersisted,
+}
+
+/// What `GET /api/upgrade-metrics/stats` tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// The first moment that is counted, in milliseconds since 1970.
+    pub window_start: i64,
+    /// Now, in milliseconds since 1970.
+    pub window_end: i64,
+    /// What was counted, in the order in which it was first seen.
+    pub buckets: Vec<Bucket>,
+    /// How many events that are.
+    pub total_events: u64,
+}
+
+/// Events of one type, surface and capability.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `surface:capability`.
+    pub key: String,
+    /// How many.
+    pub count: u64,
+    /// The same again: Pulse counts each event as one.
+    pub total_value: u64,
+}
+
+/// What `GET /api/upgrade-metrics/health` tells: what was handed over since the start, repetitions included.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Health {
+    /// `healthy`, `stale` or `degraded`, by Pulse's own rules.
+    pub status: &'static str,
+    /// How long ago the last event came; without one, how long ago the start was.
+    pub last_event_age_seconds: f64,
+    /// How many came.
+    pub events_total: u64,
+    /// How many of each type.
+    pub events_by_type: BTreeMap<String, u64>,
+    /// When the process started, in milliseconds since 1970.
+    pub started_at: i64,
+}
+
+/// What `GET /api/v1/events` and `pulse-telemetry events --json` tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsReport {
+    /// A daemon answered. False where the command looked at the file itself.
+    pub running: bool,
+    /// Events that are handed over are kept.
+    pub enabled: bool,
+    /// What switched that off, in one word; null while it is on.
+    pub off_by: Option<String>,
+    /// State and source in a sentence or two.
+    pub summary: String,
+    /// Surfaces whose events are not kept.
+    pub disabled_surfaces: Vec<String>,
+    /// Pulse's setting `disableLocalUpgradeMetrics`; null where it could not be read.
+    pub disable_local_upgrade_metrics: Option<bool>,
+    /// Pulse's legacy preference `reduceProUpsellNoise`, which nothing here depends on; null where it could not be read.
+    pub reduce_pro_upsell_noise: Option<bool>,
+    /// For how many days an event is kept.
+    pub kept_days: u64,
+    /// How many events are kept at most.
+    pub kept_max: usize,
+    /// What was last recorded could be written.
+    pub writable: bool,
+    /// The events, the newest first.
+    pub events: Vec<Kept>,
+}
+
+/// Takes events and keeps them.
+pub struct Recorder {
+    file: EventFile,
+    clock: Box<dyn Clock + Send + Sync>,
+    fixed: Option<Off>,
+    started: Now,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    switch: Switch,
+    kept: Vec<Kept>,
+    total: u64,
+    by_type: BTreeMap<String, u64>,
+    last: Option<Duration>,
+    writable: bool,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("fixed", &self.fixed).finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// A recorder over this file, and what of it was damaged and put aside, in a sentence. What is too old goes at once.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or put aside where it is damaged.
+    pub fn open(
+        file: EventFile,
+        fixed: Option<Off>,
+        clock: Box<dyn Clock + Send + Sync>,
+    ) -> io::Result<(Self, Option<String>)> {
+        let Content { switch, kept, damaged } = Content::parse(file.read()?.as_deref());
+        let notice = damaged.then(|| file.put_aside()).transpose()?;
+        let by_type = BTreeMap::new();
+        let held = Held { switch, kept, total: 0, by_type, last: None, writable: true };
+        let recorder = Self { started: clock.now(), file, clock, fixed, held: Mutex::new(held) };
+        if damaged {
+            let mut held = recorder.held();
+            let (switch, kept) = (held.switch.clone(), held.kept.clone());
+            recorder.write(&mut held, switch, kept);
+        }
+        recorder.prune();
+        Ok((recorder, notice))
+    }
+
+    /// Takes what a client handed over. While recording is off it is taken too, and not kept, as Pulse does.
+    ///
+    /// # Errors
+    /// Where it is no event of this installation.
+    pub fn record(&self, body: &[u8], in_pulse: Option<Commercial>) -> Result<(), Refusal> {
+        let event = Event::parse(body)?;
+        let mut held = self.held();
+        if self.off(&held, in_pulse).is_some() || held.switch.disabled_surfaces.contains(&event.surface) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        held.total += 1;
+        *held.by_type.entry(event.kind.clone()).or_default() += 1;
+        held.last = Some(now.mono);
+        if held.kept.iter().any(|kept| kept.event.idempotency_key == event.idempotency_key) {
+            return Ok(());
+        }
+        let mut kept = young(&held.kept, now.wall);
+        kept.push(Kept { at: now.wall, event });
+        kept.drain(..kept.len().saturating_sub(EVENTS_MAX));
+        let switch = held.switch.clone();
+        self.write(&mut held, switch, kept);
+        Ok(())
+    }
+
+    /// What is kept, counted as Pulse counts it.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (held, now) = (self.held(), self.clock.now().wall);
+        let kept = young(&held.kept, now);
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for Kept { event, .. } in &kept {
+            let key = event.key();
+            match buckets.iter_mut().find(|bucket| bucket.kind == event.kind && bucket.key == key) {
+                Some(bucket) => {
+                    bucket.count += 1;
+                    bucket.total_value += 1;
+                }
+                None => buckets.push(Bucket { kind: event.kind.clone(), key, count: 1, total_value: 1 }),
+            }
+        }
+        let first = kept.iter().map(|kept| kept.at).chain([self.started.wall]).min().unwrap_or(now);
+        Stats {
+            window_start: first.as_millisecond(),
+            window_end: now.as_millisecond(),
+            total_events: buckets.iter().map(|bucket| bucket.count).sum(),
+            buckets,
+        }
+    }
+
+    /// What was handed over since the start.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let (held, now) = (self.held(), self.clock.now().mono);
+        let age = now.saturating_sub(held.last.unwrap_or(self.started.mono));
+        let seen = CORE_TYPES.iter().filter(|kind| held.by_type.contains_key(**kind)).count();
+        Health {
+            status: match seen {
+                _ if age > STALE => "stale",
+                0 | 1 if held.total > 0 => "degraded",
+                _ => "healthy",
+            },
+            last_event_age_seconds: age.as_secs_f64(),
+            events_total: held.total,
+            events_by_type: held.by_type.clone(),
+            started_at: self.started.wall.as_millisecond(),
+        }
+    }
+
+    /// The switch as Pulse's route tells it: what is in force, whoever decided it.
+    #[must_use]
+    pub fn switch(&self, in_pulse: Option<Commercial>) -> Switch {
+        let held = self.held();
+        Switch { enabled: self.off(&held, in_pulse).is_none(), ..held.switch.clone() }
+    }
+
+    /// Turns the local switch.
+    #[must_use]
+    pub fn turn(&self, wanted: Switch) -> Turned {
+        if let (true, Some(off)) = (wanted.enabled, self.fixed) {
+            return Turned::Locked(off);
+        }
+        let mut held = self.held();
+        let kept = held.kept.clone();
+        let off = (!wanted.enabled).then(|| wanted.clone());
+        if self.write(&mut held, wanted, kept) {
+            return Turned::Done;
+        }
+        if let Some(off) = off {
+            held.switch = off;
+        }
+        Turned::NotPersisted
+    }
+
+    /// All that is kept and who decided what.
+    #[must_use]
+    pub fn report(&self, in_pulse: Option<Commercial>) -> EventsReport {
+        let held = self.held();
+        let off = self.off(&held, in_pulse);
+        EventsReport {
+            running: true,
+            writable: held.writable,
+            disable_local_upgrade_metrics: in_pulse.map(|pulse| pulse.disable_local_upgrade_metrics),
+            reduce_pro_upsell_noise: in_pulse.map(|pulse| pulse.reduce_pro_upsell_noise),
+            ..report(&held.switch, &held.kept, off, self.clock.now().wall)
+        }
+    }
+
+    /// How many events are kept.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        young(&self.held().kept, self.clock.now().wall).len()
+    }
+
+    /// Removes every event, durably, and what was put aside of them. The switch stays as it is.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be written. Asking again is safe.
+    pub fn erase(&self) -> io::Result<()> {
+        let mut held = self.held();
+        let switch = held.switch.clone();
+        self.file.replace(&Content::encode(&switch, &[])?)?;
+        held.kept.clear();
+        held.writable = true;
+        self.file.remove_what_was_put_aside()
+    }
+
+    /// Removes what is too old, durably.
+    fn prune(&self) {
+        let mut held = self.held();
+        let kept = young(&held.kept, self.clock.now().wall);
+        if kept != held.kept || !held.writable {
+            let switch = held.switch.clone();
+            self.write(&mut held, switch, kept);
+        }
+    }
+
+    fn off(&self, held: &Held, in_pulse: Option<Commercial>) -> Option<Off> {
+        self.fixed.or_else(|| {
+            Some(match in_pulse {
+                _ if !held.switch.enabled => Off::Switch,
+                None => Off::PulseUnread,
+                Some(pulse) if pulse.disable_local_upgrade_metrics => Off::Pulse,
+                Some(_) => return None,
+            })
+        })
+    }
+
+    /// Writes both, and holds them where that was done. A failure is logged when it begins: a client is not to wait for
+    /// this, nor to be told that its user's click was in vain.
+    fn write(&self, held: &mut Held, switch: Switch, kept: Vec<Kept>) -> bool {
+        let written =
+            Content::encode(&switch, &kept).map_err(io::Error::from).and_then(|file| self.file.replace(&file));
+        if let (Err(error), true) = (&written, held.writable) {
+            tracing::warn!(%error, "failed to write the local events; they are not kept");
+        }
+        held.writable = written.is_ok();
+        if held.writable {
+            held.switch = switch;
+            held.kept = kept;
+        }
+        held.writable
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // What it guards is replaced as a whole, so that a panic elsewhere leaves nothing half done.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes events as they become too old, for as long as it is polled.
+pub async fn keep_young(recorder: &Recorder) {
+    loop {
+        tokio::time::sleep(PRUNING).await;
+        recorder.prune();
+    }
+}
+
+/// What a file says, where no daemon answers.
+#[must_use]
+pub fn read(file: Option<&[u8]>, fixed: Option<Off>, now: Timestamp) -> EventsReport {
+    let Content { switch, kept, .. } = Content::parse(file);
+    let off = fixed.or_else(|| (!switch.enabled).then_some(Off::Switch));
+    EventsReport { running: false, ..report(&switch, &kept, off, now) }
+}
+
+fn report(switch: &Switch, kept: &[Kept], off: Option<Off>, now: Timestamp) -> EventsReport {
+    let mut events = young(kept, now);
+    events.reverse();
+    EventsReport {
+        running: true,
+        enabled: off.is_none(),
+        off_by: off.map(|off| off.word().to_owned()),
+        summary: match off {
+            None => "Local events are kept on this machine and never sent.".to_owned(),
+            Some(off) => format!("Local events are not kept: {off}. None is ever sent."),
+        },
+        disabled_surfaces: switch.disabled_surfaces.iter().cloned().collect(),
+        disable_local_upgrade_metrics: None,
+        reduce_pro_upsell_noise: None,
+        kept_days: KEPT_DAYS,
+        kept_max: EVENTS_MAX,
+        writable: true,
+        events,
+    }
+}
+
+/// Those that are not too old. One of a time to come, which a clock that was wrong gave it, is taken for one of now. A
+/// clock that says a time before the contract's date is wrong itself, and decides nothing.
+fn young(kept: &[Kept], now: Timestamp) -> Vec<Kept> {
+    if now < CONTRACT_DATE {
+        return kept.to_vec();
+    }
+    let too_old = |at: Timestamp| Duration::try_from(now.duration_since(at)).is_ok_and(|age| age >= KEPT);
+    let young = kept.iter().filter(|kept| !too_old(kept.at));
+    young.map(|kept| Kept { at: kept.at.min(now), event: kept.event.clone() }).collect()
+}

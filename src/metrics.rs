@@ -1,0 +1,253 @@
+//! What `GET /metrics` tells Prometheus. No label holds an ID, a host or an address: each value is a word of a small set
+//! of this program's own.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::engine::Suppression;
+use crate::snapshot::{ReadError, Reading};
+use crate::status::StatusReport;
+use crate::verdict::Verdict;
+
+/// The media type of [`Metrics::encode`].
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Where one reading of Pulse, a dozen requests, ends: from a Pulse beside it to one that hangs, in seconds.
+const READ_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
+/// One metric, as it is documented.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// Its name, as Prometheus stores it.
+    pub name: &'static str,
+    /// What its labels tell, by name; empty where it has none.
+    pub labels: &'static str,
+    /// What it tells.
+    pub help: &'static str,
+}
+
+const fn describe(name: &'static str, labels: &'static str, help: &'static str) -> Described {
+    Described { name, labels, help }
+}
+
+const BUILD: Described = describe("pulse_telemetry_build_info", "version", "The version that runs; always 1");
+const PINGS: Described = describe(
+    "pulse_telemetry_pings_total",
+    "verdict (delivered, retry, drop), reason",
+    "Attempts to send a ping since the start, by what the answer meant",
+);
+const LAST_SUCCESS: Described = describe(
+    "pulse_telemetry_last_success_timestamp_seconds",
+    "",
+    "When a ping was last delivered; absent where the history knows of none",
+);
+const NEXT_DUE: Described = describe(
+    "pulse_telemetry_next_due_timestamp_seconds",
+    "",
+    "When the next ping is due, or is looked at again; absent while telemetry is off",
+);
+const CONSENT: Described = describe("pulse_telemetry_consent", "", "1 while telemetry is on, 0 while it is off");
+const OFF: Described = describe(
+    "pulse_telemetry_off",
+    "source (pulse_telemetry, do_not_track, config, switch, pulse)",
+    "1 for the source that switched telemetry off; absent while it is on",
+);
+const SUPPRESSED: Described = describe(
+    "pulse_telemetry_suppressed",
+    "reason",
+    "1 for what keeps pings from being sent although telemetry is on; absent where nothing does",
+);
+const SUPPRESSIONS: Described = describe(
+    "pulse_telemetry_suppressions_total",
+    "reason",
+    "How often since the start something began to keep pings from being sent",
+);
+const READS: Described = describe(
+    "pulse_telemetry_pulse_reads_total",
+    "outcome (complete, incomplete, unreachable, unauthorized)",
+    "Readings of Pulse since the start",
+);
+const READ_TIME: Described =
+    describe("pulse_telemetry_pulse_read_duration_seconds", "", "How long readings of Pulse took; a histogram");
+const ID_ISSUED: Described = describe(
+    "pulse_telemetry_id_issued_timestamp_seconds",
+    "",
+    "When the current install ID was made (its age is time() minus this); absent where there is none",
+);
+const LEDGER: Described = describe("pulse_telemetry_ledger_bytes", "", "The size of the history on disk");
+const WRITABLE: Described =
+    describe("pulse_telemetry_state_writable", "", "1 while the state directory can be written, else 0");
+const EVENTS: Described =
+    describe("pulse_telemetry_local_events", "", "How many local-only commercial events are kept");
+
+/// Every metric there is.
+pub const DESCRIBED: [Described; 14] = [
+    BUILD,
+    CONSENT,
+    OFF,
+    SUPPRESSED,
+    SUPPRESSIONS,
+    PINGS,
+    LAST_SUCCESS,
+    NEXT_DUE,
+    READS,
+    READ_TIME,
+    ID_ISSUED,
+    LEDGER,
+    WRITABLE,
+    EVENTS,
+];
+
+/// The table of `docs/METRICS.md`.
+#[must_use]
+pub fn markdown_table() -> String {
+    let row = |metric: &Described| format!("| `{}` | {} | {} |\n", metric.name, metric.labels, metric.help);
+    format!("| metric | labels | what it tells |\n|---|---|---|\n{}", DESCRIBED.iter().map(row).collect::<String>())
+}
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// What is counted while the process lives. A clone counts into the same counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pings: Family<Labels<2>, Counter>,
+    suppressions: Family<Labels<1>, Counter>,
+    reads: Family<Labels<1>, Counter>,
+    read_time: Histogram,
+    /// In seconds since 1970; 0 where there was none.
+    last_success: Gauge,
+    ledger: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            pings: Family::default(),
+            suppressions: Family::default(),
+            reads: Family::default(),
+            read_time: Histogram::new(READ_BUCKETS),
+            last_success: Gauge::default(),
+            ledger: Gauge::default(),
+        };
+        // From zero, so that the first increase is seen as one.
+        drop(metrics.pings.get_or_create(&ping_labels(&Verdict::Delivered)));
+        for outcome in ["complete", "incomplete", "unreachable", "unauthorized"] {
+            drop(metrics.reads.get_or_create(&[("outcome", outcome)]));
+        }
+        metrics
+    }
+}
+
+impl Metrics {
+    /// An attempt came to this at that time.
+    pub fn answered(&self, verdict: &Verdict, at: Timestamp) {
+        self.pings.get_or_create(&ping_labels(verdict)).inc();
+        if *verdict == Verdict::Delivered {
+            self.delivered(at);
+        }
+    }
+
+    /// A ping was delivered at that time, by this process or an earlier one.
+    pub fn delivered(&self, at: Timestamp) {
+        self.last_success.set(at.as_second());
+    }
+
+    /// Something began to keep pings from being sent.
+    pub fn suppressed(&self, reason: &'static str) {
+        self.suppressions.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A reading of Pulse came to this and took so long.
+    pub fn read(&self, read: &Result<Reading, ReadError>, took: Duration) {
+        let outcome = match (read, Suppression::by_what_is_unknown(read)) {
+            (Ok(_), None) => "complete",
+            (Ok(_), Some(_)) => "incomplete",
+            (Err(ReadError::Unreachable(_)), _) => "unreachable",
+            (Err(ReadError::Unauthorized), _) => "unauthorized",
+        };
+        self.reads.get_or_create(&[("outcome", outcome)]).inc();
+        self.read_time.observe(took.as_secs_f64());
+    }
+
+    /// The history takes so many bytes on disk.
+    pub fn ledger(&self, bytes: u64) {
+        self.ledger.set(bytes);
+    }
+
+    /// All of it as OpenMetrics text, together with how things stand and how many local events are kept.
+    #[must_use]
+    pub fn encode(&self, status: &StatusReport, local_events: usize) -> String {
+        let mut registry = Registry::default();
+        let out = &mut registry;
+        add(out, BUILD, Info::new([("version", status.version.clone())]));
+        add(out, CONSENT, flag(status.enabled));
+        add_some(out, OFF, status.off_by.as_ref().map(|source| one("source", source)));
+        add_some(out, SUPPRESSED, status.suppressed.as_ref().map(|suppressed| one("reason", &suppressed.reason)));
+        add(out, SUPPRESSIONS, self.suppressions.clone());
+        add(out, PINGS, self.pings.clone());
+        add_some(out, LAST_SUCCESS, Some(self.last_success.clone()).filter(|time| time.get() != 0));
+        add_some(out, NEXT_DUE, status.next.as_ref().map(|next| time(next.at)));
+        add(out, READS, self.reads.clone());
+        add(out, READ_TIME, self.read_time.clone());
+        add_some(out, ID_ISSUED, status.id.as_ref().map(|id| time(id.issued_at)));
+        add(out, LEDGER, self.ledger.clone());
+        add(out, WRITABLE, flag(status.writable));
+        let events = Gauge::<i64>::default();
+        events.set(i64::try_from(local_events).unwrap_or(i64::MAX));
+        add(out, EVENTS, events);
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = text::encode(&mut text, &registry);
+        text
+    }
+}
+
+fn add(registry: &mut Registry, described: Described, metric: impl Metric) {
+    // The encoder itself puts what is cut off here behind the names of counters and infos.
+    let name = described.name;
+    let name = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+    registry.register(name, described.help, metric);
+}
+
+fn add_some(registry: &mut Registry, described: Described, metric: Option<impl Metric>) {
+    if let Some(metric) = metric {
+        add(registry, described, metric);
+    }
+}
+
+fn flag(is_so: bool) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(is_so.into());
+    gauge
+}
+
+fn time(at: Timestamp) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(at.as_second());
+    gauge
+}
+
+/// A gauge of 1 with one label.
+fn one(name: &'static str, value: &str) -> Family<[(&'static str, String); 1], Gauge> {
+    let family = Family::<_, Gauge>::default();
+    family.get_or_create(&[(name, value.to_owned())]).set(1);
+    family
+}
+
+fn ping_labels(verdict: &Verdict) -> Labels<2> {
+    let (verdict, reason) = match verdict {
+        Verdict::Delivered => ("delivered", "delivered"),
+        Verdict::Retry { reason, .. } => ("retry", *reason),
+        Verdict::Drop { reason } => ("drop", *reason),
+    };
+    [("verdict", verdict), ("reason", reason)]
+}

@@ -1,0 +1,83 @@
+//! What would be sent now, field by field and byte by byte.
+
+use serde_json::{Map, Value};
+
+use super::html::{code, copyable, escape, row, table, told, unknown};
+use crate::contract::{FIELDS, Field};
+use crate::daemon::{NoPreview, Preview};
+use crate::status::{StatusReport, SuppressedReport};
+use crate::store::sha256;
+
+/// The field that each group begins with, in the order of the contract.
+const GROUPS: [(&str, &str); 6] = [
+    ("install_id", "The ID"),
+    ("version", "Pulse's version"),
+    ("platform", "Where it runs"),
+    ("event", "This ping"),
+    ("pve_nodes", "What is monitored"),
+    ("ai_enabled", "Features and alerts"),
+];
+
+/// Every field with its value, its purpose and an example; or why there is nothing to show.
+pub(super) fn fields(preview: &Result<Preview, NoPreview>, status: &StatusReport) -> String {
+    let values: Map<String, Value> = match preview {
+        Ok(preview) => serde_json::from_str(&preview.bytes).unwrap_or_default(),
+        Err(no) => return nothing(&no.because, status),
+    };
+    let rows: String = FIELDS.iter().map(|field| format!("{}{}", group(field), shown(field, &values))).collect();
+    table(
+        "fields",
+        "Every field, what it would hold now, and why it is collected",
+        &["Field", "Now", "Why, and an example"],
+        &rows,
+    )
+}
+
+/// The same as it would go over the wire.
+pub(super) fn bytes(preview: &Result<Preview, NoPreview>) -> String {
+    let Ok(preview) = preview else { return String::new() };
+    format!(
+        "<h3>The exact bytes</h3>\n{}<dl class=\"facts\">\n<div><dt>SHA-256</dt><dd><code \
+         id=\"sha256\">{}</code></dd></div>\n<div><dt>Size</dt><dd>{} bytes</dd></div>\n<div><dt>For programs</dt>\
+         <dd><code>/api/v1/preview/bytes</code></dd></div>\n</dl>\n",
+        copyable("bytes", "the exact bytes", &preview.bytes),
+        sha256(preview.bytes.as_bytes()),
+        preview.bytes.len(),
+    )
+}
+
+/// How old it is. A part of its own, since it is never the same again.
+pub(super) fn age(preview: &Result<Preview, NoPreview>) -> String {
+    let Ok(Preview { age, .. }) = preview else { return String::new() };
+    let age = age.as_secs();
+    format!("Read from Pulse <span data-age=\"{age}\">{age} s before this page was made</span>.")
+}
+
+/// What to do stands above already, where that is also why nothing is sent.
+fn nothing(because: &SuppressedReport, status: &StatusReport) -> String {
+    let is_said = status.enabled && status.suppressed.as_ref().is_some_and(|said| said.reason == because.reason);
+    let what_to_do = if is_said { String::new() } else { format!("<p>{}</p>\n", told(because)) };
+    format!(
+        "<div class=\"trouble\">\n<p><strong>There is nothing to show, for not all of it is known.</strong> What is unknown \
+         is not sent, and not made up.</p>\n{what_to_do}</div>\n{}",
+        unknown(&because.unknown)
+    )
+}
+
+fn group(field: &Field) -> String {
+    let title = GROUPS.iter().find(|(first, _)| *first == field.name).map(|(_, title)| title);
+    title.map_or_else(String::new, |title| {
+        format!("<tr role=\"row\" class=\"group\"><th scope=\"rowgroup\" colspan=\"3\" role=\"rowheader\">{title}</th></tr>\n")
+    })
+}
+
+fn shown(field: &Field, values: &Map<String, Value>) -> String {
+    let value = values.get(field.name).map_or_else(
+        || "<span class=\"dim\">left out</span>".to_owned(),
+        |value| code(&value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)),
+    );
+    let example = serde_json::from_str::<Value>(field.example).unwrap_or_default();
+    let example = example.as_str().map_or_else(|| example.to_string(), ToOwned::to_owned);
+    let why = format!("{} <span class=\"dim\">For example {}.</span>", escape(field.purpose), code(&example));
+    row(&[&code(field.name), &value, &why])
+}

@@ -1,0 +1,148 @@
+//! What Prometheus is told: documented, used rightly by the examples, and nothing that identifies anybody.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pulse_telemetry::metrics::{DESCRIBED, MEDIA_TYPE, Metrics};
+use pulse_telemetry::snapshot::ReadError;
+use pulse_telemetry::status::StatusReport;
+use pulse_telemetry::verdict::Verdict;
+use serde_json::json;
+use support::endpoint::Endpoint;
+use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use support::server::ResponsePlan;
+use support::sidecar::{LIMIT, Setup};
+
+/// The names of this program's metrics in a text, without the suffixes of a histogram's series.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let ours = words.filter(|word| word.starts_with("pulse_telemetry_"));
+    ours.map(|name| {
+        let series = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        series.unwrap_or(name).to_owned()
+    })
+    .collect()
+}
+
+/// The names of the series in a scrape.
+fn series(scrape: &str) -> BTreeSet<String> {
+    names(&scrape.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n"))
+}
+
+fn described() -> BTreeSet<String> {
+    DESCRIBED.iter().map(|metric| metric.name.to_owned()).collect()
+}
+
+/// A status of which everything is told that ever is.
+fn everything() -> StatusReport {
+    serde_json::from_value(json!({
+        "version": "0.1.0", "running": true, "enabled": true, "off_by": "switch", "summary": "", "locked": false,
+        "suppressed": {"reason": "incomplete", "message": "", "unknown": []},
+        "endpoint": "https://secret.example/", "next": {"event": "heartbeat", "at": "2026-11-24T00:00:00Z"},
+        "pending": null, "last": null,
+        "id": {"issued_at": "2026-11-01T00:00:00Z", "rotates_at": "2026-12-01T00:00:00Z"},
+        "state_dir": "/secret", "writable": true, "warnings": ["secret"],
+    }))
+    .unwrap()
+}
+
+#[test]
+fn every_metric_is_described_and_every_description_is_of_a_metric() {
+    let metrics = Metrics::default();
+    metrics.suppressed("incomplete");
+    metrics.answered(&Verdict::Delivered, "2026-11-23T00:00:00Z".parse().unwrap());
+    metrics.answered(&Verdict::Drop { reason: "rejected" }, "2026-11-23T00:00:01Z".parse().unwrap());
+    metrics.read(&Err(ReadError::Unauthorized), Duration::from_millis(300));
+    metrics.ledger(1234);
+    let scrape = metrics.encode(&everything(), 3);
+    assert_eq!(series(&scrape), described());
+    for line in [
+        "pulse_telemetry_build_info{version=\"0.1.0\"} 1",
+        "pulse_telemetry_pings_total{verdict=\"delivered\",reason=\"delivered\"} 1",
+        "pulse_telemetry_pings_total{verdict=\"drop\",reason=\"rejected\"} 1",
+        "pulse_telemetry_last_success_timestamp_seconds 1795392000",
+        "pulse_telemetry_next_due_timestamp_seconds 1795478400",
+        "pulse_telemetry_id_issued_timestamp_seconds 1793491200",
+        "pulse_telemetry_off{source=\"switch\"} 1",
+        "pulse_telemetry_suppressed{reason=\"incomplete\"} 1",
+        "pulse_telemetry_suppressions_total{reason=\"incomplete\"} 1",
+        "pulse_telemetry_pulse_reads_total{outcome=\"unauthorized\"} 1",
+        "pulse_telemetry_pulse_reads_total{outcome=\"complete\"} 0",
+        "pulse_telemetry_pulse_read_duration_seconds_bucket{le=\"0.25\"} 0",
+        "pulse_telemetry_pulse_read_duration_seconds_bucket{le=\"0.5\"} 1",
+        "pulse_telemetry_ledger_bytes 1234",
+        "pulse_telemetry_local_events 3",
+    ] {
+        assert!(scrape.lines().any(|said| said == line), "{line} in\n{scrape}");
+    }
+    assert!(scrape.ends_with("# EOF\n") && !scrape.contains("secret"), "{scrape}");
+}
+
+#[test]
+fn the_page_on_metrics_the_dashboard_and_the_alerts_name_every_metric_that_there_is_and_no_other() {
+    let page = include_str!("../docs/METRICS.md");
+    assert_eq!(names(page), described());
+    let dashboard = include_str!("../docs/grafana-dashboard.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+    assert_eq!(names(dashboard), described(), "the dashboard shows all of them");
+    let alerts = names(include_str!("../docs/alerts.yml"));
+    assert!(!alerts.is_empty() && alerts.is_subset(&described()), "{alerts:?}");
+    for metric in DESCRIBED {
+        let (seconds, bytes) = (metric.name.contains("seconds"), metric.name.contains("bytes"));
+        assert!(!seconds || metric.name.ends_with("_seconds"), "{}", metric.name);
+        assert!(!bytes || metric.name.ends_with("_bytes"), "{}", metric.name);
+    }
+}
+
+#[test]
+fn the_real_program_counts_its_pings_readings_and_suppressions_and_names_nobody() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    endpoint.answer_next(ResponsePlan::text(500, "no"));
+    let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN);
+    let sidecar = setup.start();
+    endpoint.wait_for_pings(1, LIMIT);
+    sidecar.wait_for_log("did not take the ping");
+    let scraped = sidecar.get("/metrics");
+    assert_eq!((scraped.status, scraped.header("content-type")), (200, Some(MEDIA_TYPE)));
+    let first = scraped.text();
+    let has = |scrape: &str, line: &str| scrape.lines().any(|said| said.starts_with(line));
+    assert!(has(&first, "pulse_telemetry_pings_total{verdict=\"retry\",reason=\"server_error\"} 1"), "{first}");
+    assert!(has(&first, "pulse_telemetry_pings_total{verdict=\"delivered\",reason=\"delivered\"} 0"), "{first}");
+    assert!(!has(&first, "pulse_telemetry_last_success"), "{first}");
+    assert!(has(&first, "pulse_telemetry_pulse_reads_total{outcome=\"complete\"} 1"), "{first}");
+    assert!(has(&first, "pulse_telemetry_consent 1") && !has(&first, "pulse_telemetry_off"), "{first}");
+    let size = std::fs::metadata(setup.state("ledger.jsonl")).unwrap().len();
+    assert!(has(&first, &format!("pulse_telemetry_ledger_bytes {size}")), "{first}");
+    let id = setup.id_on_disk().unwrap();
+    for identifying in [id.as_str(), &id[..8], "127.0.0.1", "http", setup.path("state").to_str().unwrap()] {
+        assert!(!first.contains(identifying), "{identifying} in {first}");
+    }
+    assert!(series(&first).is_subset(&described()));
+
+    sidecar.put("/api/v1/switch", r#"{"enabled":false}"#);
+    let off = sidecar.get("/metrics").text();
+    assert!(has(&off, "pulse_telemetry_consent 0") && has(&off, "pulse_telemetry_off{source=\"switch\"} 1"), "{off}");
+    assert!(!has(&off, "pulse_telemetry_next_due") && !has(&off, "pulse_telemetry_id_issued"), "{off}");
+}
+
+#[test]
+fn the_last_success_is_known_after_a_restart() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN);
+    let sidecar = setup.start();
+    endpoint.wait_for_pings(1, LIMIT);
+    sidecar.wait_for_log("ping delivered");
+    let last = |scrape: String| -> Option<String> {
+        scrape.lines().find(|line| line.starts_with("pulse_telemetry_last_success")).map(ToOwned::to_owned)
+    };
+    let before = last(sidecar.get("/metrics").text());
+    drop(sidecar);
+    pulse.change(|model| model.mock = true);
+    let sidecar = setup.start();
+    let scrape = sidecar.get("/metrics").text();
+    assert!(before.is_some());
+    assert_eq!(last(scrape), before);
+}
