@@ -20,7 +20,7 @@ use crate::pulse::PulseClient;
 use crate::send::Sender;
 use crate::snapshot::{ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::Store;
+use crate::store::Disk;
 use crate::verdict::{Answer, Verdict};
 
 pub use handle::{Command, Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchAnswer};
@@ -29,9 +29,9 @@ pub use handle::{Command, Gone, Handle, NoPreview, Preview, ResetAnswer, SwitchA
 const READING_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the daemon is made of.
-pub struct Parts<K> {
+pub struct Parts<D, K> {
     /// The state directory.
-    pub store: Store,
+    pub store: D,
     /// The way to Pulse.
     pub pulse: PulseClient,
     /// The way to the endpoint.
@@ -50,8 +50,8 @@ type Whole<T> = Pin<Box<dyn Future<Output = T>>>;
 type Read = Result<Reading, ReadError>;
 
 /// Runs until `stop` is ready.
-pub async fn run<K: Clock, C: Chance>(
-    parts: Parts<K>,
+pub async fn run<D: Disk, K: Clock, C: Chance>(
+    parts: Parts<D, K>,
     (engine, first): (Engine<C>, Vec<Action>),
     mut commands: mpsc::Receiver<Command>,
     stop: impl Future<Output = ()>,
@@ -90,11 +90,13 @@ pub async fn run<K: Clock, C: Chance>(
         daemon.serve_readings();
         let pause = daemon.pause();
         tokio::select! {
+            // In a fixed order, so that a simulation can be replayed. Only commands could keep others waiting.
+            biased;
             () = &mut stop => break,
             read = finished(&mut daemon.reading) => daemon.on_reading(read),
             answer = finished(&mut daemon.sending) => daemon.on_answer(answer),
-            Some(command) = commands.recv() => daemon.on_command(command),
             () = tokio::time::sleep(pause) => daemon.on_time(),
+            Some(command) = commands.recv() => daemon.on_command(command),
         }
     }
     daemon.feed(Input::Stop);
@@ -112,9 +114,9 @@ async fn finished<T>(future: &mut Option<Whole<T>>) -> T {
     }
 }
 
-struct Daemon<K, C> {
+struct Daemon<D, K, C> {
     engine: Engine<C>,
-    store: Store,
+    store: D,
     pulse: Arc<PulseClient>,
     sender: Arc<Sender>,
     clock: K,
@@ -143,7 +145,7 @@ enum Waiting {
     Status,
 }
 
-impl<K: Clock, C: Chance> Daemon<K, C> {
+impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
     fn feed(&mut self, input: Input) -> bool {
         let actions = self.engine.handle(self.clock.now(), input);
         let done = self.carry_out(actions);

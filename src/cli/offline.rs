@@ -12,7 +12,7 @@ use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
 use crate::ping::{self, Event};
 use crate::snapshot::OwnSender;
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::{self, Found, Store, StoreError};
+use crate::store::{self, Disk, Found, Store, StoreError};
 
 use super::{Failure, pulse_client};
 
