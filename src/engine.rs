@@ -376,9 +376,11 @@ impl<C: Chance> Engine<C> {
             self.look_later(now);
             return;
         }
-        // The clock may have stepped while Pulse was read.
-        let doubted = self.belief.doubted_until.map(|_| Suppression::ClockImplausible);
-        if let Some(suppression) = doubted.or_else(|| Suppression::by_reading(reading, self.sources.insists())) {
+        // The disk may have failed while Pulse was read, and not know the current ID; or the clock may have stepped.
+        let unsaved = self.unsaved.then_some(Suppression::Storage);
+        let doubted = || self.belief.doubted_until.map(|_| Suppression::ClockImplausible);
+        let by_reading = || Suppression::by_reading(reading, self.sources.insists());
+        if let Some(suppression) = unsaved.or_else(doubted).or_else(by_reading) {
             self.suppress(now, suppression, out);
         } else {
             self.suppressed = None;

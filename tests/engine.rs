@@ -829,6 +829,23 @@ fn a_disk_that_cannot_be_written_sends_nothing_and_recovers_without_a_restart() 
 }
 
 #[test]
+fn an_id_that_the_disk_does_not_have_is_not_sent() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.holds_readings = true;
+    world.run_for(DAY);
+    let reading = world.held.take().expect("the heartbeat is due");
+    world.disk_works = false;
+    world.feed(Input::Reset);
+    world.disk_works = true;
+    world.holds_readings = false;
+    world.feed(reading);
+    assert_eq!((world.sent.len(), world.suppressed()), (1, Some("storage")));
+    world.run_for(2 * HOUR);
+    assert_eq!(world.sent.len(), 2, "that it is the ID on disk is checked at every attempt");
+}
+
+#[test]
 fn off_holds_in_memory_where_it_cannot_be_written_and_is_written_as_soon_as_it_can() {
     let mut world = World::new();
     world.run_for(HOUR);
