@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 
-.PHONY: demo test test-system soak promises lint generate setup deny
+.PHONY: demo test test-system test-years soak promises lint generate setup deny
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
 	@$(CARGO) build --bin pulse-telemetry --example demo
@@ -16,9 +16,13 @@ test: ## all tests
 test-system: ## what needs root and a file system of its own; bounded, and undone at the end
 	$(CARGO) test --test system -- --ignored
 
-soak: ## the long sizes of what CI samples; takes about ten minutes
+test-years: ## 300 installation-years of the whole daemon, optimised
+	YEARS=300 $(CARGO) test --profile soak --test whole_daemon
+
+soak: ## the long sizes of what CI samples; takes about half an hour
 	KILLS=200 FAULTS=all $(CARGO) test --test kills --test storage_faults
 	LOSSES=200 $(CARGO) test --test system -- --ignored
+	YEARS=3000 $(CARGO) test --profile soak --test whole_daemon
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
 	@$(CARGO) build --quiet --example promises
