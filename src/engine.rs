@@ -404,8 +404,10 @@ impl<C: Chance> Engine<C> {
 
     /// The one door that every attempt passes: consent and suppression were looked at just now.
     fn attempt(&mut self, now: Now, reading: &Reading, out: &mut Vec<Action>) {
-        if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) {
-            // Its time has passed while Pulse was read; what is due instead is read for anew.
+        let has_expired = self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires);
+        if has_expired || self.next_due() > now.mono {
+            // What Pulse was read for has had its time meanwhile, or was reset or switched off; what is due instead is
+            // read for anew.
             return;
         }
         let replaces = match self.pending.take() {

@@ -829,6 +829,24 @@ fn a_disk_that_cannot_be_written_sends_nothing_and_recovers_without_a_restart() 
 }
 
 #[test]
+fn a_reset_or_a_switch_while_pulse_is_read_for_a_retry_triggers_no_ping() {
+    for inputs in [vec![Input::Reset], vec![Input::Switch { off: true }, Input::Switch { off: false }]] {
+        let mut world = World::new();
+        world.answers.push_back(Some(status(503)));
+        world.run_for(2 * MINUTE + MINUTE / 60);
+        world.holds_readings = true;
+        world.run_for(HOUR);
+        let reading = world.held.take().expect("the retry is due");
+        world.holds_readings = false;
+        inputs.into_iter().for_each(|input| world.feed(input));
+        world.feed(reading);
+        assert_eq!(world.sent.len(), 1, "or the timing would link the old ID to the new one");
+        world.run_for(DAY - 2 * HOUR);
+        assert_eq!(world.sent.len(), 1);
+    }
+}
+
+#[test]
 fn an_id_that_the_disk_does_not_have_is_not_sent() {
     let mut world = World::new();
     world.run_for(HOUR);
