@@ -186,7 +186,7 @@ impl Pulse {
 fn count_on(counts: &mut Counts) {
     let Counts { vms, containers, docker_hosts, pbs, pmg, .. } = counts;
     for count in [vms, containers, docker_hosts, pbs, pmg] {
-        *count = (*count + 1) % 5;
+        *count = (*count + 1) % 8;
         if *count > 0 {
             break;
         }

@@ -258,7 +258,7 @@ impl Script {
                 let mut world = world.lock();
                 world.happens("off is left in the directory");
                 world.disk.off = true;
-                world.witness.on_switch_file(true);
+                world.witness.on_off_left();
             }
             36 | 37 => self.reset(passed, world, handle).await,
             38 => {
@@ -373,9 +373,8 @@ impl Script {
         {
             let mut world = world.lock();
             world.happens("telemetry is switched on");
-            // From here on until the answer, both are right.
-            let locked = world.do_not_track;
-            world.witness.on_switch_file(locked);
+            let do_not_track = world.do_not_track;
+            world.witness.on_switching_on(do_not_track);
         }
         let answer = tokio::time::timeout(PATIENCE, handle.switch(true)).await;
         let world = &mut *world.lock();

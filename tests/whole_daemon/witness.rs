@@ -119,10 +119,16 @@ impl Witness {
         }
     }
 
-    /// The file of the switch was left in the directory, or it is to be turned on.
-    pub(super) fn on_switch_file(&mut self, off: bool) {
-        self.off = off;
-        self.off_for_good = off;
+    /// The file of the switch was left in the directory.
+    pub(super) fn on_off_left(&mut self) {
+        self.off = true;
+        self.off_for_good = true;
+    }
+
+    /// The switch is about to be turned on: until the answer, both are right, unless something else says off.
+    pub(super) fn on_switching_on(&mut self, off_otherwise: bool) {
+        self.off &= off_otherwise;
+        self.off_for_good &= off_otherwise;
     }
 
     /// A reset was answered, with that ID on disk before it was asked for.
