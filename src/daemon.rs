@@ -23,7 +23,7 @@ use crate::pulse::{Look, PulseClient};
 use crate::send::Sender;
 use crate::snapshot::{Commercial, ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::{Line, Store};
+use crate::store::{Disk, Line};
 use crate::verdict::{Answer, Verdict};
 
 pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
@@ -35,9 +35,9 @@ const READING_PAUSE: Duration = Duration::from_secs(10);
 const LOOK_BACK: usize = 200;
 
 /// What the daemon is made of.
-pub struct Parts<K> {
+pub struct Parts<D, K> {
     /// The state directory.
-    pub store: Store,
+    pub store: D,
     /// The way to Pulse.
     pub pulse: PulseClient,
     /// The way to the endpoint.
@@ -58,8 +58,8 @@ type Whole<T> = Pin<Box<dyn Future<Output = T>>>;
 type Read = Result<Reading, ReadError>;
 
 /// Runs until `stop` is ready.
-pub async fn run<K: Clock, C: Chance>(
-    parts: Parts<K>,
+pub async fn run<D: Disk, K: Clock, C: Chance>(
+    parts: Parts<D, K>,
     (engine, first): (Engine<C>, Vec<Action>),
     mut commands: mpsc::Receiver<Command>,
     stop: impl Future<Output = ()>,
@@ -105,18 +105,20 @@ pub async fn run<K: Clock, C: Chance>(
         daemon.serve_readings();
         let pause = daemon.pause();
         tokio::select! {
+            // In a fixed order, so that a simulation can be replayed. Only commands could keep others waiting.
+            biased;
             () = &mut stop => break,
             read = finished(&mut daemon.reading) => daemon.on_reading(read),
             answer = finished(&mut daemon.sending) => daemon.on_answer(answer),
-            Some(command) = commands.recv() => daemon.on_command(command),
             () = tokio::time::sleep(pause) => daemon.on_time(),
+            Some(command) = commands.recv() => daemon.on_command(command),
         }
     }
     daemon.feed(Input::Stop);
 }
 
 /// When a ping was last delivered, by the newest page of the history that tells it.
-fn last_success(store: &Store) -> Option<Timestamp> {
+fn last_success(store: &impl Disk) -> Option<Timestamp> {
     let mut before = None;
     loop {
         let page = store.history(before, LOOK_BACK).ok()?;
@@ -141,9 +143,9 @@ async fn finished<T>(future: &mut Option<Whole<T>>) -> T {
     }
 }
 
-struct Daemon<K, C> {
+struct Daemon<D, K, C> {
     engine: Engine<C>,
-    store: Store,
+    store: D,
     pulse: Arc<PulseClient>,
     sender: Arc<Sender>,
     clock: K,
@@ -180,7 +182,7 @@ enum Waiting {
     Status,
 }
 
-impl<K: Clock, C: Chance> Daemon<K, C> {
+impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
     fn feed(&mut self, input: Input) -> bool {
         let actions = self.engine.handle(self.clock.now(), input);
         let done = self.carry_out(actions);

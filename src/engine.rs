@@ -401,9 +401,11 @@ impl<C: Chance> Engine<C> {
             self.look_later(now);
             return;
         }
-        // The clock may have stepped while Pulse was read.
-        let doubted = self.belief.doubted_until.map(|_| Suppression::ClockImplausible);
-        if let Some(suppression) = doubted.or_else(|| Suppression::by_reading(reading, self.sources.insists())) {
+        // The disk may have failed while Pulse was read, and not know the current ID; or the clock may have stepped.
+        let unsaved = self.unsaved.then_some(Suppression::Storage);
+        let doubted = || self.belief.doubted_until.map(|_| Suppression::ClockImplausible);
+        let by_reading = || Suppression::by_reading(reading, self.sources.insists());
+        if let Some(suppression) = unsaved.or_else(doubted).or_else(by_reading) {
             self.suppress(now, suppression, out);
         } else {
             self.suppressed = None;
@@ -457,12 +459,7 @@ impl<C: Chance> Engine<C> {
             self.startup_attempted_at = Some(now.wall);
             self.spacing_ends = now.mono + self.schedule.spacing();
         }
-        if self.unsaved {
-            // The disk may work again since the reading was asked for; the attempt's ID must be there before it.
-            self.save_all(now, out);
-        } else {
-            out.push(Action::Save(self.state(now)));
-        }
+        out.push(Action::Save(self.state(now)));
         let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
         out.push(Action::Record(entry));
         out.push(Action::Send(body));

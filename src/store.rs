@@ -89,6 +89,36 @@ pub struct Found {
     pub goes_with_the_container: Option<String>,
 }
 
+/// What the daemon asks of the disk. [`Store`] is the real one; a simulation has one in memory.
+pub trait Disk {
+    /// Whether the local switch is off on disk. Where the disk cannot tell, nothing can be recorded there either, so
+    /// nothing is sent.
+    #[must_use]
+    fn is_switched_off(&self) -> bool;
+
+    /// Carries out one of the engine's actions on the disk; others are nothing to it.
+    ///
+    /// # Errors
+    /// Where it cannot be written. What was there before is then still there.
+    fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()>;
+
+    /// Removes the whole history, durably, and leaves one entry that says so.
+    ///
+    /// # Errors
+    /// Where the disk cannot be written. Asking again is safe.
+    fn erase_history(&mut self, now: Timestamp) -> io::Result<()>;
+
+    /// The size of the history.
+    #[must_use]
+    fn ledger_bytes(&self) -> u64;
+
+    /// The newest entries with a `seq` below `before`, at most so many.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    fn history(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage>;
+}
+
 /// The state directory, locked.
 #[derive(Debug)]
 pub struct Store {
@@ -147,19 +177,14 @@ impl Store {
         let state = parse_state(read(&dir.join(STATE_FILE)).map_err(failed("reading state.json"))?);
         Ok(Found { state: state.unwrap_or_default(), ..find(dir).map_err(failed("reading it"))? })
     }
+}
 
-    /// Whether the local switch is off on disk. Where the disk cannot tell, nothing can be recorded there either, so
-    /// nothing is sent.
-    #[must_use]
-    pub fn is_switched_off(&self) -> bool {
+impl Disk for Store {
+    fn is_switched_off(&self) -> bool {
         self.dir.join(SWITCH_FILE).try_exists().unwrap_or(false)
     }
 
-    /// Carries out one of the engine's actions on the directory; others are nothing to it.
-    ///
-    /// # Errors
-    /// Where it cannot be written. What was there before is then still there.
-    pub fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
+    fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
         match action {
             Action::SaveSwitch { off: true } => replace(&self.dir, SWITCH_FILE, b""),
             Action::SaveSwitch { off: false } => remove(&self.dir, SWITCH_FILE),
@@ -174,33 +199,21 @@ impl Store {
             Action::CancelSend | Action::ReadPulse | Action::Send(_) | Action::WakeAt(_) => Ok(()),
         }
     }
-}
 
-impl Store {
-    /// Removes the whole history, durably, and leaves one entry that says so.
-    ///
-    /// # Errors
-    /// Where the directory cannot be written. Asking again is safe.
-    pub fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
+    fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
         self.ledger.erase(now)
     }
 
-    /// The size of the history on disk.
-    #[must_use]
-    pub fn ledger_bytes(&self) -> u64 {
+    fn ledger_bytes(&self) -> u64 {
         self.ledger.bytes()
     }
 
-    /// The newest entries with a `seq` below `before`, at most so many.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be read.
-    pub fn history(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
+    fn history(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
         self.ledger.page(before, limit)
     }
 }
 
-/// A page of the history as [`Store::history`] gives it, read without the lock: where no daemon answers.
+/// A page of the history as [`Disk::history`] gives it, read without the lock: where no daemon answers.
 ///
 /// # Errors
 /// Where the directory or the ledger cannot be read.

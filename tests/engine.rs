@@ -784,7 +784,10 @@ fn what_could_not_be_written_is_written_before_the_next_attempt() {
     world.run_for(HOUR);
     let reading = world.held.take().expect("asked for again");
     world.disk_works = true;
+    world.holds_readings = false;
     world.feed(reading);
+    assert!(world.sent.is_empty(), "the ID is not on the disk yet");
+    world.run_for(HOUR);
     assert_eq!(world.sent.len(), 1, "with an ID that is on the disk: `attempt` looks");
 }
 
@@ -925,6 +928,41 @@ fn a_disk_that_cannot_be_written_sends_nothing_and_recovers_without_a_restart() 
     assert_eq!(world.suppressed(), None);
     assert!(!world.engine.status(world.now).unsaved);
     assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn a_reset_or_a_switch_while_pulse_is_read_for_a_retry_triggers_no_ping() {
+    for inputs in [vec![Input::Reset], vec![Input::Switch { off: true }, Input::Switch { off: false }]] {
+        let mut world = World::new();
+        world.answers.push_back(Some(status(503)));
+        world.run_for(2 * MINUTE + MINUTE / 60);
+        world.holds_readings = true;
+        world.run_for(HOUR);
+        let reading = world.held.take().expect("the retry is due");
+        world.holds_readings = false;
+        inputs.into_iter().for_each(|input| world.feed(input));
+        world.feed(reading);
+        assert_eq!(world.sent.len(), 1, "or the timing would link the old ID to the new one");
+        world.run_for(DAY - 2 * HOUR);
+        assert_eq!(world.sent.len(), 1);
+    }
+}
+
+#[test]
+fn an_id_that_the_disk_does_not_have_is_not_sent() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.holds_readings = true;
+    world.run_for(DAY);
+    let reading = world.held.take().expect("the heartbeat is due");
+    world.disk_works = false;
+    world.feed(Input::Reset);
+    world.disk_works = true;
+    world.holds_readings = false;
+    world.feed(reading);
+    assert_eq!((world.sent.len(), world.suppressed()), (1, Some("storage")));
+    world.run_for(2 * HOUR);
+    assert_eq!(world.sent.len(), 2, "that it is the ID on disk is checked at every attempt");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use pulse_telemetry::consent::Sources;
 use pulse_telemetry::engine::{Action, Engine, Entry, EntryKind, Input, Start};
 use pulse_telemetry::ping::Event;
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading};
-use pulse_telemetry::store::{Line, Store, sha256};
+use pulse_telemetry::store::{Disk as _, Line, Store, sha256};
 use pulse_telemetry::verdict::Answer;
 use serde_json::{Value, json};
 use support::endpoint::Endpoint;

@@ -13,7 +13,7 @@ use crate::events::{self, EventsReport, Off, Recorder};
 use crate::ping::{self, Event};
 use crate::snapshot::OwnSender;
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::{self, EventFile, Found, Store, StoreError};
+use crate::store::{self, Disk, EventFile, Found, Store, StoreError};
 
 use super::{Failure, pulse_client};
 
