@@ -7,32 +7,33 @@ LOG = $(TARGET)/test-output/tests.log
 .PHONY: demo test test-system soak promises lint generate setup deny
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
-	@$(CARGO) build --bin pulse-telemetry --example demo
+	@$(CARGO) build --features collector --bins --example demo
 	@$(TARGET)/debug/examples/demo
 
 test: ## all tests
-	$(CARGO) test --no-fail-fast
+	$(CARGO) test --features collector --no-fail-fast
 
 test-system: ## what needs root and a file system of its own; bounded, and undone at the end
-	$(CARGO) test --test system -- --ignored
+	$(CARGO) test --features collector --test system --test collector_system -- --ignored
 
 soak: ## the long sizes of what CI samples; takes about ten minutes
 	KILLS=200 FAULTS=all $(CARGO) test --test kills --test storage_faults
-	LOSSES=200 $(CARGO) test --test system -- --ignored
+	LOSSES=200 $(CARGO) test --features collector --test system --test collector_system -- --ignored
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
-	@$(CARGO) build --quiet --example promises
+	@$(CARGO) build --quiet --features collector --example promises
 	@mkdir -p $(dir $(LOG))
-	@$(CARGO) test --no-fail-fast >$(LOG) 2>&1 || true
+	@$(CARGO) test --features collector --no-fail-fast >$(LOG) 2>&1 || true
 	@$(TARGET)/debug/examples/promises $(LOG)
 
 lint: ## what CI checks besides the tests
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	$(CARGO) clippy --bin pulse-telemetry -- -D warnings
+	$(CARGO) clippy --all-targets --features collector -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features collector --document-private-items
 
 generate: ## write the files that are made from the code
-	$(CARGO) run --quiet --example generate
+	$(CARGO) run --quiet --features collector --example generate
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update

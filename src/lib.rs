@@ -12,6 +12,9 @@
 //! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] keeps the state, [`clock`] reads the time, [`chance`] asks for
 //! randomness, [`serve`] listens, [`config`] reads what the operator wrote. After the doorway and the configuration, the
 //! modules below stand in the order in which data flows.
+//!
+//! The receiving end, so that the whole promise can be run and checked, is a second program behind the feature
+//! `collector`: the module of that name.
 
 pub mod cli;
 pub mod config;
@@ -39,3 +42,6 @@ pub mod audit;
 pub mod daemon;
 pub mod serve;
 pub mod status;
+
+#[cfg(feature = "collector")]
+pub mod collector;

@@ -8,7 +8,7 @@ use pulse_telemetry::{cli, config, contract};
 /// Each file, and what it should hold.
 pub fn generated() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let schema = serde_json::to_string_pretty(&contract::schema()).unwrap() + "\n";
+    let schema = contract::schema_file();
     let fields = contract::markdown_table();
     let keys = format!("```toml\n{}```\n", config::DEFAULTS);
     let commands: String = cli::help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();

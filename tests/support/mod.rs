@@ -16,10 +16,15 @@
 )]
 
 pub mod client;
+#[cfg(feature = "collector")]
+pub mod collector;
+pub mod disk;
 pub mod endpoint;
 pub mod generated;
 pub mod history;
 pub mod planted;
+#[cfg(feature = "collector")]
+pub mod postgres;
 pub mod promises;
 pub mod pulse;
 pub mod readings;
@@ -27,6 +32,7 @@ pub mod replay;
 pub mod seeded;
 pub mod server;
 pub mod sidecar;
+pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
