@@ -8,7 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use pulse_telemetry::collector::ingest;
+use pulse_telemetry::collector::postgres::PostgresStore;
+use pulse_telemetry::collector::sqlite::{SqliteReader, SqliteStore};
+use pulse_telemetry::collector::storage::{Read, Row, Store};
 use pulse_telemetry::contract::{FIELDS, Kind};
+use pulse_telemetry::wire::Trust;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
@@ -364,4 +370,35 @@ impl Drop for Collector {
             eprintln!("the collector's log:\n{}", self.log());
         }
     }
+}
+
+/// A row as the collector makes it of a ping that comes at that time.
+pub fn row(ping: &Value, received_at: Timestamp) -> Row {
+    Row { received_at, cells: ingest::read(ping.to_string().as_bytes()).unwrap().cells }
+}
+
+/// Opens a storage as the collector does, without one.
+pub async fn open(storage: &Storage) -> Arc<dyn Store> {
+    match storage {
+        Storage::Sqlite(_) => Arc::new(SqliteStore::open(&storage.file()).unwrap()),
+        Storage::Postgres(_) => Arc::new(open_postgres(storage).await),
+    }
+}
+
+/// Opens PostgreSQL.
+pub async fn open_postgres(storage: &Storage) -> PostgresStore {
+    PostgresStore::open(storage.url().parse().unwrap(), None, &Trust::System).await.unwrap()
+}
+
+/// Opens a storage for reading.
+pub async fn reader(storage: &Storage) -> Box<dyn Read> {
+    match storage {
+        Storage::Sqlite(_) => Box::new(SqliteReader::new(&storage.file())),
+        Storage::Postgres(_) => Box::new(open_postgres(storage).await),
+    }
+}
+
+/// Waits for something on a runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
