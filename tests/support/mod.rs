@@ -22,6 +22,10 @@ pub mod disk;
 pub mod endpoint;
 pub mod generated;
 pub mod history;
+#[cfg(feature = "collector")]
+pub mod inside;
+#[cfg(feature = "collector")]
+pub mod load;
 pub mod planted;
 #[cfg(feature = "collector")]
 pub mod postgres;

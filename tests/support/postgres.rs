@@ -69,32 +69,47 @@ impl Cluster {
         command
     }
 
-    /// Starts the server, and waits until it takes connections.
+    /// Starts the server, and waits until it takes connections. After a kill its sessions may live for a moment longer,
+    /// and it does not start beside them.
     pub fn restart(&mut self) {
+        for _ in 0..200 {
+            match self.start_once() {
+                Ok(()) => return,
+                Err(log) => assert!(log.contains("is still in use"), "PostgreSQL did not start:\n{log}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the sessions of a killed PostgreSQL do not end");
+    }
+
+    /// Starts the server. The error is what it says when it does not take connections.
+    fn start_once(&mut self) -> Result<(), String> {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path()).args(["-c", "listen_addresses="]);
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
-        // A group of its own, so that all its processes can be killed at once.
+        // A group of its own, so that a signal for it is for nobody else.
         let mut server = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(server.stderr.take().unwrap());
-        self.server = Some(server);
-        let (ready, is_ready) = mpsc::channel();
+        let (line, lines) = mpsc::channel();
         // It reads to the end, or a full pipe would hold the server up.
         std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = ready.send(line);
+            for said in stderr.lines().map_while(Result::ok) {
+                let _ = line.send(said);
             }
         });
         let mut log = String::new();
-        while let Ok(line) = is_ready.recv_timeout(START) {
+        while let Ok(line) = lines.recv_timeout(START) {
             if line.contains("ready to accept connections") {
-                return;
+                self.server = Some(server);
+                return Ok(());
             }
             log += &(line + "\n");
         }
-        panic!("PostgreSQL did not start:\n{log}");
+        let _ = server.kill();
+        server.wait().unwrap();
+        Err(log)
     }
 
     /// The URL of a database, which is made.
