@@ -35,6 +35,11 @@ fn the_same_ping_within_minutes_is_stored_once_in_one_batch_and_over_batches_and
             let store = open(&storage).await;
             assert_eq!(store.commit(vec![again]).await.unwrap().duplicates, 1, "after a restart");
             assert_eq!(storage.rows().len(), 1);
+            // The clock of another collector may be behind.
+            let before = Row { received_at: at(NOON) - minutes(14), ..once.clone() };
+            assert_eq!(store.commit(vec![before]).await.unwrap().duplicates, 1);
+            let day_before = Row { received_at: at(NOON) - minutes(24 * 60), ..once.clone() };
+            assert_eq!(store.commit(vec![day_before]).await.unwrap().stored, 1, "another day's ping");
             // Beyond the window it is the next ping of an installation where nothing changed.
             let later = Row { received_at: at(NOON) + minutes(16), ..once };
             assert_eq!(store.commit(vec![later]).await.unwrap().stored, 1);

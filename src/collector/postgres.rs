@@ -10,7 +10,7 @@ use std::time::Duration;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
@@ -19,7 +19,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::ingest::{Cell, Cells};
 use super::storage::{
     Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store,
-    StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, first_day_kept,
+    StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 use crate::wire;
@@ -293,22 +293,25 @@ async fn partitions(client: &impl deadpool_postgres::GenericClient) -> Result<Ve
     Ok(rows.iter().filter_map(|row| day_of_table(row.get(0))).collect())
 }
 
-/// Stores the rows of arrays, one for each column, but those that are there already. The last parameter is the time from
-/// which on one can be the same.
+/// Stores the rows of arrays, one for each column, but those that are there already. The last two parameters are the times
+/// between which one can be the same as any of them, so that only those days are looked at.
 fn insert_statement() -> String {
     let arrays: Vec<String> =
         expected_columns().iter().enumerate().map(|(at, Column { kind, .. })| format!("${}::{kind}[]", at + 1)).collect();
-    let columns = column_list();
+    let (columns, window) = (column_list(), DUPLICATE_WINDOW.as_secs());
     let of = |table: &str| FIELDS.iter().map(|f| format!("{table}.{}", f.name)).collect::<Vec<_>>().join(", ");
     format!(
         "INSERT INTO {TABLE} ({columns})
          SELECT {columns} FROM unnest({}) AS new ({columns})
          WHERE NOT EXISTS (
              SELECT FROM {TABLE} old
-             WHERE old.{RECEIVED_AT} >= ${} AND old.install_id = new.install_id
+             WHERE old.{RECEIVED_AT} BETWEEN ${} AND ${} AND old.install_id = new.install_id
+               AND old.{RECEIVED_AT} BETWEEN new.{RECEIVED_AT} - interval '{window} seconds'
+                   AND new.{RECEIVED_AT} + interval '{window} seconds'
                AND ({}) IS NOT DISTINCT FROM ({}))",
         arrays.join(", "),
         arrays.len() + 1,
+        arrays.len() + 2,
         of("old"),
         of("new"),
     )
@@ -318,13 +321,15 @@ fn insert_statement() -> String {
 struct Columns {
     received_at: Vec<DateTime>,
     fields: Vec<Box<dyn ToSql + Sync + Send>>,
-    since: DateTime,
+    /// Between these two one can be the same as any of them.
+    window: [DateTime; 2],
 }
 
 impl Columns {
     fn of(rows: &[&Row]) -> Self {
-        let window = SignedDuration::try_from(DUPLICATE_WINDOW).unwrap_or(SignedDuration::ZERO);
-        let first = rows.iter().map(|row| row.received_at).min().unwrap_or(Timestamp::UNIX_EPOCH);
+        let windows = || rows.iter().map(|row| duplicate_window(row.received_at));
+        let since = windows().map(|(since, _)| since).min().unwrap_or(Timestamp::UNIX_EPOCH);
+        let until = windows().map(|(_, until)| until).max().unwrap_or(Timestamp::UNIX_EPOCH);
         let cells = |at: usize| rows.iter().map(move |row| &row.cells[at]);
         let fields = FIELDS.iter().enumerate().map(|(at, field)| -> Box<dyn ToSql + Sync + Send> {
             match field.kind {
@@ -336,15 +341,15 @@ impl Columns {
         Self {
             received_at: rows.iter().map(|row| civil(row.received_at)).collect(),
             fields: fields.collect(),
-            since: civil(first.saturating_sub(window).unwrap_or(Timestamp::MIN)),
+            window: [civil(since), civil(until)],
         }
     }
 
     fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         let fields = self.fields.iter().map(|field| field.as_ref() as &(dyn ToSql + Sync));
         let first: &(dyn ToSql + Sync) = &self.received_at;
-        let last: &(dyn ToSql + Sync) = &self.since;
-        std::iter::once(first).chain(fields).chain(std::iter::once(last)).collect()
+        let window = self.window.iter().map(|time| time as &(dyn ToSql + Sync));
+        std::iter::once(first).chain(fields).chain(window).collect()
     }
 }
 

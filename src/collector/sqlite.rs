@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::Offset;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params_from_iter};
 use tokio::sync::oneshot;
@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use super::export::LATER_COLUMNS;
 use super::ingest::{Cell, Cells};
 use super::storage::{
-    Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store, StoreError,
-    VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, first_day_kept,
+    Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store, StoreError,
+    VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 
@@ -276,24 +276,29 @@ impl Statements {
             FIELDS.iter().zip(&places[1..]).map(|(field, place)| format!("{} IS {place}", field.name)).collect();
         Self {
             insert: format!("INSERT INTO {table} ({columns}) VALUES ({})", places.join(", ")),
-            find: format!("SELECT 1 FROM {table} WHERE {RECEIVED_AT} >= ?1 AND {} LIMIT 1", equal.join(" AND ")),
+            find: format!(
+                "SELECT 1 FROM {table} WHERE {RECEIVED_AT} BETWEEN ?1 AND ?{} AND {} LIMIT 1",
+                FIELDS.len() + 2,
+                equal.join(" AND ")
+            ),
         }
     }
 }
 
-/// Whether the same ping is stored already, on its day or, near midnight, on the day before.
+/// Whether the same ping is stored already, on its day or, near midnight, on the day beside it.
 fn is_duplicate<'a>(
     transaction: &Transaction<'_>,
     row: &Row,
     statements: impl Fn(Date) -> Option<&'a Statements>,
 ) -> Result<bool, StoreError> {
-    let window = SignedDuration::try_from(DUPLICATE_WINDOW).unwrap_or(SignedDuration::ZERO);
-    let since = row.received_at.saturating_sub(window).unwrap_or(Timestamp::MIN);
-    let mut days = vec![day_of(row.received_at), day_of(since)];
+    let (since, until) = duplicate_window(row.received_at);
+    let mut days = vec![day_of(since), day_of(until)];
     days.dedup();
     for Statements { find, .. } in days.into_iter().filter_map(statements) {
         let values = Values { time: time_text(since), cells: &row.cells };
-        if transaction.prepare_cached(find)?.exists(params_from_iter(values.iter()))? {
+        let until = time_text(until);
+        let values = values.iter().chain(std::iter::once(&until as &dyn ToSql));
+        if transaction.prepare_cached(find)?.exists(params_from_iter(values))? {
             return Ok(true);
         }
     }

@@ -104,6 +104,13 @@ pub trait Read {
     fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a>;
 }
 
+/// The times between which a row is the same ping as one that was received at `at`. Both ways, for the clocks of two
+/// collectors differ, and one may step.
+pub(super) fn duplicate_window(at: Timestamp) -> (Timestamp, Timestamp) {
+    let window = SignedDuration::try_from(DUPLICATE_WINDOW).unwrap_or(SignedDuration::ZERO);
+    (at.saturating_sub(window).unwrap_or(Timestamp::MIN), at.saturating_add(window).unwrap_or(Timestamp::MAX))
+}
+
 /// The UTC day of a time.
 #[must_use]
 pub fn day_of(at: Timestamp) -> Date {
