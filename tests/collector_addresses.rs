@@ -191,7 +191,8 @@ fn these_traces_would_be_found() {
     let storage = Storage::sqlite();
     assert_eq!(found_below(&storage).len(), 0);
     for (number, (_, trace)) in all_traces().into_iter().enumerate() {
-        std::fs::write(storage.dir().join(number.to_string()), [b"before ", trace.as_slice(), b" after"].concat()).unwrap();
+        std::fs::write(storage.dir().join(number.to_string()), [b"before ", trace.as_slice(), b" after"].concat())
+            .unwrap();
     }
     let traces = all_traces();
     let found = found_below(&storage);

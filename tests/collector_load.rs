@@ -33,7 +33,8 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 fn who_sends_too_much_gets_429_with_a_retry_after_that_is_spread() {
     let storage = Storage::sqlite();
     let collector = Setup::new(&storage).with("LIMITS__PER_MINUTE", "3").start();
-    let answers: Vec<_> = (0..30).map(|number| post(collector.address, &ping_of(number).to_string()).unwrap()).collect();
+    let answers: Vec<_> =
+        (0..30).map(|number| post(collector.address, &ping_of(number).to_string()).unwrap()).collect();
     assert!(answers[..3].iter().all(|answer| *answer == (204, None)), "{answers:?}");
     // One may have become free again meanwhile.
     let refused: Vec<_> = answers.iter().filter(|(status, _)| *status == 429).collect();
@@ -66,7 +67,13 @@ fn pings_that_wait_together_are_committed_together() {
     store.let_through(false);
     let waiting: Vec<_> = (0..60).map(|number| posted(inside.address, number)).collect();
     wait_until("all wait", || {
-        inside.metrics.text().lines().filter(|line| line.starts_with("pulse_telemetry_collector_waiting_pings ")).count() == 1
+        inside
+            .metrics
+            .text()
+            .lines()
+            .filter(|line| line.starts_with("pulse_telemetry_collector_waiting_pings "))
+            .count()
+            == 1
             && inside.metrics.text().contains("batch_rows_count 0")
     });
     // What came first is in a commit already; the rest waits behind it.
@@ -92,7 +99,8 @@ fn a_full_queue_turns_everybody_away_with_turns_of_their_own_and_says_it_is_not_
         }
         full.status == 503 && full.json()["because"] == "full"
     });
-    let refused: Vec<_> = (100..400).map(|number| post(inside.address, &ping_of(number).to_string()).unwrap()).collect();
+    let refused: Vec<_> =
+        (100..400).map(|number| post(inside.address, &ping_of(number).to_string()).unwrap()).collect();
     assert!(refused.iter().all(|(status, after)| *status == 503 && after.is_some()), "{refused:?}");
     let waits: BTreeSet<u64> = refused.iter().map(|(_, after)| after.unwrap()).collect();
     assert!(waits.len() >= 3, "300 turns at 90 a second: {waits:?}");

@@ -70,7 +70,11 @@ fn the_bytes_of_a_purged_row_are_gone_from_the_file_and_from_its_log() {
         store.commit(newer).await.unwrap();
         store.commit(rows(1000)).await.unwrap();
         let places = |wanted: &[u8]| -> Vec<_> {
-            files_below(storage.dir()).into_iter().filter(|(_, bytes)| contains(bytes, wanted)).map(|(p, _)| p).collect()
+            files_below(storage.dir())
+                .into_iter()
+                .filter(|(_, bytes)| contains(bytes, wanted))
+                .map(|(p, _)| p)
+                .collect()
         };
         let id = install_id(1007);
         assert!(!places(PLANTED.as_bytes()).is_empty() && !places(id.as_bytes()).is_empty(), "it was there");
@@ -163,7 +167,10 @@ fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
         });
         let purged = setup.run(&["purge"]);
         assert!(purged.status.success(), "{}", String::from_utf8_lossy(&purged.stderr));
-        assert_eq!(String::from_utf8_lossy(&purged.stdout), "Days that were dropped because they are 90 days old: 1.\n");
+        assert_eq!(
+            String::from_utf8_lossy(&purged.stdout),
+            "Days that were dropped because they are 90 days old: 1.\n"
+        );
         assert_eq!(collector.post(&ping_of(2)).status, 204, "the collector goes on");
         collector.stop();
         assert_eq!(storage.install_ids(), [install_id(2)]);

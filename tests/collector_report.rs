@@ -143,7 +143,9 @@ fn nothing_of_fewer_than_five_installations_is_shown_anywhere() {
     let mut few = Counting::new(at(NOW));
     (0..4).for_each(|number| few.add(&row(&ping_of(number), at(NOW))));
     let few = few.report();
-    assert!(few.windows.iter().all(|window| window.active.is_none() && window.tables.iter().all(|t| t.cells.is_empty())));
+    assert!(
+        few.windows.iter().all(|window| window.active.is_none() && window.tables.iter().all(|t| t.cells.is_empty()))
+    );
 }
 
 proptest! {
@@ -200,12 +202,16 @@ fn the_columns_of_the_adoption_report_are_those_of_the_shared_list() {
 fn adoption_query() -> String {
     let fields = FIELDS.iter().map(|field| field.name).chain(LATER_COLUMNS.iter().copied());
     let columns = fields.collect::<Vec<_>>().join(", ");
-    format!("SELECT rowid, received_at, {columns} FROM telemetry_pings WHERE received_at >= datetime('now', '-2 days') ORDER BY rowid")
+    format!(
+        "SELECT rowid, received_at, {columns} FROM telemetry_pings WHERE received_at >= datetime('now', '-2 days') ORDER BY rowid"
+    )
 }
 
 #[test]
 fn the_export_and_the_view_of_the_storage_are_what_pulses_own_adoption_report_reads() {
-    if replay::shared_or_skip("the_export_and_the_view_of_the_storage_are_what_pulses_own_adoption_report_reads").is_none() {
+    if replay::shared_or_skip("the_export_and_the_view_of_the_storage_are_what_pulses_own_adoption_report_reads")
+        .is_none()
+    {
         return;
     }
     let recorded = recorded("ping-6.3.0.txt").unwrap();
@@ -241,7 +247,8 @@ fn the_export_and_the_view_of_the_storage_are_what_pulses_own_adoption_report_re
                 }
             }
             assert!(rowids.len() == 2 && rowids[0] != rowids[1], "{rowids:?}");
-            let paid = "SELECT count(DISTINCT install_id) FROM telemetry_pings WHERE paid_license = 1 AND version_raw IS NULL";
+            let paid =
+                "SELECT count(DISTINCT install_id) FROM telemetry_pings WHERE paid_license = 1 AND version_raw IS NULL";
             assert_eq!(connection.query_row(paid, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
         }
         collector.stop();

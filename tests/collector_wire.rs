@@ -163,7 +163,9 @@ fn no_route_shows_a_ping_or_anything_of_a_single_installation() {
     for number in 0..3 {
         assert_eq!(collector.post(&ping_of(number)).status, 204);
     }
-    for path in ["/", "/v1/telemetry/ping", "/v1/telemetry", "/v1/contract", "/metrics", "/healthz", "/readyz", "/report"] {
+    for path in
+        ["/", "/v1/telemetry/ping", "/v1/telemetry", "/v1/contract", "/metrics", "/healthz", "/readyz", "/report"]
+    {
         let text = collector.get(path).text();
         for row in storage.rows() {
             let id = row["install_id"].as_str().unwrap();
@@ -181,7 +183,8 @@ fn over_tls_of_its_own_no_session_is_resumed() {
     let (cert, key) = (setup.write("cert.pem", &certificate.cert_pem), setup.write("key.pem", &certificate.key_pem));
     let setup = setup.with("SERVE__TLS_CERT", cert.to_str().unwrap()).with("SERVE__TLS_KEY", key.to_str().unwrap());
     let collector = setup.start_unready();
-    let asked: Vec<_> = (0..3).map(|number| support::tls::post(collector.address, &authority.ca_pem(), &ping_of(number))).collect();
+    let asked: Vec<_> =
+        (0..3).map(|number| support::tls::post(collector.address, &authority.ca_pem(), &ping_of(number))).collect();
     assert!(asked.iter().all(|(status, resumed)| (*status, *resumed) == (204, false)), "{asked:?}");
     collector.stop();
     assert_eq!(storage.rows().len(), 3);

@@ -8,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
-use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
@@ -19,7 +19,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::ingest::{Cell, Cells};
 use super::storage::{
     Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store,
-    StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
+    StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table,
+    duplicate_window, first_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 use crate::wire;
@@ -82,11 +83,12 @@ impl PostgresStore {
             .build()
             .map_err(|error| StoreError::Failed(format!("PostgreSQL: {error}")))?;
         let store = Self { pool, insert: insert_statement(), days: Mutex::default() };
-        store.working(PURGE_TIMEOUT, |mut client| async move {
-            migrate(&mut client).await?;
-            Ok((client, ()))
-        })
-        .await?;
+        store
+            .working(PURGE_TIMEOUT, |mut client| async move {
+                migrate(&mut client).await?;
+                Ok((client, ()))
+            })
+            .await?;
         Ok(store)
     }
 
@@ -95,7 +97,8 @@ impl PostgresStore {
     where
         F: Future<Output = Result<(Object, T), Failed>>,
     {
-        let client = self.pool.get().await.map_err(|error| StoreError::Failed(format!("PostgreSQL: {}", chain(&error))))?;
+        let client =
+            self.pool.get().await.map_err(|error| StoreError::Failed(format!("PostgreSQL: {}", chain(&error))))?;
         match timeout(limit, work(client)).await {
             Ok(Ok((_client, done))) => Ok(done),
             Ok(Err(failed)) => Err(failed.into()),
@@ -296,8 +299,11 @@ async fn partitions(client: &impl deadpool_postgres::GenericClient) -> Result<Ve
 /// Stores the rows of arrays, one for each column, but those that are there already. The last two parameters are the times
 /// between which one can be the same as any of them, so that only those days are looked at.
 fn insert_statement() -> String {
-    let arrays: Vec<String> =
-        expected_columns().iter().enumerate().map(|(at, Column { kind, .. })| format!("${}::{kind}[]", at + 1)).collect();
+    let arrays: Vec<String> = expected_columns()
+        .iter()
+        .enumerate()
+        .map(|(at, Column { kind, .. })| format!("${}::{kind}[]", at + 1))
+        .collect();
     let (columns, window) = (column_list(), DUPLICATE_WINDOW.as_secs());
     let of = |table: &str| FIELDS.iter().map(|f| format!("{table}.{}", f.name)).collect::<Vec<_>>().join(", ");
     format!(

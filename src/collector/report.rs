@@ -232,7 +232,9 @@ impl Counting {
             let cells = counts.into_iter().map(|(value, ids)| (words.text(value).to_owned(), ids)).collect();
             let mut cells = in_cells(fold(cells), correction);
             if matches!(field.kind, Kind::Count) {
-                cells.sort_by_key(|cell| SIZES.iter().position(|from| size_name(*from) == cell.value).unwrap_or(SIZES.len()));
+                cells.sort_by_key(|cell| {
+                    SIZES.iter().position(|from| size_name(*from) == cell.value).unwrap_or(SIZES.len())
+                });
             }
             Table { field: field.name, cells }
         });
@@ -317,9 +319,7 @@ fn shown(cell: &Cell) -> String {
         Cell::Null => String::new(),
         Cell::Text(text) => text.clone(),
         Cell::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
-        Cell::Count(count) => {
-            size_name(SIZES.iter().copied().rfind(|from| from <= count).unwrap_or_default())
-        }
+        Cell::Count(count) => size_name(SIZES.iter().copied().rfind(|from| from <= count).unwrap_or_default()),
     }
 }
 

@@ -91,8 +91,7 @@ pub struct App {
 /// # Errors
 /// It is in use, not this machine's, or not allowed.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket =
-        if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -124,12 +123,7 @@ pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, String> {
 }
 
 /// Answers until `shutdown`, closes the door, and lets requests under way finish.
-pub async fn run(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    app: Arc<App>,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<App>, shutdown: impl Future<Output = ()>) {
     let limits = app.limits;
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
-use jiff::Timestamp;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params_from_iter};
 use tokio::sync::oneshot;
@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use super::export::LATER_COLUMNS;
 use super::ingest::{Cell, Cells};
 use super::storage::{
-    Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store, StoreError,
-    VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
+    Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store, StoreError, VIEW,
+    Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 
@@ -166,8 +166,7 @@ struct Statements {
 
 impl Writer {
     fn open(path: &Path) -> Result<Self, StoreError> {
-        create_file(path)
-            .map_err(|error| StoreError::Failed(format!("failed to open {}: {error}", path.display())))?;
+        create_file(path).map_err(|error| StoreError::Failed(format!("failed to open {}: {error}", path.display())))?;
         let connection = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         let mut writer = Self { connection, days: BTreeMap::new() };
         writer.set_up().map_err(|error| match error {
@@ -236,7 +235,8 @@ impl Writer {
         self.connection.flush_prepared_statement_cache();
         for day in &old {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(*day)))?;
+            transaction
+                .execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(*day)))?;
             make_view(&transaction)?;
             transaction.commit()?;
             self.days.remove(day);
@@ -364,15 +364,16 @@ fn make_view(transaction: &Transaction<'_>) -> Result<(), StoreError> {
         let nulls: String = FIELDS.iter().map(|field| format!(", NULL AS {}", field.name)).collect();
         format!("SELECT NULL AS rowid, NULL AS {RECEIVED_AT}{nulls}{later} WHERE 0")
     };
-    let body = if days.is_empty() { nothing() } else { days.iter().map(of_a_day).collect::<Vec<_>>().join(" UNION ALL ") };
+    let body =
+        if days.is_empty() { nothing() } else { days.iter().map(of_a_day).collect::<Vec<_>>().join(" UNION ALL ") };
     transaction.execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; CREATE VIEW {VIEW} AS {body}"))?;
     Ok(())
 }
 
 /// The days that have a table, the oldest first.
 fn days(connection: &Connection) -> Result<Vec<Date>, StoreError> {
-    let mut statement =
-        connection.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB ?1 || '*' ORDER BY name")?;
+    let mut statement = connection
+        .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB ?1 || '*' ORDER BY name")?;
     let names = statement.query_map([DAY_PREFIX], |row| row.get::<_, String>(0))?;
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
     Ok(names.iter().filter_map(|name| day_of_table(name)).collect())

@@ -202,7 +202,9 @@ impl Keys<'_> {
         for (section, values) in &layer.values {
             let known = self.defaults.get(section).and_then(Value::as_dict);
             match (known, values.as_dict()) {
-                (None, _) => problems.push(Problem::new(section, unknown("section", "the sections are", self.defaults))),
+                (None, _) => {
+                    problems.push(Problem::new(section, unknown("section", "the sections are", self.defaults)))
+                }
                 (Some(_), None) => problems.push(Problem::new(section, format!("must be a section: [{section}]"))),
                 (Some(known), Some(values)) => {
                     problems.extend(values.iter().filter_map(|(key, value)| problem_of(section, key, value, known)));

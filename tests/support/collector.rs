@@ -266,8 +266,13 @@ impl Setup {
             lock(&lines.0).1 = true;
             lines.1.notify_all();
         });
-        let mut collector =
-            Collector { child, log, reader: Some(reader), address: SocketAddr::from(([0; 4], 0)), _dir: self.dir.clone() };
+        let mut collector = Collector {
+            child,
+            log,
+            reader: Some(reader),
+            address: SocketAddr::from(([0; 4], 0)),
+            _dir: self.dir.clone(),
+        };
         let listening = collector.wait_for_log("the collector listens");
         collector.address = listening.rsplit("address=").next().unwrap().trim().parse().unwrap();
         collector
@@ -291,9 +296,8 @@ impl Collector {
     pub fn wait_for_log(&self, text: &str) -> String {
         let (log, news) = &*self.log;
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
-        let (log, _) = news
-            .wait_timeout_while(lock(log), LIMIT, |(lines, ended)| found(lines).is_none() && !*ended)
-            .unwrap();
+        let (log, _) =
+            news.wait_timeout_while(lock(log), LIMIT, |(lines, ended)| found(lines).is_none() && !*ended).unwrap();
         found(&log.0).unwrap_or_else(|| panic!("the log never said {text:?}:\n{}", log.0.join("\n")))
     }
 

@@ -159,7 +159,8 @@ fn contract() -> Answer {
 
 /// Whether a balancer should send pings here.
 fn ready(app: &App) -> Answer {
-    let not_ready = |why| answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "because": why}));
+    let not_ready =
+        |why| answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "because": why}));
     match () {
         () if app.health.is_stopping() => not_ready("stopping"),
         () if !app.health.storage_works() => not_ready("storage"),
