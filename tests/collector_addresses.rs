@@ -1,6 +1,6 @@
 //! An address is nowhere: not in the storage, not in a log at its most talkative, not in metrics, errors, panics or cores.
 #![cfg(feature = "collector")]
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod support;
 

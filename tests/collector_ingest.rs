@@ -1,6 +1,6 @@
 //! The ingest: whatever the bytes are, a row holds to the contract, or a refusal names a field of it.
 #![cfg(feature = "collector")]
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod support;
 

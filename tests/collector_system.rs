@@ -1,6 +1,5 @@
 //! What needs root and a file system of its own: `make test-system`. The collector on a disk that is full.
 #![cfg(feature = "collector")]
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

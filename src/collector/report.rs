@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_correction_is_that_of_the_published_formula() {
-        let of_days = |days| correction(Duration::from_secs(days * 86_400));
+        let of_days = |days: u64| correction(Duration::from_secs(days * 86_400));
         assert!((of_days(1) - 1.0).abs() < 1e-9);
         assert!((of_days(7) - 1.2).abs() < 1e-9);
         assert!((of_days(30) - (1.0 + 29.0 / 30.0)).abs() < 1e-9);

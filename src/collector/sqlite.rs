@@ -354,7 +354,7 @@ fn make_view(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     let columns = column_list();
     let days = days(transaction)?;
     let of_a_day = |day: &Date| {
-        let number = (i64::from(day.duration_since(jiff::civil::date(1970, 1, 1)).as_hours()) / 24) << DAY_SHIFT;
+        let number = (day.duration_since(jiff::civil::date(1970, 1, 1)).as_hours() / 24) << DAY_SHIFT;
         format!(
             "SELECT {number} + rowid AS rowid, {columns}{later} FROM {} WHERE {RECEIVED_AT} >= datetime('now', '-{RETENTION_DAYS} days')",
             day_table(*day)

@@ -16,8 +16,11 @@ use tokio::net::TcpStream;
 use super::endpoint::PING_PATH;
 use super::lock;
 
+/// Each authority's PEM, and the client for it.
+type Clients = Vec<(String, Arc<ClientConfig>)>;
+
 /// One client for each authority, or there would be nothing to resume.
-static CLIENTS: LazyLock<Mutex<Vec<(String, Arc<ClientConfig>)>>> = LazyLock::new(Mutex::default);
+static CLIENTS: LazyLock<Mutex<Clients>> = LazyLock::new(Mutex::default);
 
 /// Posts a ping. The status, and whether the session was resumed.
 pub fn post(address: SocketAddr, ca_pem: &str, ping: &Value) -> (u16, bool) {
