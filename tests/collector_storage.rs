@@ -10,6 +10,8 @@ use pulse_telemetry::config::Environment;
 use pulse_telemetry::config::collector::{Config, DEFAULTS, Storage as Configured};
 use rusqlite::Connection;
 use support::collector::{Setup, Storage, block_on, open, ping_of, row};
+use support::endpoint::CertificateAuthority;
+use support::postgres::Cluster;
 
 /// Changes a storage by hand, then starts a collector; what it says as it ends.
 fn refused(storage: &Storage, change: &str) -> String {
@@ -70,6 +72,23 @@ fn a_storage_that_cannot_be_opened_stops_the_start_with_a_code_of_its_own() {
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(5), "{url}: {said}");
     }
+}
+
+#[test]
+fn postgresql_is_talked_to_over_tls_and_only_with_a_certificate_that_is_trusted() {
+    let Some(cluster) = Cluster::start() else { return };
+    let authority = CertificateAuthority::new();
+    let mut storage = Storage::postgres(cluster);
+    let port = storage.cluster().listen_with_tls(&authority.issue_for_loopback());
+    let url = format!("postgres://pulse@localhost:{port}/pulse?sslmode=require");
+    let setup = Setup::new(&storage).with("STORAGE__URL", &url);
+    let ended = setup.run(&["run"]);
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(5) && said.contains("certificate"), "an authority that nobody named: {said}");
+    let file = setup.write("ca.pem", &authority.ca_pem());
+    let collector = setup.with("STORAGE__CA_FILE", file.to_str().unwrap()).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.stop();
 }
 
 fn config(variables: &[(&str, &str)]) -> Result<Config, String> {

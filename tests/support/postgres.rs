@@ -1,6 +1,8 @@
 //! A PostgreSQL of a test's own: made and started as a user that is not root, on a Unix socket, and gone at the end.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
+
+use super::endpoint::Issued;
 
 /// How long it may take to start. After a kill it recovers first.
 const START: Duration = Duration::from_secs(60);
@@ -26,13 +30,8 @@ pub struct Cluster {
 
 impl Cluster {
     /// One, where PostgreSQL is installed. With `CI=true` it has to be.
-    pub fn start() -> Option<Self> {
-        Self::start_with(&[])
-    }
-
-    /// One with these settings, such as `max_connections=20`.
     #[expect(clippy::disallowed_methods, reason = "CI says that nothing may be missing")]
-    pub fn start_with(settings: &[&str]) -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "PostgreSQL is not installed");
             let _ = writeln!(std::io::stderr(), "PostgreSQL is not here: on SQLite alone");
@@ -42,8 +41,7 @@ impl Cluster {
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let mut cluster = Self { dir, programs, server: None, settings };
+        let mut cluster = Self { dir, programs, server: None, settings: Vec::new() };
         let output = cluster
             .command("initdb")
             .args(["--username=pulse", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
@@ -138,6 +136,31 @@ impl Cluster {
     /// Everything that it keeps on the disk.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Starts it again on TCP too, with TLS and that certificate. The port.
+    pub fn listen_with_tls(&mut self, certificate: &Issued) -> u16 {
+        for (name, content) in [("cert.pem", &certificate.cert_pem), ("key.pem", &certificate.key_pem)] {
+            let path = self.dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        // PostgreSQL takes no port 0, so a free one is looked for.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
+        self.settings = vec![
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", file("cert.pem")),
+            format!("ssl_key_file={}", file("key.pem")),
+        ];
+        self.stop();
+        self.restart();
+        port
     }
 
     /// Kills all its processes, at once.
