@@ -103,7 +103,7 @@ fn a_full_queue_turns_everybody_away_with_turns_of_their_own_and_says_it_is_not_
         (100..400).map(|number| post(inside.address, &ping_of(number).to_string()).unwrap()).collect();
     assert!(refused.iter().all(|(status, after)| *status == 503 && after.is_some()), "{refused:?}");
     let waits: BTreeSet<u64> = refused.iter().map(|(_, after)| after.unwrap()).collect();
-    assert!(waits.len() >= 3, "300 turns at 90 a second: {waits:?}");
+    assert!(waits.len() >= 2, "300 turns at 200 a second: {waits:?}");
     store.let_through(true);
     let answers: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap().unwrap().0).collect();
     let stored = answers.iter().filter(|status| **status == 204).count();

@@ -11,11 +11,10 @@ const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 const OUTAGE: Duration = Duration::from_secs(30);
 const OUTAGE_SPREAD: Duration = Duration::from_secs(270);
 
-/// What is believed of the storage before anything was measured, in rows a second.
-const RATE_AT_START: f64 = 100.0;
-
-/// How much of what the storage takes is promised to those who come back; the rest is for those who come first.
-const SHARE: f64 = 0.9;
+/// What is believed of the storage before anything was measured: so many rows in so many seconds. It weighs little, so that
+/// the first commit already says more. Turns that were given out too slowly would leave the storage idle.
+const ROWS_AT_START: f64 = 2.0;
+const SECONDS_AT_START: f64 = 0.01;
 
 /// How much of the past counts when a batch is measured.
 const MEMORY: f64 = 0.9;
@@ -34,7 +33,7 @@ impl Retry {
     /// Turns that are spread by this chance.
     #[must_use]
     pub fn new(chance: Box<dyn Chance + Send>) -> Self {
-        Self { chance, rows: RATE_AT_START, seconds: 1.0, next: Duration::ZERO }
+        Self { chance, rows: ROWS_AT_START, seconds: SECONDS_AT_START, next: Duration::ZERO }
     }
 
     /// The storage took so many rows in that time.
@@ -46,7 +45,7 @@ impl Retry {
 
     /// How long the next one to be refused should wait because the queue is full.
     pub fn when_full(&mut self, now: Duration) -> Duration {
-        let rate = (self.rows / self.seconds.max(1e-6)).clamp(1.0, 1e6) * SHARE;
+        let rate = (self.rows / self.seconds.max(1e-6)).clamp(1.0, 1e6);
         let wait = self.next.max(now) - now;
         if wait > WAIT_MAX {
             return self.chance.up_to(WAIT_MAX);
@@ -90,7 +89,7 @@ mod tests {
             let within = at.partition_point(|second| *second <= window);
             assert!(within as u64 <= 100 * window, "{within} of them within {window} s");
         }
-        assert!(at[9_999] <= 10_000 / 90 * 12 / 10, "the last one waits {} s", at[9_999]);
+        assert!(at[9_999] <= 10_000 / 100 * 12 / 10, "the last one waits {} s", at[9_999]);
     }
 
     #[test]
