@@ -5,25 +5,26 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 FUZZER = $(TARGET)/schemathesis
 
-.PHONY: demo test test-system test-years soak mutants coverage promises lint generate setup fuzzer deny
+.PHONY: demo test test-system test-years soak bench-collector mutants coverage promises lint generate setup fuzzer deny
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
-	@$(CARGO) build --bin pulse-telemetry --example demo
+	@$(CARGO) build --features collector --bins --example demo
 	@$(TARGET)/debug/examples/demo
 
 test: ## all tests
-	$(CARGO) test --no-fail-fast
+	$(CARGO) test --features collector --no-fail-fast
 
 test-system: ## what needs root, a file system or a network of its own; bounded, and undone at the end
-	$(CARGO) test --test system --test egress -- --ignored
+	$(CARGO) test --features collector --test system --test egress --test collector_system -- --ignored
 
 test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
 	YEARS=10000 $(CARGO) test --profile soak --test simulation
 	YEARS=300 $(CARGO) test --profile soak --test whole_daemon
 
 soak: ## the long sizes of what CI samples; takes about an hour
-	KILLS=200 FAULTS=all $(CARGO) test --test kills --test storage_faults
-	LOSSES=200 $(CARGO) test --test system -- --ignored
+	KILLS=200 FAULTS=all $(CARGO) test --features collector --test kills --test storage_faults
+	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --features collector --test collector_kills
+	LOSSES=200 $(CARGO) test --features collector --test system --test collector_system -- --ignored
 	YEARS=3000 $(CARGO) test --profile soak --test whole_daemon
 	$(CARGO) run --profile soak --example simulate -- --years 1000000 --threads 2
 
@@ -39,23 +40,30 @@ coverage: ## line coverage of the deciding modules by their own tests; needs car
 		| grep -E '^Filename|^(engine|consent|identity|verdict|version)[./]'
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
-	@$(CARGO) build --quiet --example promises
+	@$(CARGO) build --quiet --features collector --example promises
 	@mkdir -p $(dir $(LOG))
-	@$(CARGO) test --no-fail-fast >$(LOG) 2>&1 || true
+	@$(CARGO) test --features collector --no-fail-fast >$(LOG) 2>&1 || true
 	@$(TARGET)/debug/examples/promises $(LOG)
 
 lint: ## what CI checks besides the tests
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	$(CARGO) clippy --bin pulse-telemetry -- -D warnings
+	$(CARGO) clippy --all-targets --features collector -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features collector --document-private-items
+
+bench-collector: ## figures of the collector: durable pings a second, a purge at 1 and 10 million rows, a storm
+	$(CARGO) bench --features collector --bench collector_pings --bench collector_storm --bench collector_purge
 
 generate: ## write the files that are made from the code
-	$(CARGO) run --quiet --example generate
+	$(CARGO) run --quiet --features collector --example generate
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
 	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
-		chromium fonts-dejavu-core
+		chromium fonts-dejavu-core postgresql-common
+	# The tests make clusters of their own; Debian's would only take memory.
+	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	apt-get install -y --no-install-recommends postgresql-15
 	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
 	npm install --silent --no-fund --no-audit --prefix $(TARGET)/axe axe-core@4.14.1
 	$(MAKE) fuzzer

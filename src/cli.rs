@@ -24,6 +24,8 @@ use crate::store::StoreError;
 use crate::{config, wire};
 
 use api::{Api, ApiError, Method};
+#[cfg(feature = "collector")]
+pub(crate) use run::{asked_to_stop, start_log};
 
 /// How a command ended. The codes stand here and in `docs/CONFIGURATION.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //! does not know is not a key. Over it come the configuration file, `PULSE_TELEMETRY_<SECTION>__<KEY>`, and the short
 //! names of Pulse's own agent. Each section then checks its own values, and everything that is wrong is told at once.
 
+#[cfg(feature = "collector")]
+pub mod collector;
 mod duration;
 mod environment;
 mod error;
@@ -36,13 +38,26 @@ pub use self::tokens::{TokenFile, TokenSource, Tokens};
 pub use self::url::Url;
 
 use self::error::Checker;
-use self::layers::Layers;
+use self::layers::{Layers, Program};
 
 /// The defaults: the text of `config/pulse-telemetry.toml`.
 pub const DEFAULTS: &str = include_str!("../config/pulse-telemetry.toml");
 
 /// The configuration file that is read, where it exists, when none is named.
 pub const DEFAULT_FILE: &str = "/etc/pulse-telemetry/config.toml";
+
+/// The layers of `pulse-telemetry`. The short names are those of Pulse's own agent; `PULSE_TOKEN` is no key: see `tokens`.
+const SIDECAR: Program = Program {
+    defaults: DEFAULTS,
+    default_file: DEFAULT_FILE,
+    prefix: "PULSE_TELEMETRY_",
+    short_names: &[
+        ("PULSE_URL", "pulse", "url"),
+        ("PULSE_TOKEN_FILE", "pulse", "token_file"),
+        ("PULSE_CACERT", "pulse", "ca_file"),
+    ],
+    others: &["COLLECTOR_"],
+};
 
 /// The whole configuration, checked. A part is handed its own section only.
 #[derive(Clone, Debug)]
@@ -86,7 +101,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, as far as it can be told at once: each with its key, its origin and what is accepted.
     pub fn load(file: Option<&Path>, env: &Environment, is_root: bool) -> Result<Self, ConfigError> {
-        let layers = Layers::stack(file, env)?;
+        let layers = Layers::stack(&SIDECAR, file, env)?;
         let sections: Sections = layers.extract()?;
         let mut check = Checker::new(&layers);
         let config = sections.check(&mut check, env, is_root);

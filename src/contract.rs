@@ -228,6 +228,25 @@ impl Field {
         }
     }
 
+    /// A value as a receiver takes it: counts are clamped, an ID has one spelling, and an optional text that is out of
+    /// bounds is as good as none, since Pulse's own sender bounds neither. Anything else is left as it is, for
+    /// [`Field::accepts`] to judge; `Null` stands for no value.
+    #[must_use]
+    pub fn clamp(&self, value: Value) -> Value {
+        match self.kind {
+            Kind::InstallId => match value.as_str().and_then(crate::identity::canonical_install_id) {
+                Some(id) => Value::from(id),
+                None => value,
+            },
+            Kind::Text { optional: true, .. } if value.is_string() && !self.accepts(&value) => Value::Null,
+            Kind::Count if value.is_i64() || value.is_u64() => {
+                let count = value.as_u64().unwrap_or_default().min(u64::from(COUNT_MAX));
+                Value::from(count)
+            }
+            _ => value,
+        }
+    }
+
     /// What the field holds, in words.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -326,6 +345,13 @@ pub fn schema() -> Value {
         "required": required,
         "additionalProperties": false,
     })
+}
+
+/// The text of `config/ping.schema.json`.
+#[must_use]
+pub fn schema_file() -> String {
+    // The alternate form of a JSON value is its pretty one.
+    format!("{:#}\n", schema())
 }
 
 /// The field table of `docs/PRIVACY.md`, as Markdown.

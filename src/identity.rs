@@ -67,6 +67,16 @@ pub fn is_install_id(text: &str) -> bool {
     }
 }
 
+/// The same UUID in the spelling that most have: small letters, hyphens, nothing around it. `None` where the text is none.
+#[must_use]
+pub fn canonical_install_id(text: &str) -> Option<String> {
+    if !is_install_id(text) {
+        return None;
+    }
+    let hex = text.get(..9).filter(|urn| urn.eq_ignore_ascii_case("urn:uuid:")).map_or(text, |_| &text[9..]);
+    Uuid::try_parse(hex).ok().map(|id| id.to_string())
+}
+
 /// The record in an ID file, read as Go's `encoding/json` reads it: keys in any case, the last of several wins, null
 /// leaves a value as it was.
 #[derive(Default)]

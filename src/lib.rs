@@ -14,6 +14,9 @@
 //! [`posture`] tells what else may leave by Pulse's own settings, and [`events`] keeps the local-only commercial events;
 //! [`metrics`] counts for Prometheus. After the doorway and the configuration, the modules below stand in the order in
 //! which data flows.
+//!
+//! The receiving end, so that the whole promise can be run and checked, is a second program behind the feature
+//! `collector`: the module of that name.
 
 pub mod cli;
 pub mod config;
@@ -44,3 +47,6 @@ pub mod metrics;
 pub mod daemon;
 pub mod serve;
 pub mod status;
+
+#[cfg(feature = "collector")]
+pub mod collector;

@@ -1,4 +1,5 @@
-//! The demo's files: the sidecar's configuration, token and state, and the pings that the endpoint received.
+//! The demo's files: the sidecar's configuration, token and state, the collector's configuration and storage, and the
+//! pings that passed.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -22,12 +23,32 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn create(pulse: &str, endpoint: &str) -> io::Result<Self> {
+    pub(super) fn create(pulse: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("pulse-telemetry-demo-").tempdir()?;
-        let files = Self { dir, pulse: pulse.to_owned(), endpoint: endpoint.to_owned() };
+        let files = Self { dir, pulse: pulse.to_owned(), endpoint: String::new() };
         fs::write(files.token(), TOKEN)?;
-        files.write_config("127.0.0.1:0")?;
+        let collector = json!({
+            "serve": {"listen": "127.0.0.1:0"},
+            "storage": {"url": format!("sqlite:{}", files.storage().display())},
+            "limits": {"per_minute": 0},
+        });
+        fs::write(files.collector_config(), toml::to_string(&collector).map_err(io::Error::other)?)?;
         Ok(files)
+    }
+
+    /// Where the sidecar sends to, once it is known.
+    pub(super) fn name_endpoint(&mut self, endpoint: &str) -> io::Result<()> {
+        endpoint.clone_into(&mut self.endpoint);
+        self.write_config("127.0.0.1:0")
+    }
+
+    pub(super) fn collector_config(&self) -> PathBuf {
+        self.dir().join("collector.toml")
+    }
+
+    /// What the collector stores.
+    pub(super) fn storage(&self) -> PathBuf {
+        self.dir().join("pings.sqlite")
     }
 
     pub(super) fn dir(&self) -> &Path {

@@ -1,6 +1,8 @@
-//! `make demo`: the way of a ping on one machine. A simulated Pulse, the real sidecar and a telemetry endpoint, all on
-//! loopback and on free ports. What arrives is shown as it arrives, and compared with what the sidecar says it sent.
+//! `make demo`: the way of a ping on one machine. A simulated Pulse, the real sidecar and the real collector, all on loopback
+//! and on free ports. In between stands an endpoint that shows what arrives, compares it with what the sidecar says it
+//! sent, and hands it on to the collector. At the end the collector's report is shown.
 
+mod collector;
 mod files;
 mod show;
 mod sidecar;
@@ -8,6 +10,7 @@ mod sidecar;
 mod support;
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -18,6 +21,7 @@ use clap::Parser;
 use pulse_telemetry::clock::{Clock as _, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
+use collector::Collector;
 use files::Files;
 use show::Show;
 use sidecar::Sidecar;
@@ -28,7 +32,7 @@ use support::server::{ResponsePlan, Server};
 /// How often the simulated Pulse changes.
 const TICK: Duration = Duration::from_secs(2);
 
-/// Show pulse-telemetry at work: a simulated Pulse, the real sidecar, and an endpoint that prints what it receives.
+/// Show pulse-telemetry at work: a simulated Pulse, the real sidecar, and the real collector, with what passes in between.
 ///
 /// Everything listens on this machine only, and nothing leaves it.
 #[derive(Debug, Parser)]
@@ -70,15 +74,20 @@ fn run(wanted: Option<usize>) -> io::Result<()> {
     let (teller, news) = mpsc::channel();
     listen_for_signals(teller.clone())?;
     let pulse = SimulatedPulse::start(PulseModel::default());
-    let endpoint = start_endpoint(teller.clone());
-    let files = Files::create(&pulse.url(), &format!("{}{PING_PATH}", endpoint.url()))?;
+    let mut files = Files::create(&pulse.url())?;
+    let mut collector = Collector::start(&files.collector_config())?;
+    collector.add_others();
+    let endpoint = start_endpoint(teller.clone(), collector.address);
+    files.name_endpoint(&format!("{}{PING_PATH}", endpoint.url()))?;
     let mut sidecar = Sidecar::start(&files.config(), teller.clone())?;
     start_ticking(teller);
 
     let mut show = Show::new(&files, &pulse, wanted);
-    let shown = show.open(sidecar.pid()).and_then(|()| show.follow(&news));
+    let shown = show.open(sidecar.pid(), collector.pid()).and_then(|()| show.follow(&news));
     let ended = sidecar.stop()?;
-    let shown = shown.and_then(|()| show.close(&news));
+    let report = collector.report();
+    collector.stop()?;
+    let shown = shown.and_then(|()| show.close(&news)).and_then(|()| show.report(&report?));
     files.remove()?;
     shown?;
     if ended.success() {
@@ -109,13 +118,15 @@ fn listen_for_signals(teller: Sender<News>) -> io::Result<()> {
     Ok(())
 }
 
-fn start_endpoint(teller: Sender<News>) -> Server {
+/// Shows what arrives, and answers as the collector does.
+fn start_endpoint(teller: Sender<News>, collector: SocketAddr) -> Server {
     Server::start(move |request| {
         if (request.method.as_str(), request.path()) != ("POST", PING_PATH) {
             return ResponsePlan::status(404);
         }
+        let status = Collector::take(collector, request.body.clone());
         let received = News::Ping(request.body, SystemClock.now().mono);
-        ResponsePlan::status(if teller.send(received).is_ok() { 204 } else { 503 })
+        ResponsePlan::status(if status != 204 || teller.send(received).is_ok() { status } else { 503 })
     })
 }
 

@@ -10,6 +10,7 @@ use pulse_telemetry::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 
 use super::News;
+use super::collector::OTHERS;
 use super::files::{Files, INTERVAL, STARTUP_DELAY};
 use super::support::pulse::SimulatedPulse;
 use super::support::sidecar::binary;
@@ -42,7 +43,7 @@ impl<'a> Show<'a> {
     }
 
     /// Says what runs where.
-    pub(super) fn open(&mut self, pid: u32) -> io::Result<()> {
+    pub(super) fn open(&mut self, pid: u32, collector: u32) -> io::Result<()> {
         let Files { pulse, endpoint, .. } = self.files;
         let dir = self.files.dir().display();
         writeln!(
@@ -55,7 +56,9 @@ pulse-telemetry, shown with a simulated Pulse. Everything is on this machine, an
   sidecar   process {pid}
             the real program; its first ping goes after {STARTUP_DELAY}, then one every {INTERVAL}
   endpoint  {endpoint}
-            stands in for the real one; what it receives is shown below
+            shows below what passes, and hands it to the collector
+  collector process {collector}
+            the real program on SQLite; {OTHERS} other installations have sent it a ping each
   files     {dir}
             removed at the end
 "
@@ -92,6 +95,11 @@ pulse-telemetry, shown with a simulated Pulse. Everything is on this machine, an
             Some(wanted) if count < wanted => Err(io::Error::other(format!("only {count} of {wanted} pings came"))),
             _ => Ok(()),
         }
+    }
+
+    /// Shows what the collector makes of it all.
+    pub(super) fn report(&mut self, report: &str) -> io::Result<()> {
+        writeln!(self.out, "\nThe collector's report, as `pulse-telemetry-collector report` tells it:\n\n{report}")
     }
 
     fn log(&mut self, line: &str) -> io::Result<()> {

@@ -10,7 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::clock::SystemClock;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Log, LogFormat};
 use crate::daemon::{self, Handle};
 use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
@@ -23,7 +23,7 @@ use super::{Exit, Failure, offline, pulse_client};
 const WAITING_QUESTIONS: usize = 64;
 
 pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
-    start_log(config)?;
+    start_log(&config.log).map_err(Failure::SetUp)?;
     let pulse = pulse_client(&config.pulse)?;
     let sender = super::sender(config)?;
     let token = config.serve.read_token()?;
@@ -73,7 +73,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
 }
 
 /// Waits for SIGTERM or SIGINT.
-async fn asked_to_stop() {
+pub(crate) async fn asked_to_stop() {
     match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
@@ -88,12 +88,11 @@ async fn asked_to_stop() {
 
 /// The log goes to standard error. Only this program's own events are in it, whatever the level: what the libraries
 /// below say names hosts and addresses.
-fn start_log(config: &Config) -> Result<(), Failure> {
-    let unusable = |_| Failure::SetUp("log.level cannot be used".to_owned());
-    let level: Targets = config.log.level.parse().map_err(unusable)?;
+pub(crate) fn start_log(log: &Log) -> Result<(), String> {
+    let level: Targets = log.level.parse().map_err(|_| "log.level cannot be used".to_owned())?;
     let ours = FilterFn::new(|metadata| metadata.target().starts_with("pulse_telemetry"));
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    let layer = match config.log.format {
+    let layer = match log.format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };

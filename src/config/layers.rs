@@ -9,17 +9,24 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
-use super::{ConfigError, DEFAULT_FILE, DEFAULTS, Environment, Problem, Setting};
+use super::{ConfigError, Environment, Problem, Setting};
 
 /// The origin of what nobody set.
 pub(super) const BUILT_IN: &str = "built-in default";
 
-/// What begins the name of every variable that is a key.
-const PREFIX: &str = "PULSE_TELEMETRY_";
-
-/// The names of Pulse's own agent, and the key that each one sets. `PULSE_TOKEN` is no key: see `tokens`.
-const SHORT_NAMES: [(&str, &str, &str); 3] =
-    [("PULSE_URL", "pulse", "url"), ("PULSE_TOKEN_FILE", "pulse", "token_file"), ("PULSE_CACERT", "pulse", "ca_file")];
+/// One program's defaults, and where else its values come from.
+pub(super) struct Program {
+    /// The text of the file that holds every key with its default.
+    pub(super) defaults: &'static str,
+    /// The configuration file that is read, where it exists, when none is named.
+    pub(super) default_file: &'static str,
+    /// What begins the name of every variable that is a key.
+    pub(super) prefix: &'static str,
+    /// Further variables, and the section and key that each one sets.
+    pub(super) short_names: &'static [(&'static str, &'static str, &'static str)],
+    /// What follows the prefix in variables that are meant for another program.
+    pub(super) others: &'static [&'static str],
+}
 
 /// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one. It also panics at some
 /// backslashes beside characters that are not ASCII, so that a text with both is not given to it.
@@ -36,26 +43,26 @@ impl Layers {
     ///
     /// # Errors
     /// What is not a key or not of its key's type, in any layer; a file that cannot be read.
-    pub(super) fn stack(file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
-        let defaults = Layer { origin: BUILT_IN.to_owned(), values: parse_toml(DEFAULTS, BUILT_IN)? };
-        let keys = Keys(&defaults.values);
+    pub(super) fn stack(program: &Program, file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
+        let defaults = Layer { origin: BUILT_IN.to_owned(), values: parse_toml(program.defaults, BUILT_IN)? };
+        let keys = Keys { program, defaults: &defaults.values };
         let mut problems = Vec::new();
         let mut layers = Vec::new();
         let read = match file {
             Some(file) => read_file(file).map(Some),
-            None => read_file_if_there(Path::new(DEFAULT_FILE)),
+            None => read_file_if_there(Path::new(program.default_file)),
         };
         match read {
             Ok(layer) => layers.extend(layer),
             Err(problem) => problems.push(problem),
         }
-        for (name, text) in env.iter().filter(|(name, _)| is_ours(name)) {
+        for (name, text) in env.iter().filter(|(name, _)| program.is_addressed_by(name)) {
             match keys.variable(name, text) {
                 Ok(layer) => layers.push(layer),
                 Err(problem) => problems.push(problem),
             }
         }
-        for (name, section, key) in SHORT_NAMES {
+        for (name, section, key) in program.short_names {
             if let Some(text) = env.get_filled(name) {
                 layers.push(Layer::variable(name, section, key, Value::from(text)));
             }
@@ -132,19 +139,37 @@ impl Provider for Layer {
     }
 }
 
+impl Program {
+    /// Whether a variable is meant for this program: neither the bare prefix, which is no key, nor another program's,
+    /// nor what Kubernetes puts into the environment for a service named after the program.
+    fn is_addressed_by(&self, name: &str) -> bool {
+        let Some(rest) = name.strip_prefix(self.prefix) else { return false };
+        let is_of_a_service = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
+        !is_of_a_service && !self.others.iter().any(|other| rest.starts_with(other))
+    }
+
+    fn variable_name(&self, key: &str) -> String {
+        format!("{}{}", self.prefix, key.replace('.', "__").to_uppercase())
+    }
+}
+
 /// The known keys and their types: those of the defaults.
-struct Keys<'a>(&'a Dict);
+struct Keys<'a> {
+    program: &'a Program,
+    defaults: &'a Dict,
+}
 
 impl Keys<'_> {
     /// The layer of a variable whose name begins with the prefix.
     fn variable(&self, name: &str, text: &str) -> Result<Layer, Problem> {
-        let rest = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+        let rest = name.strip_prefix(self.program.prefix).unwrap_or(name).to_lowercase();
         let Some((section, key)) = rest.split_once("__") else {
             return Err(self.not_a_key(name, &rest));
         };
-        let default = self.0.get(section).and_then(|section| section.as_dict()?.get(key));
+        let default = self.defaults.get(section).and_then(|section| section.as_dict()?.get(key));
         let value = match default {
             Some(Value::Bool(..)) => text.parse().map_or_else(|_| Value::from(text), bool::into),
+            Some(Value::Num(..)) => text.parse().map_or_else(|_| Value::from(text), i64::into),
             Some(Value::Array(..) | Value::Dict(..)) => parse_compound(text),
             // Texts are taken as they stand, so that a path or a name made of digits stays one.
             _ => Value::from(text),
@@ -154,18 +179,18 @@ impl Keys<'_> {
 
     /// What to say of a variable without two underscores: it is most likely a key written with one.
     fn not_a_key(&self, name: &str, rest: &str) -> Problem {
-        let all: Vec<String> = keys_of(Some(self.0)).map(|(key, _)| key).collect();
+        let all: Vec<String> = keys_of(Some(self.defaults)).map(|(key, _)| key).collect();
         let exact = all.iter().filter(|key| key.replace('.', "_") == rest);
         let by_last_words = all.iter().filter(|key| {
             let last = key.rsplit('.').next().unwrap_or_default();
             rest.strip_suffix(last).is_some_and(|before| before.is_empty() || before.ends_with('_'))
         });
-        let mut right: Vec<String> = exact.map(|key| variable_name(key)).collect();
+        let mut right: Vec<String> = exact.map(|key| self.program.variable_name(key)).collect();
         if right.is_empty() {
-            right = by_last_words.map(|key| variable_name(key)).collect();
+            right = by_last_words.map(|key| self.program.variable_name(key)).collect();
         }
         let advice = if right.is_empty() {
-            format!("write {PREFIX}<SECTION>__<KEY>, where the keys are {}", all.join(", "))
+            format!("write {}<SECTION>__<KEY>, where the keys are {}", self.program.prefix, all.join(", "))
         } else {
             format!("write {}", right.join(" or "))
         };
@@ -176,9 +201,11 @@ impl Keys<'_> {
     fn problems_of(&self, layer: &Layer) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (section, values) in &layer.values {
-            let known = self.0.get(section).and_then(Value::as_dict);
+            let known = self.defaults.get(section).and_then(Value::as_dict);
             match (known, values.as_dict()) {
-                (None, _) => problems.push(Problem::new(section, unknown("section", "the sections are", self.0))),
+                (None, _) => {
+                    problems.push(Problem::new(section, unknown("section", "the sections are", self.defaults)))
+                }
                 (Some(_), None) => problems.push(Problem::new(section, format!("must be a section: [{section}]"))),
                 (Some(known), Some(values)) => {
                     problems.extend(values.iter().filter_map(|(key, value)| problem_of(section, key, value, known)));
@@ -210,9 +237,11 @@ fn type_mismatch(default: &Value, value: &Value) -> Option<String> {
     let is_text = |value: &Value| value.as_str().is_some();
     match (default, value) {
         (Value::String(..), Value::String(..)) | (Value::Bool(..), Value::Bool(..)) => None,
+        (Value::Num(..), Value::Num(_, number)) if is_whole(*number) => None,
         (Value::Array(..), Value::Array(_, items)) if items.iter().all(is_text) => None,
         (Value::Dict(..), Value::Dict(_, entries)) if entries.values().all(is_text) => None,
         (Value::Bool(..), _) => Some("must be true or false".to_owned()),
+        (Value::Num(..), _) => Some("must be a whole number".to_owned()),
         (Value::Array(..), _) => Some(r#"must be a list of texts, such as ["one","two"]"#.to_owned()),
         (Value::Dict(..), _) => Some(r#"must be a map of texts, such as {acme="/path",default="/path"}"#.to_owned()),
         (Value::String(_, example), _) if !example.is_empty() => {
@@ -222,21 +251,13 @@ fn type_mismatch(default: &Value, value: &Value) -> Option<String> {
     }
 }
 
+fn is_whole(number: figment::value::Num) -> bool {
+    number.to_u128().is_some() || number.to_i128().is_some_and(|number| number >= 0)
+}
+
 fn unknown(what: &str, introduction: &str, known: &Dict) -> String {
     let names: Vec<&str> = known.keys().map(String::as_str).collect();
     format!("is not a {what}: {introduction} {}", names.join(", "))
-}
-
-/// Whether a variable is meant for us: neither `PULSE_TELEMETRY` itself, which is no key, nor what Kubernetes puts into
-/// the environment for a service named `pulse-telemetry` or `pulse-telemetry-collector`.
-fn is_ours(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
-    let of_service = rest.strip_prefix("COLLECTOR_").unwrap_or(rest);
-    !(of_service == "PORT" || of_service.starts_with("PORT_") || of_service.starts_with("SERVICE_"))
-}
-
-fn variable_name(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
 /// Each `section.key` of a dictionary of sections, with its value.

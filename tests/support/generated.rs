@@ -8,17 +8,31 @@ use pulse_telemetry::{cli, config, contract, metrics};
 /// Each file, and what it should hold.
 pub fn generated() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let schema = serde_json::to_string_pretty(&contract::schema()).unwrap() + "\n";
+    let schema = contract::schema_file();
     let fields = contract::markdown_table();
     let keys = format!("```toml\n{}```\n", config::DEFAULTS);
     let commands: String = cli::help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
-    vec![
+    #[cfg_attr(not(feature = "collector"), expect(unused_mut, reason = "the collector adds to it"))]
+    let mut files = vec![
         (root.join("config/ping.schema.json"), schema),
         section(root.join("docs/PRIVACY.md"), "fields", &fields),
         section(root.join("docs/METRICS.md"), "metrics", &metrics::markdown_table()),
         section(root.join("docs/CONFIGURATION.md"), "keys", &keys),
         section(root.join("docs/CONFIGURATION.md"), "commands", commands.trim_end()),
-    ]
+    ];
+    #[cfg(feature = "collector")]
+    files.extend(of_the_collector(root));
+    files
+}
+
+#[cfg(feature = "collector")]
+fn of_the_collector(root: &Path) -> [(PathBuf, String); 2] {
+    use pulse_telemetry::collector::cli::help;
+    use pulse_telemetry::config::collector::DEFAULTS;
+    let keys = format!("```toml\n{DEFAULTS}```\n");
+    let commands: String = help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
+    let path = root.join("docs/COLLECTOR.md");
+    [section(path.clone(), "keys", &keys), section(path, "commands", commands.trim_end())]
 }
 
 /// The file with the text between its two marks replaced.

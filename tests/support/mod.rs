@@ -17,10 +17,19 @@
 
 pub mod browser;
 pub mod client;
+#[cfg(feature = "collector")]
+pub mod collector;
+pub mod disk;
 pub mod endpoint;
 pub mod generated;
 pub mod history;
+#[cfg(feature = "collector")]
+pub mod inside;
+#[cfg(feature = "collector")]
+pub mod load;
 pub mod planted;
+#[cfg(feature = "collector")]
+pub mod postgres;
 pub mod promises;
 pub mod pulse;
 pub mod readings;
@@ -28,6 +37,7 @@ pub mod replay;
 pub mod seeded;
 pub mod server;
 pub mod sidecar;
+pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,0 +1,209 @@
+//! The command line of the collector: what each command does, and how it ends.
+
+mod run;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::export::export;
+use super::postgres::PostgresStore;
+use super::report::report;
+use super::server;
+use super::sqlite::{SqliteReader, SqliteStore};
+use super::storage::{Read, Store, StoreError};
+use crate::cli::Exit;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::collector::{Config, Postgres, Storage};
+use crate::config::{ConfigError, Environment};
+use crate::wire::Trust;
+
+/// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
+///
+/// Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 5 storage.
+#[derive(Debug, Parser)]
+#[command(name = "pulse-telemetry-collector", version, max_term_width = 100)]
+struct CommandLine {
+    /// The configuration file [default: /etc/pulse-telemetry-collector/config.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Take pings (the default)
+    Run,
+    /// Drop the days that are 90 days old now; the collector does this by itself every hour
+    Purge,
+    /// Tell how many installations there are, and of what kind, without showing any single one
+    ///
+    /// Install IDs rotate every 30 days, so counts are corrected for that, and the correction is shown. Cells of fewer
+    /// than five install IDs are folded together.
+    Report {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the rows of the last 90 days in the form that Pulse's own adoption report reads
+    ///
+    /// The file is not purged by itself: delete it when the report is made.
+    Export {
+        /// The SQLite file to make; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        sqlite: PathBuf,
+    },
+    /// Check the configuration and the storage, and show every setting with its origin
+    Check,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Configuration(#[from] ConfigError),
+    #[error("{0}")]
+    SetUp(String),
+    #[error("{0}")]
+    Storage(#[from] StoreError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Configuration(_) | Self::SetUp(_) => Exit::Configuration,
+            Self::Storage(_) => Exit::State,
+            Self::Other(_) => Exit::Failed,
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(format!("failed to write to standard output: {error}"))
+    }
+}
+
+/// Runs the command line. The binary hands in all that comes from outside.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitCode {
+    let exit = match CommandLine::try_parse_from(arguments) {
+        Err(usage) => {
+            // Help and version are no errors, and go to standard output.
+            let is_error = usage.use_stderr();
+            let text = usage.render();
+            let _ = if is_error { write!(err, "{text}") } else { write!(out, "{text}") };
+            if is_error { Exit::Usage } else { Exit::Done }
+        }
+        Ok(line) => match execute(&line, environment, out) {
+            Ok(()) => Exit::Done,
+            Err(failure) => {
+                let _ = writeln!(err, "pulse-telemetry-collector: {failure}");
+                failure.exit()
+            }
+        },
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// The help text of the program and of each of its commands, for the documentation.
+#[must_use]
+pub fn help() -> Vec<String> {
+    let mut program = CommandLine::command().term_width(100);
+    program.build();
+    let whole = program.clone().render_long_help().to_string();
+    let commands = program.get_subcommands().filter(|command| command.get_name() != "help").cloned();
+    std::iter::once(whole).chain(commands.map(|mut command| command.render_long_help().to_string())).collect()
+}
+
+fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -> Result<(), Failure> {
+    let config = Config::load(line.config.as_deref(), environment)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("failed to start: {error}")))?;
+    runtime.block_on(async {
+        match line.command.as_ref().unwrap_or(&Command::Run) {
+            Command::Run => run::run(&config).await,
+            Command::Purge => purge(&config.storage, out).await,
+            Command::Report { json } => tell(&config.storage, *json, out).await,
+            Command::Export { sqlite } => {
+                let rows = export(reader(&config.storage).await?.as_ref(), SystemClock.now().wall, sqlite).await?;
+                Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
+            }
+            Command::Check => check(&config, out).await,
+        }
+    })
+}
+
+async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), Failure> {
+    let purged = match storage {
+        Storage::Sqlite(path) => SqliteStore::open(path)?.purge(SystemClock.now().wall).await?,
+        Storage::Postgres(postgres) => open_postgres(postgres).await?.purge(SystemClock.now().wall).await?,
+    };
+    if purged.elsewhere {
+        writeln!(out, "Another collector purges just now.")?;
+    } else {
+        writeln!(out, "Days that were dropped because they are 90 days old: {}.", purged.days)?;
+    }
+    Ok(())
+}
+
+async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let report = report(reader(storage).await?.as_ref(), SystemClock.now().wall).await?;
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", report.to_text())?;
+    }
+    Ok(())
+}
+
+async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+    for setting in config.origins() {
+        writeln!(out, "{} = {} ({})", setting.key, setting.value, setting.origin)?;
+    }
+    if let Some(files) = &config.serve.tls {
+        server::tls(files).map_err(Failure::SetUp)?;
+    }
+    match &config.storage {
+        Storage::Sqlite(path) if !path.exists() => {
+            writeln!(out, "storage: {} is not there yet; the first start makes it", path.display())?;
+        }
+        storage => {
+            let now = SystemClock.now().wall;
+            reader(storage).await?.scan(now, &mut |_| {}).await?;
+            writeln!(out, "storage: it can be read, and has the columns of the contract")?;
+        }
+    }
+    Ok(())
+}
+
+async fn reader(storage: &Storage) -> Result<Box<dyn Read>, Failure> {
+    Ok(match storage {
+        Storage::Sqlite(path) => Box::new(SqliteReader::new(path)),
+        Storage::Postgres(postgres) => Box::new(open_postgres(postgres).await?),
+    })
+}
+
+async fn open_postgres(postgres: &Postgres) -> Result<PostgresStore, Failure> {
+    let password = postgres.read_password()?;
+    let trust = match &postgres.ca_file {
+        None => Trust::System,
+        Some(path) => Trust::SystemAnd(std::fs::read(path).map_err(|error| {
+            Failure::SetUp(format!("storage.ca_file: {}: failed to read it: {error}", path.display()))
+        })?),
+    };
+    Ok(PostgresStore::open(postgres.connect.clone(), password.as_ref(), &trust).await?)
+}

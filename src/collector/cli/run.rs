@@ -1,0 +1,96 @@
+//! `run`: puts the parts together, and takes them apart on a signal.
+
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+
+use super::{Failure, open_postgres};
+use crate::chance::SystemChance;
+use crate::cli::{asked_to_stop, start_log};
+use crate::clock::SystemClock;
+use crate::collector::limiter::Limiter;
+use crate::collector::metrics::Metrics;
+use crate::collector::purge::{look_after_the_storage, purge_by_itself};
+use crate::collector::queue::{Health, SharedClock, queue};
+use crate::collector::retry::Retry;
+use crate::collector::server::{self, App};
+use crate::collector::sqlite::SqliteStore;
+use crate::collector::storage::Store;
+use crate::config::collector::{Config, Storage};
+
+pub(super) async fn run(config: &Config) -> Result<(), Failure> {
+    start_log(&config.log).map_err(Failure::SetUp)?;
+    keep_panics_quiet();
+    leave_no_core();
+    allow_many_files();
+    let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
+    let store: Arc<dyn Store> = match &config.storage {
+        Storage::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        Storage::Postgres(postgres) => Arc::new(open_postgres(postgres).await?),
+    };
+    let listener = server::bind(config.serve.listen).map_err(|error| {
+        Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
+    })?;
+    let address = listener.local_addr().map_err(|error| Failure::Other(format!("failed to listen: {error}")))?;
+    tracing::info!(%address, "the collector listens");
+
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+    let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
+    let (queue, committer) = queue(
+        config.limits.queue,
+        Arc::clone(&store),
+        Arc::clone(&health),
+        Arc::clone(&metrics),
+        Arc::clone(&retry),
+        Arc::clone(&clock),
+    );
+    let app = Arc::new(App {
+        limiter: Limiter::new(config.limits.per_minute, config.serve.trusted_proxies.clone(), Box::new(SystemChance)),
+        queue,
+        health: Arc::clone(&health),
+        metrics: Arc::clone(&metrics),
+        retry,
+        clock: Arc::clone(&clock),
+        commit_timeout: config.limits.commit_timeout,
+        limits: server::limits(config.serve.connections, config.limits.commit_timeout),
+    });
+    let committing = tokio::spawn(committer.run());
+    let purging = tokio::spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock));
+    let looking = tokio::spawn(look_after_the_storage(store, health, metrics));
+    server::run(listener, tls, app, async {
+        asked_to_stop().await;
+        tracing::info!("stopping");
+    })
+    .await;
+    purging.abort();
+    looking.abort();
+    // With the server went the last way into the queue, so this ends when all that waited is committed. A committer that
+    // panicked has been told by the panic.
+    let _ = committing.await;
+    Ok(())
+}
+
+/// A panic tells where it happened and not what was at hand, which may come from a request.
+fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
+        tracing::error!(place, "a part of the collector panicked; this is a bug");
+    }));
+}
+
+/// The memory holds addresses for moments, and a core file would keep them.
+fn leave_no_core() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Where one of them is refused the other holds; where both are, it is said.
+    let limited = setrlimit(Resource::Core, none);
+    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() && limited.is_err() {
+        tracing::warn!("failed to switch core files off; see to it that a crash leaves none");
+    }
+}
+
+/// As many connections as are configured need as many open files. What the system does not allow, accepting waits for.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,177 @@
+//! The bytes of a request become a row, or a refusal that names the field. Pure.
+//!
+//! What the contract does not have is passed over while it is read: it is counted, and neither kept nor logged.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::contract::{FIELDS, Field, Kind};
+
+/// The largest body of a ping, in bytes. The largest that a Pulse sends today has 6,234.
+pub const BODY_MAX: usize = 64 * 1024;
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// An optional field that is not there.
+    Null,
+    /// Text within the bounds of the contract.
+    Text(String),
+    /// A count.
+    Count(u32),
+    /// True or false.
+    Flag(bool),
+}
+
+/// The values of one ping, in the order of [`FIELDS`].
+pub type Cells = [Cell; FIELDS.len()];
+
+/// A ping that holds to the contract, and how many of its fields the contract does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The fields of the contract.
+    pub cells: Cells,
+    /// How many others there were.
+    pub dropped: u64,
+}
+
+/// Why a body is no ping. The text names fields of the contract, and nothing of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not JSON.
+    #[error("the body is not JSON")]
+    NotJson,
+    /// JSON, but not an object.
+    #[error("the body is not a JSON object")]
+    NotAnObject,
+    /// A field that every ping has is missing.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A field holds what the contract does not allow.
+    #[error("{0} must be {expected}", expected = expected(.0))]
+    Invalid(&'static str),
+}
+
+impl Refusal {
+    /// The word for programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NotAnObject => "not_an_object",
+            Self::Missing(_) => "missing_field",
+            Self::Invalid(_) => "invalid_field",
+        }
+    }
+
+    /// The field that is meant.
+    #[must_use]
+    pub fn field(self) -> Option<&'static str> {
+        match self {
+            Self::NotJson | Self::NotAnObject => None,
+            Self::Missing(field) | Self::Invalid(field) => Some(field),
+        }
+    }
+}
+
+/// Reads the body of a ping.
+///
+/// # Errors
+/// The first thing that is wrong, in the order of the contract.
+pub fn read(body: &[u8]) -> Result<Accepted, Refusal> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let found = deserializer.deserialize_any(Reading).and_then(|found| deserializer.end().map(|()| found));
+    let mut found = found.map_err(|error| {
+        if error.classify() == serde_json::error::Category::Data { Refusal::NotAnObject } else { Refusal::NotJson }
+    })?;
+    let mut cells = [const { Cell::Null }; FIELDS.len()];
+    for ((field, cell), value) in FIELDS.iter().zip(&mut cells).zip(&mut found.values) {
+        *cell = take(field, value.take())?;
+    }
+    Ok(Accepted { cells, dropped: found.dropped })
+}
+
+/// The cell for what a ping says of one field.
+fn take(field: &'static Field, value: Option<Value>) -> Result<Cell, Refusal> {
+    let value = match value {
+        None if field.required() => return Err(Refusal::Missing(field.name)),
+        None => return Ok(Cell::Null),
+        Some(Value::Null) if !field.required() => return Ok(Cell::Null),
+        Some(value) => match field.clamp(value) {
+            Value::Null if !field.required() => return Ok(Cell::Null),
+            value if field.accepts(&value) => value,
+            _ => return Err(Refusal::Invalid(field.name)),
+        },
+    };
+    let cell = match (field.kind, value) {
+        (Kind::Flag, Value::Bool(flag)) => Some(Cell::Flag(flag)),
+        (Kind::Count, value) => value.as_u64().and_then(|count| u32::try_from(count).ok()).map(Cell::Count),
+        (_, Value::String(text)) => Some(Cell::Text(text)),
+        _ => None,
+    };
+    cell.ok_or(Refusal::Invalid(field.name))
+}
+
+fn expected(name: &str) -> String {
+    match FIELDS.iter().find(|field| field.name == name) {
+        Some(Field { kind: Kind::Choice(words), .. }) => format!("one of {}", words.join(", ")),
+        Some(Field { kind: Kind::Count, .. }) => "a whole number".to_owned(),
+        Some(Field { kind: Kind::Flag, .. }) => "true or false".to_owned(),
+        Some(field) => field.describe(),
+        None => String::new(),
+    }
+}
+
+/// What is found in a body: the fields of the contract as they stand, and how many others.
+struct Found {
+    values: [Option<Value>; FIELDS.len()],
+    dropped: u64,
+}
+
+struct Reading;
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
+        let mut found = Found { values: [const { None }; FIELDS.len()], dropped: 0 };
+        while let Some(key) = map.next_key::<Key>()? {
+            match key.0 {
+                // Of a key that comes twice the last value counts, as in Go.
+                Some(at) => found.values[at] = Some(map.next_value()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                    found.dropped += 1;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Which field a key names; `None` for one that the contract does not have.
+struct Key(Option<usize>);
+
+impl<'de> de::Deserialize<'de> for Key {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Key, E> {
+                Ok(Key(FIELDS.iter().position(|field| field.name == name)))
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}

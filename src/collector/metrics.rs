@@ -1,0 +1,165 @@
+//! What the collector counts about itself, as Prometheus reads it. No label holds anything that a ping brought.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::storage::Committed;
+
+/// The media type of what [`Metrics::text`] gives.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What becomes of pings: the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// Why requests are refused: the label `reason`, a word of the collector's own, and `field`, one of the contract or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+    field: &'static str,
+}
+
+/// The metrics of one collector.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pings: Family<Outcome, Counter>,
+    refused: Family<Reason, Counter>,
+    dropped_fields: Counter,
+    commit_seconds: Histogram,
+    batch_rows: Histogram,
+    waiting: Gauge,
+    works: Gauge,
+    oldest: Gauge<f64, AtomicU64>,
+    purged_at: Gauge<f64, AtomicU64>,
+    purged_days: Counter,
+    purge_failures: Counter,
+    networks: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("pulse_telemetry_collector");
+        let metrics = Self {
+            pings: Family::default(),
+            refused: Family::default(),
+            dropped_fields: Counter::default(),
+            commit_seconds: Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
+            batch_rows: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
+            waiting: Gauge::default(),
+            works: Gauge::default(),
+            oldest: Gauge::default(),
+            purged_at: Gauge::default(),
+            purged_days: Counter::default(),
+            purge_failures: Counter::default(),
+            networks: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let r = &mut registry;
+        r.register("pings", "Pings by what became of them", metrics.pings.clone());
+        r.register("refused", "Requests that were no acceptable ping, by reason and field", metrics.refused.clone());
+        let dropped = metrics.dropped_fields.clone();
+        r.register("dropped_fields", "Fields of pings that the contract does not have, and that were dropped", dropped);
+        r.register("commit_seconds", "How long a commit of a batch takes", metrics.commit_seconds.clone());
+        r.register("batch_rows", "How many pings a batch has", metrics.batch_rows.clone());
+        r.register("waiting_pings", "Pings that wait to be stored", metrics.waiting.clone());
+        r.register("storage_works", "1 while pings can be stored, else 0", metrics.works.clone());
+        let oldest = metrics.oldest.clone();
+        r.register("oldest_row_timestamp_seconds", "When the oldest stored ping was received; 0 for none", oldest);
+        let purged_at = metrics.purged_at.clone();
+        r.register("last_purge_timestamp_seconds", "When the last purge that worked began; 0 for none", purged_at);
+        r.register("purged_days", "Days that were dropped because they were 90 days old", metrics.purged_days.clone());
+        r.register("purge_failures", "Purges that failed", metrics.purge_failures.clone());
+        r.register("limited_networks", "Networks that are counted for the rate limit now", metrics.networks.clone());
+        for outcome in ["stored", "duplicate", "refused", "limited", "turned_away", "failed"] {
+            // So that it is there, with 0, before the first one.
+            drop(metrics.pings.get_or_create(&Outcome { outcome }));
+        }
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// Everything, in the text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn count(&self, outcome: &'static str, pings: u64) {
+        self.pings.get_or_create(&Outcome { outcome }).inc_by(pings);
+    }
+
+    pub(super) fn refused(&self, reason: &'static str, field: Option<&'static str>) {
+        self.count("refused", 1);
+        self.refused.get_or_create(&Reason { reason, field: field.unwrap_or("") }).inc();
+    }
+
+    pub(super) fn limited(&self, networks: usize) {
+        self.count("limited", 1);
+        self.counted_networks(networks);
+    }
+
+    pub(super) fn counted_networks(&self, networks: usize) {
+        self.networks.set(i64::try_from(networks).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn turned_away(&self) {
+        self.count("turned_away", 1);
+    }
+
+    pub(super) fn dropped(&self, fields: u64) {
+        self.dropped_fields.inc_by(fields);
+    }
+
+    pub(super) fn committed(&self, committed: Committed, rows: usize, took: Duration) {
+        self.count("stored", committed.stored);
+        self.count("duplicate", committed.duplicates);
+        self.batch(rows, took);
+    }
+
+    pub(super) fn failed(&self, rows: usize, took: Duration) {
+        self.count("failed", rows as u64);
+        self.batch(rows, took);
+    }
+
+    fn batch(&self, rows: usize, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.batch_rows.observe(f64::from(u32::try_from(rows).unwrap_or(u32::MAX)));
+    }
+
+    pub(super) fn waiting(&self, pings: usize) {
+        self.waiting.set(i64::try_from(pings).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn storage_works(&self, works: bool) {
+        self.works.set(works.into());
+    }
+
+    pub(super) fn purged(&self, at: Timestamp, days: u64) {
+        self.purged_at.set(at.as_duration().as_secs_f64());
+        self.purged_days.inc_by(days);
+    }
+
+    pub(super) fn purge_failed(&self) {
+        self.purge_failures.inc();
+    }
+
+    pub(super) fn oldest(&self, at: Option<Timestamp>) {
+        self.oldest.set(at.map_or(0.0, |at| at.as_duration().as_secs_f64()));
+    }
+}

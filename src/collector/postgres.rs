@@ -1,0 +1,447 @@
+//! PostgreSQL: any number of collectors, one partition for each UTC day.
+//!
+//! Three locks keep collectors apart, each held for one transaction: one while the schema or a day is made, one for the
+//! purge, and one for each commit, so that two of them do not both store a ping that was sent twice.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::Offset;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::ingest::{Cell, Cells};
+use super::storage::{
+    Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store,
+    StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table,
+    duplicate_window, first_day_kept,
+};
+use crate::contract::{FIELDS, Kind};
+use crate::wire;
+
+/// The table that the days are partitions of.
+const TABLE: &str = "pings";
+
+/// The keys of the advisory locks. They only have to differ from those of other programs in the same database.
+const LOCK_SCHEMA: i64 = 0x7075_6c73_6501;
+const LOCK_PURGE: i64 = 0x7075_6c73_6502;
+const LOCK_COMMIT: i64 = 0x7075_6c73_6503;
+
+/// Connections of one collector: a commit, a purge, a look, and one to spare.
+const CONNECTIONS: usize = 4;
+
+/// How long it may take to connect, and then to do what is asked. A sender waits 10 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const WORK_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a purge may take; it waits for commits that are under way.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pings in a PostgreSQL database.
+pub struct PostgresStore {
+    pool: Pool,
+    insert: String,
+    /// The days that have a partition, as far as it is known.
+    days: Mutex<BTreeSet<Date>>,
+}
+
+impl PostgresStore {
+    /// Connects, brings the schema up to date, and holds its columns against the contract. `trust` is for TLS.
+    ///
+    /// # Errors
+    /// The database cannot be reached or used, or has other columns.
+    pub async fn open(
+        mut connect: tokio_postgres::Config,
+        password: Option<&SecretString>,
+        trust: &wire::Trust,
+    ) -> Result<Self, StoreError> {
+        if let Some(password) = password {
+            connect.password(password.expose_secret());
+        }
+        connect.application_name("pulse-telemetry-collector").connect_timeout(CONNECT_TIMEOUT);
+        let tls = wire::tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling);
+        let pool = Pool::builder(manager)
+            .max_size(CONNECTIONS)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(CONNECT_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            // What is acknowledged is on the disk, whatever the server's own setting is.
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    let set = "SET synchronous_commit = on; SET timezone = 'UTC'";
+                    client.batch_execute(set).await.map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .map_err(|error| StoreError::Failed(format!("PostgreSQL: {error}")))?;
+        let store = Self { pool, insert: insert_statement(), days: Mutex::default() };
+        store
+            .working(PURGE_TIMEOUT, |mut client| async move {
+                migrate(&mut client).await?;
+                Ok((client, ()))
+            })
+            .await?;
+        Ok(store)
+    }
+
+    /// Does something with a connection. Where it takes too long, that connection and those at rest are closed.
+    async fn working<T, F>(&self, limit: Duration, work: impl FnOnce(Object) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<(Object, T), Failed>>,
+    {
+        let client =
+            self.pool.get().await.map_err(|error| StoreError::Failed(format!("PostgreSQL: {}", chain(&error))))?;
+        match timeout(limit, work(client)).await {
+            Ok(Ok((_client, done))) => Ok(done),
+            Ok(Err(failed)) => Err(failed.into()),
+            Err(_) => {
+                self.pool.retain(|_, _| false);
+                Err(StoreError::Failed("PostgreSQL: no answer in time".to_owned()))
+            }
+        }
+    }
+
+    fn known_days(&self) -> std::sync::MutexGuard<'_, BTreeSet<Date>> {
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the partitions of these days, where there are none.
+    async fn make_days(&self, days: &BTreeSet<Date>) -> Result<(), StoreError> {
+        let missing: Vec<Date> = days.difference(&self.known_days()).copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let making = missing.clone();
+        self.working(WORK_TIMEOUT, |mut client| async move {
+            let transaction = client.transaction().await?;
+            transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).await?;
+            for day in making {
+                let next = day.tomorrow().unwrap_or(day);
+                let make = format!(
+                    "CREATE TABLE IF NOT EXISTS {} PARTITION OF {TABLE} FOR VALUES FROM ('{day}') TO ('{next}')",
+                    day_table(day)
+                );
+                transaction.batch_execute(&make).await?;
+            }
+            transaction.commit().await?;
+            Ok((client, ()))
+        })
+        .await?;
+        self.known_days().extend(missing);
+        Ok(())
+    }
+
+    async fn commit_rows(&self, rows: &[Row]) -> Result<Committed, StoreError> {
+        self.make_days(&rows.iter().map(|row| day_of(row.received_at)).collect()).await?;
+        // The statement compares with what was stored before it, not with its own rows.
+        let mut seen = std::collections::HashSet::new();
+        let unique: Vec<&Row> = rows.iter().filter(|row| seen.insert(&row.cells)).collect();
+        let columns = Columns::of(&unique);
+        let insert = &self.insert;
+        let stored = self
+            .working(WORK_TIMEOUT, |mut client| async move {
+                let statement = client.prepare_cached(insert).await?;
+                let transaction = client.transaction().await?;
+                transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_COMMIT]).await?;
+                let stored = transaction.execute(&statement, &columns.parameters()).await?;
+                transaction.commit().await?;
+                Ok((client, stored))
+            })
+            .await;
+        if stored.is_err() {
+            // A day's partition may be gone that was there before.
+            self.known_days().clear();
+        }
+        let stored = stored?;
+        Ok(Committed { stored, duplicates: (rows.len() as u64).saturating_sub(stored) })
+    }
+
+    async fn purge_days(&self, now: Timestamp) -> Result<Purged, StoreError> {
+        let first_kept = first_day_kept(now);
+        let purged = self
+            .working(PURGE_TIMEOUT, |mut client| async move {
+                let transaction = client.transaction().await?;
+                let lock = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK_PURGE]).await?;
+                if !lock.get::<_, bool>(0) {
+                    drop(transaction);
+                    return Ok((client, Purged { days: 0, elsewhere: true }));
+                }
+                // A commit that waits for this lock keeps others waiting, so it is given up rather than waited for long.
+                transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await?;
+                let mut days = 0;
+                for day in partitions(&transaction).await?.into_iter().filter(|day| *day < first_kept) {
+                    transaction.batch_execute(&format!("DROP TABLE {}", day_table(day))).await?;
+                    days += 1;
+                }
+                transaction.commit().await?;
+                Ok((client, Purged { days, elsewhere: false }))
+            })
+            .await?;
+        self.known_days().retain(|day| *day >= first_kept);
+        Ok(purged)
+    }
+}
+
+impl Store for PostgresStore {
+    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
+        Box::pin(async move { self.commit_rows(&rows).await })
+    }
+
+    fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
+        Box::pin(self.purge_days(now))
+    }
+
+    fn oldest(&self) -> Working<'_, Option<Timestamp>> {
+        Box::pin(self.working(WORK_TIMEOUT, |client| async move {
+            for day in partitions(&client).await? {
+                let query = format!("SELECT min({RECEIVED_AT}) FROM {}", day_table(day));
+                if let Some(oldest) = client.query_one(&query, &[]).await?.get::<_, Option<DateTime>>(0) {
+                    return Ok((client, Some(timestamp(oldest)?)));
+                }
+            }
+            Ok((client, None))
+        }))
+    }
+
+    fn probe(&self) -> Working<'_, ()> {
+        Box::pin(self.working(WORK_TIMEOUT, |client| async move {
+            // A page that is written and flushed, in a table of this connection's own, for a disk that is full.
+            let probe = "CREATE TEMPORARY TABLE probe AS SELECT 1 AS works; DROP TABLE probe";
+            client.batch_execute(probe).await?;
+            Ok((client, ()))
+        }))
+    }
+}
+
+impl Read for PostgresStore {
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
+        Box::pin(async move {
+            let mut client =
+                self.pool.get().await.map_err(|error| StoreError::Failed(format!("PostgreSQL: {}", chain(&error))))?;
+            read(&mut client, since, visit).await.map_err(StoreError::from)
+        })
+    }
+}
+
+async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), Failed> {
+    let transaction = client
+        .build_transaction()
+        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let from = civil(since);
+    for day in partitions(&transaction).await?.into_iter().filter(|day| *day >= from.date()) {
+        let query = format!("SELECT {} FROM {} WHERE {RECEIVED_AT} >= $1", column_list(), day_table(day));
+        let portal = transaction.bind(&query, &[&from]).await?;
+        loop {
+            let rows = transaction.query_portal(&portal, 10_000).await?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in rows {
+                visit(read_row(&row)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes what is not there. Several collectors may do this at once.
+async fn migrate(client: &mut Object) -> Result<(), Failed> {
+    let columns: Vec<String> = expected_columns()
+        .iter()
+        .zip(std::iter::once(true).chain(FIELDS.iter().map(crate::contract::Field::required)))
+        .map(|(Column { name, kind }, required)| format!("{name} {kind}{}", if required { " NOT NULL" } else { "" }))
+        .collect();
+    let transaction = client.transaction().await?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).await?;
+    transaction
+        .batch_execute(&format!(
+            "CREATE TABLE IF NOT EXISTS {TABLE} ({}) PARTITION BY RANGE ({RECEIVED_AT});
+             CREATE INDEX IF NOT EXISTS {TABLE}_by_id ON {TABLE} (install_id);",
+            columns.join(", ")
+        ))
+        .await?;
+    let columns = "SELECT column_name::text, data_type::text FROM information_schema.columns
+                   WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position";
+    let found = transaction.query(columns, &[&TABLE]).await?;
+    let found: Vec<Column> = found.iter().map(|row| Column { name: row.get(0), kind: row.get(1) }).collect();
+    compare_columns(TABLE, &found, &expected_columns())?;
+    // Rows older than 90 days are not in it, whether they were purged or not.
+    transaction
+        .batch_execute(&format!(
+            "CREATE OR REPLACE VIEW {VIEW} AS SELECT {} FROM {TABLE}
+             WHERE {RECEIVED_AT} >= (now() AT TIME ZONE 'UTC') - interval '{RETENTION_DAYS} days'",
+            column_list()
+        ))
+        .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The days that have a partition, the oldest first.
+async fn partitions(client: &impl deadpool_postgres::GenericClient) -> Result<Vec<Date>, Failed> {
+    let query = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                 WHERE i.inhparent = to_regclass($1) AND starts_with(c.relname, $2) ORDER BY 1";
+    let rows = client.query(query, &[&TABLE, &DAY_PREFIX]).await?;
+    Ok(rows.iter().filter_map(|row| day_of_table(row.get(0))).collect())
+}
+
+/// Stores the rows of arrays, one for each column, but those that are there already. The last two parameters are the times
+/// between which one can be the same as any of them, so that only those days are looked at.
+fn insert_statement() -> String {
+    let arrays: Vec<String> = expected_columns()
+        .iter()
+        .enumerate()
+        .map(|(at, Column { kind, .. })| format!("${}::{kind}[]", at + 1))
+        .collect();
+    let (columns, window) = (column_list(), DUPLICATE_WINDOW.as_secs());
+    let of = |table: &str| FIELDS.iter().map(|f| format!("{table}.{}", f.name)).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO {TABLE} ({columns})
+         SELECT {columns} FROM unnest({}) AS new ({columns})
+         WHERE NOT EXISTS (
+             SELECT FROM {TABLE} old
+             WHERE old.{RECEIVED_AT} BETWEEN ${} AND ${} AND old.install_id = new.install_id
+               AND old.{RECEIVED_AT} BETWEEN new.{RECEIVED_AT} - interval '{window} seconds'
+                   AND new.{RECEIVED_AT} + interval '{window} seconds'
+               AND ({}) IS NOT DISTINCT FROM ({}))",
+        arrays.join(", "),
+        arrays.len() + 1,
+        arrays.len() + 2,
+        of("old"),
+        of("new"),
+    )
+}
+
+/// A batch, column by column.
+struct Columns {
+    received_at: Vec<DateTime>,
+    fields: Vec<Box<dyn ToSql + Sync + Send>>,
+    /// Between these two one can be the same as any of them.
+    window: [DateTime; 2],
+}
+
+impl Columns {
+    fn of(rows: &[&Row]) -> Self {
+        let windows = || rows.iter().map(|row| duplicate_window(row.received_at));
+        let since = windows().map(|(since, _)| since).min().unwrap_or(Timestamp::UNIX_EPOCH);
+        let until = windows().map(|(_, until)| until).max().unwrap_or(Timestamp::UNIX_EPOCH);
+        let cells = |at: usize| rows.iter().map(move |row| &row.cells[at]);
+        let fields = FIELDS.iter().enumerate().map(|(at, field)| -> Box<dyn ToSql + Sync + Send> {
+            match field.kind {
+                Kind::Count => Box::new(cells(at).map(count).collect::<Vec<_>>()),
+                Kind::Flag => Box::new(cells(at).map(|cell| *cell == Cell::Flag(true)).collect::<Vec<_>>()),
+                _ => Box::new(cells(at).map(|cell| text(cell).map(str::to_owned)).collect::<Vec<_>>()),
+            }
+        });
+        Self {
+            received_at: rows.iter().map(|row| civil(row.received_at)).collect(),
+            fields: fields.collect(),
+            window: [civil(since), civil(until)],
+        }
+    }
+
+    fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let fields = self.fields.iter().map(|field| field.as_ref() as &(dyn ToSql + Sync));
+        let first: &(dyn ToSql + Sync) = &self.received_at;
+        let window = self.window.iter().map(|time| time as &(dyn ToSql + Sync));
+        std::iter::once(first).chain(fields).chain(window).collect()
+    }
+}
+
+fn count(cell: &Cell) -> i32 {
+    match cell {
+        Cell::Count(count) => i32::try_from(*count).unwrap_or(i32::MAX),
+        _ => 0,
+    }
+}
+
+fn text(cell: &Cell) -> Option<&str> {
+    match cell {
+        Cell::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn read_row(row: &tokio_postgres::Row) -> Result<Row, Failed> {
+    let mut cells: Cells = [const { Cell::Null }; FIELDS.len()];
+    for (at, (field, cell)) in FIELDS.iter().zip(&mut cells).enumerate() {
+        *cell = match field.kind {
+            Kind::Count => Cell::Count(u32::try_from(row.try_get::<_, i32>(at + 1)?).unwrap_or(0)),
+            Kind::Flag => Cell::Flag(row.try_get(at + 1)?),
+            _ => row.try_get::<_, Option<String>>(at + 1)?.map_or(Cell::Null, Cell::Text),
+        };
+    }
+    Ok(Row { received_at: timestamp(row.try_get(0)?)?, cells })
+}
+
+fn expected_columns() -> Vec<Column> {
+    let column = |name: &str, kind: &str| Column { name: name.to_owned(), kind: kind.to_owned() };
+    let fields = FIELDS.iter().map(|field| match field.kind {
+        Kind::Count => column(field.name, "integer"),
+        Kind::Flag => column(field.name, "boolean"),
+        Kind::InstallId | Kind::Text { .. } | Kind::Word | Kind::Choice(_) => column(field.name, "text"),
+    });
+    std::iter::once(column(RECEIVED_AT, "timestamp without time zone")).chain(fields).collect()
+}
+
+fn civil(at: Timestamp) -> DateTime {
+    Offset::UTC.to_datetime(at)
+}
+
+fn timestamp(civil: DateTime) -> Result<Timestamp, StoreError> {
+    Offset::UTC.to_timestamp(civil).map_err(|_| StoreError::Failed(format!("a {RECEIVED_AT} is no time")))
+}
+
+/// Either side's error, within this module.
+enum Failed {
+    Postgres(tokio_postgres::Error),
+    Store(StoreError),
+}
+
+impl From<tokio_postgres::Error> for Failed {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Store(error) => error,
+            Failed::Postgres(error) => match error.as_db_error() {
+                // Detail and context may repeat values of a row, so only the message is told.
+                Some(db) => Self::Failed(format!("PostgreSQL: {} ({})", db.message(), db.code().code())),
+                None => Self::Failed(format!("PostgreSQL: {}", chain(&error))),
+            },
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

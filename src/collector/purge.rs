@@ -1,0 +1,89 @@
+//! The purge by itself: at the start, at every full hour and so at midnight, when a day becomes 90 days old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::metrics::Metrics;
+use super::queue::{Health, SharedClock};
+use super::storage::Store;
+use crate::contract::CONTRACT_DATE;
+
+/// How soon a purge that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a storage that failed works again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The oldest row's time is told this much later at most.
+const HOUR: i64 = 60 * 60;
+
+/// Purges for ever.
+pub async fn purge_by_itself(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: SharedClock) {
+    loop {
+        let now = clock.now().wall;
+        let worked = purge_once(store.as_ref(), &metrics, now).await;
+        sleep(if worked { until_the_full_hour(clock.now().wall) } else { AGAIN }).await;
+    }
+}
+
+/// Looks for ever whether a storage that failed works again, so that a balancer that sends nothing any more learns of it.
+pub async fn look_after_the_storage(store: Arc<dyn Store>, health: Arc<Health>, metrics: Arc<Metrics>) {
+    loop {
+        if !health.storage_works() {
+            let found = store.probe().await.map_err(|error| error.to_string());
+            health.found(found, &metrics);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> bool {
+    if !is_plausible(now) {
+        tracing::error!("the clock tells a time before the contract was published: nothing is purged until it is set");
+        return false;
+    }
+    let worked = match store.purge(now).await {
+        Ok(purged) => {
+            metrics.purged(now, purged.days);
+            if purged.days > 0 {
+                tracing::info!(days = purged.days, "dropped days that are 90 days old");
+            }
+            true
+        }
+        Err(error) => {
+            metrics.purge_failed();
+            tracing::error!(%error, "failed to purge; it is tried again in a minute");
+            false
+        }
+    };
+    if let Ok(oldest) = store.oldest().await {
+        metrics.oldest(oldest);
+    }
+    worked
+}
+
+/// Whether a clock that tells this time can be right.
+#[must_use]
+pub fn is_plausible(now: Timestamp) -> bool {
+    now >= CONTRACT_DATE
+}
+
+fn until_the_full_hour(now: Timestamp) -> Duration {
+    let rest = HOUR - now.as_second().rem_euclid(HOUR);
+    Duration::from_secs(rest.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_purge_is_at_the_full_hour() {
+        let until = |text: &str| until_the_full_hour(text.parse().unwrap());
+        assert_eq!(until("2026-11-23T23:59:30Z"), Duration::from_secs(30));
+        assert_eq!(until("2026-11-23T23:00:00Z"), Duration::from_secs(3600));
+    }
+}

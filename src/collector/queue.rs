@@ -1,0 +1,165 @@
+//! Group commit: pings wait in a bounded queue, and whatever waits is committed together.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::metrics::Metrics;
+use super::retry::Retry;
+use super::storage::{Row, Store};
+use crate::clock::Clock;
+
+/// The most rows of one commit. More do not pay: writing them then takes longer than flushing the disk.
+pub const BATCH_MAX: usize = 512;
+
+/// A clock that every part may hold.
+pub type SharedClock = Arc<dyn Clock + Send + Sync>;
+
+/// Whether the collector can do its work. Shared by whoever finds out and whoever is asked.
+#[derive(Debug, Default)]
+pub struct Health {
+    works: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl Health {
+    /// Whether pings could be stored the last time that it was tried.
+    #[must_use]
+    pub fn storage_works(&self) -> bool {
+        self.works.load(Ordering::Relaxed)
+    }
+
+    /// Whether the collector stops.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// From now on the collector stops.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether pings can be stored, as it was just found. What changes is logged, not what stays.
+    pub fn found(&self, works: Result<(), String>, metrics: &Metrics) {
+        let before = self.works.swap(works.is_ok(), Ordering::Relaxed);
+        metrics.storage_works(works.is_ok());
+        match works {
+            Ok(()) if !before => tracing::info!("pings can be stored"),
+            Err(error) if before => {
+                tracing::error!(error, "failed to store pings; senders are told to come back later");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A ping that waits.
+struct Waiting {
+    row: Row,
+    answer: oneshot::Sender<Stored>,
+}
+
+/// It was stored, durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored;
+
+/// Why a ping is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// Too many wait already.
+    Full,
+    /// It could not be stored, or the collector stops.
+    Failed,
+}
+
+/// The way into the storage.
+#[derive(Clone)]
+pub struct Queue {
+    waiting: mpsc::Sender<Waiting>,
+}
+
+/// The other end of the queue: commits what waits.
+pub struct Committer {
+    waiting: mpsc::Receiver<Waiting>,
+    store: Arc<dyn Store>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    retry: Arc<Mutex<Retry>>,
+    clock: SharedClock,
+}
+
+/// A queue for so many pings, and what empties it.
+#[must_use]
+pub fn queue(
+    capacity: usize,
+    store: Arc<dyn Store>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    retry: Arc<Mutex<Retry>>,
+    clock: SharedClock,
+) -> (Queue, Committer) {
+    let (sender, waiting) = mpsc::channel(capacity);
+    (Queue { waiting: sender }, Committer { waiting, store, health, metrics, retry, clock })
+}
+
+impl Queue {
+    /// Waits until the row is stored.
+    ///
+    /// # Errors
+    /// It is not stored, as far as can be told; the same ping sent again is stored once.
+    pub async fn store(&self, row: Row) -> Result<Stored, TurnedAway> {
+        let (answer, answered) = oneshot::channel();
+        self.waiting.try_send(Waiting { row, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => TurnedAway::Full,
+            mpsc::error::TrySendError::Closed(_) => TurnedAway::Failed,
+        })?;
+        answered.await.map_err(|_| TurnedAway::Failed)
+    }
+
+    /// Whether a ping would be taken.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.waiting.capacity() > 0
+    }
+}
+
+impl Committer {
+    /// Commits until every [`Queue`] is gone and nothing waits any more.
+    pub async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while self.waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            self.metrics.waiting(self.waiting.len() + batch.len());
+            self.commit(&mut batch).await;
+            self.metrics.waiting(self.waiting.len());
+        }
+    }
+
+    async fn commit(&self, batch: &mut Vec<Waiting>) {
+        // Whoever gave up waiting will send again; what need not be stored twice need not be stored once.
+        batch.retain(|waiting| !waiting.answer.is_closed());
+        let (rows, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|w| (w.row, w.answer)).unzip();
+        let count = rows.len();
+        if count == 0 {
+            return;
+        }
+        let began = self.clock.now().mono;
+        let committed = self.store.commit(rows).await;
+        let took = self.clock.now().mono.saturating_sub(began);
+        match committed {
+            Ok(committed) => {
+                self.metrics.committed(committed, count, took);
+                self.retry.lock().unwrap_or_else(PoisonError::into_inner).measure(count, took);
+                self.health.found(Ok(()), &self.metrics);
+                for answer in answers {
+                    let _ = answer.send(Stored);
+                }
+            }
+            Err(error) => {
+                self.metrics.failed(count, took);
+                self.health.found(Err(error.to_string()), &self.metrics);
+            }
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! SQLite: one file, one thread that writes it, one table for each UTC day.
+//!
+//! A commit is on the disk when it is answered (`synchronous=FULL`). What is dropped is overwritten with zeros
+//! (`secure_delete`), and the write-ahead log is emptied after it, so that purged bytes are in neither file.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params_from_iter};
+use tokio::sync::oneshot;
+
+use super::export::LATER_COLUMNS;
+use super::ingest::{Cell, Cells};
+use super::storage::{
+    Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store, StoreError, VIEW,
+    Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
+};
+use crate::contract::{FIELDS, Kind};
+
+/// The version of what is in the file.
+const SCHEMA_VERSION: i64 = 1;
+
+/// How long another process may hold the file, as a report does for a moment.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Owner only: rows are nobody else's business on a shared machine.
+const FILE_MODE: u32 = 0o600;
+
+/// A row's number in the view is its day's number, this many bits up, and its number within the day.
+const DAY_SHIFT: u32 = 32;
+
+/// The form of `received_at`, which Pulse's own reports compare with `datetime('now', …)`.
+const TIME_FORM: &str = "%Y-%m-%d %H:%M:%S";
+
+/// Pings in a SQLite file. The thread that writes it ends when this is dropped.
+#[derive(Debug)]
+pub struct SqliteStore {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Something for the thread to do; its answer is told to the closure's own channel.
+struct Job(Box<dyn FnOnce(&mut Writer) + Send>);
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file, making it where it is not there, and holds its columns against the contract.
+    ///
+    /// # Errors
+    /// It cannot be opened, is no database of this program, or has other columns.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut writer = Writer::open(path)?;
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        std::thread::Builder::new()
+            .name("sqlite".to_owned())
+            .spawn(move || {
+                for Job(work) in waiting {
+                    work(&mut writer);
+                }
+            })
+            .map_err(|error| StoreError::Failed(format!("failed to start a thread for SQLite: {error}")))?;
+        Ok(Self { jobs })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
+    ) -> Working<'_, T> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job(Box::new(move |writer| {
+            // Whoever does not wait any more does not want to know.
+            let _ = answer.send(work(writer));
+        }));
+        let ended = || StoreError::Failed("the thread that writes SQLite's file has ended".to_owned());
+        let sent = self.jobs.send(job);
+        Box::pin(async move {
+            sent.map_err(|_| ended())?;
+            answered.await.map_err(|_| ended())?
+        })
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
+        self.ask(move |writer| writer.commit(&rows))
+    }
+
+    fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
+        self.ask(move |writer| writer.purge(now))
+    }
+
+    fn oldest(&self) -> Working<'_, Option<Timestamp>> {
+        self.ask(|writer| writer.oldest())
+    }
+
+    fn probe(&self) -> Working<'_, ()> {
+        self.ask(|writer| writer.probe())
+    }
+}
+
+/// A SQLite file to read from, while a collector may write it.
+#[derive(Clone, Debug)]
+pub struct SqliteReader {
+    path: PathBuf,
+}
+
+impl SqliteReader {
+    /// A reader of that file.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn read(&self, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(|error| cannot_open(&self.path, &error))?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        // One transaction, so that all is read as of one moment.
+        let reading = connection.unchecked_transaction()?;
+        for day in days(&reading)?.into_iter().filter(|day| *day >= day_of(since)) {
+            let table = day_table(day);
+            check_columns(&reading, &table)?;
+            let query = format!("SELECT {} FROM {table} WHERE {RECEIVED_AT} >= ?1 ORDER BY rowid", column_list());
+            let mut statement = reading.prepare(&query)?;
+            let mut rows = statement.query([time_text(since)])?;
+            while let Some(row) = rows.next()? {
+                visit(read_row(row)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for SqliteReader {
+    /// Blocks the thread: only commands read.
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
+        Box::pin(async move { self.read(since, visit) })
+    }
+}
+
+/// The one connection that writes.
+struct Writer {
+    connection: Connection,
+    /// The days that have a table, with their statements.
+    days: BTreeMap<Date, Statements>,
+}
+
+/// The statements of one day's table.
+struct Statements {
+    insert: String,
+    find: String,
+}
+
+impl Writer {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        create_file(path).map_err(|error| StoreError::Failed(format!("failed to open {}: {error}", path.display())))?;
+        let connection = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
+        let mut writer = Self { connection, days: BTreeMap::new() };
+        writer.set_up().map_err(|error| match error {
+            StoreError::Failed(text) => StoreError::Failed(format!("failed to open {}: {text}", path.display())),
+            columns @ StoreError::Columns { .. } => columns,
+        })?;
+        Ok(writer)
+    }
+
+    fn set_up(&mut self) -> Result<(), StoreError> {
+        let connection = &mut self.connection;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "secure_delete", true)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if !(0..=SCHEMA_VERSION).contains(&version) {
+            return Err(StoreError::Failed(format!(
+                "its version is {version}, and this program knows {SCHEMA_VERSION}: use the newer program"
+            )));
+        }
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        let days = days(&transaction)?;
+        for day in &days {
+            check_columns(&transaction, &day_table(*day))?;
+        }
+        // The view may come from a program that knew other later columns.
+        make_view(&transaction)?;
+        transaction.commit()?;
+        self.days = days.into_iter().map(|day| (day, Statements::new(day))).collect();
+        Ok(())
+    }
+
+    fn commit(&mut self, rows: &[Row]) -> Result<Committed, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut added = BTreeMap::new();
+        for row in rows {
+            let day = day_of(row.received_at);
+            if !self.days.contains_key(&day) && !added.contains_key(&day) {
+                create_day(&transaction, day)?;
+                added.insert(day, Statements::new(day));
+            }
+        }
+        let mut committed = Committed::default();
+        for row in rows {
+            let day = day_of(row.received_at);
+            let statements = |day: Date| added.get(&day).or_else(|| self.days.get(&day));
+            if is_duplicate(&transaction, row, statements)? {
+                committed.duplicates += 1;
+            } else if let Some(Statements { insert, .. }) = statements(day) {
+                let values = Values { time: time_text(row.received_at), cells: &row.cells };
+                transaction.prepare_cached(insert)?.execute(params_from_iter(values.iter()))?;
+                committed.stored += 1;
+            }
+        }
+        transaction.commit()?;
+        self.days.append(&mut added);
+        Ok(committed)
+    }
+
+    fn purge(&mut self, now: Timestamp) -> Result<Purged, StoreError> {
+        let first_kept = first_day_kept(now);
+        let old: Vec<Date> = self.days.range(..first_kept).map(|(day, _)| *day).collect();
+        self.connection.flush_prepared_statement_cache();
+        for day in &old {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction
+                .execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(*day)))?;
+            make_view(&transaction)?;
+            transaction.commit()?;
+            self.days.remove(day);
+        }
+        // Also where nothing was dropped: a reader may have kept the log from being emptied the last time.
+        let busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy {
+            return Err(StoreError::Failed(
+                "a reader kept the write-ahead log from being emptied; it is tried again".to_owned(),
+            ));
+        }
+        Ok(Purged { days: old.len() as u64, elsewhere: false })
+    }
+
+    fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        for day in self.days.keys() {
+            let query = format!("SELECT {RECEIVED_AT} FROM {} ORDER BY rowid LIMIT 1", day_table(*day));
+            let mut statement = self.connection.prepare(&query)?;
+            if let Some(row) = statement.query([])?.next()? {
+                return time_of(&row.get::<_, String>(0)?).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a page and flushes it: the version again, as it is.
+    fn probe(&self) -> Result<(), StoreError> {
+        Ok(self.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?)
+    }
+}
+
+impl Statements {
+    fn new(day: Date) -> Self {
+        let (table, columns) = (day_table(day), column_list());
+        let places: Vec<String> = (1..=FIELDS.len() + 1).map(|at| format!("?{at}")).collect();
+        let equal: Vec<String> =
+            FIELDS.iter().zip(&places[1..]).map(|(field, place)| format!("{} IS {place}", field.name)).collect();
+        Self {
+            insert: format!("INSERT INTO {table} ({columns}) VALUES ({})", places.join(", ")),
+            find: format!(
+                "SELECT 1 FROM {table} WHERE {RECEIVED_AT} BETWEEN ?1 AND ?{} AND {} LIMIT 1",
+                FIELDS.len() + 2,
+                equal.join(" AND ")
+            ),
+        }
+    }
+}
+
+/// Whether the same ping is stored already, on its day or, near midnight, on the day beside it.
+fn is_duplicate<'a>(
+    transaction: &Transaction<'_>,
+    row: &Row,
+    statements: impl Fn(Date) -> Option<&'a Statements>,
+) -> Result<bool, StoreError> {
+    let (since, until) = duplicate_window(row.received_at);
+    let mut days = vec![day_of(since), day_of(until)];
+    days.dedup();
+    for Statements { find, .. } in days.into_iter().filter_map(statements) {
+        let values = Values { time: time_text(since), cells: &row.cells };
+        let until = time_text(until);
+        let values = values.iter().chain(std::iter::once(&until as &dyn ToSql));
+        if transaction.prepare_cached(find)?.exists(params_from_iter(values))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The values of a statement: a time and the fields.
+struct Values<'a> {
+    time: String,
+    cells: &'a Cells,
+}
+
+impl Values<'_> {
+    fn iter(&self) -> impl Iterator<Item = &dyn ToSql> {
+        std::iter::once(&self.time as &dyn ToSql).chain(self.cells.iter().map(|cell| cell as &dyn ToSql))
+    }
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Count(count) => ToSqlOutput::Borrowed(ValueRef::Integer(i64::from(*count))),
+            Self::Flag(flag) => ToSqlOutput::Borrowed(ValueRef::Integer(i64::from(*flag))),
+        })
+    }
+}
+
+/// Makes the file where it is not there, so that nobody else can read it. The log beside it takes its mode from it.
+pub(super) fn create_file(path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path).map(drop)
+}
+
+fn create_day(transaction: &Transaction<'_>, day: Date) -> Result<(), StoreError> {
+    let table = day_table(day);
+    let columns: Vec<String> = expected_columns()
+        .iter()
+        .zip(std::iter::once(true).chain(FIELDS.iter().map(crate::contract::Field::required)))
+        .map(|(Column { name, kind }, required)| format!("{name} {kind}{}", if required { " NOT NULL" } else { "" }))
+        .collect();
+    transaction.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {table} ({}) STRICT;
+         CREATE INDEX IF NOT EXISTS {table}_by_id ON {table} (install_id);",
+        columns.join(", ")
+    ))?;
+    make_view(transaction)
+}
+
+/// What Pulse's own adoption report reads. Rows older than 90 days are not in it, whether they were purged or not.
+fn make_view(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    let later: String = LATER_COLUMNS.iter().map(|name| format!(", NULL AS {name}")).collect();
+    let columns = column_list();
+    let days = days(transaction)?;
+    let of_a_day = |day: &Date| {
+        let number = (day.duration_since(jiff::civil::date(1970, 1, 1)).as_hours() / 24) << DAY_SHIFT;
+        format!(
+            "SELECT {number} + rowid AS rowid, {columns}{later} FROM {} WHERE {RECEIVED_AT} >= datetime('now', '-{RETENTION_DAYS} days')",
+            day_table(*day)
+        )
+    };
+    let nothing = || {
+        let nulls: String = FIELDS.iter().map(|field| format!(", NULL AS {}", field.name)).collect();
+        format!("SELECT NULL AS rowid, NULL AS {RECEIVED_AT}{nulls}{later} WHERE 0")
+    };
+    let body =
+        if days.is_empty() { nothing() } else { days.iter().map(of_a_day).collect::<Vec<_>>().join(" UNION ALL ") };
+    transaction.execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; CREATE VIEW {VIEW} AS {body}"))?;
+    Ok(())
+}
+
+/// The days that have a table, the oldest first.
+fn days(connection: &Connection) -> Result<Vec<Date>, StoreError> {
+    let mut statement = connection
+        .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB ?1 || '*' ORDER BY name")?;
+    let names = statement.query_map([DAY_PREFIX], |row| row.get::<_, String>(0))?;
+    let names: Vec<String> = names.collect::<Result<_, _>>()?;
+    Ok(names.iter().filter_map(|name| day_of_table(name)).collect())
+}
+
+fn check_columns(connection: &Connection, table: &str) -> Result<(), StoreError> {
+    let mut statement = connection.prepare("SELECT name, type FROM pragma_table_info(?1) ORDER BY cid")?;
+    let found = statement.query_map([table], |row| Ok(Column { name: row.get(0)?, kind: row.get(1)? }))?;
+    compare_columns(table, &found.collect::<Result<Vec<_>, _>>()?, &expected_columns())
+}
+
+fn expected_columns() -> Vec<Column> {
+    let column = |name: &str, kind: &str| Column { name: name.to_owned(), kind: kind.to_owned() };
+    let fields = FIELDS.iter().map(|field| match field.kind {
+        Kind::Count | Kind::Flag => column(field.name, "INTEGER"),
+        Kind::InstallId | Kind::Text { .. } | Kind::Word | Kind::Choice(_) => column(field.name, "TEXT"),
+    });
+    std::iter::once(column(RECEIVED_AT, "TEXT")).chain(fields).collect()
+}
+
+fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
+    let mut cells = [const { Cell::Null }; FIELDS.len()];
+    for (at, (field, cell)) in FIELDS.iter().zip(&mut cells).enumerate() {
+        *cell = match (field.kind, row.get_ref(at + 1)?) {
+            (_, ValueRef::Null) => Cell::Null,
+            (Kind::Flag, ValueRef::Integer(flag)) => Cell::Flag(flag != 0),
+            (_, ValueRef::Integer(count)) => Cell::Count(u32::try_from(count).unwrap_or(u32::MAX)),
+            (_, value) => Cell::Text(value.as_str().unwrap_or_default().to_owned()),
+        };
+    }
+    Ok(Row { received_at: time_of(&row.get::<_, String>(0)?)?, cells })
+}
+
+/// A time as it is stored.
+pub(super) fn time_text(at: Timestamp) -> String {
+    Offset::UTC.to_datetime(at).strftime(TIME_FORM).to_string()
+}
+
+fn time_of(text: &str) -> Result<Timestamp, StoreError> {
+    let local = jiff::civil::DateTime::strptime(TIME_FORM, text).ok();
+    let at = local.and_then(|local| Offset::UTC.to_timestamp(local).ok());
+    at.ok_or_else(|| StoreError::Failed(format!("a {RECEIVED_AT} is no time")))
+}
+
+fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Failed(format!("failed to open {}: {error}", path.display()))
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(format!("SQLite: {error}"))
+    }
+}

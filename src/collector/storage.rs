@@ -1,0 +1,208 @@
+//! Where pings are kept, as the rest of the collector sees it, and what both kinds of storage share.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
+
+use super::ingest::Cells;
+use crate::contract::FIELDS;
+
+/// How long a ping is kept: 90 days, as the privacy page says.
+pub const RETENTION_DAYS: i64 = 90;
+
+/// Pings of one ID that are equal in every field and come within this time are one ping that was sent again because its
+/// answer was lost.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// The name of the column that is not a field.
+pub const RECEIVED_AT: &str = "received_at";
+
+/// What begins the name of the table, or partition, of a day; the day follows as `YYYYMMDD`.
+pub const DAY_PREFIX: &str = "pings_";
+
+/// What the pings of the last 90 days can be read from.
+pub const VIEW: &str = "telemetry_pings";
+
+/// One ping as it is stored: when it came, to the second, and the fields of the contract.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// When it was received, in whole seconds.
+    pub received_at: Timestamp,
+    /// The fields, in the order of the contract.
+    pub cells: Cells,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// How many rows were stored.
+    pub stored: u64,
+    /// How many were there already.
+    pub duplicates: u64,
+}
+
+/// What a purge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many days were dropped.
+    pub days: u64,
+    /// Whether another collector purges just now, so that nothing was done.
+    pub elsewhere: bool,
+}
+
+/// Why the storage did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be opened or reached, or gives an error. The text names no value of any row.
+    #[error("{0}")]
+    Failed(String),
+    /// What is stored does not have the columns of the contract.
+    #[error(
+        "{table} does not have the columns of the contract: {difference}. It was made by another version, or changed by \
+         hand; use another database, or change it back"
+    )]
+    Columns {
+        /// The table.
+        table: String,
+        /// What is missing, and what is there besides.
+        difference: String,
+    },
+}
+
+/// Work that is under way.
+pub type Working<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Is shown every row, in the order of their days.
+pub type Visitor<'a> = dyn FnMut(Row) + 'a;
+
+/// Where pings are kept.
+pub trait Store: Send + Sync {
+    /// Stores the rows durably, all or none; one that is there already, as [`DUPLICATE_WINDOW`] says, is not stored again.
+    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed>;
+
+    /// Removes every day that began 90 days ago or earlier, so that no row gets older than that.
+    fn purge(&self, now: Timestamp) -> Working<'_, Purged>;
+
+    /// When the oldest row was received.
+    fn oldest(&self) -> Working<'_, Option<Timestamp>>;
+
+    /// Whether rows could be stored now.
+    fn probe(&self) -> Working<'_, ()>;
+}
+
+/// A reading that is under way.
+pub type Scanning<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + 'a>>;
+
+/// Where pings can be read from, for reports and exports.
+pub trait Read {
+    /// Shows every row that was received at that time or later.
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a>;
+}
+
+/// The times between which a row is the same ping as one that was received at `at`. Both ways, for the clocks of two
+/// collectors differ, and one may step.
+pub(super) fn duplicate_window(at: Timestamp) -> (Timestamp, Timestamp) {
+    let window = SignedDuration::try_from(DUPLICATE_WINDOW).unwrap_or(SignedDuration::ZERO);
+    (at.saturating_sub(window).unwrap_or(Timestamp::MIN), at.saturating_add(window).unwrap_or(Timestamp::MAX))
+}
+
+/// The UTC day of a time.
+#[must_use]
+pub fn day_of(at: Timestamp) -> Date {
+    Offset::UTC.to_datetime(at).date()
+}
+
+/// The time from which rows may be read: 90 days ago, or later than that where `since` is.
+#[must_use]
+pub fn readable_since(now: Timestamp, since: Timestamp) -> Timestamp {
+    since.max(now.saturating_sub(SignedDuration::from_hours(24 * RETENTION_DAYS)).unwrap_or(Timestamp::MIN))
+}
+
+/// The first day that stays.
+///
+/// A day goes when its first second is 90 days old. Were it to stay until its last one is, rows would lie on the disk for
+/// up to 91 days.
+pub(super) fn first_day_kept(now: Timestamp) -> Date {
+    let kept = day_of(readable_since(now, Timestamp::MIN)).tomorrow();
+    kept.unwrap_or(Date::MAX)
+}
+
+/// The table, or partition, of a day.
+pub(super) fn day_table(day: Date) -> String {
+    format!("{DAY_PREFIX}{:04}{:02}{:02}", day.year(), day.month(), day.day())
+}
+
+/// The day of a table, where it is one of a day.
+pub(super) fn day_of_table(name: &str) -> Option<Date> {
+    let digits = name.strip_prefix(DAY_PREFIX).filter(|d| d.len() == 8 && d.bytes().all(|b| b.is_ascii_digit()))?;
+    let part = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i16>().ok();
+    let small = |range| i8::try_from(part(range)?).ok();
+    Date::new(part(0..4)?, small(4..6)?, small(6..8)?).ok()
+}
+
+/// `received_at` and the fields, with a comma between.
+pub(super) fn column_list() -> String {
+    std::iter::once(RECEIVED_AT).chain(FIELDS.iter().map(|field| field.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Holds the columns of a table against the contract.
+pub(super) fn compare_columns(table: &str, found: &[Column], expected: &[Column]) -> Result<(), StoreError> {
+    if found == expected {
+        return Ok(());
+    }
+    let names = |columns: &[Column], others: &[Column]| {
+        let only: Vec<_> = columns.iter().filter(|c| !others.contains(c)).map(ToString::to_string).collect();
+        if only.is_empty() { "nothing".to_owned() } else { only.join(", ") }
+    };
+    let (missing, besides) = (names(expected, found), names(found, expected));
+    let difference = if missing == besides {
+        "they stand in another order".to_owned()
+    } else {
+        format!("{missing} is missing, {besides} is there besides")
+    };
+    Err(StoreError::Columns { table: table.to_owned(), difference })
+}
+
+/// A column: its name, and its type as the database spells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) kind: String,
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_day_goes_when_its_first_second_is_90_days_old_and_not_before() {
+        let of_january = jiff::civil::date(2026, 1, 1);
+        assert_eq!(first_day_kept(at("2026-03-31T23:59:59Z")), of_january);
+        assert_eq!(first_day_kept(at("2026-04-01T00:00:00Z")), of_january.tomorrow().unwrap());
+    }
+
+    #[test]
+    fn a_table_of_a_day_is_told_from_any_other() {
+        let day = jiff::civil::date(2026, 11, 23);
+        assert_eq!(day_table(day), "pings_20261123");
+        assert_eq!(day_of_table("pings_20261123"), Some(day));
+        for other in ["pings_", "pings_2026112", "pings_20261323", "pings_+2026112", "sqlite_sequence"] {
+            assert_eq!(day_of_table(other), None, "{other}");
+        }
+    }
+}

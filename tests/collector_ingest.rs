@@ -1,0 +1,180 @@
+//! The ingest: whatever the bytes are, a row holds to the contract, or a refusal names a field of it.
+#![cfg(feature = "collector")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+mod support;
+
+use proptest::prelude::*;
+use pulse_telemetry::collector::ingest::{Accepted, Cell, Refusal, read};
+use pulse_telemetry::contract::{COUNT_MAX, FIELDS, Kind};
+use pulse_telemetry::version;
+use serde_json::{Map, Value, json};
+use support::collector::{expected_row, ping};
+
+fn accepted(body: &Value) -> Accepted {
+    read(body.to_string().as_bytes()).unwrap_or_else(|refusal| panic!("{refusal}: {body}"))
+}
+
+fn cell(body: &Value, name: &str) -> Cell {
+    let at = FIELDS.iter().position(|field| field.name == name).unwrap();
+    accepted(body).cells[at].clone()
+}
+
+/// A row as JSON.
+fn json_of(accepted: &Accepted) -> Map<String, Value> {
+    let value = |cell: &Cell| match cell {
+        Cell::Null => Value::Null,
+        Cell::Text(text) => json!(text),
+        Cell::Count(count) => json!(count),
+        Cell::Flag(flag) => json!(flag),
+    };
+    FIELDS.iter().zip(&accepted.cells).map(|(field, cell)| (field.name.to_owned(), value(cell))).collect()
+}
+
+/// What a row says holds to the contract, as the table and as the schema have it.
+fn holds_to_the_contract(accepted: &Accepted) {
+    let mut row = json_of(accepted);
+    row.retain(|_, value| !value.is_null());
+    pulse_telemetry::contract::validate(&Value::Object(row)).unwrap();
+}
+
+#[test]
+fn counts_are_clamped_and_not_refused() {
+    let count = |value: Value| cell(&ping(&json!({"vms": value})), "vms");
+    assert_eq!(count(json!(25)), Cell::Count(25));
+    assert_eq!(count(json!(-1)), Cell::Count(0));
+    assert_eq!(count(json!(i64::MIN)), Cell::Count(0));
+    assert_eq!(count(json!(COUNT_MAX)), Cell::Count(COUNT_MAX));
+    assert_eq!(count(json!(u64::MAX)), Cell::Count(COUNT_MAX));
+    for wrong in [json!(1.5), json!("1"), json!(true), json!([1])] {
+        let body = ping(&json!({"vms": wrong})).to_string();
+        assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("vms")));
+    }
+}
+
+#[test]
+fn an_id_has_one_spelling_in_a_row_so_that_it_counts_once() {
+    let canonical = Cell::Text("4564b43e-e025-4641-8744-36ca666fdf59".to_owned());
+    for spelling in [
+        "4564b43e-e025-4641-8744-36ca666fdf59",
+        "4564B43E-E025-4641-8744-36CA666FDF59",
+        "{4564b43e-e025-4641-8744-36ca666fdf59}",
+        "URN:uuid:4564b43e-e025-4641-8744-36ca666fdf59",
+        "4564b43ee0254641874436ca666fdf59",
+    ] {
+        assert_eq!(cell(&ping(&json!({"install_id": spelling})), "install_id"), canonical, "{spelling}");
+    }
+}
+
+#[test]
+fn an_optional_text_that_is_out_of_bounds_is_left_out_for_pulse_itself_bounds_none() {
+    for raw in [String::new(), "x".repeat(129), "two\nlines".to_owned()] {
+        assert_eq!(cell(&ping(&json!({"version_raw": raw})), "version_raw"), Cell::Null);
+    }
+    let body = ping(&json!({"version_raw": 7})).to_string();
+    assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("version_raw")));
+    let body = ping(&json!({"version": "x".repeat(257)})).to_string();
+    assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("version")));
+}
+
+#[test]
+fn of_a_key_that_comes_twice_the_last_value_counts() {
+    let body = ping(&json!({})).to_string();
+    let twice = format!("{},\"vms\":3,\"vms\":4}}", body.trim_end_matches('}'));
+    let at = FIELDS.iter().position(|field| field.name == "vms").unwrap();
+    assert_eq!(read(twice.as_bytes()).unwrap().cells[at], Cell::Count(4));
+}
+
+#[test]
+fn a_refusal_repeats_nothing_of_the_body() {
+    let secret = "hunter2-hunter2";
+    for field in &FIELDS {
+        let body = ping(&json!({field.name: {"a": secret}})).to_string();
+        let refusal = read(body.as_bytes()).unwrap_err();
+        assert_eq!(refusal.field(), Some(field.name));
+        assert!(!refusal.to_string().contains(secret), "{refusal}");
+    }
+}
+
+/// A value for a field, or one of a kind that it may not have.
+fn value() -> impl Strategy<Value = Value> {
+    let texts = prop_oneof![
+        any::<String>(),
+        "[a-z0-9]{1,17}",
+        Just("stable".to_owned()),
+        Just("docker".to_owned()),
+        Just("startup".to_owned()),
+        Just("{4564b43e-e025-4641-8744-36ca666fdf59}".to_owned()),
+        "v?[0-9]{1,3}\\.[0-9]{1,3}\\.[0-9]{1,3}(-[a-z0-9.]{1,300})?",
+    ];
+    prop_oneof![
+        6 => texts.prop_map(Value::from),
+        3 => any::<i64>().prop_map(Value::from),
+        3 => any::<u64>().prop_map(Value::from),
+        1 => any::<f64>().prop_map(Value::from),
+        3 => any::<bool>().prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => Just(json!({"a": [1, null]})),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_at_all_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = read(&bytes);
+    }
+
+    #[test]
+    fn no_broken_ping_makes_it_panic(at in 0usize..600, byte in any::<u8>(), cut in any::<bool>()) {
+        let mut body = ping(&json!({})).to_string().into_bytes();
+        let at = at % body.len();
+        if cut { body.truncate(at) } else { body[at] = byte }
+        if let Ok(accepted) = read(&body) {
+            holds_to_the_contract(&accepted);
+        }
+    }
+
+    #[test]
+    fn whatever_the_fields_hold_a_row_holds_to_the_contract_and_a_refusal_names_one_of_them(
+        changes in proptest::collection::vec((0..FIELDS.len() + 2, value()), 0..4)
+    ) {
+        let mut body = ping(&json!({}));
+        let mut changed = Vec::new();
+        for (at, value) in changes {
+            let name = FIELDS.get(at).map_or("license_tier", |field| field.name);
+            body[name] = value;
+            changed.push(name);
+        }
+        match read(body.to_string().as_bytes()) {
+            Ok(accepted) => {
+                holds_to_the_contract(&accepted);
+                prop_assert_eq!(accepted.dropped, u64::from(changed.contains(&"license_tier")));
+                // What the contract accepts as it is, is stored as it is; only the ID has one spelling.
+                for (field, (_, stored)) in FIELDS.iter().zip(json_of(&accepted)) {
+                    let sent = &body[field.name];
+                    if field.kind != Kind::InstallId && field.accepts(sent) {
+                        prop_assert_eq!(sent, &stored);
+                    }
+                }
+            }
+            Err(refusal) => {
+                let field = refusal.field().unwrap();
+                prop_assert!(changed.contains(&field));
+                prop_assert!(FIELDS.iter().any(|known| known.name == field && !known.accepts(&body[field])));
+            }
+        }
+    }
+
+    #[test]
+    fn no_version_that_a_sidecar_can_send_is_refused(raw in prop_oneof![any::<String>(), "v?[0-9]+\\.[0-9]+\\.[0-9]+[-+.a-z0-9]{0,40}"]) {
+        if let Some(identity) = version::identify(&raw) {
+            let mut body = ping(&json!({"version": identity.version, "version_channel": identity.channel}));
+            for (name, value) in [("version_raw", identity.raw), ("version_build", identity.build)] {
+                if let Some(value) = value {
+                    body[name] = json!(value);
+                }
+            }
+            prop_assert_eq!(json_of(&accepted(&body)), expected_row(&body));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Too much, too slow, broken, stopping: nothing is acknowledged that is not stored, and everybody is told when to come back.
+#![cfg(feature = "collector")]
+#![expect(clippy::panic, reason = "a test may fail loudly")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use support::client;
+use support::collector::{Setup, Storage, ping_of};
+use support::inside::{Inside, Obedient, Settings};
+use support::load::{Load, check_nothing_lost, post};
+
+fn posted(address: std::net::SocketAddr, number: u64) -> std::thread::JoinHandle<Option<(u16, Option<u64>)>> {
+    std::thread::spawn(move || post(address, &ping_of(number).to_string()))
+}
+
+/// Polls until something holds.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..4500 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain until {what}");
+}
+
+#[test]
+fn who_sends_too_much_gets_429_with_a_retry_after_that_is_spread() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).with("LIMITS__PER_MINUTE", "3").start();
+    let answers: Vec<_> =
+        (0..30).map(|number| post(collector.address, &ping_of(number).to_string()).unwrap()).collect();
+    assert!(answers[..3].iter().all(|answer| *answer == (204, None)), "{answers:?}");
+    // One may have become free again meanwhile.
+    let refused: Vec<_> = answers.iter().filter(|(status, _)| *status == 429).collect();
+    assert!(refused.len() >= 20, "{answers:?}");
+    let waits: BTreeSet<u64> = refused.iter().map(|(_, after)| after.unwrap()).collect();
+    assert!(waits.len() > 3 && waits.iter().all(|wait| (1..=62).contains(wait)), "{waits:?}");
+    assert!(collector.metric("pings_total{outcome=\"limited\"}") > 19.5);
+    collector.stop();
+    assert!(storage.rows().len() <= 10);
+}
+
+#[test]
+fn behind_a_trusted_proxy_each_client_is_limited_and_not_the_proxy() {
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage).with("LIMITS__PER_MINUTE", "1");
+    let collector = setup.with("SERVE__TRUSTED_PROXIES", r#"["127.0.0.1"]"#).start();
+    let from = |client: &str, number: u64| {
+        collector.post_bytes(ping_of(number).to_string(), &[("X-Forwarded-For", client)]).status
+    };
+    assert_eq!(from("192.0.2.1", 1), 204);
+    assert_eq!(from("192.0.3.1", 2), 204);
+    assert_eq!(from("192.0.2.9", 3), 429);
+    assert_eq!(from("198.51.100.1, 192.0.3.7", 4), 429, "what the client writes itself stands further left");
+}
+
+#[test]
+fn pings_that_wait_together_are_committed_together() {
+    let store = Obedient::new();
+    let inside = Inside::start(Arc::clone(&store) as _, Settings::default());
+    store.let_through(false);
+    let waiting: Vec<_> = (0..60).map(|number| posted(inside.address, number)).collect();
+    wait_until("all wait", || {
+        inside
+            .metrics
+            .text()
+            .lines()
+            .filter(|line| line.starts_with("pulse_telemetry_collector_waiting_pings "))
+            .count()
+            == 1
+            && inside.metrics.text().contains("batch_rows_count 0")
+    });
+    // What came first is in a commit already; the rest waits behind it.
+    store.let_through(true);
+    let answers: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect();
+    assert!(answers.iter().all(|answer| *answer == (204, None)), "{answers:?}");
+    assert_eq!(store.count(), 60);
+    let commits = store.commits.load(Ordering::SeqCst);
+    assert!(commits < 60, "{commits} commits of 60 pings");
+}
+
+#[test]
+fn a_full_queue_turns_everybody_away_with_turns_of_their_own_and_says_it_is_not_ready() {
+    let store = Obedient::new();
+    let inside = Inside::start(Arc::clone(&store) as _, Settings { queue: 2, ..Settings::default() });
+    store.let_through(false);
+    // One is in a commit, two wait.
+    let mut waiting = Vec::new();
+    wait_until("the queue is full", || {
+        let full = client::get(inside.address, "/readyz", None).unwrap();
+        if full.status == 200 {
+            waiting.push(posted(inside.address, waiting.len() as u64));
+        }
+        full.status == 503 && full.json()["because"] == "full"
+    });
+    let refused: Vec<_> =
+        (100..400).map(|number| post(inside.address, &ping_of(number).to_string()).unwrap()).collect();
+    assert!(refused.iter().all(|(status, after)| *status == 503 && after.is_some()), "{refused:?}");
+    let waits: BTreeSet<u64> = refused.iter().map(|(_, after)| after.unwrap()).collect();
+    assert!(waits.len() >= 2, "300 turns at 200 a second: {waits:?}");
+    store.let_through(true);
+    let answers: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap().unwrap().0).collect();
+    let stored = answers.iter().filter(|status| **status == 204).count();
+    assert_eq!(store.count(), stored, "{answers:?}");
+    assert!(stored >= 3);
+    wait_until("it is ready again", || client::get(inside.address, "/readyz", None).unwrap().status == 200);
+}
+
+#[test]
+fn a_storage_that_fails_is_503_and_not_ready_and_it_recovers_by_itself() {
+    let store = Obedient::new();
+    let inside = Inside::start(Arc::clone(&store) as _, Settings::default());
+    store.break_down(true);
+    let (status, after) = post(inside.address, &ping_of(1).to_string()).unwrap();
+    assert_eq!(status, 503);
+    assert!((30..=301).contains(&after.unwrap()), "{after:?}");
+    let ready = client::get(inside.address, "/readyz", None).unwrap();
+    assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("storage")));
+    assert_eq!(client::get(inside.address, "/healthz", None).unwrap().status, 200, "the process is well");
+    assert_eq!(store.count(), 0);
+    store.break_down(false);
+    // No ping is needed for that: a balancer sends none.
+    wait_until("it is ready again", || client::get(inside.address, "/readyz", None).unwrap().status == 200);
+    assert_eq!(post(inside.address, &ping_of(1).to_string()), Some((204, None)));
+}
+
+#[test]
+fn a_ping_that_waits_too_long_is_told_to_come_back_and_is_not_stored_behind_its_senders_back() {
+    let store = Obedient::new();
+    let settings = Settings { commit_timeout: Duration::from_millis(100), ..Settings::default() };
+    let inside = Inside::start(Arc::clone(&store) as _, settings);
+    store.let_through(false);
+    let first = posted(inside.address, 0);
+    wait_until("the first is in its commit", || inside.metrics.text().contains("waiting_pings 1"));
+    let (status, after) = post(inside.address, &ping_of(1).to_string()).unwrap();
+    assert!(status == 503 && after.is_some());
+    first.join().unwrap();
+    store.let_through(true);
+    inside.stop();
+    let ids: Vec<_> = store.rows.lock().unwrap().iter().map(|row| format!("{:?}", row.cells[0])).collect();
+    assert!(!ids.iter().any(|id| id.contains(&support::collector::install_id(1))), "{ids:?}");
+}
+
+#[test]
+fn a_stop_under_load_commits_or_refuses_what_it_holds() {
+    for storage in Storage::both() {
+        let collector = Setup::new(&storage).start();
+        let address = collector.address;
+        let load = Load::start(8, move |_| Some(address));
+        load.wait_for_more(50);
+        let log = collector.stop();
+        let acknowledged = load.stop();
+        assert!(log.contains("stopping"));
+        check_nothing_lost(&acknowledged, &storage.install_ids());
+    }
+}
+
+#[test]
+fn in_a_storm_senders_that_obey_are_all_served_in_the_end() {
+    // 100 pings a second, and 400 senders at once that each try again when they are told to.
+    let store = Obedient::taking(Duration::from_millis(10));
+    let settings = Settings { queue: 50, ..Settings::default() };
+    let inside = Inside::start(Arc::clone(&store) as _, settings);
+    let address = inside.address;
+    let senders: Vec<_> = (0..400_u64)
+        .map(|number| {
+            std::thread::spawn(move || {
+                let body = ping_of(number).to_string();
+                let mut refused = 0;
+                loop {
+                    match post(address, &body) {
+                        Some((204, _)) => return refused,
+                        Some((503, Some(after))) => {
+                            refused += 1;
+                            std::thread::sleep(Duration::from_secs(after));
+                        }
+                        other => panic!("neither taken nor told when to come back: {other:?}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    let refused: Vec<u32> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+    assert_eq!(store.count(), 400);
+    assert!(refused.iter().any(|times| *times > 0), "it was a storm");
+}

@@ -1,0 +1,236 @@
+//! No row gets older than 90 days: the purge by itself, by hand, and what is read while it does not run.
+#![cfg(feature = "collector")]
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry::clock::{Clock, Now, SystemClock};
+use pulse_telemetry::collector::export::export;
+use pulse_telemetry::collector::metrics::Metrics;
+use pulse_telemetry::collector::purge::purge_by_itself;
+use pulse_telemetry::collector::report::report;
+use pulse_telemetry::collector::storage::{Committed, Purged, Row, Store, Working};
+use serde_json::json;
+use support::collector::{Setup, Storage, block_on, install_id, open, ping, ping_of, reader, row, sqlite_rows};
+use support::disk::{contains, files_below};
+use tokio::time::Instant;
+
+/// A text that no database has by chance.
+const PLANTED: &str = "9.9.9-rc.1+planted.for.the.purge";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn days(days: i64) -> SignedDuration {
+    SignedDuration::from_hours(24 * days)
+}
+
+fn planted(number: u64) -> serde_json::Value {
+    ping(&json!({"install_id": install_id(number), "version": PLANTED}))
+}
+
+#[test]
+fn a_day_is_dropped_when_it_is_90_days_old_and_not_before() {
+    for storage in Storage::both() {
+        block_on(async {
+            let store = open(&storage).await;
+            let old = at("2026-08-25T23:59:59Z");
+            store.commit(vec![row(&planted(1), at("2026-08-25T00:00:00Z")), row(&planted(2), old)]).await.unwrap();
+            store.commit(vec![row(&ping_of(3), at("2026-08-26T00:00:00Z"))]).await.unwrap();
+            assert_eq!(store.oldest().await.unwrap(), Some(at("2026-08-25T00:00:00Z")));
+            let purged = store.purge(at("2026-11-22T23:59:59Z")).await.unwrap();
+            assert_eq!((purged.days, storage.rows().len()), (0, 3));
+            let purged = store.purge(at("2026-11-23T00:00:00Z")).await.unwrap();
+            assert_eq!(purged, Purged { days: 1, elsewhere: false });
+            assert_eq!(storage.install_ids(), [install_id(3)], "{}", storage.name());
+            assert_eq!(store.oldest().await.unwrap(), Some(at("2026-08-26T00:00:00Z")));
+            // A day that was dropped can come back, for a clock may step.
+            store.commit(vec![row(&planted(4), old)]).await.unwrap();
+            assert_eq!(storage.rows().len(), 2);
+        });
+    }
+}
+
+#[test]
+fn the_bytes_of_a_purged_row_are_gone_from_the_file_and_from_its_log() {
+    let storage = Storage::sqlite();
+    block_on(async {
+        let store = open(&storage).await;
+        let old = at("2026-08-01T12:00:00Z");
+        let rows = |from: u64| (from..from + 500).map(|number| row(&planted(number), old)).collect();
+        store.commit(rows(0)).await.unwrap();
+        // What stays lies beside it, and is written after it.
+        let now = old + days(90);
+        let newer: Vec<Row> = (0..500).map(|number| row(&ping_of(10_000 + number), now - days(1))).collect();
+        store.commit(newer).await.unwrap();
+        store.commit(rows(1000)).await.unwrap();
+        let places = |wanted: &[u8]| -> Vec<_> {
+            files_below(storage.dir())
+                .into_iter()
+                .filter(|(_, bytes)| contains(bytes, wanted))
+                .map(|(p, _)| p)
+                .collect()
+        };
+        let id = install_id(1007);
+        assert!(!places(PLANTED.as_bytes()).is_empty() && !places(id.as_bytes()).is_empty(), "it was there");
+        store.purge(now).await.unwrap();
+        assert_eq!(places(PLANTED.as_bytes()), [] as [std::path::PathBuf; 0]);
+        assert_eq!(places(id.as_bytes()), [] as [std::path::PathBuf; 0], "the index is gone as well");
+        assert_eq!(places(b"2026-08-01"), [] as [std::path::PathBuf; 0]);
+        assert_eq!(storage.rows().len(), 500);
+    });
+}
+
+#[test]
+fn while_a_reader_keeps_the_log_from_being_emptied_the_purge_says_so_and_the_next_one_does_it() {
+    let storage = Storage::sqlite();
+    block_on(async {
+        let store = open(&storage).await;
+        let old = at("2026-08-01T12:00:00Z");
+        store.commit(vec![row(&planted(1), old)]).await.unwrap();
+        let reading = support::collector::read_only(&storage.file());
+        reading.execute_batch("BEGIN; SELECT count(*) FROM sqlite_master").unwrap();
+        let purged = store.purge(old + days(90)).await;
+        assert!(purged.unwrap_err().to_string().contains("a reader"), "said, and so tried again");
+        reading.execute_batch("COMMIT").unwrap();
+        store.purge(old + days(90)).await.unwrap();
+        assert!(files_below(storage.dir()).iter().all(|(_, bytes)| !contains(bytes, PLANTED.as_bytes())));
+    });
+}
+
+#[test]
+fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
+    let now = SystemClock.now().wall;
+    for storage in Storage::both() {
+        block_on(async {
+            let store = open(&storage).await;
+            let old = |number: u64| row(&ping_of(number), now - days(91));
+            store.commit((0..10).map(old).collect()).await.unwrap();
+            store.commit((10..20).map(|number| row(&ping_of(number), now)).collect()).await.unwrap();
+        });
+        assert_eq!(storage.rows().len(), 20, "they are still there");
+        let name = storage.name();
+        let in_the_view = match &storage {
+            Storage::Sqlite(_) => sqlite_rows(&storage.file(), "telemetry_pings").len(),
+            Storage::Postgres(cluster) => {
+                cluster.psql("pulse", "SELECT count(*) FROM telemetry_pings").trim().parse().unwrap()
+            }
+        };
+        assert_eq!(in_the_view, 10, "{name}");
+        let file = tempfile::tempdir().unwrap();
+        let file = file.path().join("export.sqlite");
+        block_on(async {
+            let reader = reader(&storage).await;
+            assert_eq!(export(reader.as_ref(), now, &file).await.unwrap(), 10, "{name}");
+            let later = now + days(90);
+            let report = report(reader.as_ref(), later).await.unwrap();
+            assert!(report.windows.iter().all(|window| window.active.is_none()), "{name}");
+        });
+    }
+}
+
+#[test]
+fn the_collector_purges_by_itself_when_it_starts_and_a_metric_tells_the_oldest_row() {
+    let now = SystemClock.now().wall;
+    for storage in Storage::both() {
+        let yesterday = now - days(1);
+        block_on(async {
+            let store = open(&storage).await;
+            store.commit(vec![row(&planted(1), now - days(91)), row(&planted(2), yesterday)]).await.unwrap();
+        });
+        let collector = Setup::new(&storage).start();
+        collector.wait_for("a day is purged", || collector.metric("purged_days_total") > 0.5);
+        #[expect(clippy::cast_precision_loss, reason = "seconds of this century")]
+        let yesterday = yesterday.as_second() as f64;
+        collector.wait_for("the oldest row is told", || {
+            (collector.metric("oldest_row_timestamp_seconds") - yesterday).abs() < 1.0
+        });
+        collector.stop();
+        assert_eq!(storage.install_ids(), [install_id(2)], "{}", storage.name());
+    }
+}
+
+#[test]
+fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
+    let now = SystemClock.now().wall;
+    for storage in Storage::both() {
+        let setup = Setup::new(&storage);
+        let collector = setup.start();
+        collector.wait_for("the purge at the start is done", || collector.metric("last_purge_timestamp_seconds") > 0.5);
+        block_on(async {
+            open(&storage).await.commit(vec![row(&planted(1), now - days(91))]).await.unwrap();
+        });
+        let purged = setup.run(&["purge"]);
+        assert!(purged.status.success(), "{}", String::from_utf8_lossy(&purged.stderr));
+        assert_eq!(
+            String::from_utf8_lossy(&purged.stdout),
+            "Days that were dropped because they are 90 days old: 1.\n"
+        );
+        assert_eq!(collector.post(&ping_of(2)).status, 204, "the collector goes on");
+        collector.stop();
+        assert_eq!(storage.install_ids(), [install_id(2)]);
+    }
+}
+
+/// A storage that only counts when it was purged.
+#[derive(Default)]
+struct Counting(Mutex<Vec<Timestamp>>);
+
+impl Store for Counting {
+    fn commit(&self, _: Vec<Row>) -> Working<'_, Committed> {
+        Box::pin(async { Ok(Committed::default()) })
+    }
+
+    fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
+        self.0.lock().unwrap().push(now);
+        Box::pin(async { Ok(Purged::default()) })
+    }
+
+    fn oldest(&self) -> Working<'_, Option<Timestamp>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn probe(&self) -> Working<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A clock that goes with the runtime's own time.
+struct Virtual {
+    began: Instant,
+    wall: Timestamp,
+}
+
+impl Clock for Virtual {
+    fn now(&self) -> Now {
+        let mono = self.began.elapsed();
+        Now { wall: self.wall + SignedDuration::try_from(mono).unwrap(), mono }
+    }
+}
+
+async fn purges_in(wall: &str, time: Duration) -> Vec<Timestamp> {
+    let store = Arc::new(Counting::default());
+    let clock = Arc::new(Virtual { began: Instant::now(), wall: at(wall) });
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Metrics::default()), clock);
+    let _ = tokio::time::timeout(time, purging).await;
+    let purges = store.0.lock().unwrap();
+    purges.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_purge_runs_at_the_start_and_at_every_full_hour_for_years() {
+    let purges = purges_in("2026-11-23T10:20:30Z", Duration::from_secs(60 * 60 * 24 * 400)).await;
+    assert_eq!(purges.len(), 24 * 400 + 1);
+    assert_eq!(purges[1], at("2026-11-23T11:00:00Z"));
+    assert!(purges[1..].iter().all(|at| at.as_second() % 3600 == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_cannot_be_right_purges_nothing() {
+    assert_eq!(purges_in("1970-01-01T00:00:00Z", Duration::from_secs(60 * 60 * 24)).await, []);
+}

@@ -1,0 +1,142 @@
+//! What is stored is what the contract says, also after somebody else had it in hand; and the configuration of the collector.
+#![cfg(feature = "collector")]
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use pulse_telemetry::config::Environment;
+use pulse_telemetry::config::collector::{Config, DEFAULTS, Storage as Configured};
+use rusqlite::Connection;
+use support::collector::{Setup, Storage, block_on, open, ping_of, row};
+use support::endpoint::CertificateAuthority;
+use support::postgres::Cluster;
+
+/// Changes a storage by hand, then starts a collector; what it says as it ends.
+fn refused(storage: &Storage, change: &str) -> String {
+    match storage {
+        Storage::Sqlite(_) => Connection::open(storage.file()).unwrap().execute_batch(change).unwrap(),
+        Storage::Postgres(cluster) => drop(cluster.psql("pulse", change)),
+    }
+    let ended = Setup::new(storage).run(&["run"]);
+    assert_eq!(ended.status.code(), Some(5));
+    String::from_utf8(ended.stderr).unwrap()
+}
+
+#[test]
+fn a_column_more_or_less_than_the_contract_stops_the_start_and_is_named() {
+    for storage in Storage::both() {
+        block_on(async {
+            open(&storage).await.commit(vec![row(&ping_of(1), "2026-11-23T12:00:00Z".parse().unwrap())]).await.unwrap();
+        });
+        let (table, drop_view) = match storage {
+            Storage::Sqlite(_) => ("pings_20261123", "DROP VIEW telemetry_pings;"),
+            Storage::Postgres(_) => ("pings", "DROP VIEW telemetry_pings;"),
+        };
+        let said = refused(&storage, &format!("ALTER TABLE {table} ADD COLUMN client_ip TEXT"));
+        assert!(
+            said.contains(table)
+                && said.to_lowercase().contains("nothing is missing, client_ip (text) is there besides"),
+            "{said}"
+        );
+        let said = refused(
+            &storage,
+            &format!("{drop_view} ALTER TABLE {table} DROP COLUMN client_ip; ALTER TABLE {table} DROP COLUMN vms"),
+        );
+        assert!(said.to_lowercase().contains("vms (integer) is missing, nothing is there besides"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_of_sqlite_is_its_owners_alone() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    for (path, _) in support::disk::files_below(storage.dir()) {
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_storage_that_cannot_be_opened_stops_the_start_with_a_code_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("no-database");
+    std::fs::write(&file, "this is no database, and is not made one either").unwrap();
+    for url in [
+        format!("sqlite:{}", file.display()),
+        "sqlite:/nonexistent/pings".to_owned(),
+        "postgres:///x?host=/nonexistent".to_owned(),
+    ] {
+        let ended = Setup::new(&Storage::sqlite()).with("STORAGE__URL", &url).run(&["run"]);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(5), "{url}: {said}");
+    }
+}
+
+#[test]
+fn postgresql_is_talked_to_over_tls_and_only_with_a_certificate_that_is_trusted() {
+    let Some(cluster) = Cluster::start() else { return };
+    let authority = CertificateAuthority::new();
+    let mut storage = Storage::postgres(cluster);
+    let port = storage.cluster().listen_with_tls(&authority.issue_for_loopback());
+    let url = format!("postgres://pulse@localhost:{port}/pulse?sslmode=require");
+    let setup = Setup::new(&storage).with("STORAGE__URL", &url);
+    let ended = setup.run(&["run"]);
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(5) && said.contains("certificate"), "an authority that nobody named: {said}");
+    let file = setup.write("ca.pem", &authority.ca_pem());
+    let collector = setup.with("STORAGE__CA_FILE", file.to_str().unwrap()).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.stop();
+}
+
+fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
+    let name = |name: &str| format!("PULSE_TELEMETRY_COLLECTOR_{name}");
+    let environment = Environment::new(variables.iter().map(|(key, value)| (name(key), (*value).to_owned())));
+    Config::load(None, &environment).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_defaults_are_the_shipped_file_and_nothing_else_is_needed() {
+    let config = config(&[]).unwrap();
+    assert!(matches!(config.storage, Configured::Sqlite(_)));
+    assert_eq!(config.limits.per_minute, 60);
+    assert!(config.serve.listen.ip().is_loopback());
+    assert!(DEFAULTS.contains("90 days"), "and it says how long pings are kept");
+}
+
+#[test]
+fn what_is_wrong_is_told_at_once_with_its_key() {
+    let wrong = [
+        ("SERVE__LISTEN", "here"),
+        ("SERVE__TLS_CERT", "/cert"),
+        ("SERVE__CONNECTIONS", "1"),
+        ("LIMITS__QUEUE", "many"),
+        ("LIMITS__COMMIT_TIMEOUT", "1m"),
+        ("STORAGE__URL", "mysql://user:hunter2@host/db"),
+        ("SERVE__RETENTION", "10y"),
+    ];
+    for (name, value) in wrong {
+        let said = config(&[(name, value)]).unwrap_err();
+        let key = name.to_lowercase().replace("__", ".");
+        let key = if key == "serve.tls_cert" { "serve.tls_key".to_owned() } else { key };
+        assert!(said.starts_with(&key) && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_password_is_shown_nowhere_and_off_the_machine_the_connection_is_encrypted() {
+    use tokio_postgres::config::SslMode;
+    let mode = |url: &str| match config(&[("STORAGE__URL", url)]).unwrap().storage {
+        Configured::Postgres(postgres) => postgres.connect.get_ssl_mode(),
+        Configured::Sqlite(_) => panic!("not PostgreSQL"),
+    };
+    assert_eq!(mode("postgres://pulse:hunter2@db.example/pulse"), SslMode::Require);
+    assert_eq!(mode("postgres://pulse@db.example/pulse?sslmode=prefer"), SslMode::Require);
+    assert_eq!(mode("postgres://pulse@db.example/pulse?sslmode=disable"), SslMode::Disable);
+    assert_eq!(mode("postgres://pulse@127.0.0.1/pulse"), SslMode::Prefer);
+    let config = config(&[("STORAGE__URL", "postgres://pulse:hunter2@db.example/pulse")]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    assert!(config.origins().iter().all(|setting| !setting.value.contains("hunter2")));
+}

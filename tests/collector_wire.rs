@@ -1,0 +1,190 @@
+//! The collector from end to end: what real senders send ends as rows with the listed columns, and nothing else.
+#![cfg(feature = "collector")]
+
+mod support;
+
+use pulse_telemetry::contract::{self, FIELDS};
+use serde_json::{Map, Value, json};
+use support::client;
+use support::collector::{Setup, Storage, expected_row, ping, ping_of, recorded};
+use support::endpoint::{CertificateAuthority, PING_PATH};
+use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use support::replay;
+use support::sidecar;
+
+/// The columns of every table that holds pings: when it came, and the 25 fields.
+fn listed() -> Vec<&'static str> {
+    std::iter::once("received_at").chain(FIELDS.iter().map(|field| field.name)).collect()
+}
+
+/// The fields of a row.
+fn fields(row: &Map<String, Value>) -> Map<String, Value> {
+    row.iter().filter(|(name, _)| *name != "received_at").map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+#[test]
+fn both_recorded_pings_end_as_rows_with_exactly_the_listed_columns() {
+    let test = "both_recorded_pings_end_as_rows_with_exactly_the_listed_columns";
+    if replay::shared_or_skip(test).is_none() {
+        return;
+    }
+    let pings: Vec<Value> = ["ping-6.0.0-rc.1.txt", "ping-6.3.0.txt"].map(|name| recorded(name).unwrap()).into();
+    for storage in Storage::both() {
+        let collector = Setup::new(&storage).start();
+        for ping in &pings {
+            assert_eq!(collector.post(ping).status, 204, "{}", storage.name());
+        }
+        collector.stop();
+        let tables = storage.columns();
+        assert!(tables.len() <= 2, "one day, and PostgreSQL's parent: {tables:?}");
+        assert!(tables.values().all(|columns| *columns == listed()), "{tables:?}");
+        let mut rows: Vec<_> = storage.rows().iter().map(fields).collect();
+        let mut expected: Vec<_> = pings.iter().map(expected_row).collect();
+        rows.sort_by_key(|row| row["version"].to_string());
+        expected.sort_by_key(|row| row["version"].to_string());
+        assert_eq!(rows, expected, "{}", storage.name());
+    }
+}
+
+#[test]
+fn the_pings_of_a_real_sidecar_end_as_rows() {
+    for storage in Storage::both() {
+        let collector = Setup::new(&storage).start();
+        let pulse = SimulatedPulse::start(PulseModel::default());
+        let endpoint = format!("http://{}{PING_PATH}", collector.address);
+        let setup = sidecar::Setup::new(&pulse.url(), &endpoint)
+            .with_token(TOKEN)
+            // The environment of both, as on a machine that runs both.
+            .with("PULSE_TELEMETRY_COLLECTOR_SERVE__LISTEN", "127.0.0.1:0")
+            .with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "200ms");
+        let sidecar = setup.start();
+        collector.wait_for("a startup and a heartbeat are stored", || storage.rows().len() >= 2);
+        sidecar.stop();
+        collector.stop();
+        let rows = storage.rows();
+        let ledger = std::fs::read_to_string(setup.state("ledger.jsonl")).unwrap();
+        let sent: Vec<Map<String, Value>> = ledger
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .filter(|entry| entry["kind"] == "attempted")
+            .map(|entry| expected_row(&serde_json::from_str(entry["body"].as_str().unwrap()).unwrap()))
+            .collect();
+        assert!(rows.iter().all(|row| sent.contains(&fields(row))), "a row that no ping made");
+        let events: Vec<_> = rows.iter().map(|row| row["event"].clone()).collect();
+        assert!(events.contains(&json!("startup")) && events.contains(&json!("heartbeat")), "{events:?}");
+    }
+}
+
+#[test]
+fn a_licence_tier_a_token_count_and_every_other_unlisted_field_leave_nothing_on_disk_or_in_the_log() {
+    let secret = "platinum-tier-of-wilhelmina";
+    let body = ping(&json!({"license_tier": secret, "api_tokens": 4711, "nested": {"deep": [secret]}, secret: true}));
+    for storage in Storage::both() {
+        let collector = Setup::new(&storage).start();
+        assert_eq!(collector.post(&body).status, 204);
+        assert!((collector.metric("dropped_fields_total") - 4.0).abs() < 0.5);
+        let metrics = collector.get("/metrics").text();
+        let log = collector.kill();
+        assert_eq!(storage.rows().iter().map(fields).collect::<Vec<_>>(), [expected_row(&body)]);
+        for (place, bytes) in support::disk::files_below(storage.dir()) {
+            assert!(!support::disk::contains(&bytes, secret.as_bytes()), "in {}", place.display());
+        }
+        assert!(!log.contains(secret) && !log.contains("4711"), "{log}");
+        assert!(!metrics.contains(secret), "{metrics}");
+    }
+}
+
+#[test]
+fn what_is_no_ping_is_refused_with_the_field_and_nothing_is_stored() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    let refusal = |body: String| {
+        let reply = collector.post_bytes(body, &[]);
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+        let json = reply.json();
+        (reply.status, json["error"].as_str().unwrap().to_owned(), json["field"].as_str().map(str::to_owned))
+    };
+    let told = |status: u16, error: &str, field: Option<&str>| (status, error.to_owned(), field.map(str::to_owned));
+    assert_eq!(refusal("no json".to_owned()), told(400, "not_json", None));
+    assert_eq!(refusal(String::new()), told(400, "not_json", None));
+    assert_eq!(refusal("[1]".to_owned()), told(400, "not_an_object", None));
+    assert_eq!(refusal(format!("{} ,", ping(&json!({})))), told(400, "not_json", None));
+    for field in FIELDS.iter().filter(|field| field.required()) {
+        let mut without = ping(&json!({}));
+        without.as_object_mut().unwrap().remove(field.name);
+        assert_eq!(refusal(without.to_string()), told(400, "missing_field", Some(field.name)));
+        let wrong = ping(&json!({field.name: [1]}));
+        assert_eq!(refusal(wrong.to_string()), told(400, "invalid_field", Some(field.name)));
+        let null = ping(&json!({field.name: null}));
+        assert_eq!(refusal(null.to_string()), told(400, "invalid_field", Some(field.name)));
+    }
+    let large = ping(&json!({"padding": "x".repeat(64 * 1024)}));
+    assert_eq!(refusal(large.to_string()).0, 413);
+    let none = collector.post_bytes(ping(&json!({})).to_string(), &[("Content-Encoding", "gzip")]);
+    assert_eq!(none.status, 415);
+    let body = ping(&json!({})).to_string();
+    let text = client::fetch(collector.address, "POST", PING_PATH, &[("Content-Type", "text/plain")], body.into());
+    assert_eq!(text.unwrap().status, 415);
+    let get = collector.get(PING_PATH);
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST, OPTIONS")));
+    assert_eq!(collector.get("/v1/telemetry/ping/4711").status, 404);
+    collector.stop();
+    assert_eq!(storage.rows().len(), 0);
+}
+
+#[test]
+fn the_largest_ping_is_accepted_and_one_byte_more_is_not() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    let padded = |length: usize| {
+        let bare = ping(&json!({"padding": ""})).to_string();
+        ping(&json!({"padding": "x".repeat(length - bare.len())})).to_string()
+    };
+    assert_eq!(collector.post_bytes(padded(65_536), &[]).status, 204);
+    assert_eq!(collector.post_bytes(padded(65_537), &[]).status, 413);
+}
+
+#[test]
+fn the_contract_is_published_with_the_sum_of_its_file() {
+    let collector = Setup::new(&Storage::sqlite()).start();
+    let published = collector.get("/v1/contract").json();
+    assert_eq!(published["schema"], contract::schema());
+    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/config/ping.schema.json")).unwrap();
+    let sum = ring::digest::digest(&ring::digest::SHA256, &file);
+    let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(published["sha256"], sum);
+}
+
+#[test]
+fn no_route_shows_a_ping_or_anything_of_a_single_installation() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    for number in 0..3 {
+        assert_eq!(collector.post(&ping_of(number)).status, 204);
+    }
+    for path in
+        ["/", "/v1/telemetry/ping", "/v1/telemetry", "/v1/contract", "/metrics", "/healthz", "/readyz", "/report"]
+    {
+        let text = collector.get(path).text();
+        for row in storage.rows() {
+            let id = row["install_id"].as_str().unwrap();
+            assert!(!text.contains(id) && !text.contains("rc.1\" 1"), "{path}: {text}");
+        }
+    }
+}
+
+#[test]
+fn over_tls_of_its_own_no_session_is_resumed() {
+    let authority = CertificateAuthority::new();
+    let certificate = authority.issue_for_loopback();
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage);
+    let (cert, key) = (setup.write("cert.pem", &certificate.cert_pem), setup.write("key.pem", &certificate.key_pem));
+    let setup = setup.with("SERVE__TLS_CERT", cert.to_str().unwrap()).with("SERVE__TLS_KEY", key.to_str().unwrap());
+    let collector = setup.start_unready();
+    let asked: Vec<_> =
+        (0..3).map(|number| support::tls::post(collector.address, &authority.ca_pem(), &ping_of(number))).collect();
+    assert!(asked.iter().all(|(status, resumed)| (*status, *resumed) == (204, false)), "{asked:?}");
+    collector.stop();
+    assert_eq!(storage.rows().len(), 3);
+}

@@ -1,0 +1,408 @@
+//! The real collector as a child process, in front of a storage of its own.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use pulse_telemetry::collector::ingest;
+use pulse_telemetry::collector::postgres::PostgresStore;
+use pulse_telemetry::collector::sqlite::{SqliteReader, SqliteStore};
+use pulse_telemetry::collector::storage::{Read, Row, Store};
+use pulse_telemetry::contract::{FIELDS, Kind};
+use pulse_telemetry::wire::Trust;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use super::client::{self, Reply};
+use super::endpoint::PING_PATH;
+use super::lock;
+use super::postgres::Cluster;
+use super::sidecar::LIMIT;
+
+/// The binary that cargo built for the tests; beside an example, two folders up.
+pub fn binary() -> PathBuf {
+    let built = option_env!("CARGO_BIN_EXE_pulse-telemetry-collector").map(PathBuf::from);
+    let beside = || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("pulse-telemetry-collector");
+    built.unwrap_or_else(beside)
+}
+
+/// A body that every contract accepts; `change` makes it another one.
+pub fn ping(change: &Value) -> Value {
+    let mut ping = json!({
+        "install_id": "4564b43e-e025-4641-8744-36ca666fdf59", "version": "6.0.0-rc.1", "version_channel": "rc",
+        "version_is_development": false, "version_is_published_release": true, "platform": "binary", "os": "linux",
+        "arch": "amd64", "event": "startup", "pve_nodes": 0, "pbs_instances": 0, "pmg_instances": 0, "vms": 0,
+        "containers": 0, "docker_hosts": 0, "kubernetes_clusters": 0, "ai_enabled": false, "active_alerts": 0,
+        "relay_enabled": false, "sso_enabled": false, "multi_tenant": false, "paid_license": false,
+        "has_api_tokens": false,
+    });
+    for (field, value) in change.as_object().into_iter().flatten() {
+        ping[field] = value.clone();
+    }
+    ping
+}
+
+/// The ping of one installation out of many.
+pub fn ping_of(number: u64) -> Value {
+    ping(&json!({"install_id": install_id(number)}))
+}
+
+/// The install ID of one installation out of many.
+pub fn install_id(number: u64) -> String {
+    uuid::Uuid::from_u64_pair(0x4564_b43e_e025_4641, 0x8744_0000_0000_0000 | number).to_string()
+}
+
+/// The body of a recorded ping; none where the recordings are not here.
+pub fn recorded(name: &str) -> Option<Value> {
+    let recorded = std::fs::read_to_string(super::replay::shared()?.join("wire").join(name)).unwrap();
+    // The body is what begins with a brace, whatever ends the lines before it.
+    let body = &recorded[recorded.find('{').unwrap()..];
+    Some(serde_json::from_str(body).unwrap())
+}
+
+/// Where a collector keeps its pings.
+pub enum Storage {
+    Sqlite(TempDir),
+    Postgres(Box<Cluster>),
+}
+
+impl Storage {
+    /// Both kinds; SQLite alone where there is no PostgreSQL.
+    pub fn both() -> Vec<Self> {
+        std::iter::once(Self::sqlite()).chain(Cluster::start().map(Self::postgres)).collect()
+    }
+
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    pub fn postgres(cluster: Cluster) -> Self {
+        cluster.database("pulse");
+        Self::Postgres(Box::new(cluster))
+    }
+
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite(_) => format!("sqlite:{}", self.file().display()),
+            Self::Postgres(cluster) => cluster.url("pulse"),
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// Where everything lies that it keeps.
+    pub fn dir(&self) -> &Path {
+        match self {
+            Self::Sqlite(dir) => dir.path(),
+            Self::Postgres(cluster) => cluster.dir(),
+        }
+    }
+
+    /// SQLite's file.
+    pub fn file(&self) -> PathBuf {
+        self.dir().join("pings.sqlite")
+    }
+
+    pub fn cluster(&mut self) -> &mut Cluster {
+        match self {
+            Self::Postgres(cluster) => cluster,
+            Self::Sqlite(_) => panic!("not PostgreSQL"),
+        }
+    }
+
+    /// The tables, or partitions, that hold rows, and the columns of each.
+    pub fn columns(&self) -> BTreeMap<String, Vec<String>> {
+        let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        match self {
+            Self::Sqlite(_) => {
+                let connection = read_only(&self.file());
+                let query = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c \
+                             WHERE m.type = 'table' ORDER BY m.name, c.cid";
+                let mut statement = connection.prepare(query).unwrap();
+                let mut rows = statement.query([]).unwrap();
+                while let Some(row) = rows.next().unwrap() {
+                    tables.entry(row.get(0).unwrap()).or_default().push(row.get(1).unwrap());
+                }
+            }
+            Self::Postgres(cluster) => {
+                let query = "SELECT c.table_name, c.column_name FROM information_schema.columns c \
+                             JOIN information_schema.tables t USING (table_schema, table_name) \
+                             WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY 1, ordinal_position";
+                for line in cluster.psql("pulse", query).lines() {
+                    let (table, column) = line.split_once('|').unwrap();
+                    tables.entry(table.to_owned()).or_default().push(column.to_owned());
+                }
+            }
+        }
+        tables
+    }
+
+    /// Every row, each with its columns by name; flags as booleans, and `received_at` as text.
+    pub fn rows(&self) -> Vec<Map<String, Value>> {
+        match self {
+            Self::Sqlite(_) => self.columns().keys().flat_map(|table| sqlite_rows(&self.file(), table)).collect(),
+            Self::Postgres(cluster) => {
+                let rows = cluster.psql("pulse", "SELECT to_jsonb(p) FROM pings p ORDER BY received_at");
+                rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
+            }
+        }
+    }
+
+    /// The install IDs of all rows, sorted.
+    pub fn install_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> =
+            self.rows().iter().map(|row| row["install_id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    }
+}
+
+pub fn read_only(file: &Path) -> Connection {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    connection.busy_timeout(LIMIT).unwrap();
+    connection
+}
+
+/// The rows of a table or view of that name, all its columns by name.
+pub fn sqlite_rows(file: &Path, table: &str) -> Vec<Map<String, Value>> {
+    let connection = read_only(file);
+    let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = statement.query([]).unwrap();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        let value = |(at, name): (usize, &String)| {
+            let is_flag = FIELDS.iter().any(|field| field.name == name && field.kind == Kind::Flag);
+            let value = match row.get_ref(at).unwrap() {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(number) if is_flag => json!(number == 1),
+                ValueRef::Integer(number) => json!(number),
+                other => json!(other.as_str().unwrap()),
+            };
+            (name.clone(), value)
+        };
+        found.push(names.iter().enumerate().map(value).collect());
+    }
+    found
+}
+
+/// What a stored row should hold of a ping: its fields of the contract, and null for those that it leaves out.
+pub fn expected_row(ping: &Value) -> Map<String, Value> {
+    FIELDS.iter().map(|field| (field.name.to_owned(), ping[field.name].clone())).collect()
+}
+
+/// How to start a collector.
+#[derive(Clone)]
+pub struct Setup {
+    dir: Arc<TempDir>,
+    environment: BTreeMap<String, String>,
+}
+
+impl Setup {
+    /// With that storage, on a free port, the log at its most talkative, and nobody limited.
+    pub fn new(storage: &Storage) -> Self {
+        let setup = Self { dir: Arc::new(tempfile::tempdir().unwrap()), environment: BTreeMap::new() };
+        setup
+            .with("STORAGE__URL", &storage.url())
+            .with("SERVE__LISTEN", "127.0.0.1:0")
+            .with("LIMITS__PER_MINUTE", "0")
+            .with("LOG__LEVEL", "trace")
+    }
+
+    /// Sets `PULSE_TELEMETRY_COLLECTOR_…`.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(format!("PULSE_TELEMETRY_COLLECTOR_{name}"), value.to_owned());
+        self
+    }
+
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null()).current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs one command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Starts it, and waits until it is ready.
+    pub fn start(&self) -> Collector {
+        let collector = self.start_unready();
+        collector.wait_until_ready();
+        collector
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start_unready(&self) -> Collector {
+        let mut child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new((Mutex::new((Vec::new(), false)), Condvar::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let lines = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines() {
+                lock(&lines.0).0.push(line.unwrap());
+                lines.1.notify_all();
+            }
+            lock(&lines.0).1 = true;
+            lines.1.notify_all();
+        });
+        let mut collector = Collector {
+            child,
+            log,
+            reader: Some(reader),
+            address: SocketAddr::from(([0; 4], 0)),
+            _dir: self.dir.clone(),
+        };
+        let listening = collector.wait_for_log("the collector listens");
+        collector.address = listening.rsplit("address=").next().unwrap().trim().parse().unwrap();
+        collector
+    }
+}
+
+/// The lines so far, and whether that was all.
+type Log = Arc<(Mutex<(Vec<String>, bool)>, Condvar)>;
+
+/// A collector that runs; killed when dropped.
+pub struct Collector {
+    child: Child,
+    log: Log,
+    reader: Option<std::thread::JoinHandle<()>>,
+    pub address: SocketAddr,
+    _dir: Arc<TempDir>,
+}
+
+impl Collector {
+    /// The first line of the log that holds the text.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let (log, news) = &*self.log;
+        let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        let (log, _) =
+            news.wait_timeout_while(lock(log), LIMIT, |(lines, ended)| found(lines).is_none() && !*ended).unwrap();
+        found(&log.0).unwrap_or_else(|| panic!("the log never said {text:?}:\n{}", log.0.join("\n")))
+    }
+
+    pub fn log(&self) -> String {
+        lock(&self.log.0).0.join("\n")
+    }
+
+    /// Asks until it is ready.
+    pub fn wait_until_ready(&self) {
+        self.wait_for("it is ready", || self.get("/readyz").status == 200);
+    }
+
+    /// Asks until something holds. It is polled, for nobody outside is told.
+    pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let step = std::time::Duration::from_millis(20);
+        let mut waited = std::time::Duration::ZERO;
+        while !holds() {
+            assert!(waited < LIMIT, "waited {LIMIT:?} until {what}:\n{}", self.log());
+            std::thread::sleep(step);
+            waited += step;
+        }
+    }
+
+    pub fn get(&self, target: &str) -> Reply {
+        client::get(self.address, target, None).unwrap()
+    }
+
+    /// The value of a metric, by its name with labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").text();
+        let name = format!("pulse_telemetry_collector_{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
+    pub fn post(&self, ping: &Value) -> Reply {
+        self.post_bytes(ping.to_string(), &[])
+    }
+
+    pub fn post_bytes(&self, body: impl Into<Bytes>, headers: &[(&str, &str)]) -> Reply {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend(headers);
+        client::fetch(self.address, "POST", PING_PATH, &all, body.into()).unwrap()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Asks it to stop, waits for its end, and gives its log.
+    pub fn stop(mut self) -> String {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        assert!(status.success(), "ended with {status}:\n{}", self.log());
+        self.log()
+    }
+
+    /// Kills it, at once.
+    pub fn kill(mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        self.log()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // One that has ended is no longer there to be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the collector's log:\n{}", self.log());
+        }
+    }
+}
+
+/// A row as the collector makes it of a ping that comes at that time.
+pub fn row(ping: &Value, received_at: Timestamp) -> Row {
+    Row { received_at, cells: ingest::read(ping.to_string().as_bytes()).unwrap().cells }
+}
+
+/// Opens a storage as the collector does, without one.
+pub async fn open(storage: &Storage) -> Arc<dyn Store> {
+    match storage {
+        Storage::Sqlite(_) => Arc::new(SqliteStore::open(&storage.file()).unwrap()),
+        Storage::Postgres(_) => Arc::new(open_postgres(storage).await),
+    }
+}
+
+/// Opens PostgreSQL.
+pub async fn open_postgres(storage: &Storage) -> PostgresStore {
+    PostgresStore::open(storage.url().parse().unwrap(), None, &Trust::System).await.unwrap()
+}
+
+/// Opens a storage for reading.
+pub async fn reader(storage: &Storage) -> Box<dyn Read> {
+    match storage {
+        Storage::Sqlite(_) => Box::new(SqliteReader::new(&storage.file())),
+        Storage::Postgres(_) => Box::new(open_postgres(storage).await),
+    }
+}
+
+/// Waits for something on a runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}

@@ -1,0 +1,185 @@
+//! The collector's server within the test's own process, in front of a storage that does as it is told.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pulse_telemetry::chance::{Chance, SystemChance};
+use pulse_telemetry::clock::SystemClock;
+use pulse_telemetry::collector::limiter::Limiter;
+use pulse_telemetry::collector::metrics::Metrics;
+use pulse_telemetry::collector::purge::look_after_the_storage;
+use pulse_telemetry::collector::queue::{Health, queue};
+use pulse_telemetry::collector::retry::Retry;
+use pulse_telemetry::collector::server::{self, App};
+use pulse_telemetry::collector::storage::{Committed, Purged, Row, Store, StoreError, Working};
+use tokio::sync::{oneshot, watch};
+
+use super::lock;
+
+/// A storage in memory that a test holds up, breaks or slows down.
+pub struct Obedient {
+    pub rows: Mutex<Vec<Row>>,
+    pub commits: AtomicUsize,
+    open: watch::Sender<bool>,
+    broken: AtomicBool,
+    /// How long a commit takes for each row.
+    per_row: Duration,
+}
+
+impl Obedient {
+    pub fn new() -> Arc<Self> {
+        Self::taking(Duration::ZERO)
+    }
+
+    /// One that takes that long for each row.
+    pub fn taking(per_row: Duration) -> Arc<Self> {
+        let (open, _) = watch::channel(true);
+        let (rows, commits, broken) = (Mutex::default(), AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { rows, commits, open, broken, per_row })
+    }
+
+    /// Whether commits get through.
+    pub fn let_through(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+
+    /// Whether commits and looks fail.
+    pub fn break_down(&self, broken: bool) {
+        self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    fn works(&self) -> Result<(), StoreError> {
+        let broken = self.broken.load(Ordering::SeqCst);
+        if broken { Err(StoreError::Failed("the disk is full".to_owned())) } else { Ok(()) }
+    }
+
+    pub fn count(&self) -> usize {
+        lock(&self.rows).len()
+    }
+}
+
+impl Store for Obedient {
+    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
+        let mut open = self.open.subscribe();
+        Box::pin(async move {
+            let _ = open.wait_for(|open| *open).await;
+            self.works()?;
+            tokio::time::sleep(self.per_row * u32::try_from(rows.len()).unwrap()).await;
+            self.commits.fetch_add(1, Ordering::SeqCst);
+            let stored = rows.len() as u64;
+            lock(&self.rows).extend(rows);
+            Ok(Committed { stored, duplicates: 0 })
+        })
+    }
+
+    fn purge(&self, _: Timestamp) -> Working<'_, Purged> {
+        Box::pin(async { Ok(Purged::default()) })
+    }
+
+    fn oldest(&self) -> Working<'_, Option<Timestamp>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn probe(&self) -> Working<'_, ()> {
+        Box::pin(async { self.works() })
+    }
+}
+
+/// What differs from the defaults.
+pub struct Settings {
+    pub per_minute: u32,
+    pub queue: usize,
+    pub connections: usize,
+    pub commit_timeout: Duration,
+    /// The limiter's.
+    pub chance: Box<dyn Chance + Send>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            per_minute: 0,
+            queue: 1024,
+            connections: 1024,
+            commit_timeout: Duration::from_secs(8),
+            chance: Box::new(SystemChance),
+        }
+    }
+}
+
+/// A running server; stopped when dropped.
+pub struct Inside {
+    pub address: SocketAddr,
+    pub metrics: Arc<Metrics>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Inside {
+    pub fn start(store: Arc<dyn Store>, settings: Settings) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let metrics = Arc::new(Metrics::default());
+        let (bound, is_bound) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn({
+            let metrics = Arc::clone(&metrics);
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+                    bound.send(listener.local_addr().unwrap()).unwrap();
+                    let health = Arc::new(Health::default());
+                    let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
+                    let (queue, committer) = queue(
+                        settings.queue,
+                        Arc::clone(&store),
+                        Arc::clone(&health),
+                        Arc::clone(&metrics),
+                        Arc::clone(&retry),
+                        Arc::new(SystemClock),
+                    );
+                    let app = App {
+                        limiter: Limiter::new(settings.per_minute, Vec::new(), settings.chance),
+                        queue,
+                        health: Arc::clone(&health),
+                        metrics: Arc::clone(&metrics),
+                        retry,
+                        clock: Arc::new(SystemClock),
+                        commit_timeout: settings.commit_timeout,
+                        limits: server::limits(settings.connections, settings.commit_timeout),
+                    };
+                    let looking = tokio::spawn(look_after_the_storage(store, health, metrics));
+                    let committing = tokio::spawn(committer.run());
+                    server::run(listener, None, Arc::new(app), async { drop(stopped.await) }).await;
+                    looking.abort();
+                    committing.await.unwrap();
+                });
+            }
+        });
+        let address = is_bound.recv().unwrap();
+        Self { address, metrics, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub fn ask_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(mut self) {
+        self.ask_to_stop();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.ask_to_stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A PostgreSQL of a test's own: made and started as a user that is not root, on a Unix socket, and gone at the end.
+
+use std::fs::Permissions;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
+
+use super::endpoint::Issued;
+
+/// How long it may take to start. After a kill it recovers first.
+const START: Duration = Duration::from_secs(60);
+
+/// The user `nobody`: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65_534;
+
+/// A running cluster; stopped and removed when dropped.
+pub struct Cluster {
+    dir: TempDir,
+    programs: PathBuf,
+    server: Option<Child>,
+    settings: Vec<String>,
+}
+
+impl Cluster {
+    /// One, where PostgreSQL is installed. With `CI=true` it has to be.
+    #[expect(clippy::disallowed_methods, reason = "CI says that nothing may be missing")]
+    pub fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "PostgreSQL is not installed");
+            let _ = writeln!(std::io::stderr(), "PostgreSQL is not here: on SQLite alone");
+            return None;
+        };
+        let dir = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let mut cluster = Self { dir, programs, server: None, settings: Vec::new() };
+        let output = cluster
+            .command("initdb")
+            .args(["--username=pulse", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
+            .arg(cluster.data())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        cluster.restart();
+        Some(cluster)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A program of PostgreSQL's, as a user that is not root.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.env_clear().env("LC_ALL", "C").current_dir(self.dir.path());
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    /// Starts the server, and waits until it takes connections. After a kill its sessions may live for a moment longer,
+    /// and it does not start beside them.
+    pub fn restart(&mut self) {
+        for _ in 0..200 {
+            match self.start_once() {
+                Ok(()) => return,
+                Err(log) => assert!(log.contains("is still in use"), "PostgreSQL did not start:\n{log}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the sessions of a killed PostgreSQL do not end");
+    }
+
+    /// Starts the server. The error is what it says when it does not take connections.
+    fn start_once(&mut self) -> Result<(), String> {
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path()).args(["-c", "listen_addresses="]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        // A group of its own, so that a signal for it is for nobody else.
+        let mut server = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(server.stderr.take().unwrap());
+        let (line, lines) = mpsc::channel();
+        // It reads to the end, or a full pipe would hold the server up.
+        std::thread::spawn(move || {
+            for said in stderr.lines().map_while(Result::ok) {
+                let _ = line.send(said);
+            }
+        });
+        let mut log = String::new();
+        while let Ok(line) = lines.recv_timeout(START) {
+            if line.contains("ready to accept connections") {
+                self.server = Some(server);
+                return Ok(());
+            }
+            log += &(line + "\n");
+        }
+        let _ = server.kill();
+        server.wait().unwrap();
+        Err(log)
+    }
+
+    /// The URL of a database, which is made.
+    pub fn database(&self, name: &str) -> String {
+        self.psql("postgres", &format!("CREATE DATABASE {name}"));
+        self.url(name)
+    }
+
+    /// The URL of a database.
+    pub fn url(&self, name: &str) -> String {
+        format!("postgres:///{name}?host={}&user=pulse", self.dir.path().display())
+    }
+
+    /// What psql says, a line a row.
+    pub fn psql(&self, database: &str, statement: &str) -> String {
+        let output = self
+            .command("psql")
+            .args(["-X", "-q", "-At", "-U", "pulse", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", statement, "-h"])
+            .arg(self.dir.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Everything that it keeps on the disk.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts it again on TCP too, with TLS and that certificate. The port.
+    pub fn listen_with_tls(&mut self, certificate: &Issued) -> u16 {
+        for (name, content) in [("cert.pem", &certificate.cert_pem), ("key.pem", &certificate.key_pem)] {
+            let path = self.dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        // PostgreSQL takes no port 0, so a free one is looked for.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
+        self.settings = vec![
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", file("cert.pem")),
+            format!("ssl_key_file={}", file("key.pem")),
+        ];
+        self.stop();
+        self.restart();
+        port
+    }
+
+    /// Kills all its processes, at once.
+    pub fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        kill_process_group(Pid::from_child(&server), Signal::KILL).unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Stops it in order.
+    pub fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        // SIGINT: sessions are ended, everything is written.
+        kill_process(Pid::from_child(&server), Signal::INT).unwrap();
+        server.wait().unwrap();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = kill_process_group(Pid::from_child(&server), Signal::KILL);
+            let _ = server.wait();
+        }
+    }
+}
+
+/// Where PostgreSQL's programs are: the newest of Debian's, else on the path.
+#[expect(clippy::disallowed_methods, reason = "the path is in the environment")]
+fn programs() -> Option<PathBuf> {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
+    found.sort();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    found.into_iter().rev().chain(on_path).find(|dir| dir.join("postgres").exists() && dir.join("initdb").exists())
+}
