@@ -58,23 +58,13 @@ impl Identity {
 /// `urn:uuid:`, or without hyphens.
 #[must_use]
 pub fn is_install_id(text: &str) -> bool {
-    // `uuid` reads `urn:uuid:` in lower case only; Go in any.
-    match text.get(..9) {
-        Some(urn) if text.len() == 45 && urn.eq_ignore_ascii_case("urn:uuid:") => {
-            text.get(9..).is_some_and(|id| Uuid::try_parse(id).is_ok())
-        }
-        _ => Uuid::try_parse(text).is_ok(),
-    }
+    Uuid::try_parse(text).is_ok()
 }
 
 /// The same UUID in the spelling that most have: small letters, hyphens, nothing around it. `None` where the text is none.
 #[must_use]
 pub fn canonical_install_id(text: &str) -> Option<String> {
-    if !is_install_id(text) {
-        return None;
-    }
-    let hex = text.get(..9).filter(|urn| urn.eq_ignore_ascii_case("urn:uuid:")).map_or(text, |_| &text[9..]);
-    Uuid::try_parse(hex).ok().map(|id| id.to_string())
+    Uuid::try_parse(text).ok().map(|id| id.to_string())
 }
 
 /// The record in an ID file, read as Go's `encoding/json` reads it: keys in any case, the last of several wins, null

@@ -40,6 +40,9 @@ struct World {
     identity: Option<Identity>,
     state: State,
     ledger: Vec<(Now, pulse_telemetry::engine::Entry)>,
+    saves: usize,
+    /// When the ledger was to be pruned, of what is older than this, and how much of it at most.
+    prunings: Vec<(Now, Timestamp, Duration)>,
     // Pulse and the endpoint.
     pulse: Result<Reading, ReadError>,
     reads: usize,
@@ -104,6 +107,8 @@ impl World {
             identity,
             state,
             ledger: Vec::new(),
+            saves: 0,
+            prunings: Vec::new(),
             pulse: Ok(handed_over()),
             reads: 0,
             holds_readings: false,
@@ -164,10 +169,18 @@ impl World {
                 Action::SaveSwitch { off } => self.sources.switched_off = off,
                 Action::SaveId(identity) => self.identity = Some(identity),
                 Action::DeleteId => self.identity = None,
-                Action::Save(state) => self.state = state,
-                Action::Record(entry) => self.ledger.push((self.now, entry)),
+                Action::Save(state) => {
+                    self.state = state;
+                    self.saves += 1;
+                }
+                Action::Record(entry) => {
+                    use EntryKind::{Attempted, Failed, Sent, Suppressed};
+                    let of_a_ping = matches!(entry.kind, Attempted | Sent | Failed | Suppressed);
+                    assert_eq!(entry.event.is_some(), of_a_ping, "it says of which ping: {entry:?}");
+                    self.ledger.push((self.now, entry));
+                }
                 // `tests/ledger.rs` does it with the real store.
-                Action::Prune { .. } => {}
+                Action::Prune { before, at_most } => self.prunings.push((self.now, before, at_most)),
             }
         }
         if !stored {
@@ -426,6 +439,63 @@ fn a_due_time_in_the_far_future_does_not_silence_for_years() {
 }
 
 #[test]
+fn a_due_time_as_far_away_as_any_is_set_is_kept() {
+    let due = noon() + SignedDuration::from_hours(24) + SignedDuration::from_mins(30);
+    let mut world =
+        World::with(Sources::default(), State { heartbeat_due: Some(due), ..State::default() }, None, noon());
+    world.run_for(DAY + HOUR / 2);
+    assert_eq!(world.events(), ["startup"]);
+    world.run_for(MINUTE);
+    assert_eq!(world.events(), ["startup", "heartbeat"]);
+}
+
+#[test]
+fn once_a_day_what_is_older_than_90_days_is_pruned_a_day_of_it_at_most_and_none_while_the_clock_is_doubted() {
+    let mut world = World::new();
+    world.run_for(DAY * 3 - MINUTE);
+    assert_eq!(world.prunings.len(), 3);
+    for (number, (at, before, at_most)) in (0_u32..).zip(&world.prunings) {
+        assert_eq!(at.wall, noon() + SignedDuration::from_hours(24 * i64::from(number)));
+        assert_eq!((at.wall.duration_since(*before), *at_most), (SignedDuration::from_hours(24 * 90), DAY));
+    }
+    world.step_clock(10 * 365 * 24 * 3600);
+    world.run_for(DAY - HOUR);
+    assert_eq!(world.prunings.len(), 3);
+}
+
+#[test]
+fn a_doubt_is_kept_on_disk_every_ten_minutes_and_nothing_is_where_there_is_none() {
+    let mut world = World::with(
+        Sources { switched_off: true, ..Sources::default() },
+        State::default(),
+        None,
+        Timestamp::UNIX_EPOCH,
+    );
+    let before = world.saves;
+    world.run_for(2 * HOUR - MINUTE);
+    assert_eq!((world.saves - before, world.state.doubted_seconds), (11, Some(110 * 60)));
+
+    let mut world = World::new();
+    world.run_for(HOUR);
+    let before = world.saves;
+    world.run_for(10 * HOUR);
+    assert_eq!(world.saves, before);
+}
+
+#[test]
+fn what_a_crash_or_damage_took_is_told_with_the_ping_it_happened_to() {
+    let start = Start { interrupted: Some(Event::Heartbeat), ..Start::default() };
+    let now = Now { wall: noon(), mono: HOUR };
+    let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(7), now);
+    let told = actions.iter().find_map(|action| match action {
+        Action::Record(entry) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
+        _ => None,
+    });
+    assert_eq!(told, Some((Some(Event::Heartbeat), Some("interrupted"))));
+    assert_eq!(engine.sources(), Sources::default());
+}
+
+#[test]
 fn the_bytes_retried_are_the_bytes_built() {
     let mut world = World::new();
     for answer in [
@@ -635,6 +705,19 @@ fn pulse_telemetry_true_insists_although_pulse_reports_itself_and_says_so() {
     world.run_for(HOUR);
     assert_eq!(world.sent.len(), 1);
     assert!(world.engine.status(world.now).counted_twice);
+    world.feed(Input::Switch { off: true });
+    assert!(!world.engine.status(world.now).counted_twice && world.engine.sources().switched_off);
+
+    for (fixed, own_sender) in [
+        (Fixed::default(), OwnSender::OffByEnvironment),
+        (Fixed::default(), OwnSender::On),
+        (Fixed::new(Some("yes"), None, true), OwnSender::OffByEnvironment),
+    ] {
+        let mut world = World::with(Sources { fixed, ..Sources::default() }, State::default(), None, noon());
+        world.pulse.as_mut().unwrap().state.own_sender = Ok(own_sender);
+        world.run_for(HOUR);
+        assert!(!world.engine.status(world.now).counted_twice);
+    }
 }
 
 #[test]

@@ -85,6 +85,16 @@ fn a_time_in_another_zone_is_the_same_time() {
 }
 
 #[test]
+fn a_time_with_something_else_than_a_zone_is_none() {
+    for zone in ["x12:30", "+12:30x", "+1:30", "+24:00", "+12:60", "z", ""] {
+        let record = format!(
+            r#"{{"install_id":"81f9c1f6-6c0f-4459-b79b-17aeefba91fc","issued_at":"2026-05-21T20:46:08{zone}"}}"#
+        );
+        assert_eq!(Identity::parse(record.as_bytes()), None, "{zone:?}");
+    }
+}
+
+#[test]
 fn only_the_five_spellings_of_a_uuid_are_an_id() {
     let plain = "81f9c1f6-6c0f-4459-b79b-17aeefba91fc";
     let bare = plain.replace('-', "");
@@ -94,6 +104,7 @@ fn only_the_five_spellings_of_a_uuid_are_an_id() {
         format!("{{{plain}}}"),
         format!("urn:uuid:{plain}"),
         format!("URN:UUID:{plain}"),
+        format!("Urn:uUid:{plain}"),
         bare.clone(),
     ] {
         assert!(is_install_id(&id), "{id}");
