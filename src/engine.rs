@@ -698,7 +698,7 @@ impl<C: Chance> Engine<C> {
         };
         let doubted_seconds = self.belief.doubted_for(now).and_then(|doubted| u32::try_from(doubted.as_secs()).ok());
         if let Some(state) = &self.unadopted {
-            return State { last: self.last.clone(), doubted_seconds, ..state.clone() };
+            return State { doubted_seconds, ..state.clone() };
         }
         State {
             startup_attempted_at: self.startup_attempted_at,

@@ -12,7 +12,7 @@ use pulse_telemetry::chance::Chance;
 use pulse_telemetry::clock::Now;
 use pulse_telemetry::consent::{Fixed, OffSource, Sources};
 use pulse_telemetry::contract;
-use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Schedule, Start, State, Suppression};
+use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression};
 use pulse_telemetry::identity::{Identity, ROTATION};
 use pulse_telemetry::ping::Event;
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope};
@@ -53,6 +53,7 @@ struct World {
     answer_otherwise: Option<Answer>,
     sent: Vec<Sent>,
     accepted: Vec<usize>,
+    cancels: usize,
 }
 
 /// An attempt that reached the endpoint.
@@ -117,6 +118,7 @@ impl World {
             answer_otherwise: Some(status(204)),
             sent: Vec::new(),
             accepted: Vec::new(),
+            cancels: 0,
         };
         world.carry_out(actions);
         world
@@ -164,7 +166,7 @@ impl World {
                 }
                 Action::Send(_) if !stored => left_out = true,
                 Action::Send(body) => follow.extend(self.attempt(body).map(Input::Answer)),
-                Action::CancelSend => {}
+                Action::CancelSend => self.cancels += 1,
                 _ if !self.disk_works => stored = false,
                 Action::SaveSwitch { off } => self.sources.switched_off = off,
                 Action::SaveId(identity) => self.identity = Some(identity),
@@ -493,6 +495,144 @@ fn what_a_crash_or_damage_took_is_told_with_the_ping_it_happened_to() {
     });
     assert_eq!(told, Some((Some(Event::Heartbeat), Some("interrupted"))));
     assert_eq!(engine.sources(), Sources::default());
+}
+
+#[test]
+fn what_an_answer_said_is_in_the_ledger() {
+    let mut world = World::new();
+    world.answers = VecDeque::from([Some(status(503)), Some(status(400)), Some(status(202))]);
+    world.run_for(DAY * 2);
+    let answers: Vec<_> = world.ledger.iter().filter_map(|(_, entry)| entry.status).collect();
+    assert_eq!(answers[..3], [503, 400, 202]);
+}
+
+#[test]
+fn a_reset_cancels_a_send_under_way_and_nothing_else() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.feed(Input::Reset);
+    assert_eq!(world.cancels, 0);
+    world.answers.push_back(None);
+    world.run_for(DAY + HOUR);
+    world.feed(Input::Reset);
+    assert_eq!(world.cancels, 1);
+}
+
+#[test]
+fn a_disk_that_fails_during_a_send_does_not_make_its_answer_void() {
+    let mut world = World::new();
+    world.answers.push_back(None);
+    world.run_for(5 * MINUTE);
+    world.feed(Input::StorageFailed { send_left_out: false });
+    world.feed(Input::Answer(status(204)));
+    assert_eq!(world.ledger.iter().filter(|(_, entry)| entry.kind == EntryKind::Sent).count(), 1);
+}
+
+#[test]
+fn an_attempt_that_was_left_out_is_told_with_its_ping() {
+    let mut world = World::new();
+    world.answers.push_back(None);
+    world.run_for(5 * MINUTE);
+    let actions = world.engine.handle(world.now, Input::StorageFailed { send_left_out: true });
+    let told = actions.into_iter().find_map(|action| match action {
+        Action::Record(entry) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
+        _ => None,
+    });
+    assert_eq!(told, Some((Some(Event::Startup), Some("storage"))));
+}
+
+#[test]
+fn a_disk_that_works_again_is_no_longer_told_as_broken_although_nothing_is_due() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    world.disk_works = false;
+    world.feed(Input::Reset);
+    assert_eq!(world.suppressed(), Some("storage"));
+    world.disk_works = true;
+    let reads = world.reads;
+    world.run_for(HOUR);
+    assert_eq!((world.suppressed(), world.reads), (None, reads));
+}
+
+#[test]
+fn a_step_of_more_than_a_minute_is_recorded_with_its_seconds() {
+    let mut world = World::new();
+    for seconds in [60, -60, 61, -61] {
+        world.step_clock(seconds);
+        world.feed(Input::Tick);
+    }
+    assert_eq!(world.ledger.iter().filter_map(|(_, entry)| entry.step_seconds).collect::<Vec<_>>(), [61, -61]);
+}
+
+#[test]
+fn what_the_endpoint_asked_for_holds_after_a_restart_as_well() {
+    let mut world = World::new();
+    world.answers.push_back(Some(Answer::Status { code: 503, retry_after: Some("18000".to_owned()) }));
+    world.run_for(5 * MINUTE);
+    let asked = world.sent[0].at;
+    assert_eq!(world.state.not_before, Some(asked.wall + SignedDuration::from_hours(5)));
+    world.crash_and_start();
+    world.run_for(DAY);
+    assert!(world.sent[1].at.mono - asked.mono >= 5 * HOUR);
+}
+
+#[test]
+fn what_pulse_asked_for_is_honoured() {
+    let mut world = World::new();
+    if let Ok(reading) = &mut world.pulse {
+        reading.snapshot.vms = Err(unknown("vms", Reason::RateLimited));
+        reading.retry_after = Some(5 * HOUR);
+    }
+    world.run_for(5 * HOUR);
+    assert_eq!(world.reads, 1);
+    world.run_for(HOUR);
+    assert_eq!(world.reads, 2);
+}
+
+#[test]
+fn a_restart_prunes_no_second_time_on_the_same_day() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.run_for(4 * HOUR);
+        world.crash_and_start();
+    }
+    assert_eq!(world.prunings.len(), 1);
+}
+
+#[test]
+fn a_running_clock_is_doubted_when_it_leaps_more_than_a_day_ahead_or_more_than_an_hour_back() {
+    for (seconds, is_believed) in [(86_400, true), (86_401, false), (-3600, true), (-3601, false)] {
+        let mut world = World::new();
+        world.run_for(HOUR);
+        world.step_clock(seconds);
+        world.feed(Input::Tick);
+        assert_eq!(world.state.doubted_seconds, (!is_believed).then_some(0), "{seconds} seconds");
+    }
+}
+
+/// What is made of a clock at a start, by what earlier processes left.
+#[test]
+fn a_clock_is_believed_at_a_start_unless_something_speaks_against_it() {
+    let hours_ago = |hours| Some(noon() - SignedDuration::from_hours(hours));
+    let in_1970 = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
+    for (believed_at, doubted_seconds, wall, is_believed) in [
+        (None, None, contract::CONTRACT_DATE, true),
+        (None, None, contract::CONTRACT_DATE - SignedDuration::from_hours(1), false),
+        (Some(in_1970(1)), None, in_1970(2), false),
+        (hours_ago(-1), None, noon(), true),
+        (hours_ago(-2), None, noon(), false),
+        // The machine was off for as long as the clock says.
+        (hours_ago(24 * 30), None, noon(), true),
+        (hours_ago(24), Some(600), noon(), true),
+        (hours_ago(25), Some(600), noon(), false),
+        // Nobody had set it before.
+        (Some(in_1970(1)), Some(600), noon(), true),
+    ] {
+        let state = State { believed_at, doubted_seconds, ..State::default() };
+        let mut world = World::with(Sources::default(), state, None, wall);
+        world.run_for(5 * MINUTE);
+        assert_eq!(world.sent.len() == 1, is_believed, "{believed_at:?}, {doubted_seconds:?}: {wall}");
+    }
 }
 
 #[test]
@@ -1077,6 +1217,77 @@ fn stopping_closes_the_attempt_under_way() {
         .collect();
     let closed = (EntryKind::Failed, Some(Event::Startup), Some("stopped"));
     assert_eq!(recorded, [closed, (EntryKind::Stopped, None, None)]);
+}
+
+#[test]
+fn everything_has_the_word_that_the_design_gives_it() {
+    use EntryKind::*;
+    let kinds = [
+        (Started, "started"),
+        (Attempted, "attempted"),
+        (Sent, "sent"),
+        (Failed, "failed"),
+        (Suppressed, "suppressed"),
+        (IdRotated, "id_rotated"),
+        (IdReset, "id_reset"),
+        (ConsentChanged, "consent_changed"),
+        (ClockStepped, "clock_stepped"),
+        (Erased, "erased"),
+        (Pruned, "pruned"),
+        (Stopped, "stopped"),
+    ];
+    for (kind, word) in kinds {
+        assert_eq!((kind.word(), serde_json::to_value(kind).unwrap()), (word, word.into()));
+        assert_eq!(kind.says_done(), matches!(kind, Attempted | IdRotated | IdReset), "{word}");
+    }
+    let outcomes = [Outcome::Delivered, Outcome::Dropped, Outcome::GaveUp].map(Outcome::word);
+    assert_eq!(outcomes, ["delivered", "dropped", "given up"]);
+}
+
+#[test]
+fn an_action_is_for_the_disk_or_for_something_else() {
+    for action in [Action::CancelSend, Action::ReadPulse, Action::Send(String::new()), Action::WakeAt(HOUR)] {
+        assert!(!action.is_for_the_disk(), "{action:?}");
+    }
+    for action in [
+        Action::SaveSwitch { off: true },
+        Action::SaveId(Identity { install_id: String::new(), issued_at: noon() }),
+        Action::DeleteId,
+        Action::Save(State::default()),
+        Action::Prune { before: noon(), at_most: DAY },
+    ] {
+        assert!(action.is_for_the_disk(), "{action:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_here_is_told_from_what_is_wrong_in_pulse() {
+    for (suppression, word, of_this_machine) in [
+        (Suppression::Storage, "storage", true),
+        (Suppression::ClockImplausible, "clock_implausible", true),
+        (Suppression::PulseUnreachable(String::new()), "pulse_unreachable", false),
+        (Suppression::PulseUnauthorized, "pulse_unauthorized", false),
+        (Suppression::MissingScope(Vec::new()), "missing_scope", false),
+        (Suppression::MockMode, "mock_mode", false),
+        (Suppression::DemoMode, "demo_mode", false),
+        (Suppression::PulseStarting, "pulse_starting", false),
+        (Suppression::PulseReportsItself, "pulse_reports_itself", false),
+        (Suppression::Incomplete(Vec::new()), "incomplete", false),
+    ] {
+        assert_eq!((suppression.word(), suppression.is_of_this_machine()), (word, of_this_machine));
+    }
+}
+
+#[test]
+fn a_scope_that_is_missing_is_told_before_what_pulse_says_of_itself_and_what_is_unknown_after_it() {
+    let mut reading = handed_over();
+    reading.state.mock_mode = Ok(true);
+    reading.snapshot.vms = Err(unknown("vms", Reason::TimedOut));
+    assert_eq!(Suppression::by_reading(&Ok(reading.clone()), false), Some(Suppression::MockMode));
+    let missing = unknown("ai_enabled", Reason::MissingScope(Scope::new("settings:read")));
+    reading.snapshot.ai_enabled = Err(missing.clone());
+    let told = Suppression::by_reading(&Ok(reading), false);
+    assert!(matches!(&told, Some(Suppression::MissingScope(unknown)) if unknown.contains(&missing)), "{told:?}");
 }
 
 /// What may happen to an installation at any moment.
