@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use pulse_telemetry::chance::{Chance, SystemChance};
 use pulse_telemetry::contract;
-use pulse_telemetry::identity::{Identity, is_install_id};
+use pulse_telemetry::identity::{Identity, canonical_install_id, is_install_id};
 use serde_json::{Value, json};
 
 #[test]
@@ -108,6 +108,7 @@ fn only_the_five_spellings_of_a_uuid_are_an_id() {
         bare.clone(),
     ] {
         assert!(is_install_id(&id), "{id}");
+        assert_eq!(canonical_install_id(&id).as_deref(), Some(plain));
         assert!(jsonschema_accepts(&id), "the schema takes {id}");
     }
     for id in [
@@ -122,6 +123,7 @@ fn only_the_five_spellings_of_a_uuid_are_an_id() {
         &plain.replace('-', "_"),
     ] {
         assert!(!is_install_id(id), "{id}");
+        assert_eq!(canonical_install_id(id), None);
         assert!(!jsonschema_accepts(id), "the schema refuses {id}");
     }
 }
