@@ -1,5 +1,5 @@
 //! What needs root and a file system of its own: `make test-system`. Power losses on ext4, a disk that is full, a
-//! directory that becomes immutable.
+//! directory that becomes immutable, a file system that becomes read-only.
 //!
 //! 20 power losses; `LOSSES=200` asks for more, as `make soak` does.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
@@ -52,9 +52,10 @@ impl Drop for Mount {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) {
+fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A new ext4 in that file, mounted.
@@ -146,6 +147,25 @@ fn in_a_directory_that_became_immutable_it_keeps_serving_says_so_and_recovers_wi
     cannot_write(&sidecar, &endpoint);
     run("chattr", &["-i", state.to_str().unwrap()]);
     recovers(&sidecar, &endpoint);
+    sidecar.stop();
+    check_the_state(&setup);
+}
+
+/// As a kernel does that has found an error in a file system; it stays so until somebody mounts it anew.
+#[test]
+#[ignore = "needs root: make test-system"]
+fn on_a_file_system_that_became_read_only_it_keeps_serving_says_so_and_sends_nothing() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let mount = ext4(image.path());
+    mount.unmount();
+    mount.mount(&["-o", "loop,errors=remount-ro", image.path().to_str().unwrap()]);
+    let setup = setup(&mount, &pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "3s");
+    let sidecar = setup.start();
+    let device = run("findmnt", &["-no", "SOURCE", mount.path().to_str().unwrap()]);
+    let name = device.trim().rsplit('/').next().unwrap();
+    std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").unwrap();
+    cannot_write(&sidecar, &endpoint);
     sidecar.stop();
     check_the_state(&setup);
 }
