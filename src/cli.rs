@@ -246,11 +246,15 @@ async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> 
 }
 
 async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    match Api::new(config)?.ask(Method::Post, "/api/v1/reset-id", None).await {
+    let is_on = match Api::new(config)?.ask(Method::Post, "/api/v1/reset-id", None).await {
         Err(error) if error.is_no_daemon() => offline::reset_id(config, out)?,
-        answer => drop(answer?),
+        answer => !answer?.starts_with(b"{\"enabled\":false"),
+    };
+    if is_on {
+        writeln!(out, "The install ID was replaced. The old one will not be sent again.")?;
+    } else {
+        writeln!(out, "There is no ID while telemetry is off; the preview shows another candidate.")?;
     }
-    writeln!(out, "The install ID was replaced. The old one will not be sent again.")?;
     Ok(Exit::Done)
 }
 
@@ -283,6 +287,10 @@ async fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Exit, 
     };
     let word = if on { "on" } else { "off" };
     writeln!(out, "The local switch is {word}.")?;
+    if turned.offline {
+        let (listen, dir) = (&config.serve.listen, config.state.dir.display());
+        writeln!(out, "No daemon answered at {listen}: it holds for one that uses the state directory {dir}.")?;
+    }
     if let (true, Some(off_by)) = (on, &turned.off_by) {
         writeln!(out, "Telemetry stays off all the same ({off_by}): see `pulse-telemetry status`.")?;
     }

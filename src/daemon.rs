@@ -30,6 +30,9 @@ pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAn
 
 /// Pulse is read no more often than this, whoever asks.
 const READING_PAUSE: Duration = Duration::from_secs(10);
+/// For how long the status goes by what somebody saw of Pulse, when the engine did not look itself. Longer than the
+/// startup delay, so that a first start tells what stands in the way until the engine knows.
+const SEEN_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// How many entries of the history are looked at at a time for the last success.
 const LOOK_BACK: usize = 200;
@@ -180,6 +183,18 @@ enum Waiting {
     Commercial(oneshot::Sender<Option<Commercial>>),
     /// Nobody yet: so that the status tells from the start what stands in the way.
     Status,
+}
+
+impl Waiting {
+    fn has_gone(&self) -> bool {
+        match self {
+            Self::Preview(answer) => answer.is_closed(),
+            Self::Reset(answer) => answer.is_closed(),
+            Self::Posture(answer) => answer.is_closed(),
+            Self::Commercial(answer) => answer.is_closed(),
+            Self::Status => false,
+        }
+    }
 }
 
 impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
@@ -357,6 +372,8 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
 
     fn on_command(&mut self, command: Command) {
         self.look_at_the_switch();
+        // A Pulse that hangs must not let those pile up who asked and went away.
+        self.waiting.retain(|waiting| !waiting.has_gone());
         match command {
             // Whoever has gone away no longer needs the answer.
             Command::Status(answer) => drop(answer.send(self.report())),
@@ -412,7 +429,9 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         let mut warnings = self.notices.clone();
         let mut status = self.engine.status(self.clock.now());
         // Somebody may have looked at Pulse since the engine did.
-        let seen = self.last_reading.as_ref().map(|(_, read)| {
+        let now = self.clock.now().mono;
+        let fresh = self.last_reading.as_ref().filter(|(taken, _)| now.saturating_sub(*taken) < SEEN_FOR);
+        let seen = fresh.map(|(_, read)| {
             warnings.extend(reading_warnings(read));
             Suppression::by_reading(read, self.engine.sources().insists())
         });

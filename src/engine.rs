@@ -537,6 +537,9 @@ impl<C: Chance> Engine<C> {
         out.push(Action::Record(Entry { event, status, reason: reason_recorded, ..Entry::new(kind) }));
         self.set_next_heartbeat(now, pending.event, outcome);
         self.last = Some(Concluded { at: now.wall, event: pending.event, outcome, reason: reason.to_owned(), status });
+        if let Some(state) = &mut self.unadopted {
+            state.last.clone_from(&self.last);
+        }
         out.push(Action::Save(self.state(now)));
     }
 
@@ -547,7 +550,12 @@ impl<C: Chance> Engine<C> {
             (Event::Startup, Outcome::GaveUp) => Some(now.mono),
             (Event::Startup, _) => Some(self.heartbeat_due.unwrap_or_else(|| self.after_an_interval(now))),
         };
-        self.unadopted = None;
+        if let Some(state) = &mut self.unadopted {
+            // What the clock says now will mean nothing later; the last time that was believed will.
+            state.pending = None;
+            let Schedule { interval, jitter, .. } = self.schedule;
+            state.heartbeat_due = state.believed_at.map(|believed| plus(believed, interval + jitter));
+        }
     }
 
     fn on_switch(&mut self, now: Now, off: bool, out: &mut Vec<Action>) {
@@ -604,7 +612,9 @@ impl<C: Chance> Engine<C> {
             // The old ID, or its pending ping, may still be on the disk.
             self.save_all(now, out);
         }
-        out.push(Action::Record(Entry::new(EntryKind::IdReset)));
+        if self.sources.off().is_none() {
+            out.push(Action::Record(Entry::new(EntryKind::IdReset)));
+        }
     }
 
     /// Ends the send under way, if there is one, and closes its entry.

@@ -261,8 +261,10 @@ fn is_near(url: &str) -> bool {
     if let Ok(address) = host.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
         return address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local();
     }
+    // Resolvers take such a name for an address, which may be anywhere.
+    let is_a_number = host.bytes().all(|b| b.is_ascii_digit()) || host.starts_with("0x");
     let of_the_own_network = [".localhost", ".local", ".lan", ".internal", ".home.arpa"];
-    !host.contains('.') || of_the_own_network.iter().any(|end| host.ends_with(end))
+    (!host.contains('.') && !is_a_number) || of_the_own_network.iter().any(|end| host.ends_with(end))
 }
 
 fn relay(answer: &Answer<shapes::Relay>) -> Result<Relay, Reason> {

@@ -344,7 +344,9 @@ impl StatusReport {
             }
         });
         line(match &self.id {
-            None => "ID:        none yet; the preview shows a candidate".to_owned(),
+            None => {
+                "ID:        none that is valid; the next ping makes one, and the preview shows a candidate".to_owned()
+            }
             Some(id) => {
                 format!("ID:        made at {}, rotates at {}", seconds(id.issued_at), seconds(id.rotates_at))
             }

@@ -1261,6 +1261,27 @@ fn an_action_is_for_the_disk_or_for_something_else() {
 }
 
 #[test]
+fn a_reset_in_1970_sends_no_heartbeat_before_its_time_when_the_clock_is_set() {
+    let mut world = World::new();
+    world.run_for(DAY - HOUR);
+    world.answer_otherwise = Some(status(503));
+    world.run_for(3 * HOUR);
+    let last = world.sent.last().unwrap().clone();
+    assert_eq!(last.event(), "heartbeat");
+    world.answer_otherwise = Some(status(204));
+    let truth = world.now.wall;
+    world.now.wall = Timestamp::UNIX_EPOCH;
+    world.crash_and_start();
+    world.feed(Input::Reset);
+    assert_eq!((world.state.pending.clone(), world.state.last.as_ref().unwrap().outcome), (None, Outcome::Dropped));
+    world.crash_and_start();
+    world.now.wall = truth;
+    world.run_for(DAY * 2);
+    let heartbeat = world.sent.iter().find(|sent| sent.event() == "heartbeat" && sent.id() != last.id()).unwrap();
+    assert!(heartbeat.at.mono - last.at.mono >= DAY - HOUR / 2);
+}
+
+#[test]
 fn what_is_wrong_here_is_told_from_what_is_wrong_in_pulse() {
     for (suppression, word, of_this_machine) in [
         (Suppression::Storage, "storage", true),

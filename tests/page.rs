@@ -83,7 +83,7 @@ fn a_reset_asks_first_and_then_the_page_shows_the_new_id() {
     tab.press("Enter", ENTER);
     tab.wait_until("document.querySelector('dialog').open");
     assert_eq!(tab.eval("document.activeElement.innerText"), json!("Keep the ID"));
-    assert!(tab.text("dialog").contains("nothing connects the two"));
+    assert!(tab.text("dialog").contains("Nothing in it tells of the old one"));
     tab.picture("reset");
     tab.press("Escape", ESCAPE);
     tab.wait_until("!document.querySelector('dialog').open");

@@ -22,6 +22,9 @@ use super::{Failure, pulse_client};
 pub(super) struct Turned {
     pub(super) off_by: Option<String>,
     pub(super) persisted: bool,
+    /// It was written to the state directory of this very configuration, which a daemon with another one does not see.
+    #[serde(skip)]
+    pub(super) offline: bool,
     /// It was written past a daemon that does not answer.
     #[serde(skip)]
     pub(super) left_for_the_daemon: bool,
@@ -112,8 +115,9 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
     Ok(StatusReport::new(&status, &surroundings))
 }
 
-pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
-    feed(config, Input::Reset, out).map(drop)
+/// Says whether telemetry is on, so that there is an ID at all.
+pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<bool, Failure> {
+    Ok(feed(config, Input::Reset, out)?.sources().off().is_none())
 }
 
 pub(super) fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Turned, Failure> {
@@ -125,12 +129,12 @@ pub(super) fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<T
             // A daemon that does not answer finds the file with its next reading of Pulse, before it could send.
             store::leave_off(&dir).map_err(|source| StoreError::Io { dir, what: "writing to it", source })?;
             let off_by = Some(OffSource::Switch.word().to_owned());
-            return Ok(Turned { off_by, persisted: true, left_for_the_daemon: true });
+            return Ok(Turned { off_by, persisted: true, offline: false, left_for_the_daemon: true });
         }
         engine => engine?,
     };
     let off_by = engine.sources().off().map(|source| source.word().to_owned());
-    Ok(Turned { off_by, persisted: true, left_for_the_daemon: false })
+    Ok(Turned { off_by, persisted: true, offline: true, left_for_the_daemon: false })
 }
 
 /// Erases the history, under the lock.

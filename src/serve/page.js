@@ -123,10 +123,9 @@ async function turn(enabled) {
   if (!response.ok) return say(await why(response));
   const answer = await response.json();
   await refresh();
-  const now = answer.enabled
-    ? "Telemetry is on now, with a new ID."
-    : "Telemetry is off now. No ping waits, and the ID file is gone.";
-  say(answer.persisted ? now : `${now} This could not be written, and would not outlive a restart; it is tried again.`);
+  const unwritten = "This could not be written, and would not outlive a restart; it is tried again.";
+  if (answer.enabled) return say("Telemetry is on now, with a new ID.");
+  say(`Telemetry is off now. ${answer.persisted ? "No ping waits, and the ID file is gone." : unwritten}`);
 }
 
 // Over plain http from another machine browsers let no page write to the clipboard; then the text is selected.

@@ -81,7 +81,7 @@ fn updates(updates: &Updates) -> String {
     if updates.automatic {
         format!("automatic: Pulse looks for {channel} by itself, and installs them")
     } else {
-        format!("not automatic. When it is asked to, Pulse looks for {channel}")
+        format!("not installed by itself. Pulse looks for {channel} while its own page is used")
     }
 }
 

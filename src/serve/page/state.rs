@@ -93,8 +93,8 @@ fn pings(status: &StatusReport) -> Vec<(&'static str, String)> {
     facts.push(("Last ping", status.last.as_ref().map_or_else(|| "none yet".to_owned(), last)));
     let id = match &status.id {
         Some(id) => format!("made {}, replaced {} at the latest", time(id.issued_at), time(id.rotates_at)),
-        None if status.enabled => "none on disk yet; one is made when the next ping is built".to_owned(),
-        None => "none on disk: off deletes it".to_owned(),
+        None if status.enabled => "none that is valid; one is made when the next ping is built".to_owned(),
+        None => "none: off deletes it".to_owned(),
     };
     facts.push(("ID", id));
     facts.push(("Goes to", code(&status.endpoint)));
@@ -115,6 +115,10 @@ fn buttons(status: &StatusReport) -> String {
     let switch = match (status.enabled, status.locked) {
         (true, _) => "<button type=\"button\" id=\"switch\" data-switch=\"off\">Turn telemetry off</button>",
         (false, false) => "<button type=\"button\" id=\"switch\" data-switch=\"on\">Turn telemetry on</button>",
+        // Pulse's setting may be turned on by somebody else.
+        (false, true) if status.off_by.as_deref() == Some("pulse") => {
+            "<button type=\"button\" id=\"switch\" data-switch=\"off\">Keep telemetry off here as well</button>"
+        }
         (false, true) => "",
     };
     format!(
