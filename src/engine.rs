@@ -554,7 +554,7 @@ impl<C: Chance> Engine<C> {
             // What the clock says now will mean nothing later; the last time that was believed will.
             state.pending = None;
             let Schedule { interval, jitter, .. } = self.schedule;
-            state.heartbeat_due = state.believed_at.map(|believed| plus(believed, interval + jitter));
+            state.heartbeat_due = state.believed_at.map(|believed| plus(believed, interval.saturating_sub(jitter)));
         }
     }
 
