@@ -25,8 +25,8 @@ soak: ## the long sizes of what CI samples; takes about an hour
 	KILLS=200 FAULTS=all $(CARGO) test --features collector --test kills --test storage_faults
 	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --features collector --test collector_kills
 	LOSSES=200 $(CARGO) test --features collector --test system --test collector_system -- --ignored
-	YEARS=3000 $(CARGO) test --profile soak --test whole_daemon
-	$(CARGO) run --profile soak --example simulate -- --years 1000000 --threads 2
+	SEED=7 YEARS=300 $(CARGO) test --profile soak --test whole_daemon
+	$(CARGO) run --release --example simulate -- --years 1000000 --threads 2
 
 # The modules that decide, and the tests that hold them to it.
 DECIDING = engine consent identity verdict version

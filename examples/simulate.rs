@@ -1,6 +1,6 @@
 //! The engine in virtual time, with faults: `make soak` lets a million installation-years pass.
 //!
-//! `cargo run --profile soak --example simulate -- --years 10000`, or one installation that broke a rule, step by step:
+//! `cargo run --release --example simulate -- --years 10000`, or one installation that broke a rule, step by step:
 //! `cargo run --example simulate -- --seed 1 --installation 5 --years 4 --trace`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a command for developers")]
 
