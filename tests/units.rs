@@ -1,4 +1,5 @@
-//! The systemd units: what systemd itself says of them, and that the programs tell it what the units wait for.
+//! The systemd units: what systemd itself says of them, and that the programs tell it what the units wait for. And the
+//! container's settings.
 #![cfg(feature = "collector")]
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
@@ -9,6 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use pulse_telemetry::config::{Config, Environment};
 use support::collector::{self, Storage};
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
@@ -98,6 +100,32 @@ fn the_collector_says_that_it_is_ready_that_it_lives_and_that_it_stops() {
     manager.expects_life();
     collector.stop();
     manager.expects_a_stop();
+}
+
+#[test]
+fn the_compose_example_gives_the_sidecar_settings_that_it_accepts_and_hands_over_in_pulses() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compose = std::fs::read_to_string(dir.join("compose.example.yml")).unwrap();
+    let (pulse, sidecar) = compose.split_once("\n  pulse-telemetry:\n").unwrap();
+    assert_eq!(variables(pulse), [("PULSE_TELEMETRY".to_owned(), "false".to_owned())]);
+    let dockerfile = std::fs::read_to_string(dir.join("Dockerfile")).unwrap();
+    let of_the_image = dockerfile.lines().filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
+    let of_the_image = of_the_image.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let environment = Environment::new(variables(sidecar).into_iter().chain(of_the_image));
+    let config = Config::load(None, &environment, false).unwrap();
+    assert_eq!(config.pulse.url.to_string(), "http://pulse:7655/");
+    assert!(!config.serve.listen.is_local() && config.serve.token_file.is_some());
+    for file in [config.state.dir, config.serve.token_file.unwrap().path] {
+        let place = file.strip_prefix("/run/secrets").unwrap_or(&file).display().to_string();
+        assert!(sidecar.contains(&place), "{place} is neither a secret nor a volume");
+    }
+}
+
+/// The variables of a service in the compose file.
+fn variables(service: &str) -> Vec<(String, String)> {
+    let of_pulse = service.lines().map(str::trim).filter(|line| line.starts_with("PULSE_"));
+    let pairs = of_pulse.filter_map(|line| line.split_once(": "));
+    pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned())).collect()
 }
 
 /// Short enough to see it soon, long enough for the few messages to fit into the socket.
