@@ -5,7 +5,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 FUZZER = $(TARGET)/schemathesis
 
-.PHONY: demo test test-system test-years soak bench-collector mutants coverage promises lint generate setup fuzzer deny
+.PHONY: demo test test-system test-boot test-years soak bench-collector mutants coverage promises lint generate setup fuzzer deny
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
 	@$(CARGO) build --features collector --bins --example demo
@@ -16,6 +16,9 @@ test: ## all tests
 
 test-system: ## what needs root, a file system or a network of its own; bounded, and undone at the end
 	$(CARGO) test --features collector --test system --test egress --test collector_system -- --ignored
+
+test-boot: ## the unit under a systemd that is really booted; needs root, mmdebstrap and systemd-container
+	$(CARGO) test --features collector --test booted -- --ignored
 
 test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
 	YEARS=10000 $(CARGO) test --profile soak --test simulation
@@ -60,7 +63,7 @@ generate: ## write the files that are made from the code
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
 	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
-		chromium fonts-dejavu-core postgresql-common
+		chromium fonts-dejavu-core postgresql-common mmdebstrap systemd-container systemd
 	# The tests make clusters of their own; Debian's would only take memory.
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	apt-get install -y --no-install-recommends postgresql-15

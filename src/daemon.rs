@@ -24,6 +24,7 @@ use crate::send::Sender;
 use crate::snapshot::{Commercial, ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
 use crate::store::{Disk, Line};
+use crate::supervisor::Supervisor;
 use crate::verdict::{Answer, Verdict};
 
 pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
@@ -55,6 +56,8 @@ pub struct Parts<D, K> {
     pub notices: Vec<String>,
     /// Where pings, readings and suppressions are counted.
     pub metrics: Metrics,
+    /// Who is told that the daemon is ready, and that its loop goes round.
+    pub supervisor: Supervisor,
 }
 
 type Whole<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -71,6 +74,7 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
         warn!("{notice}");
     }
     let now = parts.clock.now();
+    let mut supervisor = parts.supervisor;
     let mut daemon = Daemon {
         pulse: Arc::new(parts.pulse),
         sender: Arc::new(parts.sender),
@@ -103,6 +107,7 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
     if daemon.engine.status(now).next_due.is_some() && daemon.wake > now.mono + READING_PAUSE {
         daemon.waiting.push(Waiting::Status);
     }
+    supervisor.ready();
     let mut stop = std::pin::pin!(stop);
     loop {
         daemon.serve_readings();
@@ -114,9 +119,11 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
             read = finished(&mut daemon.reading) => daemon.on_reading(read),
             answer = finished(&mut daemon.sending) => daemon.on_answer(answer),
             () = tokio::time::sleep(pause) => daemon.on_time(),
+            () = supervisor.beat() => {}
             Some(command) = commands.recv() => daemon.on_command(command),
         }
     }
+    supervisor.stopping();
     daemon.feed(Input::Stop);
 }
 

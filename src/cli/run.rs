@@ -16,6 +16,7 @@ use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
 use crate::serve::{Desk, Listener, ServeSettings, Server};
 use crate::store::{EventFile, Store, StoreError};
+use crate::supervisor::Supervisor;
 
 use super::{Exit, Failure, offline, pulse_client};
 
@@ -51,6 +52,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
         state_dir: config.state.dir.display().to_string(),
         notices: found.damage.iter().chain(&found.goes_with_the_container).chain(&damaged_events).cloned().collect(),
         metrics,
+        supervisor: Supervisor::of_this_process(),
     };
     let engine = offline::engine(config, found);
 

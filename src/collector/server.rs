@@ -33,6 +33,7 @@ use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
 use crate::config::collector::TlsFiles;
 use crate::serve::Limits;
+use crate::supervisor::Supervisor;
 
 /// What every answer says in its `server` header.
 pub const SERVER_NAME: &str = "pulse-telemetry-collector";
@@ -122,15 +123,23 @@ pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Answers until `shutdown`, closes the door, and lets requests under way finish.
-pub async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<App>, shutdown: impl Future<Output = ()>) {
+/// Tells the supervisor that it is ready, answers until `shutdown`, closes the door, and lets requests under way finish.
+pub async fn run(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: Arc<App>,
+    mut supervisor: Supervisor,
+    shutdown: impl Future<Output = ()>,
+) {
     let limits = app.limits;
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
+    supervisor.ready();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            () = supervisor.beat() => {}
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
                 Ok((stream, peer)) => {
@@ -144,6 +153,7 @@ pub async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, app: Arc<App>,
             },
         }
     }
+    supervisor.stopping();
     app.health.stop();
     drop(listener);
     stop.send_replace(true);

@@ -223,8 +223,13 @@ impl Setup {
     }
 
     /// Sets `PULSE_TELEMETRY_COLLECTOR_…`.
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.environment.insert(format!("PULSE_TELEMETRY_COLLECTOR_{name}"), value.to_owned());
+    pub fn with(self, name: &str, value: &str) -> Self {
+        self.with_variable(&format!("PULSE_TELEMETRY_COLLECTOR_{name}"), value)
+    }
+
+    /// Sets a variable of another name.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 

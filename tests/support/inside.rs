@@ -16,6 +16,7 @@ use pulse_telemetry::collector::queue::{Health, queue};
 use pulse_telemetry::collector::retry::Retry;
 use pulse_telemetry::collector::server::{self, App};
 use pulse_telemetry::collector::storage::{Committed, Purged, Row, Store, StoreError, Working};
+use pulse_telemetry::supervisor::Supervisor;
 use tokio::sync::{oneshot, watch};
 
 use super::lock;
@@ -153,7 +154,8 @@ impl Inside {
                     };
                     let looking = tokio::spawn(look_after_the_storage(store, health, metrics));
                     let committing = tokio::spawn(committer.run());
-                    server::run(listener, None, Arc::new(app), async { drop(stopped.await) }).await;
+                    server::run(listener, None, Arc::new(app), Supervisor::nobody(), async { drop(stopped.await) })
+                        .await;
                     looking.abort();
                     committing.await.unwrap();
                 });

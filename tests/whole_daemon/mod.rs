@@ -22,6 +22,7 @@ use std::time::Duration;
 use pulse_telemetry::daemon::{self, Handle, Parts};
 use pulse_telemetry::engine::Engine;
 use pulse_telemetry::metrics::Metrics;
+use pulse_telemetry::supervisor::Supervisor;
 
 use crate::support::history::SCHEDULE;
 use crate::support::seeded::Seeded;
@@ -227,6 +228,7 @@ async fn a_process(world: &Shared, script: &mut Script, chance: Seeded) -> End {
         state_dir: "in memory".to_owned(),
         notices: Vec::new(),
         metrics: Metrics::default(),
+        supervisor: Supervisor::nobody(),
     };
     let mut daemon = pin!(daemon::run(parts, engine, commands, async {
         let _ = stopping.await;

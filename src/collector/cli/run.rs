@@ -17,6 +17,7 @@ use crate::collector::server::{self, App};
 use crate::collector::sqlite::SqliteStore;
 use crate::collector::storage::Store;
 use crate::config::collector::{Config, Storage};
+use crate::supervisor::Supervisor;
 
 pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
@@ -58,7 +59,7 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     let committing = tokio::spawn(committer.run());
     let purging = tokio::spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock));
     let looking = tokio::spawn(look_after_the_storage(store, health, metrics));
-    server::run(listener, tls, app, async {
+    server::run(listener, tls, app, Supervisor::of_this_process(), async {
         asked_to_stop().await;
         tracing::info!("stopping");
     })
