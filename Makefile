@@ -39,7 +39,7 @@ mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes 
 	PROPTEST_RNG_SEED=1 $(CARGO) mutants --output $(TARGET) -f 'src/engine/*.rs' $(DECIDING:%=-f src/%.rs) -- $(DECIDED_BY)
 
 coverage: ## line coverage of the deciding modules by their own tests; needs cargo-llvm-cov
-	$(CARGO) llvm-cov --summary-only $(DECIDED_BY) --test simulation --test ledger 2>/dev/null \
+	$(CARGO) llvm-cov --summary-only $(DECIDED_BY) 2>/dev/null \
 		| grep -E '^Filename|^(engine|consent|identity|verdict|version)[./]'
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
