@@ -16,8 +16,8 @@ use crate::contract::FIELDS;
 pub const RETENTION_DAYS: i64 = 90;
 
 /// Pings of one ID that are equal in every field and come within this time are one ping that was sent again because its
-/// answer was lost.
-pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(15 * 60);
+/// answer was lost. The sidecar comes again up to an hour later, with some chance on top, or when `Retry-After` says.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs((2 * 60 + 15) * 60);
 
 /// The name of the column that is not a field.
 pub const RECEIVED_AT: &str = "received_at";
