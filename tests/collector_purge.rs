@@ -179,7 +179,10 @@ fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
 
 /// A storage that only counts when it was purged.
 #[derive(Default)]
-struct Counting(Mutex<Vec<Timestamp>>);
+struct Counting {
+    purges: Mutex<Vec<Timestamp>>,
+    elsewhere: bool,
+}
 
 impl Store for Counting {
     fn commit(&self, _: Vec<Row>) -> Working<'_, Committed> {
@@ -187,8 +190,9 @@ impl Store for Counting {
     }
 
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
-        self.0.lock().unwrap().push(now);
-        Box::pin(async { Ok(Purged::default()) })
+        self.purges.lock().unwrap().push(now);
+        let elsewhere = self.elsewhere;
+        Box::pin(async move { Ok(Purged { days: 0, elsewhere }) })
     }
 
     fn oldest(&self) -> Working<'_, Option<Timestamp>> {
@@ -218,7 +222,7 @@ async fn purges_in(wall: &str, time: Duration) -> Vec<Timestamp> {
     let clock = Arc::new(Virtual { began: Instant::now(), wall: at(wall) });
     let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Metrics::default()), clock);
     let _ = tokio::time::timeout(time, purging).await;
-    let purges = store.0.lock().unwrap();
+    let purges = store.purges.lock().unwrap();
     purges.clone()
 }
 
@@ -233,4 +237,15 @@ async fn the_purge_runs_at_the_start_and_at_every_full_hour_for_years() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_cannot_be_right_purges_nothing() {
     assert_eq!(purges_in("1970-01-01T00:00:00Z", Duration::from_secs(60 * 60 * 24)).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
+    let store = Arc::new(Counting { elsewhere: true, ..Counting::default() });
+    let clock = Arc::new(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") });
+    let metrics = Arc::new(Metrics::default());
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock);
+    let _ = tokio::time::timeout(Duration::from_secs(90), purging).await;
+    assert_eq!(store.purges.lock().unwrap().len(), 2);
+    assert!(metrics.text().contains("last_purge_timestamp_seconds 0.0"), "it is no purge that worked");
 }

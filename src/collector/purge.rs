@@ -17,6 +17,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// How often it is looked whether a storage that failed works again.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// So many looks in a row have to work to end a failure; a commit ends it at once.
+const LOOKS: u32 = 10;
+
 /// The oldest row's time is told this much later at most.
 const HOUR: i64 = 60 * 60;
 
@@ -31,10 +34,17 @@ pub async fn purge_by_itself(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock
 
 /// Looks for ever whether a storage that failed works again, so that a balancer that sends nothing any more learns of it.
 pub async fn look_after_the_storage(store: Arc<dyn Store>, health: Arc<Health>, metrics: Arc<Metrics>) {
+    let mut in_a_row = 0;
     loop {
-        if !health.storage_works() {
+        if health.storage_works() {
+            in_a_row = 0;
+        } else {
             let found = store.probe().await.map_err(|error| error.to_string());
-            health.found(found, &metrics);
+            in_a_row = if found.is_ok() { in_a_row + 1 } else { 0 };
+            // A commit may still fail where a probe works, and `/readyz` must not flap for that.
+            if found.is_err() || !health.storage_failed() || in_a_row >= LOOKS {
+                health.found(found, &metrics);
+            }
         }
         sleep(LOOK).await;
     }
@@ -46,6 +56,8 @@ async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> boo
         return false;
     }
     let worked = match store.purge(now).await {
+        // The other collector may yet fail.
+        Ok(purged) if purged.elsewhere => false,
         Ok(purged) => {
             metrics.purged(now, purged.days);
             if purged.days > 0 {
