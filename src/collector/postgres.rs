@@ -254,7 +254,11 @@ async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) ->
     transaction.batch_execute(unlimited).await?;
     let from = civil(since);
     for day in partitions(&transaction).await?.into_iter().filter(|day| *day >= from.date()) {
-        let query = format!("SELECT {} FROM {} WHERE {RECEIVED_AT} >= $1", column_list(), day_table(day));
+        let query = format!(
+            "SELECT {} FROM {} WHERE {RECEIVED_AT} >= $1 ORDER BY {RECEIVED_AT}",
+            column_list(),
+            day_table(day)
+        );
         let portal = transaction.bind(&query, &[&from]).await?;
         loop {
             let rows = transaction.query_portal(&portal, 10_000).await?;
