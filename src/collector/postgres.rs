@@ -20,7 +20,7 @@ use super::ingest::{Cell, Cells};
 use super::storage::{
     Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store,
     StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table,
-    duplicate_window, first_day_kept,
+    duplicate_window, first_day_kept, last_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 use crate::wire;
@@ -175,7 +175,8 @@ impl PostgresStore {
     }
 
     async fn purge_days(&self, now: Timestamp) -> Result<Purged, StoreError> {
-        let first_kept = first_day_kept(now);
+        let kept = first_day_kept(now)..=last_day_kept(now);
+        let stays = kept.clone();
         let purged = self
             .working(PURGE_TIMEOUT, |mut client| async move {
                 let transaction = client.transaction().await?;
@@ -188,7 +189,7 @@ impl PostgresStore {
                 // A commit that waits for this lock keeps others waiting, so it is given up rather than waited for long.
                 transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await?;
                 let mut days = 0;
-                for day in partitions(&transaction).await?.into_iter().filter(|day| *day < first_kept) {
+                for day in partitions(&transaction).await?.into_iter().filter(|day| !stays.contains(day)) {
                     transaction.batch_execute(&format!("DROP TABLE {}", day_table(day))).await?;
                     days += 1;
                 }
@@ -196,7 +197,7 @@ impl PostgresStore {
                 Ok((client, Purged { days, elsewhere: false }))
             })
             .await?;
-        self.known_days().retain(|day| *day >= first_kept);
+        self.known_days().retain(|day| kept.contains(day));
         Ok(purged)
     }
 }
@@ -299,7 +300,8 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
     transaction
         .batch_execute(&format!(
             "CREATE OR REPLACE VIEW {VIEW} AS SELECT {} FROM {TABLE}
-             WHERE {RECEIVED_AT} >= (now() AT TIME ZONE 'UTC') - interval '{RETENTION_DAYS} days'",
+             WHERE {RECEIVED_AT} >= (now() AT TIME ZONE 'UTC') - interval '{RETENTION_DAYS} days'
+               AND {RECEIVED_AT} <= (now() AT TIME ZONE 'UTC') + interval '1 day'",
             column_list()
         ))
         .await?;

@@ -85,7 +85,8 @@ pub trait Store: Send + Sync {
     /// Stores the rows durably, all or none; one that is there already, as [`DUPLICATE_WINDOW`] says, is not stored again.
     fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed>;
 
-    /// Removes every day that began 90 days ago or earlier, so that no row gets older than that.
+    /// Removes every day that began 90 days ago or earlier, so that no row gets older than that, and every day later than
+    /// tomorrow.
     fn purge(&self, now: Timestamp) -> Working<'_, Purged>;
 
     /// When the oldest row was received.
@@ -130,6 +131,12 @@ pub fn readable_since(now: Timestamp, since: Timestamp) -> Timestamp {
 pub(super) fn first_day_kept(now: Timestamp) -> Date {
     let kept = day_of(readable_since(now, Timestamp::MIN)).tomorrow();
     kept.unwrap_or(Date::MAX)
+}
+
+/// The last day that stays: tomorrow, for the clocks of two collectors differ. Later ones come from a clock that was wrong,
+/// and would be kept for years.
+pub(super) fn last_day_kept(now: Timestamp) -> Date {
+    day_of(now).tomorrow().unwrap_or(Date::MAX)
 }
 
 /// The table, or partition, of a day.
