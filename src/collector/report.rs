@@ -107,10 +107,14 @@ pub struct Day {
 /// # Errors
 /// The storage cannot be read.
 pub async fn report(store: &dyn Read, now: Timestamp) -> Result<Report, StoreError> {
-    let longest = WINDOWS.iter().map(|(_, hours)| *hours).max().unwrap_or_default();
     let mut counting = Counting::new(now);
-    store.scan(readable_since(now, ago(now, longest)), &mut |row| counting.add(&row)).await?;
+    store.scan(readable_since(now, longest_since(now)), &mut |row| counting.add(&row)).await?;
     Ok(counting.report())
+}
+
+/// When the longest window begins.
+fn longest_since(now: Timestamp) -> Timestamp {
+    ago(now, WINDOWS.iter().map(|(_, hours)| *hours).max().unwrap_or_default())
 }
 
 fn ago(now: Timestamp, hours: u64) -> Timestamp {
@@ -205,6 +209,10 @@ impl Counting {
 
     fn close_the_day(&mut self) {
         let Some(today) = self.today.take() else { return };
+        // Of the day on which the longest window begins there is only a fragment.
+        if today.day == day_of(longest_since(self.now)) {
+            return;
+        }
         let mut counts = HashMap::new();
         for version in today.versions.values() {
             *counts.entry(*version).or_insert(0) += 1;
@@ -327,16 +335,26 @@ fn text_of<'a>(cells: &'a Cells, name: &str) -> Option<&'a str> {
 
 /// The version as a table shows it: one that was not published says so.
 fn version_of(cells: &Cells) -> String {
-    let version = text_of(cells, "version").unwrap_or_default();
+    let version = plain(text_of(cells, "version").unwrap_or_default());
     let is_published = cells[field_at("version_is_published_release")] == Cell::Flag(true);
-    if is_published { version.to_owned() } else { format!("{version} (not published)") }
+    if is_published { version } else { format!("{version} (not published)") }
+}
+
+/// A text without control and format characters, which could change how a report looks, and other than [`OTHER`].
+fn plain(text: &str) -> String {
+    let is_format = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let plain: String = text.chars().filter(|c| !c.is_control() && !is_format(*c)).collect();
+    if plain == OTHER { format!("{OTHER} (as sent)") } else { plain }
 }
 
 /// A value as a table shows it.
 fn shown(cell: &Cell) -> String {
     match cell {
         Cell::Null => String::new(),
-        Cell::Text(text) => text.clone(),
+        Cell::Text(text) => plain(text),
         Cell::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
         Cell::Count(count) => size_name(SIZES.iter().copied().rfind(|from| from <= count).unwrap_or_default()),
     }
@@ -387,7 +405,8 @@ impl Report {
         for day in &self.uptake {
             let cells: Vec<_> = day.versions.iter().map(|cell| format!("{}: {}", cell.value, cell.count.ids)).collect();
             let cells = if cells.is_empty() { "not shown".to_owned() } else { cells.join(", ") };
-            writeln!(text, "  {} {cells}", day.day)?;
+            let so_far = if day.day == day_of(self.until) { " (so far)" } else { "" };
+            writeln!(text, "  {}{so_far} {cells}", day.day)?;
         }
         Ok(())
     }
@@ -417,6 +436,12 @@ mod tests {
         let of_a_month = |ids| fold(text(&[("a", 50), ("b", ids), ("c", ids)]), 2.0).len();
         assert_eq!((of_a_month(9), of_a_month(10)), (2, 3));
         assert_eq!(folded(&[]), text(&[]));
+    }
+
+    #[test]
+    fn a_value_neither_changes_how_a_report_looks_nor_passes_for_the_folded_cells() {
+        assert_eq!(plain("6.3.0\u{1b}[2J\u{202e}\n"), "6.3.0[2J");
+        assert_eq!(plain("oth\u{200b}er"), "other (as sent)");
     }
 
     #[test]
