@@ -22,26 +22,26 @@ fn minutes(minutes: i64) -> SignedDuration {
 }
 
 #[test]
-fn the_same_ping_within_minutes_is_stored_once_in_one_batch_and_over_batches_and_restarts() {
+fn the_same_ping_within_the_senders_back_off_is_stored_once_in_one_batch_and_over_batches_and_restarts() {
     for storage in Storage::both() {
         block_on(async {
             let once = row(&ping_of(1), at(NOON));
             let store = open(&storage).await;
             let committed = store.commit(vec![once.clone(), once.clone()]).await.unwrap();
             assert_eq!(committed, Committed { stored: 1, duplicates: 1 }, "{}", storage.name());
-            let again = Row { received_at: at(NOON) + minutes(14), ..once.clone() };
+            let again = Row { received_at: at(NOON) + minutes(134), ..once.clone() };
             assert_eq!(store.commit(vec![again.clone()]).await.unwrap().duplicates, 1);
             drop(store);
             let store = open(&storage).await;
             assert_eq!(store.commit(vec![again]).await.unwrap().duplicates, 1, "after a restart");
             assert_eq!(storage.rows().len(), 1);
             // The clock of another collector may be behind.
-            let before = Row { received_at: at(NOON) - minutes(14), ..once.clone() };
+            let before = Row { received_at: at(NOON) - minutes(134), ..once.clone() };
             assert_eq!(store.commit(vec![before]).await.unwrap().duplicates, 1);
             let day_before = Row { received_at: at(NOON) - minutes(24 * 60), ..once.clone() };
             assert_eq!(store.commit(vec![day_before]).await.unwrap().stored, 1, "another day's ping");
             // Beyond the window it is the next ping of an installation where nothing changed.
-            let later = Row { received_at: at(NOON) + minutes(16), ..once };
+            let later = Row { received_at: at(NOON) + minutes(136), ..once };
             assert_eq!(store.commit(vec![later]).await.unwrap().stored, 1);
         });
     }

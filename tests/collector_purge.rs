@@ -179,7 +179,10 @@ fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
 
 /// A storage that only counts when it was purged.
 #[derive(Default)]
-struct Counting(Mutex<Vec<Timestamp>>);
+struct Counting {
+    purges: Mutex<Vec<Timestamp>>,
+    elsewhere: bool,
+}
 
 impl Store for Counting {
     fn commit(&self, _: Vec<Row>) -> Working<'_, Committed> {
@@ -187,8 +190,9 @@ impl Store for Counting {
     }
 
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
-        self.0.lock().unwrap().push(now);
-        Box::pin(async { Ok(Purged::default()) })
+        self.purges.lock().unwrap().push(now);
+        let elsewhere = self.elsewhere;
+        Box::pin(async move { Ok(Purged { days: 0, elsewhere }) })
     }
 
     fn oldest(&self) -> Working<'_, Option<Timestamp>> {
@@ -218,7 +222,7 @@ async fn purges_in(wall: &str, time: Duration) -> Vec<Timestamp> {
     let clock = Arc::new(Virtual { began: Instant::now(), wall: at(wall) });
     let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Metrics::default()), clock);
     let _ = tokio::time::timeout(time, purging).await;
-    let purges = store.0.lock().unwrap();
+    let purges = store.purges.lock().unwrap();
     purges.clone()
 }
 
@@ -233,4 +237,53 @@ async fn the_purge_runs_at_the_start_and_at_every_full_hour_for_years() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_cannot_be_right_purges_nothing() {
     assert_eq!(purges_in("1970-01-01T00:00:00Z", Duration::from_secs(60 * 60 * 24)).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
+    let store = Arc::new(Counting { elsewhere: true, ..Counting::default() });
+    let clock = Arc::new(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") });
+    let metrics = Arc::new(Metrics::default());
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock);
+    let _ = tokio::time::timeout(Duration::from_secs(90), purging).await;
+    assert_eq!(store.purges.lock().unwrap().len(), 2);
+    assert!(metrics.text().contains("last_purge_timestamp_seconds 0.0"), "it is no purge that worked");
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_brought_is_read_by_nobody_and_purged() {
+    let now = SystemClock.now().wall;
+    for storage in Storage::both() {
+        block_on(async {
+            let store = open(&storage).await;
+            store.commit(vec![row(&ping_of(1), now), row(&planted(2), now + days(3))]).await.unwrap();
+            if let Storage::Sqlite(_) = storage {
+                assert_eq!(sqlite_rows(&storage.file(), "telemetry_pings").len(), 1, "the view");
+            }
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("export.sqlite");
+            assert_eq!(export(reader(&storage).await.as_ref(), now, &file).await.unwrap(), 1, "{}", storage.name());
+            assert_eq!(store.purge(now).await.unwrap().days, 1, "{}", storage.name());
+            assert_eq!(storage.install_ids(), [install_id(1)]);
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_by_days_purges_nothing_more() {
+    struct Leaps(Virtual);
+    impl Clock for Leaps {
+        fn now(&self) -> Now {
+            let Now { wall, mono } = self.0.now();
+            let leap = if mono > Duration::from_secs(2 * 60 * 60) { days(60) } else { SignedDuration::ZERO };
+            Now { wall: wall + leap, mono }
+        }
+    }
+    let store = Arc::new(Counting::default());
+    let clock = Arc::new(Leaps(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") }));
+    let metrics = Arc::new(Metrics::default());
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock);
+    let _ = tokio::time::timeout(Duration::from_secs(5 * 60 * 60), purging).await;
+    assert_eq!(store.purges.lock().unwrap().len(), 3, "at the start and at two full hours");
+    assert!(!metrics.text().contains("purge_failures_total 0"), "a metric tells it");
 }

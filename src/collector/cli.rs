@@ -43,7 +43,7 @@ enum Command {
     /// Tell how many installations there are, and of what kind, without showing any single one
     ///
     /// Install IDs rotate every 30 days, so counts are corrected for that, and the correction is shown. Cells of fewer
-    /// than five install IDs are folded together.
+    /// than five installations are folded together.
     Report {
         /// As JSON
         #[arg(long)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params_from_iter};
 
 use super::ingest::Cell;
@@ -63,7 +63,12 @@ async fn write(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, Sto
     let mut failed = None;
     {
         let mut statement = transaction.prepare(&insert)?;
+        // Later than that is only what a clock that was wrong brought.
+        let until = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX);
         let mut visit = |row: super::storage::Row| {
+            if row.received_at > until {
+                return;
+            }
             let time = Cell::Text(time_text(row.received_at));
             let values = std::iter::once(&time).chain(&row.cells);
             match statement.execute(params_from_iter(values)) {

@@ -20,7 +20,7 @@ use super::ingest::{Cell, Cells};
 use super::storage::{
     Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store,
     StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table,
-    duplicate_window, first_day_kept,
+    duplicate_window, first_day_kept, last_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 use crate::wire;
@@ -42,6 +42,16 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long a purge may take; it waits for commits that are under way.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The limits of a session, which the server keeps: what this side gave up must not run later, and a session that is stuck
+/// or whose collector is gone must not hold the locks that every collector waits for. What is acknowledged is on the disk,
+/// whatever the server's own setting is.
+const SESSION: &str = "SET synchronous_commit = on; SET timezone = 'UTC';
+    SET lock_timeout = '7s'; SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s';
+    SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// The limit of one transaction that may take as long as [`PURGE_TIMEOUT`].
+const LONG: &str = "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
 /// Pings in a PostgreSQL database.
 pub struct PostgresStore {
@@ -65,6 +75,10 @@ impl PostgresStore {
             connect.password(password.expose_secret());
         }
         connect.application_name("pulse-telemetry-collector").connect_timeout(CONNECT_TIMEOUT);
+        connect
+            .keepalives_idle(Duration::from_secs(15))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
         let tls = wire::tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling);
@@ -73,12 +87,8 @@ impl PostgresStore {
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(CONNECT_TIMEOUT))
             .create_timeout(Some(CONNECT_TIMEOUT))
-            // What is acknowledged is on the disk, whatever the server's own setting is.
             .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move {
-                    let set = "SET synchronous_commit = on; SET timezone = 'UTC'";
-                    client.batch_execute(set).await.map_err(HookError::Backend)
-                })
+                Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
             }))
             .build()
             .map_err(|error| StoreError::Failed(format!("PostgreSQL: {error}")))?;
@@ -165,10 +175,12 @@ impl PostgresStore {
     }
 
     async fn purge_days(&self, now: Timestamp) -> Result<Purged, StoreError> {
-        let first_kept = first_day_kept(now);
+        let kept = first_day_kept(now)..=last_day_kept(now);
+        let stays = kept.clone();
         let purged = self
             .working(PURGE_TIMEOUT, |mut client| async move {
                 let transaction = client.transaction().await?;
+                transaction.batch_execute(LONG).await?;
                 let lock = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK_PURGE]).await?;
                 if !lock.get::<_, bool>(0) {
                     drop(transaction);
@@ -177,7 +189,7 @@ impl PostgresStore {
                 // A commit that waits for this lock keeps others waiting, so it is given up rather than waited for long.
                 transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await?;
                 let mut days = 0;
-                for day in partitions(&transaction).await?.into_iter().filter(|day| *day < first_kept) {
+                for day in partitions(&transaction).await?.into_iter().filter(|day| !stays.contains(day)) {
                     transaction.batch_execute(&format!("DROP TABLE {}", day_table(day))).await?;
                     days += 1;
                 }
@@ -185,7 +197,7 @@ impl PostgresStore {
                 Ok((client, Purged { days, elsewhere: false }))
             })
             .await?;
-        self.known_days().retain(|day| *day >= first_kept);
+        self.known_days().retain(|day| kept.contains(day));
         Ok(purged)
     }
 }
@@ -238,9 +250,16 @@ async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) ->
         .read_only(true)
         .start()
         .await?;
+    // A report or an export holds no lock that a commit waits for.
+    let unlimited = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+    transaction.batch_execute(unlimited).await?;
     let from = civil(since);
     for day in partitions(&transaction).await?.into_iter().filter(|day| *day >= from.date()) {
-        let query = format!("SELECT {} FROM {} WHERE {RECEIVED_AT} >= $1", column_list(), day_table(day));
+        let query = format!(
+            "SELECT {} FROM {} WHERE {RECEIVED_AT} >= $1 ORDER BY {RECEIVED_AT}",
+            column_list(),
+            day_table(day)
+        );
         let portal = transaction.bind(&query, &[&from]).await?;
         loop {
             let rows = transaction.query_portal(&portal, 10_000).await?;
@@ -263,6 +282,7 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
         .map(|(Column { name, kind }, required)| format!("{name} {kind}{}", if required { " NOT NULL" } else { "" }))
         .collect();
     let transaction = client.transaction().await?;
+    transaction.batch_execute(LONG).await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).await?;
     transaction
         .batch_execute(&format!(
@@ -280,7 +300,8 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
     transaction
         .batch_execute(&format!(
             "CREATE OR REPLACE VIEW {VIEW} AS SELECT {} FROM {TABLE}
-             WHERE {RECEIVED_AT} >= (now() AT TIME ZONE 'UTC') - interval '{RETENTION_DAYS} days'",
+             WHERE {RECEIVED_AT} >= (now() AT TIME ZONE 'UTC') - interval '{RETENTION_DAYS} days'
+               AND {RECEIVED_AT} <= (now() AT TIME ZONE 'UTC') + interval '1 day'",
             column_list()
         ))
         .await?;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 
 use super::metrics::Metrics;
 use super::queue::{Health, SharedClock};
 use super::storage::Store;
+use crate::clock::Now;
 use crate::contract::CONTRACT_DATE;
 
 /// How soon a purge that failed is tried again.
@@ -17,24 +18,50 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// How often it is looked whether a storage that failed works again.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// So many looks in a row have to work to end a failure; a commit ends it at once.
+const LOOKS: u32 = 10;
+
+/// A wall clock that leaps by more than this since the last purge is not believed.
+const LEAP: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
 /// The oldest row's time is told this much later at most.
 const HOUR: i64 = 60 * 60;
 
 /// Purges for ever.
 pub async fn purge_by_itself(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: SharedClock) {
+    let mut trusted: Option<Now> = None;
     loop {
-        let now = clock.now().wall;
-        let worked = purge_once(store.as_ref(), &metrics, now).await;
+        let now = clock.now();
+        let worked = if trusted.is_some_and(|before| leapt(before, now)) {
+            tracing::error!(
+                "the clock has leapt by days: nothing is purged; set it, or restart the collector where it is right now"
+            );
+            metrics.purge_failed();
+            false
+        } else {
+            let worked = purge_once(store.as_ref(), &metrics, now.wall).await;
+            if worked {
+                trusted = Some(now);
+            }
+            worked
+        };
         sleep(if worked { until_the_full_hour(clock.now().wall) } else { AGAIN }).await;
     }
 }
 
 /// Looks for ever whether a storage that failed works again, so that a balancer that sends nothing any more learns of it.
 pub async fn look_after_the_storage(store: Arc<dyn Store>, health: Arc<Health>, metrics: Arc<Metrics>) {
+    let mut in_a_row = 0;
     loop {
-        if !health.storage_works() {
+        if health.storage_works() {
+            in_a_row = 0;
+        } else {
             let found = store.probe().await.map_err(|error| error.to_string());
-            health.found(found, &metrics);
+            in_a_row = if found.is_ok() { in_a_row + 1 } else { 0 };
+            // A commit may still fail where a probe works, and `/readyz` must not flap for that.
+            if found.is_err() || !health.storage_failed() || in_a_row >= LOOKS {
+                health.found(found, &metrics);
+            }
         }
         sleep(LOOK).await;
     }
@@ -46,6 +73,8 @@ async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> boo
         return false;
     }
     let worked = match store.purge(now).await {
+        // The other collector may yet fail.
+        Ok(purged) if purged.elsewhere => false,
         Ok(purged) => {
             metrics.purged(now, purged.days);
             if purged.days > 0 {
@@ -63,6 +92,12 @@ async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> boo
         metrics.oldest(oldest);
     }
     worked
+}
+
+/// Whether the wall clock went otherwise than the monotonic one by more than [`LEAP`].
+fn leapt(before: Now, now: Now) -> bool {
+    let passed = SignedDuration::try_from(now.mono.saturating_sub(before.mono)).unwrap_or(SignedDuration::MAX);
+    now.wall.duration_since(before.wall).saturating_sub(passed).unsigned_abs() > LEAP
 }
 
 /// Whether a clock that tells this time can be right.

@@ -16,10 +16,21 @@ pub const BATCH_MAX: usize = 512;
 /// A clock that every part may hold.
 pub type SharedClock = Arc<dyn Clock + Send + Sync>;
 
+/// What is known of the storage.
+#[derive(Debug, Default)]
+enum StorageHealth {
+    /// Nothing was tried yet.
+    #[default]
+    Unknown,
+    Works,
+    /// It failed, with this error.
+    Failed(String),
+}
+
 /// Whether the collector can do its work. Shared by whoever finds out and whoever is asked.
 #[derive(Debug, Default)]
 pub struct Health {
-    works: AtomicBool,
+    storage: Mutex<StorageHealth>,
     stopping: AtomicBool,
 }
 
@@ -27,7 +38,16 @@ impl Health {
     /// Whether pings could be stored the last time that it was tried.
     #[must_use]
     pub fn storage_works(&self) -> bool {
-        self.works.load(Ordering::Relaxed)
+        matches!(*self.known(), StorageHealth::Works)
+    }
+
+    /// Whether storing failed, which is more than that it was not tried yet.
+    pub(super) fn storage_failed(&self) -> bool {
+        matches!(*self.known(), StorageHealth::Failed(_))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, StorageHealth> {
+        self.storage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the collector stops.
@@ -43,15 +63,22 @@ impl Health {
 
     /// Whether pings can be stored, as it was just found. What changes is logged, not what stays.
     pub fn found(&self, works: Result<(), String>, metrics: &Metrics) {
-        let before = self.works.swap(works.is_ok(), Ordering::Relaxed);
         metrics.storage_works(works.is_ok());
-        match works {
-            Ok(()) if !before => tracing::info!("pings can be stored"),
-            Err(error) if before => {
-                tracing::error!(error, "failed to store pings; senders are told to come back later");
+        let mut known = self.known();
+        *known = match works {
+            Ok(()) => {
+                if !matches!(*known, StorageHealth::Works) {
+                    tracing::info!("pings can be stored");
+                }
+                StorageHealth::Works
             }
-            _ => {}
-        }
+            Err(error) => {
+                if !matches!(&*known, StorageHealth::Failed(before) if *before == error) {
+                    tracing::error!(error, "failed to store pings; senders are told to come back later");
+                }
+                StorageHealth::Failed(error)
+            }
+        };
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An installation counts by its last ping in a window. Install IDs rotate every 30 days, so that a window of w days sees
 //! more IDs than there are installations: by 1 + (w − 1) / 30. Every count is divided by that, and the report shows both.
-//! A cell of fewer than [`K`] IDs could show a single installation, so such cells are folded together; where they do not
+//! A cell of fewer than [`K`] installations could show a single installation, so such cells are folded together; where they do not
 //! make up [`K`] even then, the next smallest ones join them.
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use super::storage::{Read, Row, StoreError, day_of, readable_since};
 use crate::contract::{FIELDS, Kind};
 use crate::identity::ROTATION;
 
-/// The fewest IDs that a cell shows.
+/// The fewest installations that a cell shows.
 pub const K: u64 = 5;
 
 /// The windows: their names and lengths. 25 hours hold a heartbeat of every installation, 24 h ± 30 min apart.
@@ -40,7 +40,7 @@ const BESIDE_THE_VERSION: [&str; 2] = ["version_raw", "version_build"];
 pub struct Report {
     /// The end of every window.
     pub until: Timestamp,
-    /// The fewest IDs that a cell shows.
+    /// The fewest installations that a cell shows.
     pub k: u64,
     /// The report of each window, the shortest first.
     pub windows: Vec<Window>,
@@ -55,7 +55,9 @@ pub struct Window {
     pub name: &'static str,
     /// Its length in days.
     pub days: f64,
-    /// What the numbers of IDs are divided by: 1 + (days − 1) / 30.
+    /// How many of these days there are pings of: from the oldest one on, and at least 1.
+    pub span: f64,
+    /// What the numbers of IDs are divided by: 1 + (span − 1) / 30.
     pub correction: f64,
     /// All installations. `None` where they are fewer than K.
     pub active: Option<Count>,
@@ -105,10 +107,14 @@ pub struct Day {
 /// # Errors
 /// The storage cannot be read.
 pub async fn report(store: &dyn Read, now: Timestamp) -> Result<Report, StoreError> {
-    let longest = WINDOWS.iter().map(|(_, hours)| *hours).max().unwrap_or_default();
     let mut counting = Counting::new(now);
-    store.scan(readable_since(now, ago(now, longest)), &mut |row| counting.add(&row)).await?;
+    store.scan(readable_since(now, longest_since(now)), &mut |row| counting.add(&row)).await?;
     Ok(counting.report())
+}
+
+/// When the longest window begins.
+fn longest_since(now: Timestamp) -> Timestamp {
+    ago(now, WINDOWS.iter().map(|(_, hours)| *hours).max().unwrap_or_default())
 }
 
 fn ago(now: Timestamp, hours: u64) -> Timestamp {
@@ -119,6 +125,8 @@ fn ago(now: Timestamp, hours: u64) -> Timestamp {
 /// What is kept of the rows while they are read: for each ID its last ping, every value as a small number.
 pub struct Counting {
     now: Timestamp,
+    /// When the first row that counts was received.
+    oldest: Option<Timestamp>,
     words: [Words; FIELDS.len()],
     last: HashMap<Box<str>, Last>,
     today: Option<Today>,
@@ -163,7 +171,7 @@ impl Counting {
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         let words = std::array::from_fn(|_| Words::default());
-        Self { now, words, last: HashMap::new(), today: None, uptake: Vec::new() }
+        Self { now, oldest: None, words, last: HashMap::new(), today: None, uptake: Vec::new() }
     }
 
     /// Counts a row. Rows of one day come together, the oldest day first.
@@ -172,6 +180,7 @@ impl Counting {
             return;
         }
         let Some(id) = text_of(&row.cells, "install_id") else { return };
+        self.oldest = Some(self.oldest.map_or(row.received_at, |oldest| oldest.min(row.received_at)));
         self.add_to_the_day(row, id);
         let last = self.last.get(id);
         if last.is_some_and(|last| last.at > row.received_at) {
@@ -200,13 +209,17 @@ impl Counting {
 
     fn close_the_day(&mut self) {
         let Some(today) = self.today.take() else { return };
+        // Of the day on which the longest window begins there is only a fragment.
+        if today.day == day_of(longest_since(self.now)) {
+            return;
+        }
         let mut counts = HashMap::new();
         for version in today.versions.values() {
             *counts.entry(*version).or_insert(0) += 1;
         }
         let words = &self.words[field_at("version")];
         let cells = counts.into_iter().map(|(version, ids)| (words.text(version).to_owned(), ids)).collect();
-        let versions = in_cells(fold(cells), 1.0);
+        let versions = in_cells(fold(cells, 1.0), 1.0);
         self.uptake.push(Day { day: today.day, versions });
     }
 
@@ -218,9 +231,16 @@ impl Counting {
         Report { until: self.now, k: K, windows, uptake: self.uptake }
     }
 
+    /// For how long there have been pings.
+    fn age(&self) -> Duration {
+        self.oldest.and_then(|oldest| Duration::try_from(self.now.duration_since(oldest)).ok()).unwrap_or_default()
+    }
+
     fn window(&self, name: &'static str, hours: u64) -> Window {
         let since = ago(self.now, hours);
-        let correction = correction(Duration::from_secs(hours * 60 * 60));
+        let length = Duration::from_secs(hours * 60 * 60);
+        let span = length.min(self.age()).max(Duration::from_secs(24 * 60 * 60));
+        let correction = correction(span);
         let within: Vec<&Last> = self.last.values().filter(|last| last.at >= since).collect();
         let ids = within.len() as u64;
         let tables = FIELDS.iter().zip(&self.words).enumerate().filter(|(_, (field, _))| has_a_table(field.name));
@@ -230,7 +250,7 @@ impl Counting {
                 *counts.entry(last.values[at]).or_insert(0) += 1;
             }
             let cells = counts.into_iter().map(|(value, ids)| (words.text(value).to_owned(), ids)).collect();
-            let mut cells = in_cells(fold(cells), correction);
+            let mut cells = in_cells(fold(cells, correction), correction);
             if matches!(field.kind, Kind::Count) {
                 cells.sort_by_key(|cell| {
                     SIZES.iter().position(|from| size_name(*from) == cell.value).unwrap_or(SIZES.len())
@@ -240,9 +260,10 @@ impl Counting {
         });
         Window {
             name,
-            days: Duration::from_secs(hours * 60 * 60).as_secs_f64() / 86_400.0,
+            days: length.as_secs_f64() / 86_400.0,
+            span: span.as_secs_f64() / 86_400.0,
             correction,
-            active: (ids >= K).then(|| counted(ids, correction)),
+            active: is_shown(ids, correction).then(|| counted(ids, correction)),
             tables: tables.collect(),
         }
     }
@@ -256,14 +277,20 @@ pub fn correction(window: Duration) -> f64 {
     1.0 + (window.as_secs_f64() - day).max(0.0) / ROTATION.as_secs_f64()
 }
 
+/// Whether so many IDs are [`K`] installations. An installation whose ID was replaced has two.
+#[expect(clippy::cast_precision_loss, reason = "numbers of IDs are far below 2^52")]
+fn is_shown(ids: u64, correction: f64) -> bool {
+    ids as f64 / correction >= K as f64
+}
+
 /// Folds small cells into one, and more of them where those alone would still be too few. Nothing is left where even all
 /// of them are too few, or where all were folded.
 #[must_use]
-pub fn fold(mut cells: Vec<(String, u64)>) -> Vec<(String, u64)> {
+pub fn fold(mut cells: Vec<(String, u64)>, correction: f64) -> Vec<(String, u64)> {
     cells.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
     let mut folded = 0;
     while let Some((_, ids)) = cells.last()
-        && (*ids < K || (1..K).contains(&folded))
+        && (!is_shown(*ids, correction) || (folded > 0 && !is_shown(folded, correction)))
     {
         folded += ids;
         cells.pop();
@@ -308,16 +335,26 @@ fn text_of<'a>(cells: &'a Cells, name: &str) -> Option<&'a str> {
 
 /// The version as a table shows it: one that was not published says so.
 fn version_of(cells: &Cells) -> String {
-    let version = text_of(cells, "version").unwrap_or_default();
+    let version = plain(text_of(cells, "version").unwrap_or_default());
     let is_published = cells[field_at("version_is_published_release")] == Cell::Flag(true);
-    if is_published { version.to_owned() } else { format!("{version} (not published)") }
+    if is_published { version } else { format!("{version} (not published)") }
+}
+
+/// A text without control and format characters, which could change how a report looks, and other than [`OTHER`].
+fn plain(text: &str) -> String {
+    let is_format = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let plain: String = text.chars().filter(|c| !c.is_control() && !is_format(*c)).collect();
+    if plain == OTHER { format!("{OTHER} (as sent)") } else { plain }
 }
 
 /// A value as a table shows it.
 fn shown(cell: &Cell) -> String {
     match cell {
         Cell::Null => String::new(),
-        Cell::Text(text) => text.clone(),
+        Cell::Text(text) => plain(text),
         Cell::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
         Cell::Count(count) => size_name(SIZES.iter().copied().rfind(|from| from <= count).unwrap_or_default()),
     }
@@ -345,17 +382,17 @@ impl Report {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "Pulse installations, until {}", self.until)?;
-        writeln!(text, "Cells of fewer than {} install IDs are folded together.", self.k)?;
+        writeln!(text, "Cells of fewer than {} installations are folded together.", self.k)?;
         for window in &self.windows {
             writeln!(text, "\n## {}", window.name)?;
             let Some(active) = window.active else {
-                writeln!(text, "fewer than {} install IDs: nothing is shown", self.k)?;
+                writeln!(text, "fewer than {} installations: nothing is shown", self.k)?;
                 continue;
             };
             writeln!(
                 text,
-                "active installations: {} ({} install IDs / {:.3}, for IDs rotate every 30 days)",
-                active.installations, active.ids, window.correction
+                "active installations: {} ({} install IDs / {:.3}, for IDs rotate every 30 days; pings of {:.1} days)",
+                active.installations, active.ids, window.correction, window.span
             )?;
             for table in &window.tables {
                 let cells: Vec<_> =
@@ -368,7 +405,8 @@ impl Report {
         for day in &self.uptake {
             let cells: Vec<_> = day.versions.iter().map(|cell| format!("{}: {}", cell.value, cell.count.ids)).collect();
             let cells = if cells.is_empty() { "not shown".to_owned() } else { cells.join(", ") };
-            writeln!(text, "  {} {cells}", day.day)?;
+            let so_far = if day.day == day_of(self.until) { " (so far)" } else { "" };
+            writeln!(text, "  {}{so_far} {cells}", day.day)?;
         }
         Ok(())
     }
@@ -379,7 +417,7 @@ mod tests {
     use super::*;
 
     fn folded(counts: &[u64]) -> Vec<(String, u64)> {
-        fold(counts.iter().enumerate().map(|(at, count)| (at.to_string(), *count)).collect())
+        fold(counts.iter().enumerate().map(|(at, count)| (at.to_string(), *count)).collect(), 1.0)
     }
 
     #[test]
@@ -394,7 +432,16 @@ mod tests {
         // Where that leaves nothing, nothing is shown.
         assert_eq!(folded(&[97, 3]), text(&[]));
         assert_eq!(folded(&[4]), text(&[]));
+        // Nine IDs of a month may be those of four installations, and ten are those of five.
+        let of_a_month = |ids| fold(text(&[("a", 50), ("b", ids), ("c", ids)]), 2.0).len();
+        assert_eq!((of_a_month(9), of_a_month(10)), (2, 3));
         assert_eq!(folded(&[]), text(&[]));
+    }
+
+    #[test]
+    fn a_value_neither_changes_how_a_report_looks_nor_passes_for_the_folded_cells() {
+        assert_eq!(plain("6.3.0\u{1b}[2J\u{202e}\n"), "6.3.0[2J");
+        assert_eq!(plain("oth\u{200b}er"), "other (as sent)");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::ingest::{Cell, Cells};
 use super::storage::{
     Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store, StoreError, VIEW,
     Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
+    last_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 
@@ -230,8 +231,8 @@ impl Writer {
     }
 
     fn purge(&mut self, now: Timestamp) -> Result<Purged, StoreError> {
-        let first_kept = first_day_kept(now);
-        let old: Vec<Date> = self.days.range(..first_kept).map(|(day, _)| *day).collect();
+        let kept = first_day_kept(now)..=last_day_kept(now);
+        let old: Vec<Date> = self.days.keys().filter(|day| !kept.contains(day)).copied().collect();
         self.connection.flush_prepared_statement_cache();
         for day in &old {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -356,7 +357,8 @@ fn make_view(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     let of_a_day = |day: &Date| {
         let number = (day.duration_since(jiff::civil::date(1970, 1, 1)).as_hours() / 24) << DAY_SHIFT;
         format!(
-            "SELECT {number} + rowid AS rowid, {columns}{later} FROM {} WHERE {RECEIVED_AT} >= datetime('now', '-{RETENTION_DAYS} days')",
+            "SELECT {number} + rowid AS rowid, {columns}{later} FROM {} WHERE {RECEIVED_AT} >= datetime('now', '-{RETENTION_DAYS} days') \
+             AND {RECEIVED_AT} <= datetime('now', '+1 day')",
             day_table(*day)
         )
     };

@@ -16,8 +16,8 @@ use crate::contract::FIELDS;
 pub const RETENTION_DAYS: i64 = 90;
 
 /// Pings of one ID that are equal in every field and come within this time are one ping that was sent again because its
-/// answer was lost.
-pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(15 * 60);
+/// answer was lost. The sidecar comes again up to an hour later, with some chance on top, or when `Retry-After` says.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs((2 * 60 + 15) * 60);
 
 /// The name of the column that is not a field.
 pub const RECEIVED_AT: &str = "received_at";
@@ -85,7 +85,8 @@ pub trait Store: Send + Sync {
     /// Stores the rows durably, all or none; one that is there already, as [`DUPLICATE_WINDOW`] says, is not stored again.
     fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed>;
 
-    /// Removes every day that began 90 days ago or earlier, so that no row gets older than that.
+    /// Removes every day that began 90 days ago or earlier, so that no row gets older than that, and every day later than
+    /// tomorrow.
     fn purge(&self, now: Timestamp) -> Working<'_, Purged>;
 
     /// When the oldest row was received.
@@ -130,6 +131,12 @@ pub fn readable_since(now: Timestamp, since: Timestamp) -> Timestamp {
 pub(super) fn first_day_kept(now: Timestamp) -> Date {
     let kept = day_of(readable_since(now, Timestamp::MIN)).tomorrow();
     kept.unwrap_or(Date::MAX)
+}
+
+/// The last day that stays: tomorrow, for the clocks of two collectors differ. Later ones come from a clock that was wrong,
+/// and would be kept for years.
+pub(super) fn last_day_kept(now: Timestamp) -> Date {
+    day_of(now).tomorrow().unwrap_or(Date::MAX)
 }
 
 /// The table, or partition, of a day.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use secrecy::SecretString;
 use serde::Deserialize;
 use tokio_postgres::config::{Host, SslMode};
@@ -253,7 +253,16 @@ fn absolute_path(check: &mut Checker<'_>, key: &str, written: &str) -> Option<Op
 fn network(check: &mut Checker<'_>, written: &str) -> Option<IpNet> {
     let address = || written.parse::<IpAddr>().map(IpNet::from).ok();
     let network = written.parse().ok().or_else(address);
+    let network = network.map(unmapped);
     check.accept("serve.trusted_proxies", written, network.ok_or("must be addresses or networks, such as 10.0.0.0/8"))
+}
+
+/// The IPv4 network that an IPv4-mapped one stands for; any other as it is. Addresses are compared in this form.
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let length = mapped.prefix_len().checked_sub(96);
+    let ipv4 = mapped.addr().to_ipv4_mapped().zip(length).and_then(|(addr, length)| Ipv4Net::new(addr, length).ok());
+    ipv4.map_or(network, IpNet::V4)
 }
 
 /// The way to the database. Off this machine, what is not said to be in the clear is encrypted.
@@ -279,4 +288,18 @@ fn shown(connect: &tokio_postgres::Config) -> String {
     });
     let hosts = hosts.collect::<Vec<_>>().join(",");
     format!("postgres://{hosts}/{}", connect.get_dbname().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_is_written_as_an_ipv4_mapped_network_is_that_ipv4_network() {
+        let of = |text: &str| unmapped(text.parse().unwrap()).to_string();
+        assert_eq!(of("::ffff:10.0.0.0/104"), "10.0.0.0/8");
+        assert_eq!(of("::ffff:10.0.0.5/128"), "10.0.0.5/32");
+        assert_eq!(of("fd00::/8"), "fd00::/8");
+        assert_eq!(of("10.0.0.0/8"), "10.0.0.0/8");
+    }
 }

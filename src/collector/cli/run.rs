@@ -56,14 +56,27 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         commit_timeout: config.limits.commit_timeout,
         limits: server::limits(config.serve.connections, config.limits.commit_timeout),
     });
-    let committing = tokio::spawn(committer.run());
-    let purging = tokio::spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock));
-    let looking = tokio::spawn(look_after_the_storage(store, health, metrics));
-    server::run(listener, tls, app, Supervisor::of_this_process(), async {
+    let mut committing = tokio::spawn(committer.run());
+    let mut purging = tokio::spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock));
+    let mut looking = tokio::spawn(look_after_the_storage(store, health, metrics));
+    let serving = server::run(listener, tls, Arc::clone(&app), Supervisor::of_this_process(), async {
         asked_to_stop().await;
         tracing::info!("stopping");
-    })
-    .await;
+    });
+    // A collector that lost a part would look alive and store or purge nothing.
+    let lost = tokio::select! {
+        biased;
+        () = serving => None,
+        _ = &mut committing => Some("commits"),
+        _ = &mut purging => Some("purges"),
+        _ = &mut looking => Some("looks after the storage"),
+    };
+    if let Some(part) = lost {
+        return Err(Failure::Other(format!(
+            "the part that {part} has ended, which is a bug; start the collector again"
+        )));
+    }
+    drop(app);
     purging.abort();
     looking.abort();
     // With the server went the last way into the queue, so this ends when all that waited is committed. A committer that
