@@ -201,7 +201,12 @@ pub fn main(
 /// The help text of the program and of each of its commands, for the documentation.
 #[must_use]
 pub fn help() -> Vec<String> {
-    let mut program = CommandLine::command().term_width(100);
+    help_of(CommandLine::command())
+}
+
+/// The help text of a program and of each of its commands.
+pub(crate) fn help_of(program: clap::Command) -> Vec<String> {
+    let mut program = program.term_width(100);
     program.build();
     let whole = program.clone().render_long_help().to_string();
     let commands = program.get_subcommands().filter(|command| command.get_name() != "help").cloned();

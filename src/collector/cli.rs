@@ -15,7 +15,7 @@ use super::report::report;
 use super::server;
 use super::sqlite::{SqliteReader, SqliteStore};
 use super::storage::{Read, Store, StoreError};
-use crate::cli::Exit;
+use crate::cli::{Exit, help_of};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::collector::{Config, Postgres, Storage};
 use crate::config::{ConfigError, Environment};
@@ -119,11 +119,7 @@ pub fn main(
 /// The help text of the program and of each of its commands, for the documentation.
 #[must_use]
 pub fn help() -> Vec<String> {
-    let mut program = CommandLine::command().term_width(100);
-    program.build();
-    let whole = program.clone().render_long_help().to_string();
-    let commands = program.get_subcommands().filter(|command| command.get_name() != "help").cloned();
-    std::iter::once(whole).chain(commands.map(|mut command| command.render_long_help().to_string())).collect()
+    help_of(CommandLine::command())
 }
 
 fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -> Result<(), Failure> {

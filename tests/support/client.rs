@@ -48,6 +48,19 @@ pub fn fetch(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Result<Reply, hyper::Error> {
+    let stream = std::net::TcpStream::connect(addr).expect("the test's server listens");
+    fetch_over(stream, addr, method, target, headers, body)
+}
+
+/// As `fetch`, on that connection: for a server that may be gone.
+pub fn fetch_over(
+    stream: std::net::TcpStream,
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Reply, hyper::Error> {
     let mut request = Request::builder().method(method).uri(target);
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         request = request.header("Host", addr.to_string());
@@ -58,14 +71,15 @@ pub fn fetch(
     let request = request.body(Full::new(body)).unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(exchange(addr, request))
+        runtime.block_on(exchange(stream, request))
     })
     .join()
     .unwrap()
 }
 
-async fn exchange(addr: SocketAddr, request: Request<Full<Bytes>>) -> Result<Reply, hyper::Error> {
-    let stream = TcpStream::connect(addr).await.expect("the test's server listens");
+async fn exchange(stream: std::net::TcpStream, request: Request<Full<Bytes>>) -> Result<Reply, hyper::Error> {
+    stream.set_nonblocking(true).unwrap();
+    let stream = TcpStream::from_std(stream).unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let (parts, body) = sender.send_request(request).await?.into_parts();

@@ -191,9 +191,9 @@ impl Sidecar {
 
     /// One request to a daemon that may be gone.
     pub fn ask(&self, method: &str, target: &str, body: &str) -> Option<Reply> {
-        std::net::TcpStream::connect(self.address()).ok()?;
+        let stream = std::net::TcpStream::connect(self.address()).ok()?;
         let headers = [("Content-Type", "application/json")];
-        client::fetch(self.address(), method, target, &headers, Bytes::from(body.to_owned())).ok()
+        client::fetch_over(stream, self.address(), method, target, &headers, Bytes::from(body.to_owned())).ok()
     }
 
     pub fn get(&self, target: &str) -> Reply {
