@@ -4,8 +4,11 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 FUZZER = $(TARGET)/schemathesis
+TOOLS = $(TARGET)/tools
+CARGO_DEB = cargo-deb@3.8.0
 
-.PHONY: demo test test-system test-boot test-years soak bench-collector mutants coverage promises lint generate setup fuzzer deny
+.PHONY: demo test test-system test-boot test-image test-years soak bench bench-collector mutants fuzz coverage promises promise lint generate setup fuzzer deny \
+	dist sbom reproducible dist-tools test-package
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
 	@$(CARGO) build --features collector --bins --example demo
@@ -19,6 +22,14 @@ test-system: ## what needs root, a file system or a network of its own; bounded,
 
 test-boot: ## the unit under a systemd that is really booted; needs root, mmdebstrap and systemd-container
 	$(CARGO) test --features collector --test booted -- --ignored
+
+test-image: ## the image, built and run; needs root, mmdebstrap, buildah, podman and Debian's mirror
+	$(CARGO) test --features collector --test image -- --ignored
+
+test-package: ## the Debian packages, installed, upgraded and purged under a booted systemd; needs what test-boot needs
+	@# Unoptimised it is built in a third of the time.
+	test -x $(TOOLS)/bin/cargo-deb || $(CARGO) install --quiet --locked --debug --root $(TOOLS) $(CARGO_DEB)
+	$(CARGO) test --features collector --test package -- --ignored
 
 test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
 	YEARS=10000 $(CARGO) test --profile soak --test simulation
@@ -38,6 +49,10 @@ DECIDED_BY = $(DECIDING:%=--test %)
 mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes an hour, and cargo-mutants
 	PROPTEST_RNG_SEED=1 $(CARGO) mutants --output $(TARGET) -f 'src/engine/*.rs' $(DECIDING:%=-f src/%.rs) -- $(DECIDED_BY)
 
+fuzz: ## what the collector takes, under a fuzzer, for FUZZ_SECONDS; needs cargo-fuzz (cargo install cargo-fuzz)
+	mkdir -p fuzz/corpus/ingest
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run ingest fuzz/corpus/ingest fuzz/seeds -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+
 coverage: ## line coverage of the deciding modules by their own tests; needs cargo-llvm-cov
 	$(CARGO) llvm-cov --summary-only $(DECIDED_BY) 2>/dev/null \
 		| grep -E '^Filename|^(engine|consent|identity|verdict|version)[./]'
@@ -48,11 +63,29 @@ promises: ## run the tests, and print every sentence of the privacy page with it
 	@$(CARGO) test --features collector --no-fail-fast >$(LOG) 2>&1 || true
 	@$(TARGET)/debug/examples/promises $(LOG)
 
+promise: ## run the tests of one sentence of the privacy page, and print its result: make promise N=7
+	@$(CARGO) build --quiet --features collector --example promises
+	@mkdir -p $(dir $(LOG))
+	@$(CARGO) test --features collector --no-fail-fast $$($(TARGET)/debug/examples/promises --tests $(N)) >$(LOG) 2>&1 || true
+	@$(TARGET)/debug/examples/promises $(LOG) $(N)
+
 lint: ## what CI checks besides the tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --bin pulse-telemetry -- -D warnings
 	$(CARGO) clippy --all-targets --features collector -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features collector --document-private-items
+
+# The program as it is released: static where the target for it is installed (`rustup target add`, and musl-tools).
+STATIC = $(shell uname -m)-unknown-linux-musl
+
+bench: ## figures of the sidecar against peers; a few minutes, and those of an optimised build
+	if rustup target list --installed 2>/dev/null | grep -qx $(STATIC); then \
+		$(CARGO) build --release --bin pulse-telemetry --target $(STATIC) && sidecar=$(TARGET)/$(STATIC)/release; \
+	else \
+		echo "no $(STATIC) here: the sidecar is linked with glibc" && \
+		$(CARGO) build --release --bin pulse-telemetry && sidecar=$(TARGET)/release; \
+	fi && SIDECAR=$$(realpath $$sidecar/pulse-telemetry) \
+		$(CARGO) bench --bench counting --bench footprint --bench serving
 
 bench-collector: ## figures of the collector: durable pings a second, a purge at 1 and 10 million rows, a storm
 	$(CARGO) bench --features collector --bench collector_pings --bench collector_storm --bench collector_purge
@@ -63,7 +96,8 @@ generate: ## write the files that are made from the code
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
 	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
-		chromium fonts-dejavu-core postgresql-common mmdebstrap systemd-container systemd
+		chromium fonts-dejavu-core postgresql-common mmdebstrap systemd-container systemd \
+		buildah podman crun
 	# The tests make clusters of their own; Debian's would only take memory.
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	apt-get install -y --no-install-recommends postgresql-15
@@ -78,3 +112,17 @@ fuzzer: ## schemathesis, beside the build, for the test that draws requests from
 deny: ## licences and sources of the dependencies; builds cargo-deny first, which takes minutes
 	$(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
+
+# Tools of the release, beside the build.
+dist: dist-tools ## tarballs, Debian packages, lists of crates and SHA256SUMS, in dist/ beside the build; takes ten minutes
+	PATH="$(abspath $(TOOLS))/bin:$$PATH" packaging/dist
+
+sbom: dist-tools ## the lists of crates alone
+	mkdir -p $(TARGET)/dist
+	PATH="$(abspath $(TOOLS))/bin:$$PATH" packaging/sbom $(TARGET)/dist
+
+reproducible: dist-tools ## two builds in different directories, compared byte by byte; takes a quarter of an hour
+	PATH="$(abspath $(TOOLS))/bin:$$PATH" packaging/reproduce
+
+dist-tools:
+	$(CARGO) install --quiet --locked --root $(TOOLS) cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 $(CARGO_DEB)

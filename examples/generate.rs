@@ -8,6 +8,7 @@ fn main() {
     // One after the other, for two of them may be sections of one file.
     for number in 0..support::generated::generated().len() {
         let (path, content) = support::generated::generated().swap_remove(number);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
     }
 }

@@ -1,23 +1,54 @@
-//! Prints every promise of `docs/promises.toml` with its result, from the output of `cargo test`: `make promises`.
+//! Prints the promises of `docs/promises.toml`, or one of them, with their results, from the output of `cargo test`: `make
+//! promises`, `make promise N=7`. With `--tests N`, prints what `cargo test` is to be told to run that one's tests.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     reason = "a report on standard output; whoever runs it sees what failed"
 )]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use support::promises::promises;
+use support::promises::{Promise, promises};
 
 fn main() -> ExitCode {
-    let log = std::fs::read_to_string(std::env::args().nth(1).unwrap()).unwrap();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["--tests", number] => {
+            println!("{}", to_run(&one(number)));
+            ExitCode::SUCCESS
+        }
+        [log] => report(log, promises()),
+        [log, number] => report(log, vec![one(number)]),
+        _ => panic!("--tests N, or the log of cargo test and perhaps N"),
+    }
+}
+
+fn one(number: &str) -> Promise {
+    let number = number.parse().unwrap_or(0);
+    promises().into_iter().find(|promise| promise.number == number).expect("N is a number from 1 to 36")
+}
+
+/// What `cargo test` is to be told. What needs root is ignored where there is none.
+fn to_run(promise: &Promise) -> String {
+    let (files, names): (BTreeSet<&str>, Vec<&str>) =
+        promise.tests.iter().map(|test| test.split_once("::").unwrap()).unzip();
+    let files: String = files.into_iter().map(|file| format!("--test {file} ")).collect();
+    let ignored = if rustix::process::geteuid().is_root() { "--include-ignored" } else { "" };
+    format!("{files}-- {ignored} --exact {}", names.join(" "))
+}
+
+fn report(log: &str, promises: Vec<Promise>) -> ExitCode {
+    let log = std::fs::read_to_string(log).unwrap();
     let results = results(&log);
     let mut broken = 0;
-    for promise in promises() {
+    for promise in promises {
         let of = |test: &String| results.get(test.as_str()).copied().unwrap_or("did not run");
         let not_ok: Vec<_> = promise.tests.iter().filter(|test| of(test) != "ok").collect();
         let result = match not_ok.iter().map(|test| of(test)).max_by_key(|result| *result != "skipped") {

@@ -191,6 +191,9 @@ pub fn main(
             Ok(exit) => exit,
             Err(failure) => {
                 let _ = writeln!(err, "pulse-telemetry: {failure}");
+                if matches!(line.command, Some(Command::Off)) && failure.exit() == Exit::Configuration {
+                    let _ = writeln!(err, "{OFF_BY_HAND}");
+                }
                 failure.exit()
             }
         },
@@ -198,10 +201,20 @@ pub fn main(
     ExitCode::from(exit as u8)
 }
 
+/// Where the state directory is cannot be known without the configuration.
+const OFF_BY_HAND: &str = "Telemetry was not switched off. An empty file named `off` in the state directory does it without \
+                           the configuration, for a daemon that runs as well: it looks before it sends anything.";
+
+/// The command line as clap knows it, for the manual page and the completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    CommandLine::command()
+}
+
 /// The help text of the program and of each of its commands, for the documentation.
 #[must_use]
 pub fn help() -> Vec<String> {
-    help_of(CommandLine::command())
+    help_of(command())
 }
 
 /// The help text of a program and of each of its commands.
@@ -221,7 +234,7 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
         .map_err(|error| Failure::Other(format!("failed to start: {error}")))?;
     runtime.block_on(async {
         match line.command.unwrap_or(Command::Run) {
-            Command::Run => run::run(&config).await,
+            Command::Run => run::run(&config, is_root).await,
             Command::Preview => preview(&config, out).await,
             Command::ResetId => reset_id(&config, out).await,
             Command::Status { json } => status(&config, json, out).await,
@@ -337,10 +350,13 @@ fn pulse_client(config: &config::Pulse) -> Result<PulseClient, Failure> {
 
 /// What sends pings, out of the configuration.
 fn sender(config: &Config) -> Result<Sender, Failure> {
-    Sender::new(&SendSettings {
+    Sender::new(&send_settings(config)).map_err(|error| Failure::SetUp(error.to_string()))
+}
+
+fn send_settings(config: &Config) -> SendSettings {
+    SendSettings {
         endpoint: config.telemetry.endpoint.uri().clone(),
         https_proxy: config.proxy.https.clone(),
         no_proxy: config.proxy.no_proxy.clone(),
-    })
-    .map_err(|error| Failure::SetUp(error.to_string()))
+    }
 }

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::chance::Chance;
 use crate::clock::Clock;
+use crate::confine::Confinement;
 use crate::consent::{OffSource, Sources};
 use crate::engine::{Action, Engine, EntryKind, Input, Suppression};
 use crate::metrics::Metrics;
@@ -58,6 +59,8 @@ pub struct Parts<D, K> {
     pub metrics: Metrics,
     /// Who is told that the daemon is ready, and that its loop goes round.
     pub supervisor: Supervisor,
+    /// What the kernel holds this process to; none for a daemon within another program, such as a test.
+    pub confinement: Option<Confinement>,
 }
 
 type Whole<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -84,6 +87,7 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
         state_dir: parts.state_dir,
         notices: parts.notices,
         metrics: parts.metrics,
+        confinement: parts.confinement,
         engine,
         wake: now.mono,
         reading: None,
@@ -163,6 +167,7 @@ struct Daemon<D, K, C> {
     state_dir: String,
     notices: Vec<String>,
     metrics: Metrics,
+    confinement: Option<Confinement>,
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
     reading: Option<Whole<Result<Look, ReadError>>>,
@@ -239,6 +244,8 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
                     self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
                 }
                 Action::Record(entry) if !stored && entry.kind.says_done() => {}
+                // An on that is refused must not be found by the next start.
+                Action::SaveSwitch { off: false } if !stored => {}
                 action => {
                     if let Err(error) = self.store.carry_out(&action, self.clock.now().wall) {
                         stored = false;
@@ -448,8 +455,13 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
             status.suppressed = seen.as_ref();
         }
         status.suppressed = status.suppressed.filter(|_| status.off.is_none());
-        let surroundings =
-            Surroundings { running: true, endpoint: &self.endpoint, state_dir: &self.state_dir, warnings: &warnings };
+        let surroundings = Surroundings {
+            running: true,
+            endpoint: &self.endpoint,
+            state_dir: &self.state_dir,
+            confinement: self.confinement.as_ref(),
+            warnings: &warnings,
+        };
         StatusReport::new(&status, &surroundings)
     }
 

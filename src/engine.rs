@@ -559,8 +559,14 @@ impl<C: Chance> Engine<C> {
     }
 
     fn on_switch(&mut self, now: Now, off: bool, out: &mut Vec<Action>) {
-        out.push(Action::SaveSwitch { off });
+        // Off comes first. On comes last, so that it is left out where anything before it could not be written.
+        if off {
+            out.push(Action::SaveSwitch { off });
+        }
         self.change_consent(now, Sources { switched_off: off, ..self.sources }, out);
+        if !off {
+            out.push(Action::SaveSwitch { off });
+        }
     }
 
     fn change_consent(&mut self, now: Now, sources: Sources, out: &mut Vec<Action>) {

@@ -29,8 +29,9 @@ const KEPT: Duration = Duration::from_secs(KEPT_DAYS * 24 * 60 * 60);
 const KEPT_DAYS: u64 = 90;
 /// How many events are kept; the oldest go first. An event is at most some 1.5 KiB, so the file is less than 1 MiB.
 const EVENTS_MAX: usize = 500;
-/// How often what is too old is looked for.
-const PRUNING: Duration = Duration::from_secs(60 * 60);
+/// How often what is too old is removed: of one day at a time, so that a clock that leaps ahead takes little with it.
+const PRUNING: Duration = DAY;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What Pulse calls a pipeline without news.
 const STALE: Duration = Duration::from_secs(5 * 60);
@@ -193,7 +194,8 @@ impl fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// A recorder over this file, and what of it was damaged and put aside, in a sentence. What is too old goes at once.
+    /// A recorder over this file, and what of it was damaged and put aside, in a sentence. The
+    /// oldest day of what is too old goes at once.
     ///
     /// # Errors
     /// Where the file cannot be read, or put aside where it is damaged.
@@ -233,7 +235,7 @@ impl Recorder {
         if held.kept.iter().any(|kept| kept.event.idempotency_key == event.idempotency_key) {
             return Ok(());
         }
-        let mut kept = young(&held.kept, now.wall);
+        let mut kept = held.kept.clone();
         kept.push(Kept { at: now.wall, event });
         kept.drain(..kept.len().saturating_sub(EVENTS_MAX));
         let switch = held.switch.clone();
@@ -343,10 +345,10 @@ impl Recorder {
         self.file.remove_what_was_put_aside()
     }
 
-    /// Removes what is too old, durably.
+    /// Removes the oldest day of what is too old, durably.
     fn prune(&self) {
         let mut held = self.held();
-        let kept = young(&held.kept, self.clock.now().wall);
+        let kept = without_one_day_of_the_old(&held.kept, self.clock.now().wall);
         if kept != held.kept || !held.writable {
             let switch = held.switch.clone();
             self.write(&mut held, switch, kept);
@@ -426,10 +428,26 @@ fn report(switch: &Switch, kept: &[Kept], off: Option<Off>, now: Timestamp) -> E
 /// Those that are not too old. One of a time to come, which a clock that was wrong gave it, is taken for one of now. A
 /// clock that says a time before the contract's date is wrong itself, and decides nothing.
 fn young(kept: &[Kept], now: Timestamp) -> Vec<Kept> {
+    those_that(kept, now, |at| !is_too_old(at, now))
+}
+
+/// Those that are not too old, and of the others all but the oldest day of them.
+fn without_one_day_of_the_old(kept: &[Kept], now: Timestamp) -> Vec<Kept> {
+    let oldest = kept.iter().map(|kept| kept.at).filter(|at| is_too_old(*at, now)).min();
+    let of_that_day = |at: Timestamp| {
+        oldest.is_some_and(|oldest| Duration::try_from(at.duration_since(oldest)).is_ok_and(|after| after < DAY))
+    };
+    those_that(kept, now, |at| !(is_too_old(at, now) && of_that_day(at)))
+}
+
+fn those_that(kept: &[Kept], now: Timestamp, stay: impl Fn(Timestamp) -> bool) -> Vec<Kept> {
     if now < CONTRACT_DATE {
         return kept.to_vec();
     }
-    let too_old = |at: Timestamp| Duration::try_from(now.duration_since(at)).is_ok_and(|age| age >= KEPT);
-    let young = kept.iter().filter(|kept| !too_old(kept.at));
-    young.map(|kept| Kept { at: kept.at.min(now), event: kept.event.clone() }).collect()
+    let those = kept.iter().filter(|kept| stay(kept.at));
+    those.map(|kept| Kept { at: kept.at.min(now), event: kept.event.clone() }).collect()
+}
+
+fn is_too_old(at: Timestamp, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(at)).is_ok_and(|age| age >= KEPT)
 }

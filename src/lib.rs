@@ -12,7 +12,8 @@
 //! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] keeps the state, [`clock`] reads the time, [`chance`] asks for
 //! randomness, [`serve`] listens, [`config`] reads what the operator wrote. Beside all this, and unknown to what sends,
 //! [`posture`] tells what else may leave by Pulse's own settings, and [`events`] keeps the local-only commercial events;
-//! [`metrics`] counts for Prometheus, and [`supervisor`] tells systemd that the program lives. After the doorway and the
+//! [`metrics`] counts for Prometheus, [`supervisor`] tells systemd that the program lives, and [`confine`] has the kernel
+//! hold the program to what it needs. After the doorway and the
 //! configuration, the modules below stand in the order in which data flows.
 //!
 //! The receiving end, so that the whole promise can be run and checked, is a second program behind the feature
@@ -44,6 +45,7 @@ pub mod audit;
 pub mod events;
 pub mod metrics;
 
+pub mod confine;
 pub mod daemon;
 pub mod serve;
 pub mod status;

@@ -35,6 +35,17 @@ pub struct SendSettings {
     pub no_proxy: Option<String>,
 }
 
+impl SendSettings {
+    /// The TCP port that a ping is sent to: the endpoint's, or the proxy's where one is asked.
+    ///
+    /// # Errors
+    /// Where the proxy cannot be used.
+    pub fn port(&self) -> Result<u16, SendSetupError> {
+        let proxy = proxy_for(self)?;
+        Ok(wire::port_of(proxy.as_ref().map_or(&self.endpoint, |proxy| proxy.uri())))
+    }
+}
+
 /// Why the sender could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SendSetupError {

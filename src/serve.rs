@@ -4,7 +4,7 @@
 //! local events, and `answers` gives every response the same headers; `words` sees to those that hyper gives by itself.
 //! Nothing here holds state.
 
-mod answers;
+pub(crate) mod answers;
 mod guards;
 mod listener;
 mod openapi;
@@ -18,6 +18,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +30,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::answers::Answer;
 use self::guards::Guards;
 use self::listener::Accepted;
 pub use self::listener::Listener;
@@ -207,22 +211,41 @@ impl Server {
     }
 }
 
-/// Answers the requests of one connection, one after the other.
-async fn serve_connection<S>(stream: S, app: Arc<App>, waiting: Waiting, mut stopping: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, app: Arc<App>, waiting: Waiting, stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = app.limits;
-    let service = service_fn(move |request| {
+    let answer = move |request| {
         let (app, waiting) = (Arc::clone(&app), waiting.clone());
-        async move { Ok::<_, Infallible>(routes::answer(&app, &waiting, request).await) }
+        async move { routes::answer(&app, &waiting, request).await }
+    };
+    converse(stream, &limits, stopping, answers::add_headers, answer).await;
+}
+
+/// Answers the requests of one connection, one after the other, until it ends, has lived for long enough, or the server
+/// stops. What hyper refuses by itself gets words, and the headers that `add_headers` adds, `server` among them.
+pub(crate) async fn converse<S, A, F>(
+    stream: S,
+    limits: &Limits,
+    mut stopping: watch::Receiver<bool>,
+    add_headers: fn(&mut HeaderMap),
+    answer: A,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Answer>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes.max(BUFFER_MIN))
-        .serve_connection(TokioIo::new(WithWords::new(stream)), service);
+        .serve_connection(TokioIo::new(WithWords::new(stream, add_headers)), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // How a caller ends its connection is its own affair.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::confine::Confinement;
 use crate::consent::OffSource;
 use crate::engine::{Concluded, Status, Suppression};
 use crate::identity::ROTATION;
@@ -42,6 +43,8 @@ pub struct StatusReport {
     pub state_dir: String,
     /// The state could be written when that was last tried.
     pub writable: bool,
+    /// What the kernel holds the daemon to; null where none runs.
+    pub confinement: Option<Confinement>,
     /// What somebody should look at, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -108,6 +111,8 @@ pub struct Surroundings<'a> {
     pub endpoint: &'a str,
     /// Where the state is kept.
     pub state_dir: &'a str,
+    /// What the kernel holds the daemon to.
+    pub confinement: Option<&'a Confinement>,
     /// What somebody should look at.
     pub warnings: &'a [String],
 }
@@ -146,6 +151,7 @@ impl StatusReport {
             }),
             state_dir: surroundings.state_dir.to_owned(),
             writable: !status.unsaved,
+            confinement: surroundings.confinement.cloned(),
             warnings,
         }
     }
@@ -353,6 +359,9 @@ impl StatusReport {
         });
         line(format!("Endpoint:  {}", self.endpoint));
         line(format!("State:     {}", self.state_dir));
+        if let Some(confinement) = &self.confinement {
+            line(format!("Confined:  {}", confinement.to_text()));
+        }
         for warning in &self.warnings {
             line(format!("Warning:   {warning}"));
         }

@@ -9,7 +9,7 @@ mod ledger;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,7 +136,7 @@ impl Store {
     pub fn open(dir: &Path) -> Result<(Self, Found), StoreError> {
         let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("making it"))?;
-        let lock = private().truncate(false).open(dir.join(LOCK_FILE)).map_err(failed("opening its lock"))?;
+        let lock = open_private(dir, LOCK_FILE).map_err(failed("opening its lock"))?;
         // A command that looks at the directory holds the lock for a moment.
         let mut tries = 0;
         while matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) && tries < LOCK_TRIES {
@@ -316,19 +316,47 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Options for a file that only its owner can read.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).mode(0o600);
-    options
+/// Opens a file that only its owner can read, and makes it where it is missing. What root makes belongs to the owner of the
+/// directory, or the daemon, which runs as that user, could not use it.
+fn open_private(dir: &Path, name: &str) -> io::Result<File> {
+    let path = dir.join(name);
+    match create_private(dir, &path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().read(true).write(true).open(&path)
+        }
+        created => created,
+    }
+}
+
+/// Makes a file that is not there yet, as [`open_private`] does.
+fn create_private(dir: &Path, path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    if rustix::process::geteuid().is_root() {
+        let dir = fs::metadata(dir)?;
+        if dir.uid() != file.metadata()?.uid() {
+            // A root that may not do this keeps the file, as any other user would.
+            let _ = fchown(&file, Some(dir.uid()), Some(dir.gid()));
+        }
+    }
+    Ok(file)
+}
+
+/// An empty file for what is to take the place of another one. What a crash left of it goes first.
+fn open_temporary(dir: &Path, name: &str) -> io::Result<(PathBuf, File)> {
+    let temporary = dir.join(name);
+    let file = match create_private(dir, &temporary) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&temporary)?;
+            create_private(dir, &temporary)?
+        }
+        created => created?,
+    };
+    Ok((temporary, file))
 }
 
 /// Replaces a file as a whole, durably.
 fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let temporary = dir.join(format!("{name}.new"));
-    let mut file = private().truncate(true).open(&temporary)?;
-    // A temporary file of an earlier crash may have had other permissions.
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    let (temporary, mut file) = open_temporary(dir, &format!("{name}.new"))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, dir.join(name))?;

@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
-use hyper::{Request, http};
+use hyper::{Request, Uri, http};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
@@ -241,4 +241,11 @@ pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The port of an `http` or `https` URL, that of the scheme where none is written.
+#[must_use]
+pub fn port_of(url: &Uri) -> u16 {
+    let of_the_scheme = if url.scheme_str() == Some("https") { 443 } else { 80 };
+    url.port_u16().unwrap_or(of_the_scheme)
 }

@@ -7,41 +7,25 @@
 mod support;
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::process::Command;
 use std::time::Duration;
 
+use support::alone::{alone, run};
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::sidecar::{LIMIT, Setup};
 
-/// Says that the test runs in the namespace.
-const INSIDE: &str = "PULSE_TELEMETRY_TEST_INSIDE";
 /// Where nobody is.
 const ELSEWHERE: &str = "10.77.0.9";
 const DAYS: usize = 30;
 
 #[test]
 #[ignore = "needs root: make test-system"]
-#[expect(clippy::disallowed_methods, reason = "the test tells itself that it runs in the namespace")]
 fn in_a_month_no_packet_leaves_but_to_pulse_and_the_endpoint() {
-    if std::env::var_os(INSIDE).is_some() {
-        return a_month_inside();
-    }
-    let name = "in_a_month_no_packet_leaves_but_to_pulse_and_the_endpoint";
-    let output = Command::new("unshare")
-        .arg("--net")
-        .arg(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", name, "--nocapture"])
-        .env(INSIDE, "yes")
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    alone("in_a_month_no_packet_leaves_but_to_pulse_and_the_endpoint", &[], || {}, a_month_inside);
 }
 
 fn a_month_inside() {
     for words in [
-        "link set lo up",
         "link add name out type veth peer name nowhere",
         "address add 10.77.0.1/24 dev out",
         "link set out up",
@@ -110,10 +94,4 @@ fn packets(counter: &str) -> u64 {
 fn port(url: &str) -> u16 {
     let authority = url.split('/').nth(2).unwrap();
     authority.rsplit(':').next().unwrap().parse().unwrap()
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }

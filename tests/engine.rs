@@ -334,6 +334,22 @@ fn switching_off_deletes_the_id_and_the_pending_ping_and_on_again_makes_a_new_id
     assert_eq!(world.reasons(EntryKind::ConsentChanged), ["switch", "on"]);
 }
 
+/// A crash, or a disk that fails, between any two of the actions leaves it off.
+#[test]
+fn off_is_the_first_that_is_written_and_on_the_last() {
+    let mut world = World::new();
+    world.run_for(HOUR);
+    let switches = |actions: &[Action]| {
+        let written: Vec<&Action> = actions.iter().filter(|action| action.is_for_the_disk()).collect();
+        let is_switch = |action: Option<&&Action>| matches!(action, Some(Action::SaveSwitch { .. }));
+        (is_switch(written.first()), is_switch(written.last()), written.len() > 1)
+    };
+    let off = world.engine.handle(world.now, Input::Switch { off: true });
+    assert_eq!(switches(&off), (true, false, true), "{off:?}");
+    let on = world.engine.handle(world.now, Input::Switch { off: false });
+    assert_eq!(switches(&on), (false, true, true), "{on:?}");
+}
+
 #[test]
 fn an_answer_that_comes_after_switching_off_changes_nothing() {
     let mut world = World::new();

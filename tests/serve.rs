@@ -1238,6 +1238,12 @@ fn status() -> StatusReport {
         "id": {"issued_at": "2026-06-01T00:00:00Z", "rotates_at": "2026-07-01T00:00:00Z"},
         "state_dir": "/var/lib/pulse-telemetry",
         "writable": true,
+        "confinement": {
+            "no_new_privileges": true,
+            "files": "enforced",
+            "outgoing_ports": [53, 443, 7655],
+            "other_processes": "unavailable",
+        },
         "warnings": [],
     }))
     .unwrap()

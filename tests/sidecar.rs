@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::time::Duration;
 
 use pulse_telemetry::contract;
@@ -370,6 +372,16 @@ fn authorities_that_are_named_and_cannot_be_read_are_an_error_and_no_others_take
 }
 
 #[test]
+fn off_with_a_configuration_that_cannot_be_used_tells_how_to_do_it_by_hand() {
+    let setup = Setup::new("nonsense", "https://127.0.0.1:1/").with_token(TOKEN);
+    let output = setup.run(&["off"]);
+    assert_eq!(output.status.code(), Some(3));
+    let told = text(&output.stderr);
+    assert!(told.contains("pulse.url") && told.contains("An empty file named `off`"), "{told}");
+    assert!(!text(&setup.run(&["on"]).stderr).contains("empty file"));
+}
+
+#[test]
 fn a_blank_variable_is_unset_and_a_clear_yes_is_on() {
     for (name, value) in [
         ("PULSE_TELEMETRY", ""),
@@ -516,6 +528,35 @@ fn the_id_is_kept_between_restarts() {
     assert_eq!(again.get("/api/v1/preview").json()["payload"]["install_id"], id);
     drop(again);
     assert_eq!(parse(&setup.run(&["preview"]).stdout)["install_id"], id, "after a kill as well");
+}
+
+#[test]
+fn what_root_writes_in_the_state_directory_of_another_user_belongs_to_that_user() {
+    const USER: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED what_root_writes_in_the_state_directory_of_another_user_belongs_to_that_user: not root"
+        );
+        return;
+    }
+    let setup = Setup::new("http://127.0.0.1:1", "http://127.0.0.1:1");
+    let (state, victim) = (setup.path("state"), setup.write("victim", "root's own"));
+    std::fs::create_dir(&state).unwrap();
+    chown(&state, Some(USER), Some(USER)).unwrap();
+    // That user could leave a link there, and have root write through it.
+    std::os::unix::fs::symlink(&victim, setup.state(".install_id.new")).unwrap();
+    for command in [vec!["reset-id"], vec!["off"], vec!["on"], vec!["reset-id"], vec!["history", "--erase"]] {
+        let output = setup.run(&command);
+        assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    }
+    let files: Vec<_> = std::fs::read_dir(&state).unwrap().map(|file| file.unwrap()).collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let found = file.metadata().unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (USER, USER, 0o600), "{:?}", file.path());
+    }
+    assert_eq!((std::fs::read(&victim).unwrap(), victim.metadata().unwrap().uid()), (b"root's own".to_vec(), 0));
 }
 
 #[test]

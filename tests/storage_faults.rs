@@ -16,7 +16,7 @@ use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::sidecar::{Setup, check_the_state, exists};
 
 /// The calls that change something, or open what is to be changed.
-const CALLS: [&str; 9] = ["mkdir", "openat", "fchmod", "write", "fsync", "fdatasync", "rename", "unlink", "ftruncate"];
+const CALLS: [&str; 8] = ["mkdir", "openat", "write", "fsync", "fdatasync", "rename", "unlink", "ftruncate"];
 const FAULTS: [&str; 4] = ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EROFS"];
 const FILES: [&str; 11] = [
     "",

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use support::alone::run;
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::seeded::Seeded;
@@ -50,12 +51,6 @@ impl Drop for Mount {
         // One that was unmounted already says so, and that is fine.
         let _ = Command::new("umount").args(["-l", self.path().to_str().unwrap()]).output();
     }
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A new ext4 in that file, mounted.

@@ -110,6 +110,7 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
         running: false,
         endpoint: &config.telemetry.endpoint.to_string(),
         state_dir: &config.state.dir.display().to_string(),
+        confinement: None,
         warnings: &warnings,
     };
     Ok(StatusReport::new(&status, &surroundings))

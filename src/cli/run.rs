@@ -10,7 +10,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::clock::SystemClock;
-use crate::config::{Config, Log, LogFormat};
+use crate::config::{Config, Listen, Log, LogFormat};
+use crate::confine::{self, Allowed, confine};
 use crate::daemon::{self, Handle};
 use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
@@ -23,7 +24,7 @@ use super::{Exit, Failure, offline, pulse_client};
 /// Questions of the local server that wait for the daemon, at most.
 const WAITING_QUESTIONS: usize = 64;
 
-pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
+pub(super) async fn run(config: &Config, is_root: bool) -> Result<Exit, Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
     let pulse = pulse_client(&config.pulse)?;
     let sender = super::sender(config)?;
@@ -36,6 +37,8 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
     let listener = Listener::bind(&config.serve.listen).await.map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
+    // Everything is open and read that needs more than what stays allowed, and no other thread runs yet.
+    let confinement = confine(&allowed(config, is_root)?);
     tracing::info!(address = %listener.local_addr(), "the local page and API");
 
     let (handle, commands) = Handle::new(WAITING_QUESTIONS);
@@ -53,6 +56,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
         notices: found.damage.iter().chain(&found.goes_with_the_container).chain(&damaged_events).cloned().collect(),
         metrics,
         supervisor: Supervisor::of_this_process(),
+        confinement: Some(confinement),
     };
     let engine = offline::engine(config, found);
 
@@ -72,6 +76,17 @@ pub(super) async fn run(config: &Config) -> Result<Exit, Failure> {
     // A server that panicked has been told by the panic.
     let _ = serving.await;
     Ok(Exit::Done)
+}
+
+/// What the daemon can still touch, by its configuration.
+fn allowed(config: &Config, is_root: bool) -> Result<Allowed, Failure> {
+    let endpoint = super::send_settings(config).port().map_err(|error| Failure::SetUp(error.to_string()))?;
+    let ports = [config.pulse.url.port(), endpoint];
+    let allowed = Allowed::new(&config.state.dir, ports, confine::resolv_conf().as_deref(), is_root);
+    Ok(match &config.serve.listen {
+        Listen::Tcp(_) => allowed,
+        Listen::Unix(socket) => allowed.with_socket(socket),
+    })
 }
 
 /// Waits for SIGTERM or SIGINT.

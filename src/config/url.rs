@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use hyper::Uri;
 
-use crate::wire::is_loopback;
+use crate::wire::{is_loopback, port_of};
 
 const ACCEPTED: &str = "must be a URL that begins with http:// or https:// and a host, such as https://pulse.lan:7655";
 
@@ -62,6 +62,12 @@ impl Url {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
+    }
+
+    /// The port, that of the scheme where none is written.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        port_of(&self.uri)
     }
 
     /// The whole address.

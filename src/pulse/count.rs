@@ -151,6 +151,11 @@ impl Number {
         })
     }
 
+    /// Whether it stays as it is, however many digits follow.
+    fn takes_digits(self) -> bool {
+        matches!(self, Self::Integer | Self::Fraction | Self::ExponentDigits)
+    }
+
     fn is_whole(self) -> bool {
         matches!(self, Self::Zero | Self::Integer | Self::Fraction | Self::ExponentDigits)
     }
@@ -256,11 +261,25 @@ impl Counter {
 
     fn scan(&mut self, mut rest: &[u8]) -> Result<(), Malformed> {
         loop {
-            // Strings are most of a document, so what is plain in them is passed over at once.
-            if let State::Text(text) = self.state {
-                let (plain, special) = rest.split_at(plain_len(rest));
-                self.note(text, plain);
-                rest = special;
+            // Strings and numbers are most of a document, so what is plain in them is passed over at once.
+            match self.state {
+                State::Text(text) => {
+                    let (plain, special) = rest.split_at(plain_len(rest));
+                    self.note(text, plain);
+                    rest = special;
+                }
+                State::Number(number) => {
+                    let digits = if number.takes_digits() { leading_digits(rest) } else { 0 };
+                    rest = rest.get(digits..).unwrap_or_default();
+                    if rest.first().is_some_and(|&byte| number.is_whole() && number.next(byte).is_none()) {
+                        self.state = State::AfterValue;
+                    }
+                }
+                State::Word(missing) if rest.starts_with(missing) => {
+                    self.state = State::AfterValue;
+                    rest = rest.get(missing.len()..).unwrap_or_default();
+                }
+                _ => {}
             }
             let Some((&byte, tail)) = rest.split_first() else { return Ok(()) };
             self.step(byte)?;
@@ -268,6 +287,7 @@ impl Counter {
         }
     }
 
+    #[inline]
     fn step(&mut self, byte: u8) -> Result<(), Malformed> {
         match self.state {
             State::Text(text) => self.special_in_text(text, byte)?,
@@ -278,14 +298,7 @@ impl Counter {
                 Some((&expected, missing)) if expected == byte => self.state = State::Word(missing),
                 _ => return Err(Malformed::NotJson),
             },
-            State::Number(number) => match number.next(byte) {
-                Some(number) => self.state = State::Number(number),
-                None if number.is_whole() => {
-                    self.state = State::AfterValue;
-                    return self.step(byte);
-                }
-                None => return Err(Malformed::NotJson),
-            },
+            State::Number(number) => self.state = State::Number(number.next(byte).ok_or(Malformed::NotJson)?),
             _ if matches!(byte, b' ' | b'\n' | b'\t' | b'\r') => {}
             State::FirstElement if byte == b']' => self.close(),
             State::Value | State::FirstElement => self.value(byte)?,
@@ -441,28 +454,33 @@ impl Counter {
     }
 }
 
+fn leading_digits(text: &[u8]) -> usize {
+    text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len())
+}
+
 /// How many bytes of a string come before the first quote, backslash or control character.
 fn plain_len(text: &[u8]) -> usize {
     let is_special = |&byte: &u8| byte == b'"' || byte == b'\\' || byte < 0x20;
-    let mut plain = 0;
-    for eight in text.chunks(8) {
-        match <[u8; 8]>::try_from(eight) {
-            Ok(eight) if !holds_special(u64::from_le_bytes(eight)) => plain += 8,
-            _ => return plain + eight.iter().position(is_special).unwrap_or(eight.len()),
+    let (eights, rest) = text.as_chunks::<8>();
+    for (at, eight) in eights.iter().enumerate() {
+        let special = special_bytes(u64::from_le_bytes(*eight));
+        if special != 0 {
+            return at * 8 + (special.trailing_zeros() / 8) as usize;
         }
     }
-    plain
+    eights.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
-/// Whether one of eight bytes is a quote, a backslash or a control character, all eight looked at together.
-fn holds_special(eight: u64) -> bool {
+/// The high bits of the bytes that are a quote, a backslash or a control character, all eight looked at together. Only
+/// the lowest bit that is set is sure to be right.
+fn special_bytes(eight: u64) -> u64 {
     const EACH: u64 = u64::MAX / 255;
     const HIGH: u64 = EACH * 0x80;
     // The high bit of a byte below `n`, for n ≤ 128: subtracting borrows into it. A borrow that runs on into a higher
-    // byte only comes from one that was below `n` itself, so the answer for the eight together is right.
+    // byte only comes from one that was below `n` itself, so the lowest is right.
     let below = |bytes: u64, n: u64| bytes.wrapping_sub(EACH * n) & !bytes & HIGH;
     let equal = |byte: u8| below(eight ^ (EACH * u64::from(byte)), 1);
-    below(eight, 0x20) | equal(b'"') | equal(b'\\') != 0
+    below(eight, 0x20) | equal(b'"') | equal(b'\\')
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::SERVER_NAME;
 use super::guards::Refusal;
 
 /// An answer.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Every answer has these: nothing is framed, embedded or guessed by a browser, and the page can load and reach nothing
 /// but this server. There is no CORS header, so no other site's page can read an answer.
@@ -64,7 +64,7 @@ fn names(list: &HeaderValue, tag: &str) -> bool {
 }
 
 /// The bytes of a whole answer to a head that never became a request; its connection ends with it.
-pub(super) fn raw(status: StatusCode) -> Vec<u8> {
+pub(super) fn raw(status: StatusCode, add_headers: fn(&mut HeaderMap)) -> Vec<u8> {
     let (word, message) = match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("too_large", "The headers are larger than this server reads."),
         StatusCode::URI_TOO_LONG => ("too_large", "The request's target is longer than this server reads."),
@@ -81,7 +81,7 @@ pub(super) fn raw(status: StatusCode) -> Vec<u8> {
 }
 
 /// An answer with this body.
-pub(super) fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = empty(status);
     *answer.body_mut() = Full::new(body.into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -89,25 +89,25 @@ pub(super) fn body(status: StatusCode, content_type: &'static str, body: impl In
 }
 
 /// An answer without a body.
-pub(super) fn empty(status: StatusCode) -> Answer {
+pub(crate) fn empty(status: StatusCode) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = status;
     answer
 }
 
 /// A JSON answer.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(json) => body(status, "application/json", json),
         Err(error) => {
-            tracing::error!(%error, "an answer of the local server cannot be encoded");
+            tracing::error!(%error, "an answer cannot be encoded");
             empty(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
 }
 
 /// An error: a word for programs and a sentence for people.
-pub(super) fn error(status: StatusCode, word: &str, message: &str) -> Answer {
+pub(crate) fn error(status: StatusCode, word: &str, message: &str) -> Answer {
     json(status, &json!({"error": word, "message": message}))
 }
 
@@ -121,7 +121,7 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
 }
 
 /// Says which methods there are.
-pub(super) fn with_allow(mut answer: Answer, methods: &str) -> Answer {
+pub(crate) fn with_allow(mut answer: Answer, methods: &str) -> Answer {
     answer.headers_mut().extend(HeaderValue::from_str(methods).map(|methods| (ALLOW, methods)));
     answer
 }

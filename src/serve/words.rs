@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use hyper::StatusCode;
+use hyper::header::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::answers;
@@ -21,11 +22,13 @@ pub(super) struct WithWords<S> {
     stream: S,
     /// Our answer in the place of hyper's, and how much of it is written.
     ours: Option<(Vec<u8>, usize)>,
+    add_headers: fn(&mut HeaderMap),
 }
 
 impl<S> WithWords<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, ours: None }
+    /// `add_headers` adds what every answer of the server has, `server` among it.
+    pub(super) fn new(stream: S, add_headers: fn(&mut HeaderMap)) -> Self {
+        Self { stream, ours: None, add_headers }
     }
 }
 
@@ -41,7 +44,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WithWords<S> {
         if this.ours.is_none() {
             match bare_head(bytes) {
                 // Nothing but hyper's head is left.
-                Some((0, status)) => this.ours = Some((answers::raw(status), 0)),
+                Some((0, status)) => this.ours = Some((answers::raw(status, this.add_headers), 0)),
                 // What comes before it goes first.
                 Some((start, _)) => return Pin::new(&mut this.stream).poll_write(cx, &bytes[..start]),
                 None => return Pin::new(&mut this.stream).poll_write(cx, bytes),
@@ -98,7 +101,7 @@ mod tests {
         let (ours, mut theirs) = duplex(room);
         let bytes = bytes.to_vec();
         let writing = tokio::spawn(async move {
-            let mut stream = WithWords::new(ours);
+            let mut stream = WithWords::new(ours, answers::add_headers);
             stream.write_all(&bytes).await.unwrap();
             stream.shutdown().await.unwrap();
         });

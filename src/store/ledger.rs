@@ -9,7 +9,6 @@ mod reading;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,7 +81,7 @@ impl Ledger {
         // A new file that never took the ledger's place holds history that may have been erased since.
         super::remove(dir, NEW_FILE)?;
         let path = dir.join(LEDGER_FILE);
-        let mut file = super::private().truncate(false).open(&path)?;
+        let mut file = super::open_private(dir, LEDGER_FILE)?;
         let mut scan = Scan::of(BufReader::new(&file))?;
         let last = scan.last.as_deref().and_then(Line::parse).filter(|line| line.seq < u64::MAX);
         let (seq, prev) = match (&scan.last, last) {
@@ -90,7 +89,7 @@ impl Ledger {
             (Some(bytes), Some(line)) => (line.seq, sha256(bytes)),
             (Some(_), None) => {
                 notices.push(super::put_aside(&path)?);
-                file = super::private().truncate(false).open(&path)?;
+                file = super::open_private(dir, LEDGER_FILE)?;
                 scan = Scan::default();
                 (0, String::new())
             }
@@ -240,9 +239,7 @@ impl Ledger {
 
     /// Puts a new file in the ledger's place. Its name is not yet secure.
     fn replace(&mut self, content: &mut dyn Read, length: u64) -> io::Result<()> {
-        let temporary = self.dir.join(NEW_FILE);
-        let mut file = super::private().truncate(true).open(&temporary)?;
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        let (temporary, mut file) = super::open_temporary(&self.dir, NEW_FILE)?;
         if io::copy(&mut content.take(length), &mut file)? != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -357,7 +354,7 @@ fn keep_torn(dir: &Path, mut file: &File, whole: u64) -> io::Result<PathBuf> {
     let mut number = 1;
     let (beside, mut kept) = loop {
         let beside = dir.join(format!("{LEDGER_FILE}.torn-{number}"));
-        match File::options().write(true).create_new(true).mode(0o600).open(&beside) {
+        match super::create_private(dir, &beside) {
             Ok(kept) => break (beside, kept),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(error),

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use pulse_telemetry::{cli, config, contract, metrics};
 
+use super::manual::{self, Part, Sections};
+use super::promises;
+
 /// Each file, and what it should hold.
 pub fn generated() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -12,27 +15,51 @@ pub fn generated() -> Vec<(PathBuf, String)> {
     let fields = contract::markdown_table();
     let keys = format!("```toml\n{}```\n", config::DEFAULTS);
     let commands: String = cli::help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
-    #[cfg_attr(not(feature = "collector"), expect(unused_mut, reason = "the collector adds to it"))]
     let mut files = vec![
         (root.join("config/ping.schema.json"), schema),
         section(root.join("docs/PRIVACY.md"), "fields", &fields),
+        section(root.join("docs/PRIVACY.md"), "promises", &promises::markdown_table()),
         section(root.join("docs/METRICS.md"), "metrics", &metrics::markdown_table()),
         section(root.join("docs/CONFIGURATION.md"), "keys", &keys),
         section(root.join("docs/CONFIGURATION.md"), "commands", commands.trim_end()),
     ];
+    files.extend(manual::of_program(cli::command(), root, &SIDECAR));
     #[cfg(feature = "collector")]
     files.extend(of_the_collector(root));
     files
 }
 
+const SIDECAR: Sections<'_> = Sections(&[
+    ("CONFIGURATION AND ENVIRONMENT", &[Part::Said { document: "docs/CONFIGURATION.md", heading: None }]),
+    ("EXIT STATUS", &[Part::Tables { document: "docs/CONFIGURATION.md", heading: "Exit codes" }]),
+    (
+        "FILES",
+        &[
+            Part::Tables { document: "docs/INSTALL.md", heading: "Where everything is" },
+            Part::Text("In the state directory:"),
+            Part::Tables { document: "docs/PRIVACY.md", heading: "What stays on your machine" },
+        ],
+    ),
+    ("SEE ALSO", &[Part::Text("pulse-telemetry-collector(1), systemctl(1), journalctl(1)")]),
+]);
+
 #[cfg(feature = "collector")]
-fn of_the_collector(root: &Path) -> [(PathBuf, String); 2] {
-    use pulse_telemetry::collector::cli::help;
+const COLLECTOR: Sections<'_> = Sections(&[
+    ("CONFIGURATION AND ENVIRONMENT", &[Part::Said { document: "docs/COLLECTOR.md", heading: Some("Every key") }]),
+    ("FILES", &[Part::Tables { document: "docs/INSTALL.md", heading: "The collector" }]),
+    ("SEE ALSO", &[Part::Text("pulse-telemetry(1), systemctl(1), journalctl(1)")]),
+]);
+
+#[cfg(feature = "collector")]
+fn of_the_collector(root: &Path) -> Vec<(PathBuf, String)> {
+    use pulse_telemetry::collector::cli::{command, help};
     use pulse_telemetry::config::collector::DEFAULTS;
     let keys = format!("```toml\n{DEFAULTS}```\n");
     let commands: String = help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
     let path = root.join("docs/COLLECTOR.md");
-    [section(path.clone(), "keys", &keys), section(path, "commands", commands.trim_end())]
+    let mut files = manual::of_program(command(), root, &COLLECTOR);
+    files.extend([section(path.clone(), "keys", &keys), section(path, "commands", commands.trim_end())]);
+    files
 }
 
 /// The file with the text between its two marks replaced.

@@ -15,6 +15,8 @@
     reason = "each test file uses a part of this, and a test may fail loudly"
 )]
 
+pub mod alone;
+pub mod booted;
 pub mod browser;
 pub mod client;
 #[cfg(feature = "collector")]
@@ -27,6 +29,7 @@ pub mod history;
 pub mod inside;
 #[cfg(feature = "collector")]
 pub mod load;
+pub mod manual;
 pub mod planted;
 #[cfg(feature = "collector")]
 pub mod postgres;

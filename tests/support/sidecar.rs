@@ -213,6 +213,11 @@ impl Sidecar {
         self.get("/api/v1/status").json()
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A line of `/proc/PID/status`, in bytes.
     pub fn memory(&self, line: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -229,6 +229,7 @@ async fn a_process(world: &Shared, script: &mut Script, chance: Seeded) -> End {
         notices: Vec::new(),
         metrics: Metrics::default(),
         supervisor: Supervisor::nobody(),
+        confinement: None,
     };
     let mut daemon = pin!(daemon::run(parts, engine, commands, async {
         let _ = stopping.await;

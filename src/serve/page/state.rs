@@ -30,10 +30,14 @@ pub(super) fn state(status: &StatusReport) -> String {
 
 /// What this program is, and where it keeps what it knows.
 pub(super) fn about(status: &StatusReport) -> String {
+    let confined = status.confinement.as_ref().map(|confinement| {
+        format!("<p id=\"confinement\">What the kernel holds it to: {}.</p>\n", escape(&confinement.to_text()))
+    });
     format!(
-        "<p>pulse-telemetry {}, with its state in {}. This page loads nothing from anywhere else, and counts nobody.</p>\n",
+        "<p>pulse-telemetry {}, with its state in {}. This page loads nothing from anywhere else, and counts nobody.</p>\n{}",
         escape(&status.version),
         code(&status.state_dir),
+        confined.unwrap_or_default(),
     )
 }
 

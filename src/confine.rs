@@ -1,0 +1,301 @@
+//! The program's own confinement: what it can still touch once everything that it needs is open, kept by the kernel.
+//!
+//! [`Allowed`] says what that is, by the configuration alone. [`confine`] asks the kernel for it (Landlock, and no new
+//! privileges), and [`Confinement`] tells what is in force: a kernel that has a part of it only keeps that part, and one
+//! that has none of it costs nothing but a line in the log.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, NetPort, PathBeneath, PathFd, PathFdError, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+};
+use serde::{Deserialize, Serialize};
+
+/// DNS over TCP, for an answer that does not fit into a datagram.
+const DNS: u16 = 53;
+
+/// Where the C library finds its resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// What a name lookup reads in `/etc`.
+const LOOKUP_FILES: [&str; 7] =
+    ["resolv.conf", "hosts", "host.conf", "nsswitch.conf", "gai.conf", "services", "ld.so.cache"];
+
+/// Where the modules lie that a name lookup of glibc loads; musl has none.
+const LOOKUP_MODULES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
+
+/// Where randomness comes from in a program that was linked statically with glibc, which does not find the system call.
+const RANDOM: [&str; 2] = ["/dev/random", "/dev/urandom"];
+
+/// What the program can still touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The directory in which files are read, made, written, renamed and removed.
+    pub written: PathBuf,
+    /// What can be read: files, and directories with all below.
+    pub read: Vec<PathBuf>,
+    /// The directory from which a file can be removed: that of a Unix socket.
+    pub removed_from: Option<PathBuf>,
+    /// The TCP ports that connections can be made to.
+    pub ports: BTreeSet<u16>,
+}
+
+impl Allowed {
+    /// For a program that keeps its state in this directory, and connects to these ports and to its resolvers. What else
+    /// it needs has been opened and read.
+    ///
+    /// A lookup must find `/etc/hosts` and `/etc/resolv.conf` also after somebody put new files in their place, so of
+    /// `/etc` everything can be read that the program's user can read. As root that would be too much: there it is those
+    /// files themselves, and a new one is found at the next start. `resolv_conf` is where that file really lies.
+    #[must_use]
+    pub fn new(state_dir: &Path, ports: impl IntoIterator<Item = u16>, resolv_conf: Option<&Path>, root: bool) -> Self {
+        let mut read = if root {
+            LOOKUP_FILES.iter().map(|file| Path::new("/etc").join(file)).collect()
+        } else {
+            vec![PathBuf::from("/etc")]
+        };
+        let elsewhere =
+            resolv_conf.and_then(Path::parent).filter(|dir| !dir.starts_with("/etc") && *dir != Path::new("/"));
+        read.extend(elsewhere.map(Path::to_owned));
+        read.extend(RANDOM.map(PathBuf::from));
+        if cfg!(target_env = "gnu") {
+            read.extend(LOOKUP_MODULES.map(PathBuf::from));
+        }
+        let ports = ports.into_iter().chain([DNS]).collect();
+        Self { written: state_dir.to_owned(), read, removed_from: None, ports }
+    }
+
+    /// With the file of that Unix socket, which is removed at the end.
+    #[must_use]
+    pub fn with_socket(self, socket: &Path) -> Self {
+        Self { removed_from: socket.parent().map(Path::to_owned), ..self }
+    }
+}
+
+/// Where `/etc/resolv.conf` really lies, links followed.
+#[must_use]
+pub fn resolv_conf() -> Option<PathBuf> {
+    fs::canonicalize(RESOLV_CONF).ok()
+}
+
+/// How much of what was asked for the kernel keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// All of it.
+    Enforced,
+    /// What an older kernel knows.
+    Partly,
+    /// Nothing.
+    Unavailable,
+}
+
+impl From<RulesetStatus> for Extent {
+    fn from(status: RulesetStatus) -> Self {
+        match status {
+            RulesetStatus::FullyEnforced => Self::Enforced,
+            RulesetStatus::PartiallyEnforced => Self::Partly,
+            RulesetStatus::NotEnforced => Self::Unavailable,
+        }
+    }
+}
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// No program that this one starts can gain rights by being started.
+    pub no_new_privileges: bool,
+    /// Files are written in the state directory only, and read only there, where a name lookup reads, and
+    /// of the random source.
+    pub files: Extent,
+    /// The only TCP ports that connections can be made to; null where the kernel cannot keep to them.
+    pub outgoing_ports: Option<Vec<u16>>,
+    /// Other processes get no signal from this one, and no connection to their abstract Unix sockets.
+    pub other_processes: Extent,
+}
+
+impl Confinement {
+    fn new(allowed: &Allowed, files: Layer, ports: Layer, processes: Layer) -> Self {
+        Self {
+            no_new_privileges: [files, ports, processes].iter().any(|layer| layer.no_new_privileges),
+            files: files.extent,
+            outgoing_ports: (ports.extent == Extent::Enforced).then(|| allowed.ports.iter().copied().collect()),
+            other_processes: processes.extent,
+        }
+    }
+
+    /// What is in force, a few words each.
+    #[must_use]
+    pub fn in_force(&self) -> Vec<String> {
+        let files = match self.files {
+            Extent::Enforced => Some("writes to the state directory only"),
+            Extent::Partly => Some("makes, removes and opens files for writing in the state directory only"),
+            Extent::Unavailable => None,
+        };
+        let ports = self.outgoing_ports.as_ref().map(|ports| {
+            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+            format!("connects to the TCP ports {} only", ports.join(", "))
+        });
+        let processes =
+            (self.other_processes == Extent::Enforced).then_some("no signal and no abstract socket to other processes");
+        let privileges = self.no_new_privileges.then_some("no new privileges");
+        let files = files.map(str::to_owned);
+        [files, ports, processes.map(str::to_owned), privileges.map(str::to_owned)].into_iter().flatten().collect()
+    }
+
+    /// What is not in force, and why.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let files = match self.files {
+            Extent::Enforced => None,
+            Extent::Partly => Some("files as a whole (truncating needs Linux 6.2, device files 6.10)"),
+            Extent::Unavailable => Some("files (Landlock, Linux 5.13, which can also be switched off or filtered)"),
+        };
+        let ports = self.outgoing_ports.is_none().then_some("outgoing ports (Landlock of Linux 6.7)");
+        let processes =
+            (self.other_processes != Extent::Enforced).then_some("other processes (Landlock of Linux 6.12)");
+        let privileges = (!self.no_new_privileges).then_some("no new privileges (the kernel refused)");
+        [files, ports, processes, privileges].into_iter().flatten().collect()
+    }
+
+    /// For people: what is in force and what is not, in one sentence or two.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let in_force = match self.in_force() {
+            parts if parts.is_empty() => "nothing is in force".to_owned(),
+            parts => parts.join("; "),
+        };
+        match self.missing() {
+            missing if missing.is_empty() => in_force,
+            missing => format!("{in_force}. Not in force here: {}", missing.join("; ")),
+        }
+    }
+}
+
+/// Confines the calling thread, and every thread that it starts from now on, to `allowed`, as far as the kernel can, and
+/// logs what it cannot. To be called while there is one thread.
+pub fn confine(allowed: &Allowed) -> Confinement {
+    // A layer for each, so that each tells for itself what came of it.
+    let processes = Layer::of("other processes", restrict_processes());
+    let ports = Layer::of("outgoing ports", restrict_ports(&allowed.ports));
+    let files = Layer::of("files", restrict_files(allowed));
+    let confinement = Confinement::new(allowed, files, ports, processes);
+    let in_force = confinement.in_force();
+    if !in_force.is_empty() {
+        tracing::info!("confined by the kernel: {}", in_force.join("; "));
+    }
+    for missing in confinement.missing() {
+        tracing::warn!("not confined by this kernel: {missing}");
+    }
+    confinement
+}
+
+/// What came of one layer.
+#[derive(Clone, Copy, Debug)]
+struct Layer {
+    extent: Extent,
+    no_new_privileges: bool,
+}
+
+impl Layer {
+    fn of(what: &str, restricted: Result<RestrictionStatus, Refused>) -> Self {
+        match restricted {
+            Ok(status) => Self { extent: status.ruleset.into(), no_new_privileges: status.no_new_privs },
+            Err(error) => {
+                tracing::warn!(%error, "failed to confine this program: {what}");
+                Self { extent: Extent::Unavailable, no_new_privileges: false }
+            }
+        }
+    }
+}
+
+/// Why a layer could not be made.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Path(#[from] PathFdError),
+    #[error(transparent)]
+    Ruleset(#[from] RulesetError),
+}
+
+fn restrict_files(allowed: &Allowed) -> Result<RestrictionStatus, Refused> {
+    let written = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile});
+    let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V5))?
+        .create()?
+        .add_rule(PathBeneath::new(PathFd::new(&allowed.written)?, written))?
+        // What is not there cannot be read either.
+        .add_rules(path_beneath_rules(&allowed.read, read))?
+        .add_rules(path_beneath_rules(&allowed.removed_from, AccessFs::RemoveFile))?;
+    Ok(rules.restrict_self()?)
+}
+
+fn restrict_ports(ports: &BTreeSet<u16>) -> Result<RestrictionStatus, Refused> {
+    let to = ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
+    Ok(Ruleset::default().handle_access(AccessNet::from_all(ABI::V4))?.create()?.add_rules(to)?.restrict_self()?)
+}
+
+fn restrict_processes() -> Result<RestrictionStatus, Refused> {
+    Ok(Ruleset::default().scope(Scope::from_all(ABI::V6))?.create()?.restrict_self()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Layer = Layer { extent: Extent::Enforced, no_new_privileges: true };
+    const SOME: Layer = Layer { extent: Extent::Partly, ..ALL };
+    const NONE: Layer = Layer { extent: Extent::Unavailable, ..ALL };
+
+    fn allowed() -> Allowed {
+        Allowed::new(Path::new("/var/lib/state"), [7655, 443, 443], None, true)
+    }
+
+    #[test]
+    fn a_kernel_that_keeps_all_of_it_leaves_nothing_to_tell() {
+        let whole = Confinement::new(&allowed(), ALL, ALL, ALL);
+        assert_eq!(whole.outgoing_ports, Some(vec![53, 443, 7655]));
+        assert!(whole.missing().is_empty() && whole.no_new_privileges);
+        assert_eq!(
+            whole.to_text(),
+            "writes to the state directory only; connects to the TCP ports 53, 443, 7655 only; no signal and no abstract \
+             socket to other processes; no new privileges"
+        );
+    }
+
+    #[test]
+    fn each_part_that_a_kernel_does_not_know_is_told_and_the_others_stay() {
+        let old = Confinement::new(&allowed(), SOME, NONE, NONE);
+        assert_eq!((old.files, &old.outgoing_ports, old.other_processes), (Extent::Partly, &None, Extent::Unavailable));
+        assert_eq!(old.missing().len(), 3);
+        assert_eq!(old.in_force().len(), 2);
+        let older = Confinement::new(&allowed(), NONE, NONE, NONE);
+        assert_eq!(older.in_force(), ["no new privileges"]);
+        let refused = Layer { no_new_privileges: false, ..NONE };
+        let nothing = Confinement::new(&allowed(), refused, refused, refused);
+        assert_eq!(nothing.missing().len(), 4);
+        assert!(nothing.to_text().starts_with("nothing is in force. Not in force here: files (Landlock"));
+    }
+
+    #[test]
+    fn only_as_another_user_than_root_the_whole_of_etc_can_be_read() {
+        let dir = Path::new("/var/lib/state");
+        let (root, user) = (Allowed::new(dir, [], None, true), Allowed::new(dir, [], None, false));
+        assert!(root.read.contains(&PathBuf::from("/etc/hosts")) && !root.read.contains(&PathBuf::from("/etc")));
+        assert!(user.read.contains(&PathBuf::from("/etc")));
+    }
+
+    #[test]
+    fn where_the_resolver_file_really_lies_can_be_read() {
+        let read = |link: &str| Allowed::new(Path::new("/var/lib/state"), [], Some(Path::new(link)), true).read;
+        assert!(read("/run/systemd/resolve/stub-resolv.conf").contains(&PathBuf::from("/run/systemd/resolve")));
+        let without = allowed().read;
+        assert_eq!(read("/etc/resolv.conf"), without);
+        assert_eq!(read("/etc/resolvconf/run/resolv.conf"), without, "which /etc covers, or a link within it");
+        assert_eq!(read("/resolv.conf"), without, "which would open the whole machine");
+    }
+}

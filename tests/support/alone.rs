@@ -1,0 +1,34 @@
+//! A test that runs itself again, it alone, in namespaces of its own; and the programs that such a test runs.
+
+use std::process::Command;
+
+/// Says that the test runs in the namespaces.
+const INSIDE: &str = "PULSE_TELEMETRY_TEST_INSIDE";
+
+/// Prepares, and runs the test of that name again in namespaces of its own (options of `unshare`), the network's among
+/// them, where every port is free; there it does what it is given.
+#[expect(clippy::disallowed_methods, reason = "the test tells itself that it runs in the namespaces")]
+pub fn alone(name: &str, namespaces: &[&str], prepare: impl FnOnce(), test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        run("ip", &["link", "set", "lo", "up"]);
+        return test();
+    }
+    prepare();
+    let output = Command::new("unshare")
+        .arg("--net")
+        .args(namespaces)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", name, "--nocapture"])
+        .env(INSIDE, "yes")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+/// Runs a program to its good end, and gives what it said.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
