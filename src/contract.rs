@@ -228,9 +228,9 @@ impl Field {
         }
     }
 
-    /// A value as a receiver takes it: counts are clamped, an ID has one spelling, and an optional text that is out of
-    /// bounds is as good as none, since Pulse's own sender bounds neither. Anything else is left as it is, for
-    /// [`Field::accepts`] to judge; `Null` stands for no value.
+    /// A value as a receiver takes it: whole numbers are clamped (`1.0` is one, as the schema has it), an ID has one
+    /// spelling, and an optional text that is out of bounds is as good as none, since Pulse's own sender bounds neither.
+    /// Anything else is left as it is, for [`Field::accepts`] to judge; `Null` stands for no value.
     #[must_use]
     pub fn clamp(&self, value: Value) -> Value {
         match self.kind {
@@ -239,10 +239,10 @@ impl Field {
                 None => value,
             },
             Kind::Text { optional: true, .. } if value.is_string() && !self.accepts(&value) => Value::Null,
-            Kind::Count if value.is_i64() || value.is_u64() => {
-                let count = value.as_u64().unwrap_or_default().min(u64::from(COUNT_MAX));
-                Value::from(count)
-            }
+            Kind::Count => match value.as_f64() {
+                Some(number) if number.fract() == 0.0 => Value::from(clamp_count(number)),
+                _ => value,
+            },
             _ => value,
         }
     }
@@ -279,6 +279,12 @@ impl Field {
         }
         schema
     }
+}
+
+/// A whole number within the bounds of a count.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within the bounds by then")]
+fn clamp_count(number: f64) -> u32 {
+    number.clamp(0.0, f64::from(COUNT_MAX)) as u32
 }
 
 const INSTALL_ID_PATTERN: &str = "^(?:[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}\

@@ -176,7 +176,7 @@ fn a_panic_with_an_address_at_hand_does_not_tell_it() {
     let settings = Settings { per_minute: 1, chance: Box::new(Panicking), ..Settings::default() };
     let inside = Inside::start(Obedient::new(), settings);
     let answer = post(inside.address, PEERS[0], &ping_of(1).to_string());
-    let metrics = ask(inside.address, PEERS[0], "GET /metrics HTTP/1.1", "");
+    let metrics = inside.metrics.text();
     inside.stop();
     std::panic::set_hook(before);
     let said = said.lock().unwrap().clone();

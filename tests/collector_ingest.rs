@@ -1,6 +1,7 @@
 //! The ingest: whatever the bytes are, a row holds to the contract, or a refusal names a field of it.
 #![cfg(feature = "collector")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![expect(clippy::cast_possible_truncation, reason = "what is drawn is smaller")]
 
 mod support;
 
@@ -10,6 +11,7 @@ use pulse_telemetry::contract::{COUNT_MAX, FIELDS, Kind};
 use pulse_telemetry::version;
 use serde_json::{Map, Value, json};
 use support::collector::{expected_row, ping};
+use support::seeded::Seeded;
 
 fn accepted(body: &Value) -> Accepted {
     read(body.to_string().as_bytes()).unwrap_or_else(|refusal| panic!("{refusal}: {body}"))
@@ -38,6 +40,72 @@ fn holds_to_the_contract(accepted: &Accepted) {
     pulse_telemetry::contract::validate(&Value::Object(row)).unwrap();
 }
 
+/// What is said of a ping that is taken; a refusal names a field, or says what is wrong with the whole.
+fn holds(body: &[u8]) -> bool {
+    match read(body) {
+        Ok(accepted) => {
+            holds_to_the_contract(&accepted);
+            let mut row = json_of(&accepted);
+            row.retain(|_, value| !value.is_null());
+            let again = read(Value::Object(row).to_string().as_bytes()).unwrap();
+            assert_eq!(again.cells, accepted.cells, "what was stored is taken as it is");
+            true
+        }
+        Err(Refusal::Invalid(field) | Refusal::Missing(field)) => {
+            assert!(FIELDS.iter().any(|known| known.name == field), "{field}");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Pings that are taken, broken in the ways in which bytes break: flipped, cut, doubled, taken out, mixed with another one's,
+/// and given numbers and words that parsers stumble over. `MUTATIONS` says how many.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how much is tried is said in the environment")]
+fn no_mutation_of_a_ping_panics_or_breaks_the_contract() {
+    let mutations = std::env::var("MUTATIONS").map_or(20_000, |number| number.parse().unwrap());
+    let whole = ping(&json!({"version_raw": "v6.3.0-\u{e9}\n", "license_tier": "pro", "extra": {"a": [1, {}]}}));
+    let corpus: Vec<Vec<u8>> = [ping(&json!({})), ping(&json!({"vms": -1, "version_build": "git.1"})), whole]
+        .iter()
+        .map(|ping| ping.to_string().into_bytes())
+        .collect();
+    let stumbling = [
+        "1e400",
+        "-0",
+        "\"\\ud800\"",
+        "null",
+        "{}",
+        "[[",
+        "\u{0}",
+        "\u{feff}",
+        "18446744073709551616",
+        "\"\"",
+        ",",
+        "}",
+    ];
+    let mut seed = Seeded(20_261_124);
+    let mut taken = 0;
+    for _ in 0..mutations {
+        let mut body = corpus[seed.draw(3) as usize].clone();
+        for _ in 0..=seed.draw(4) {
+            let (from, to) = (seed.draw(body.len() as u64 + 1) as usize, seed.draw(body.len() as u64 + 1) as usize);
+            let (from, to) = (from.min(to), from.max(to).min(from.min(to) + 40));
+            let new = match seed.draw(6) {
+                0 => vec![seed.draw(256) as u8],
+                1 => Vec::new(),
+                2 => [&body[from..to], &body[from..to]].concat(),
+                3 => stumbling[seed.draw(stumbling.len() as u64) as usize].as_bytes().to_vec(),
+                4 => corpus[seed.draw(3) as usize].iter().skip(from).take(to - from).copied().collect(),
+                _ => seed.draw(u64::MAX).to_string().into_bytes(),
+            };
+            body.splice(from..to, new);
+        }
+        taken += u64::from(holds(&body));
+    }
+    assert!(taken > 0 && taken < mutations, "{taken} of {mutations} were taken");
+}
+
 #[test]
 fn counts_are_clamped_and_not_refused() {
     let count = |value: Value| cell(&ping(&json!({"vms": value})), "vms");
@@ -46,6 +114,17 @@ fn counts_are_clamped_and_not_refused() {
     assert_eq!(count(json!(i64::MIN)), Cell::Count(0));
     assert_eq!(count(json!(COUNT_MAX)), Cell::Count(COUNT_MAX));
     assert_eq!(count(json!(u64::MAX)), Cell::Count(COUNT_MAX));
+    // A whole number may be written with a point or an exponent, and may be larger than any type of ours.
+    for (written, count) in
+        [("1.0", 1), ("-0", 0), ("2e3", 2000), ("99999999999999999999", COUNT_MAX), ("1e300", COUNT_MAX), ("-1e300", 0)]
+    {
+        let body = ping(&json!({"vms": 4711})).to_string().replace("4711", written);
+        let at = FIELDS.iter().position(|field| field.name == "vms").unwrap();
+        assert_eq!(read(body.as_bytes()).unwrap().cells[at], Cell::Count(count), "{written}");
+    }
+    // What no floating-point number can hold is taken for broken JSON.
+    let body = ping(&json!({"vms": 4711})).to_string().replace("4711", "1e400");
+    assert_eq!(read(body.as_bytes()), Err(Refusal::NotJson));
     for wrong in [json!(1.5), json!("1"), json!(true), json!([1])] {
         let body = ping(&json!({"vms": wrong})).to_string();
         assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("vms")));

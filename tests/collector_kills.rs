@@ -80,9 +80,12 @@ fn what_was_acknowledged_before_postgresql_was_killed_is_there_exactly_once() {
 fn of_two_collectors_on_one_postgresql_one_may_die_and_one_may_come_and_one_purges() {
     let Some(cluster) = Cluster::start() else { return };
     let storage = Storage::postgres(cluster);
-    let old = SystemClock.now().wall - SignedDuration::from_hours(24 * 91);
+    let now = SystemClock.now().wall;
+    let old = now - SignedDuration::from_hours(24 * 91);
     block_on(async {
-        open(&storage).await.commit(vec![row(&ping_of(9_999_999), old)]).await.unwrap();
+        // And a new one: a clock that is far from all rows would not be believed.
+        let rows = vec![row(&ping_of(9_999_999), old), row(&ping_of(9_999_998), now - SignedDuration::from_hours(24))];
+        open(&storage).await.commit(rows).await.unwrap();
     });
     let setup = Setup::new(&storage).with("LOG__LEVEL", "info");
     // At once, so that they bring the schema up to date and purge at the same time.

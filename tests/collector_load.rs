@@ -5,16 +5,20 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::process::{Signal, kill_process};
 use support::client;
-use support::collector::{Setup, Storage, ping_of};
+use support::collector::{Setup, Storage, block_on, ping_of};
 use support::inside::{Inside, Obedient, Settings};
 use support::load::{Load, check_nothing_lost, post};
+use tokio::net::TcpSocket;
 
-fn posted(address: std::net::SocketAddr, number: u64) -> std::thread::JoinHandle<Option<(u16, Option<u64>)>> {
+fn posted(address: SocketAddr, number: u64) -> std::thread::JoinHandle<Option<(u16, Option<u64>)>> {
     std::thread::spawn(move || post(address, &ping_of(number).to_string()))
 }
 
@@ -88,7 +92,8 @@ fn pings_that_wait_together_are_committed_together() {
 #[test]
 fn a_full_queue_turns_everybody_away_with_turns_of_their_own_and_says_it_is_not_ready() {
     let store = Obedient::new();
-    let inside = Inside::start(Arc::clone(&store) as _, Settings { queue: 2, ..Settings::default() });
+    let patient = Settings { queue: 2, commit_timeout: Duration::from_secs(600), ..Settings::default() };
+    let inside = Inside::start(Arc::clone(&store) as _, patient);
     store.let_through(false);
     // One is in a commit, two wait.
     let mut waiting = Vec::new();
@@ -145,6 +150,65 @@ fn a_ping_that_waits_too_long_is_told_to_come_back_and_is_not_stored_behind_its_
     inside.stop();
     let ids: Vec<_> = store.rows.lock().unwrap().iter().map(|row| format!("{:?}", row.cells[0])).collect();
     assert!(!ids.iter().any(|id| id.contains(&support::collector::install_id(1))), "{ids:?}");
+}
+
+#[test]
+fn a_stop_tells_a_balancer_first_and_takes_pings_until_it_has_looked() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start_unready();
+    collector.wait_until_ready();
+    kill_process(collector.pid(), Signal::TERM).unwrap();
+    collector.wait_for_log("stopping");
+    let ready = collector.get("/readyz");
+    assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("stopping")));
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.stop();
+    assert_eq!(storage.rows().len(), 1);
+}
+
+#[test]
+fn one_address_cannot_shut_others_out_by_holding_connections() {
+    let storage = Storage::sqlite();
+    // 16 connections in all, and 8 of one network.
+    let setup = Setup::new(&storage).with("LIMITS__PER_MINUTE", "60").with("SERVE__CONNECTIONS", "16");
+    let collector = setup.start_unready();
+    let connect = |from: [u8; 4]| {
+        let stream = block_on(async {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((from, 0))).unwrap();
+            socket.connect(collector.address).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        stream
+    };
+    let held: Vec<TcpStream> = (0..64).map(|_| connect([127, 7, 7, 7])).collect();
+    collector.wait_for_log("the collector listens");
+    let mut other = connect([127, 8, 8, 8]);
+    other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(held);
+    let refused = collector.metric("refused_connections_total");
+    assert!((refused - 56.0).abs() < 0.5, "{refused}");
+}
+
+#[test]
+fn what_is_no_request_is_told_so_in_words() {
+    let collector = Setup::new(&Storage::sqlite()).start_unready();
+    let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(16 * 1024));
+    for (head, status, word) in [("no HTTP at all\r\n\r\n", "400", "bad_request"), (&large, "431", "too_large")] {
+        let mut stream = TcpStream::connect(collector.address).unwrap();
+        // A server that has answered may close before it has read everything.
+        let _ = stream.write_all(head.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("server: pulse-telemetry-collector\r\n"), "{answer}");
+        assert!(answer.contains(&format!("{{\"error\":\"{word}\"")), "{answer}");
+    }
 }
 
 #[test]

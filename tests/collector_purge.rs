@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use pulse_telemetry::collector::export::export;
 use pulse_telemetry::collector::metrics::Metrics;
 use pulse_telemetry::collector::purge::purge_by_itself;
 use pulse_telemetry::collector::report::report;
-use pulse_telemetry::collector::storage::{Committed, Purged, Row, Store, Working};
+use pulse_telemetry::collector::storage::{Committed, Purged, Row, Span, Store, Working};
 use serde_json::json;
 use support::collector::{Setup, Storage, block_on, install_id, open, ping, ping_of, reader, row, sqlite_rows};
 use support::disk::{contains, files_below};
+use support::postgres::Cluster;
 use tokio::time::Instant;
 
 /// A text that no database has by chance.
@@ -42,13 +44,16 @@ fn a_day_is_dropped_when_it_is_90_days_old_and_not_before() {
             let old = at("2026-08-25T23:59:59Z");
             store.commit(vec![row(&planted(1), at("2026-08-25T00:00:00Z")), row(&planted(2), old)]).await.unwrap();
             store.commit(vec![row(&ping_of(3), at("2026-08-26T00:00:00Z"))]).await.unwrap();
-            assert_eq!(store.oldest().await.unwrap(), Some(at("2026-08-25T00:00:00Z")));
+            assert_eq!(
+                store.span().await.unwrap(),
+                Some(Span { oldest: at("2026-08-25T00:00:00Z"), newest: at("2026-08-26T00:00:00Z") })
+            );
             let purged = store.purge(at("2026-11-22T23:59:59Z")).await.unwrap();
             assert_eq!((purged.days, storage.rows().len()), (0, 3));
             let purged = store.purge(at("2026-11-23T00:00:00Z")).await.unwrap();
             assert_eq!(purged, Purged { days: 1, elsewhere: false });
             assert_eq!(storage.install_ids(), [install_id(3)], "{}", storage.name());
-            assert_eq!(store.oldest().await.unwrap(), Some(at("2026-08-26T00:00:00Z")));
+            assert_eq!(store.span().await.unwrap().unwrap().oldest, at("2026-08-26T00:00:00Z"));
             // A day that was dropped can come back, for a clock may step.
             store.commit(vec![row(&planted(4), old)]).await.unwrap();
             assert_eq!(storage.rows().len(), 2);
@@ -104,6 +109,40 @@ fn while_a_reader_keeps_the_log_from_being_emptied_the_purge_says_so_and_the_nex
 }
 
 #[test]
+fn a_day_that_another_collector_purges_meanwhile_is_in_no_readers_way() {
+    let Some(cluster) = Cluster::start() else { return };
+    let storage = Storage::postgres(cluster);
+    let old = at("2026-08-01T12:00:00Z");
+    block_on(async {
+        let (purging, looking) = (open(&storage).await, open(&storage).await);
+        purging.commit(vec![row(&ping_of(1), old + days(90))]).await.unwrap();
+        let is_over = Cell::new(false);
+        let come_and_go = async {
+            for number in 10..60 {
+                purging.commit(vec![row(&ping_of(number), old)]).await.unwrap();
+                purging.purge(old + days(90)).await.unwrap();
+            }
+            is_over.set(true);
+        };
+        let look = async {
+            while !is_over.get() {
+                assert_eq!(looking.span().await.unwrap().unwrap().newest, old + days(90));
+            }
+        };
+        let read = async {
+            let reader = reader(&storage);
+            while !is_over.get() {
+                let mut stay = 0;
+                let mut visit = |row: Row| stay += usize::from(row.received_at > old);
+                reader.scan(Timestamp::UNIX_EPOCH, &mut visit).await.unwrap();
+                assert_eq!(stay, 1);
+            }
+        };
+        tokio::join!(come_and_go, look, read);
+    });
+}
+
+#[test]
 fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
     let now = SystemClock.now().wall;
     for storage in Storage::both() {
@@ -125,7 +164,7 @@ fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
         let file = tempfile::tempdir().unwrap();
         let file = file.path().join("export.sqlite");
         block_on(async {
-            let reader = reader(&storage).await;
+            let reader = reader(&storage);
             assert_eq!(export(reader.as_ref(), now, &file).await.unwrap(), 10, "{name}");
             let later = now + days(90);
             let report = report(reader.as_ref(), later).await.unwrap();
@@ -195,7 +234,7 @@ impl Store for Counting {
         Box::pin(async move { Ok(Purged { days: 0, elsewhere }) })
     }
 
-    fn oldest(&self) -> Working<'_, Option<Timestamp>> {
+    fn span(&self) -> Working<'_, Option<Span>> {
         Box::pin(async { Ok(None) })
     }
 
@@ -218,9 +257,14 @@ impl Clock for Virtual {
 }
 
 async fn purges_in(wall: &str, time: Duration) -> Vec<Timestamp> {
+    purges_after(None, wall, time).await
+}
+
+/// When it is purged in that time, by a clock that tells `wall` at the start, where the newest ping was received then.
+async fn purges_after(newest: Option<Timestamp>, wall: &str, time: Duration) -> Vec<Timestamp> {
     let store = Arc::new(Counting::default());
     let clock = Arc::new(Virtual { began: Instant::now(), wall: at(wall) });
-    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Metrics::default()), clock);
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Metrics::default()), clock, newest);
     let _ = tokio::time::timeout(time, purging).await;
     let purges = store.purges.lock().unwrap();
     purges.clone()
@@ -240,11 +284,81 @@ async fn a_clock_that_cannot_be_right_purges_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_far_from_the_newest_ping_at_the_start_purges_nothing_for_a_day() {
+    let (now, day) = ("2026-11-23T10:20:30Z", Duration::from_secs(24 * 60 * 60));
+    let far = [days(8), days(90), days(3650), -days(3), -days(30)];
+    for newest in far.map(|ago| at(now) - ago) {
+        let purges = purges_after(Some(newest), now, day * 2).await;
+        assert_eq!(purges[0], at(now) + days(1), "the newest is of {newest}");
+    }
+    for newest in [days(7), SignedDuration::ZERO, -SignedDuration::from_hours(24)].map(|ago| at(now) - ago) {
+        assert_eq!(purges_after(Some(newest), now, day).await[0], at(now), "the newest is of {newest}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_soon_after_the_start_purges_then_and_has_dropped_nothing() {
+    struct Set(Virtual);
+    impl Clock for Set {
+        fn now(&self) -> Now {
+            let Now { wall, mono } = self.0.now();
+            let ahead = if mono < Duration::from_secs(90) { days(3650) } else { SignedDuration::ZERO };
+            Now { wall: wall + ahead, mono }
+        }
+    }
+    let now = at("2026-11-23T10:20:30Z");
+    let store = Arc::new(Counting::default());
+    let clock = Arc::new(Set(Virtual { began: Instant::now(), wall: now }));
+    let metrics = Arc::new(Metrics::default());
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, metrics, clock, Some(now - days(1)));
+    let _ = tokio::time::timeout(Duration::from_secs(150), purging).await;
+    assert_eq!(*store.purges.lock().unwrap(), [now + SignedDuration::from_secs(120)]);
+}
+
+#[test]
+fn a_collector_purges_nothing_by_a_clock_that_is_months_behind_or_ahead_of_its_pings() {
+    let now = SystemClock.now().wall;
+    for storage in Storage::both() {
+        for (number, apart) in [(1, days(100)), (2, -days(100))] {
+            block_on(async {
+                open(&storage).await.commit(vec![row(&planted(number), now - apart)]).await.unwrap();
+            });
+            let collector = Setup::new(&storage).start();
+            collector.wait_for_log("the clock is far from the newest ping");
+            collector.wait_for("a metric tells it", || collector.metric("purge_failures_total") > 0.5);
+            collector.stop();
+        }
+        assert_eq!(storage.rows().len(), 2, "{}", storage.name());
+    }
+}
+
+#[test]
+fn a_collector_notices_the_days_that_were_purged_by_hand_and_takes_pings_into_them_again() {
+    for storage in Storage::both() {
+        block_on(async {
+            let (running, by_hand) = (open(&storage).await, open(&storage).await);
+            let old = at("2026-08-25T12:00:00Z");
+            running.commit(vec![row(&planted(1), old)]).await.unwrap();
+            assert_eq!(by_hand.purge(old + days(90)).await.unwrap().days, 1);
+            assert_eq!(running.span().await.unwrap(), None, "{}", storage.name());
+            let again = running.commit(vec![row(&planted(2), old)]).await;
+            if let Storage::Sqlite(_) = storage {
+                again.unwrap();
+            } else {
+                // The error of the first one is how it notices.
+                running.commit(vec![row(&planted(2), old)]).await.unwrap();
+            }
+            assert_eq!(storage.install_ids(), [install_id(2)]);
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
     let store = Arc::new(Counting { elsewhere: true, ..Counting::default() });
     let clock = Arc::new(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") });
     let metrics = Arc::new(Metrics::default());
-    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock);
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock, None);
     let _ = tokio::time::timeout(Duration::from_secs(90), purging).await;
     assert_eq!(store.purges.lock().unwrap().len(), 2);
     assert!(metrics.text().contains("last_purge_timestamp_seconds 0.0"), "it is no purge that worked");
@@ -262,7 +376,7 @@ fn what_a_clock_that_was_ahead_brought_is_read_by_nobody_and_purged() {
             }
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("export.sqlite");
-            assert_eq!(export(reader(&storage).await.as_ref(), now, &file).await.unwrap(), 1, "{}", storage.name());
+            assert_eq!(export(reader(&storage).as_ref(), now, &file).await.unwrap(), 1, "{}", storage.name());
             assert_eq!(store.purge(now).await.unwrap().days, 1, "{}", storage.name());
             assert_eq!(storage.install_ids(), [install_id(1)]);
         });
@@ -282,7 +396,7 @@ async fn a_clock_that_leaps_by_days_purges_nothing_more() {
     let store = Arc::new(Counting::default());
     let clock = Arc::new(Leaps(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") }));
     let metrics = Arc::new(Metrics::default());
-    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock);
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock, None);
     let _ = tokio::time::timeout(Duration::from_secs(5 * 60 * 60), purging).await;
     assert_eq!(store.purges.lock().unwrap().len(), 3, "at the start and at two full hours");
     assert!(!metrics.text().contains("purge_failures_total 0"), "a metric tells it");

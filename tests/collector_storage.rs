@@ -75,6 +75,94 @@ fn a_storage_that_cannot_be_opened_stops_the_start_with_a_code_of_its_own() {
 }
 
 #[test]
+fn a_second_collector_on_one_file_of_sqlite_is_refused_under_any_name_of_it_and_the_first_goes_on() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    let other_name = storage.dir().join("other.sqlite");
+    std::os::unix::fs::symlink(storage.file(), &other_name).unwrap();
+    for file in [storage.file(), other_name] {
+        let second = Setup::new(&storage).with("STORAGE__URL", &format!("sqlite:{}", file.display())).run(&["run"]);
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert_eq!(second.status.code(), Some(5), "{said}");
+        assert!(said.contains("another collector takes pings into"), "{said}");
+    }
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.kill();
+    // A kill leaves no lock behind.
+    let next = Setup::new(&storage).start();
+    assert_eq!(next.post(&ping_of(2)).status, 204);
+}
+
+#[test]
+fn a_file_that_is_removed_or_replaced_under_the_collector_gets_no_ping_acknowledged_until_it_is_back() {
+    for ending in ["", "-wal"] {
+        let storage = Storage::sqlite();
+        let collector = Setup::new(&storage).start();
+        assert_eq!(collector.post(&ping_of(1)).status, 204);
+        let name = format!("pings.sqlite{ending}");
+        let (file, away) = (storage.dir().join(&name), storage.dir().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        let refused = |number| {
+            let reply = collector.post(&ping_of(number));
+            assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{ending}: {}", reply.status);
+            let ready = collector.get("/readyz");
+            assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("storage")));
+        };
+        refused(2);
+        // Another file in its place is not the one that is written to.
+        std::fs::copy(&away, &file).unwrap();
+        refused(3);
+        let told = collector.wait_for_log("was removed, or another file was put in its place");
+        assert!(told.contains(&name) && told.contains("restart the collector"), "{told}");
+        std::fs::rename(&away, &file).unwrap();
+        collector.wait_until_ready();
+        assert_eq!(collector.post(&ping_of(4)).status, 204);
+        collector.stop();
+        let (stored, acknowledged) = (storage.install_ids(), [1, 4].map(support::collector::install_id));
+        assert!(acknowledged.iter().all(|id| stored.contains(id)), "{ending}: {stored:?}");
+    }
+}
+
+#[test]
+fn no_command_that_reads_makes_or_changes_a_storage_and_one_that_is_not_there_yet_is_told_so() {
+    for storage in Storage::both() {
+        let setup = Setup::new(&storage);
+        let check = setup.run(&["check"]);
+        let said = String::from_utf8(check.stdout).unwrap();
+        assert!(check.status.success() && said.contains("holds no pings yet: the first start"), "{said}");
+        let file = storage.dir().join("export.sqlite");
+        for command in [&["report"][..], &["report", "--json"], &["export", "--sqlite", file.to_str().unwrap()]] {
+            let ended = setup.run(command);
+            let said = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(5), "{command:?}: {said}");
+            assert!(said.contains("holds no pings yet: the first start"), "{said}");
+        }
+        assert!(!file.exists(), "half an export");
+        match &storage {
+            Storage::Sqlite(_) => assert!(!storage.file().exists()),
+            Storage::Postgres(_) => assert_eq!(storage.columns().len(), 0),
+        }
+        setup.start().stop();
+        // What a program of another version left, which only a start would bring up to date.
+        let (change, view) = ("DROP VIEW telemetry_pings", "SELECT count(*) FROM telemetry_pings");
+        match &storage {
+            Storage::Sqlite(_) => Connection::open(storage.file()).unwrap().execute_batch(change).unwrap(),
+            Storage::Postgres(cluster) => drop(cluster.psql("pulse", change)),
+        }
+        for command in [&["check"][..], &["report"], &["export", "--sqlite", file.to_str().unwrap()]] {
+            let ended = setup.run(command);
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert!(ended.status.success(), "{}: {command:?}: {said}", storage.name());
+        }
+        let has_a_view = match &storage {
+            Storage::Sqlite(_) => Connection::open(storage.file()).unwrap().prepare(view).is_ok(),
+            Storage::Postgres(cluster) => cluster.psql("pulse", "SELECT to_regclass('telemetry_pings')").trim() != "",
+        };
+        assert!(!has_a_view, "{}", storage.name());
+    }
+}
+
+#[test]
 fn postgresql_is_talked_to_over_tls_and_only_with_a_certificate_that_is_trusted() {
     let Some(cluster) = Cluster::start() else { return };
     let authority = CertificateAuthority::new();

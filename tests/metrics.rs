@@ -44,7 +44,7 @@ fn everything() -> StatusReport {
         "endpoint": "https://secret.example/", "next": {"event": "heartbeat", "at": "2026-11-24T00:00:00Z"},
         "pending": null, "last": null,
         "id": {"issued_at": "2026-11-01T00:00:00Z", "rotates_at": "2026-12-01T00:00:00Z"},
-        "state_dir": "/secret", "writable": true, "warnings": ["secret"],
+        "state_dir": "/secret", "writable": true, "confinement": null, "warnings": ["secret"],
     }))
     .unwrap()
 }

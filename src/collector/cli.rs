@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::export::export;
-use super::postgres::PostgresStore;
+use super::postgres::{PostgresReader, PostgresStore};
+use super::purge::is_plausible;
 use super::report::report;
 use super::server;
 use super::sqlite::{SqliteReader, SqliteStore};
@@ -43,7 +44,7 @@ enum Command {
     /// Tell how many installations there are, and of what kind, without showing any single one
     ///
     /// Install IDs rotate every 30 days, so counts are corrected for that, and the correction is shown. Cells of fewer
-    /// than five installations are folded together.
+    /// than five installations are folded together, and numbers of IDs rounded to multiples of five.
     Report {
         /// As JSON
         #[arg(long)]
@@ -116,10 +117,16 @@ pub fn main(
     ExitCode::from(exit as u8)
 }
 
+/// The command line as clap knows it, for the manual page and the completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    CommandLine::command()
+}
+
 /// The help text of the program and of each of its commands, for the documentation.
 #[must_use]
 pub fn help() -> Vec<String> {
-    help_of(CommandLine::command())
+    help_of(command())
 }
 
 fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -> Result<(), Failure> {
@@ -134,7 +141,7 @@ fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -
             Command::Purge => purge(&config.storage, out).await,
             Command::Report { json } => tell(&config.storage, *json, out).await,
             Command::Export { sqlite } => {
-                let rows = export(reader(&config.storage).await?.as_ref(), SystemClock.now().wall, sqlite).await?;
+                let rows = export(reader(&config.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
                 Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
             }
             Command::Check => check(&config, out).await,
@@ -143,9 +150,14 @@ fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -
 }
 
 async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), Failure> {
+    let now = SystemClock.now().wall;
+    if !is_plausible(now) {
+        let said = format!("the clock says {now}, which is before the contract was published: set it first");
+        return Err(Failure::Other(said));
+    }
     let purged = match storage {
-        Storage::Sqlite(path) => SqliteStore::open(path)?.purge(SystemClock.now().wall).await?,
-        Storage::Postgres(postgres) => open_postgres(postgres).await?.purge(SystemClock.now().wall).await?,
+        Storage::Sqlite(path) => SqliteStore::open(path)?.purge(now).await?,
+        Storage::Postgres(postgres) => open_postgres(postgres).await?.purge(now).await?,
     };
     if purged.elsewhere {
         writeln!(out, "Another collector purges just now.")?;
@@ -156,7 +168,7 @@ async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let report = report(reader(storage).await?.as_ref(), SystemClock.now().wall).await?;
+    let report = report(reader(storage)?.as_ref(), SystemClock.now().wall).await?;
     if json {
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;
@@ -173,33 +185,34 @@ async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(files) = &config.serve.tls {
         server::tls(files).map_err(Failure::SetUp)?;
     }
-    match &config.storage {
-        Storage::Sqlite(path) if !path.exists() => {
-            writeln!(out, "storage: {} is not there yet; the first start makes it", path.display())?;
-        }
-        storage => {
-            let now = SystemClock.now().wall;
-            reader(storage).await?.scan(now, &mut |_| {}).await?;
-            writeln!(out, "storage: it can be read, and has the columns of the contract")?;
-        }
+    match reader(&config.storage)?.scan(SystemClock.now().wall, &mut |_| {}).await {
+        Ok(()) => writeln!(out, "storage: it can be read, and has the columns of the contract")?,
+        Err(not_yet @ StoreError::NotYet(_)) => writeln!(out, "storage: {not_yet}")?,
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }
 
-async fn reader(storage: &Storage) -> Result<Box<dyn Read>, Failure> {
+/// What a command reads from. It makes and changes nothing.
+fn reader(storage: &Storage) -> Result<Box<dyn Read>, Failure> {
     Ok(match storage {
         Storage::Sqlite(path) => Box::new(SqliteReader::new(path)),
-        Storage::Postgres(postgres) => Box::new(open_postgres(postgres).await?),
+        Storage::Postgres(postgres) => {
+            let (password, trust) = (postgres.read_password()?, trust(postgres)?);
+            Box::new(PostgresReader::new(postgres.connect.clone(), password.as_ref(), &trust)?)
+        }
     })
 }
 
 async fn open_postgres(postgres: &Postgres) -> Result<PostgresStore, Failure> {
-    let password = postgres.read_password()?;
-    let trust = match &postgres.ca_file {
-        None => Trust::System,
-        Some(path) => Trust::SystemAnd(std::fs::read(path).map_err(|error| {
-            Failure::SetUp(format!("storage.ca_file: {}: failed to read it: {error}", path.display()))
-        })?),
-    };
+    let (password, trust) = (postgres.read_password()?, trust(postgres)?);
     Ok(PostgresStore::open(postgres.connect.clone(), password.as_ref(), &trust).await?)
+}
+
+/// Whose certificates PostgreSQL may have.
+fn trust(postgres: &Postgres) -> Result<Trust, Failure> {
+    let Some(path) = &postgres.ca_file else { return Ok(Trust::System) };
+    let read = std::fs::read(path)
+        .map_err(|error| Failure::SetUp(format!("storage.ca_file: {}: failed to read it: {error}", path.display())))?;
+    Ok(Trust::SystemAnd(read))
 }

@@ -1,4 +1,4 @@
-//! How many pings one network may send: the only part that sees an address.
+//! How many pings one network may send, and how many connections it may have open: the only part that sees an address.
 //!
 //! An address comes in as a [`Client`], which cannot be shown. What is kept of it is an HMAC of its network under a random
 //! key that lives in memory and is replaced every ten minutes, together with everything that was counted under it.
@@ -19,7 +19,12 @@
 //! fn serialized<T: serde::Serialize>() {}
 //! serialized::<pulse_telemetry::collector::limiter::Client>();
 //! ```
+//! ```compile_fail,E0277
+//! fn shown<T: std::fmt::Debug>() {}
+//! shown::<pulse_telemetry::collector::limiter::Place>();
+//! ```
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,18 +62,39 @@ impl Client {
     }
 }
 
-/// Counts pings by network.
+/// A connection's place among those of its network, which it gives back when it is dropped.
+pub struct Place(Option<Taken>);
+
+struct Taken {
+    counting: Arc<Mutex<Counting>>,
+    network: Network,
+    /// Under which key.
+    keys: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(Taken { counting, network, keys }) = &self.0 {
+            counting.lock().unwrap_or_else(PoisonError::into_inner).leave(network, *keys);
+        }
+    }
+}
+
+/// Counts pings and connections by network.
 pub struct Limiter {
     /// `None`: any number is taken.
     per_minute: Option<NonZeroU32>,
     trusted_proxies: Vec<IpNet>,
-    counting: Mutex<Counting>,
+    counting: Arc<Mutex<Counting>>,
 }
 
 struct Counting {
     chance: Box<dyn Chance + Send>,
     key: hmac::Key,
+    /// How many keys there have been.
+    keys: u64,
     counts: Option<Counts>,
+    connections: HashMap<Network, usize>,
     told: Told,
     /// When the key is replaced, by the monotonic clock.
     until: Duration,
@@ -97,8 +123,24 @@ impl Limiter {
     pub fn new(per_minute: u32, trusted_proxies: Vec<IpNet>, chance: Box<dyn Chance + Send>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
         // The first check replaces this key, as it does every one whose time is over.
-        let counting = Counting { chance, key, counts: None, told: Told::default(), until: Duration::ZERO };
-        Self { per_minute: NonZeroU32::new(per_minute), trusted_proxies, counting: Mutex::new(counting) }
+        let (counts, connections, told, until) = (None, HashMap::new(), Told::default(), Duration::ZERO);
+        let counting = Arc::new(Mutex::new(Counting { chance, key, keys: 0, counts, connections, told, until }));
+        Self { per_minute: NonZeroU32::new(per_minute), trusted_proxies, counting }
+    }
+
+    /// Lets a connection in, or not, where its network has `most` of them open already. A proxy that is trusted has as many
+    /// as it likes; so has everybody where any number of pings is taken. With a new key the count begins anew.
+    pub fn enter(&self, peer: &Client, most: usize, now: Duration) -> Option<Place> {
+        let peer = Client(peer.0.to_canonical());
+        if self.per_minute.is_none() || self.is_trusted(&peer.0) {
+            return Some(Place(None));
+        }
+        let (network, keys) = self.counting.lock().unwrap_or_else(PoisonError::into_inner).enter(&peer, most, now)?;
+        Some(Place(Some(Taken { counting: Arc::clone(&self.counting), network, keys })))
+    }
+
+    fn is_trusted(&self, address: &IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
     }
 
     /// Takes a ping from this client, or says how long it should wait. `forwarded` are the values of `X-Forwarded-For`,
@@ -123,7 +165,7 @@ impl Limiter {
         let mut client = peer.0.to_canonical();
         let texts = forwarded.rev().map(|value| value.to_str().unwrap_or_default());
         for entry in texts.flat_map(|text| text.rsplit(',')) {
-            if !self.trusted_proxies.iter().any(|network| network.contains(&client)) {
+            if !self.is_trusted(&client) {
                 break;
             }
             // What is no address was not written by a proxy of ours; what is left of it is not believed either.
@@ -142,6 +184,30 @@ impl Limiter {
 }
 
 impl Counting {
+    fn enter(&mut self, peer: &Client, most: usize, now: Duration) -> Option<(Network, u64)> {
+        if now >= self.until {
+            self.begin_anew(now);
+        }
+        let network = self.network(peer);
+        let open = self.connections.entry(network).or_default();
+        (*open < most).then(|| {
+            *open += 1;
+            (network, self.keys)
+        })
+    }
+
+    fn leave(&mut self, network: &Network, keys: u64) {
+        if keys != self.keys {
+            return;
+        }
+        if let Some(open) = self.connections.get_mut(network) {
+            *open -= 1;
+            if *open == 0 {
+                self.connections.remove(network);
+            }
+        }
+    }
+
     fn check(&mut self, client: &Client, per_minute: NonZeroU32, now: Duration) -> Result<(), Duration> {
         let is_full = self.counts.as_ref().is_some_and(|counts| counts.len() >= NETWORKS_MAX);
         if now >= self.until || is_full {
@@ -161,7 +227,9 @@ impl Counting {
     fn begin_anew(&mut self, now: Duration) {
         let bytes: Vec<u8> = self.chance.bytes().into_iter().chain(self.chance.bytes()).collect();
         self.key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        self.keys += 1;
         self.counts = None;
+        self.connections.clear();
         self.until = now + KEY_LIFE;
     }
 
@@ -266,8 +334,34 @@ mod tests {
     }
 
     #[test]
+    fn one_network_cannot_hold_all_connections_and_a_trusted_proxy_may() {
+        let limiter = limiter(1, &["10.0.0.0/8"]);
+        let enter = |address: &str, now| limiter.enter(&client(address), 2, Duration::from_secs(now));
+        let (first, second) = (enter("192.0.2.1", 0), enter("192.0.2.200", 0));
+        assert!(first.is_some() && second.is_some());
+        assert!(enter("192.0.2.3", 0).is_none() && enter("::ffff:192.0.2.3", 0).is_none());
+        let other = enter("192.0.3.1", 0);
+        assert!(other.is_some(), "others get in");
+        let proxied: Vec<_> = (0..100).map(|_| enter("10.0.0.5", 0)).collect();
+        assert!(proxied.iter().all(Option::is_some));
+        drop(second);
+        let again = enter("192.0.2.3", 0);
+        assert!(again.is_some(), "who leaves makes room");
+        assert!(enter("192.0.2.1", 0).is_none());
+        // Under a new key nothing is known of the old ones, also when they leave.
+        let anew = (enter("192.0.2.1", 600), enter("192.0.2.1", 600));
+        assert!(anew.0.is_some() && anew.1.is_some());
+        drop((first, again, other));
+        assert!(enter("192.0.2.1", 600).is_none());
+        drop(anew);
+        assert_eq!(limiter.counting.lock().unwrap().connections.len(), 0, "nothing is kept of who has left");
+    }
+
+    #[test]
     fn zero_limits_nobody() {
         let limiter = limiter(0, &[]);
+        let places: Vec<_> = (0..100).map(|_| limiter.enter(&client("192.0.2.1"), 2, Duration::ZERO)).collect();
+        assert!(places.iter().all(Option::is_some));
         assert!((0..1000).all(|_| ask(&limiter, "192.0.2.1", &[], 0).is_ok()));
         assert_eq!(limiter.networks(), 0);
     }

@@ -46,6 +46,7 @@ pub struct Metrics {
     purged_days: Counter,
     purge_failures: Counter,
     networks: Gauge,
+    refused_connections: Counter,
 }
 
 impl Default for Metrics {
@@ -64,6 +65,7 @@ impl Default for Metrics {
             purged_days: Counter::default(),
             purge_failures: Counter::default(),
             networks: Gauge::default(),
+            refused_connections: Counter::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
@@ -82,6 +84,8 @@ impl Default for Metrics {
         r.register("purged_days", "Days that were dropped because they were 90 days old", metrics.purged_days.clone());
         r.register("purge_failures", "Purges that failed", metrics.purge_failures.clone());
         r.register("limited_networks", "Networks that are counted for the rate limit now", metrics.networks.clone());
+        let connections = metrics.refused_connections.clone();
+        r.register("refused_connections", "Connections closed because their network had too many", connections);
         for outcome in ["stored", "duplicate", "refused", "limited", "turned_away", "failed"] {
             // So that it is there, with 0, before the first one.
             drop(metrics.pings.get_or_create(&Outcome { outcome }));
@@ -116,6 +120,10 @@ impl Metrics {
 
     pub(super) fn counted_networks(&self, networks: usize) {
         self.networks.set(i64::try_from(networks).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn connection_refused(&self) {
+        self.refused_connections.inc();
     }
 
     pub(super) fn turned_away(&self) {

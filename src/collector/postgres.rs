@@ -7,19 +7,20 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::ingest::{Cell, Cells};
 use super::storage::{
-    Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store,
-    StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table,
+    Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Span,
+    Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table,
     duplicate_window, first_day_kept, last_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
@@ -50,6 +51,14 @@ const SESSION: &str = "SET synchronous_commit = on; SET timezone = 'UTC';
     SET lock_timeout = '7s'; SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s';
     SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
+/// The session of a reader: it can write nothing. It may take as long as it likes, for it holds no lock that a commit waits
+/// for.
+const READING: &str = "SET default_transaction_read_only = on; SET timezone = 'UTC'; SET lock_timeout = '7s';
+    SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// How often a reader begins anew because a day was purged while it began.
+const READ_TRIES: u32 = 10;
+
 /// The limit of one transaction that may take as long as [`PURGE_TIMEOUT`].
 const LONG: &str = "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
@@ -67,31 +76,11 @@ impl PostgresStore {
     /// # Errors
     /// The database cannot be reached or used, or has other columns.
     pub async fn open(
-        mut connect: tokio_postgres::Config,
+        connect: tokio_postgres::Config,
         password: Option<&SecretString>,
         trust: &wire::Trust,
     ) -> Result<Self, StoreError> {
-        if let Some(password) = password {
-            connect.password(password.expose_secret());
-        }
-        connect.application_name("pulse-telemetry-collector").connect_timeout(CONNECT_TIMEOUT);
-        connect
-            .keepalives_idle(Duration::from_secs(15))
-            .keepalives_interval(Duration::from_secs(5))
-            .keepalives_retries(3);
-        let tls = wire::tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling);
-        let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(CONNECT_TIMEOUT))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
-            }))
-            .build()
-            .map_err(|error| StoreError::Failed(format!("PostgreSQL: {error}")))?;
+        let pool = pool(connect, password, trust, SESSION)?;
         let store = Self { pool, insert: insert_statement(), days: Mutex::default() };
         store
             .working(PURGE_TIMEOUT, |mut client| async move {
@@ -107,8 +96,7 @@ impl PostgresStore {
     where
         F: Future<Output = Result<(Object, T), Failed>>,
     {
-        let client =
-            self.pool.get().await.map_err(|error| StoreError::Failed(format!("PostgreSQL: {}", chain(&error))))?;
+        let client = self.pool.get().await.map_err(|error| unreachable(&error))?;
         match timeout(limit, work(client)).await {
             Ok(Ok((_client, done))) => Ok(done),
             Ok(Err(failed)) => Err(failed.into()),
@@ -211,15 +199,12 @@ impl Store for PostgresStore {
         Box::pin(self.purge_days(now))
     }
 
-    fn oldest(&self) -> Working<'_, Option<Timestamp>> {
+    fn span(&self) -> Working<'_, Option<Span>> {
         Box::pin(self.working(WORK_TIMEOUT, |client| async move {
-            for day in partitions(&client).await? {
-                let query = format!("SELECT min({RECEIVED_AT}) FROM {}", day_table(day));
-                if let Some(oldest) = client.query_one(&query, &[]).await?.get::<_, Option<DateTime>>(0) {
-                    return Ok((client, Some(timestamp(oldest)?)));
-                }
-            }
-            Ok((client, None))
+            let days = partitions(&client).await?;
+            let oldest = end(&client, days.iter(), "min").await?;
+            let newest = end(&client, days.iter().rev(), "max").await?;
+            Ok((client, oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest })))
         }))
     }
 
@@ -233,32 +218,108 @@ impl Store for PostgresStore {
     }
 }
 
-impl Read for PostgresStore {
+/// Pings in a PostgreSQL database to read from. It changes nothing, and the server sees to that.
+pub struct PostgresReader {
+    pool: Pool,
+}
+
+impl PostgresReader {
+    /// A reader of that database, which is connected to when something is read. `trust` is for TLS.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(
+        connect: tokio_postgres::Config,
+        password: Option<&SecretString>,
+        trust: &wire::Trust,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { pool: pool(connect, password, trust, READING)? })
+    }
+}
+
+impl Read for PostgresReader {
     fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
         Box::pin(async move {
-            let mut client =
-                self.pool.get().await.map_err(|error| StoreError::Failed(format!("PostgreSQL: {}", chain(&error))))?;
+            let mut client = self.pool.get().await.map_err(|error| unreachable(&error))?;
             read(&mut client, since, visit).await.map_err(StoreError::from)
         })
     }
 }
 
+/// Connections that all begin with `session`.
+fn pool(
+    mut connect: tokio_postgres::Config,
+    password: Option<&SecretString>,
+    trust: &wire::Trust,
+    session: &'static str,
+) -> Result<Pool, StoreError> {
+    if let Some(password) = password {
+        connect.password(password.expose_secret());
+    }
+    connect.application_name("pulse-telemetry-collector").connect_timeout(CONNECT_TIMEOUT);
+    connect.keepalives_idle(Duration::from_secs(15)).keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
+    let tls = wire::tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling);
+    Pool::builder(manager)
+        .max_size(CONNECTIONS)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(CONNECT_TIMEOUT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .post_create(Hook::async_fn(move |client, _| {
+            Box::pin(async move { client.batch_execute(session).await.map_err(HookError::Backend) })
+        }))
+        .build()
+        .map_err(|error| StoreError::Failed(format!("PostgreSQL: {error}")))
+}
+
+fn unreachable(error: &dyn std::error::Error) -> StoreError {
+    StoreError::Failed(format!("PostgreSQL: {}", chain(error)))
+}
+
 async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), Failed> {
-    let transaction = client
-        .build_transaction()
-        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
-    // A report or an export holds no lock that a commit waits for.
-    let unlimited = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
-    transaction.batch_execute(unlimited).await?;
     let from = civil(since);
-    for day in partitions(&transaction).await?.into_iter().filter(|day| *day >= from.date()) {
+    let mut tries = 1;
+    loop {
+        let transaction = client
+            .build_transaction()
+            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        match hold_days(&transaction, from.date()).await {
+            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
+            days => return show(&transaction, &days?, from, visit).await,
+        }
+    }
+}
+
+/// The days since `from`, none of which goes before the transaction ends.
+async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
+    let is_there: bool = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&TABLE]).await?.get(0);
+    if !is_there {
+        return Err(StoreError::NotYet("the database of storage.url".to_owned()).into());
+    }
+    check_columns(transaction).await?;
+    let days: Vec<Date> = partitions(transaction).await?.into_iter().filter(|day| *day >= from).collect();
+    if !days.is_empty() {
+        let tables: Vec<String> = days.iter().map(|day| day_table(*day)).collect();
+        transaction.batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "))).await?;
+    }
+    Ok(days)
+}
+
+async fn show(
+    transaction: &Transaction<'_>,
+    days: &[Date],
+    from: DateTime,
+    visit: &mut Visitor<'_>,
+) -> Result<(), Failed> {
+    for day in days {
         let query = format!(
             "SELECT {} FROM {} WHERE {RECEIVED_AT} >= $1 ORDER BY {RECEIVED_AT}",
             column_list(),
-            day_table(day)
+            day_table(*day)
         );
         let portal = transaction.bind(&query, &[&from]).await?;
         loop {
@@ -272,6 +333,11 @@ async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) ->
         }
     }
     Ok(())
+}
+
+/// Whether a day was there when the days were listed, and another collector has purged it since.
+fn is_gone(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }
 
 /// Makes what is not there. Several collectors may do this at once.
@@ -291,11 +357,7 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
             columns.join(", ")
         ))
         .await?;
-    let columns = "SELECT column_name::text, data_type::text FROM information_schema.columns
-                   WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position";
-    let found = transaction.query(columns, &[&TABLE]).await?;
-    let found: Vec<Column> = found.iter().map(|row| Column { name: row.get(0), kind: row.get(1) }).collect();
-    compare_columns(TABLE, &found, &expected_columns())?;
+    check_columns(&transaction).await?;
     // Rows older than 90 days are not in it, whether they were purged or not.
     transaction
         .batch_execute(&format!(
@@ -307,6 +369,35 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
         .await?;
     transaction.commit().await?;
     Ok(())
+}
+
+async fn check_columns(client: &impl deadpool_postgres::GenericClient) -> Result<(), Failed> {
+    let columns = "SELECT column_name::text, data_type::text FROM information_schema.columns
+                   WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position";
+    let found = client.query(columns, &[&TABLE]).await?;
+    let found: Vec<Column> = found.iter().map(|row| Column { name: row.get(0), kind: row.get(1) }).collect();
+    Ok(compare_columns(TABLE, &found, &expected_columns())?)
+}
+
+/// The first time that there is, at that end of the first of these days that has any.
+async fn end(
+    client: &Object,
+    days: impl Iterator<Item = &Date>,
+    end: &'static str,
+) -> Result<Option<Timestamp>, Failed> {
+    for day in days {
+        let query = format!("SELECT {end}({RECEIVED_AT}) FROM {}", day_table(*day));
+        match client.query_one(&query, &[]).await {
+            Ok(row) => {
+                if let Some(at) = row.get::<_, Option<DateTime>>(0) {
+                    return Ok(Some(timestamp(at)?));
+                }
+            }
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// The days that have a partition, the oldest first.

@@ -24,15 +24,43 @@ const LOOKS: u32 = 10;
 /// A wall clock that leaps by more than this since the last purge is not believed.
 const LEAP: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
+/// How far ahead of the newest row the clock may be at the start to be believed at once, and how far behind it: the clocks
+/// of two collectors differ.
+const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
+const BEHIND: SignedDuration = SignedDuration::from_hours(24);
+
+/// For how long a clock has to go on telling what is doubted until it is believed.
+const DOUBT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The oldest row's time is told this much later at most.
 const HOUR: i64 = 60 * 60;
 
-/// Purges for ever.
-pub async fn purge_by_itself(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: SharedClock) {
+/// Purges for ever. `newest` is when the newest row was received that was there before the start: a clock that is far from
+/// it is not believed for a day, for it may be one that was not set yet, and would have every row dropped.
+pub async fn purge_by_itself(
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+    newest: Option<Timestamp>,
+) {
+    let doubted_until = clock.now().mono + DOUBT;
     let mut trusted: Option<Now> = None;
+    let mut said = false;
     loop {
         let now = clock.now();
-        let worked = if trusted.is_some_and(|before| leapt(before, now)) {
+        let is_new = trusted.is_none() && now.mono < doubted_until;
+        let worked = if let Some(newest) = newest.filter(|newest| is_new && is_far(*newest, now.wall)) {
+            if !std::mem::replace(&mut said, true) {
+                tracing::error!(
+                    now = %now.wall,
+                    newest_ping = %newest,
+                    "the clock is far from the newest ping that is stored: nothing is purged for a day; set the clock if it \
+                     is wrong"
+                );
+            }
+            metrics.purge_failed();
+            false
+        } else if trusted.is_some_and(|before| leapt(before, now)) {
             tracing::error!(
                 "the clock has leapt by days: nothing is purged; set it, or restart the collector where it is right now"
             );
@@ -47,6 +75,12 @@ pub async fn purge_by_itself(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock
         };
         sleep(if worked { until_the_full_hour(clock.now().wall) } else { AGAIN }).await;
     }
+}
+
+/// Whether the clock tells a time that is far from that of the newest row.
+fn is_far(newest: Timestamp, now: Timestamp) -> bool {
+    let ahead = now.duration_since(newest);
+    ahead > AHEAD || ahead < -BEHIND
 }
 
 /// Looks for ever whether a storage that failed works again, so that a balancer that sends nothing any more learns of it.
@@ -88,8 +122,8 @@ async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> boo
             false
         }
     };
-    if let Ok(oldest) = store.oldest().await {
-        metrics.oldest(oldest);
+    if let Ok(span) = store.span().await {
+        metrics.oldest(span.map(|span| span.oldest));
     }
     worked
 }

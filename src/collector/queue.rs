@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,6 +13,9 @@ use crate::clock::Clock;
 
 /// The most rows of one commit. More do not pay: writing them then takes longer than flushing the disk.
 pub const BATCH_MAX: usize = 512;
+
+/// Who has not asked for so long whether the collector is ready does not do so again and again.
+const WATCHED: Duration = Duration::from_secs(60);
 
 /// A clock that every part may hold.
 pub type SharedClock = Arc<dyn Clock + Send + Sync>;
@@ -32,6 +36,8 @@ enum StorageHealth {
 pub struct Health {
     storage: Mutex<StorageHealth>,
     stopping: AtomicBool,
+    /// When it was asked last whether it is ready, by the monotonic clock.
+    asked: Mutex<Option<Duration>>,
 }
 
 impl Health {
@@ -54,6 +60,18 @@ impl Health {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Somebody asks whether it is ready.
+    pub fn asked(&self, now: Duration) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Whether somebody, such as a balancer, asks again and again whether it is ready.
+    #[must_use]
+    pub fn is_watched(&self, now: Duration) -> bool {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.is_some_and(|asked| now.saturating_sub(asked) < WATCHED)
     }
 
     /// From now on the collector stops.

@@ -3,7 +3,8 @@
 //! An installation counts by its last ping in a window. Install IDs rotate every 30 days, so that a window of w days sees
 //! more IDs than there are installations: by 1 + (w − 1) / 30. Every count is divided by that, and the report shows both.
 //! A cell of fewer than [`K`] installations could show a single installation, so such cells are folded together; where they do not
-//! make up [`K`] even then, the next smallest ones join them.
+//! make up [`K`] even then, the next smallest ones join them. Every number that is shown is rounded to a multiple of [`K`], so that
+//! no smaller group can be computed from two of them: of two tables, windows or days, one of which holds the other.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -68,9 +69,9 @@ pub struct Window {
 /// How many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Count {
-    /// Distinct install IDs, as they were counted.
+    /// Distinct install IDs, rounded to a multiple of [`K`].
     pub ids: u64,
-    /// Installations: the IDs, corrected for rotation.
+    /// Installations: those IDs, corrected for rotation. They tell nothing more than the IDs do.
     pub installations: u64,
 }
 
@@ -315,7 +316,14 @@ fn in_cells(cells: Vec<(String, u64)>, correction: f64) -> Vec<TableCell> {
     reason = "numbers of installations are far below 2^52"
 )]
 fn counted(ids: u64, correction: f64) -> Count {
+    let ids = rounded(ids);
     Count { ids, installations: (ids as f64 / correction).round() as u64 }
+}
+
+/// The multiple of [`K`] that is nearest. Of numbers from [`K`] on, it is never zero.
+#[must_use]
+pub fn rounded(ids: u64) -> u64 {
+    (ids + K / 2) / K * K
 }
 
 fn has_a_table(field: &str) -> bool {
@@ -382,7 +390,11 @@ impl Report {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "Pulse installations, until {}", self.until)?;
-        writeln!(text, "Cells of fewer than {} installations are folded together.", self.k)?;
+        writeln!(
+            text,
+            "Cells of fewer than {0} are folded together, and numbers of IDs rounded to multiples of {0}.",
+            self.k
+        )?;
         for window in &self.windows {
             writeln!(text, "\n## {}", window.name)?;
             let Some(active) = window.active else {

@@ -5,7 +5,6 @@
 mod answers;
 mod routes;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,9 +12,6 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
@@ -41,11 +37,12 @@ pub const SERVER_NAME: &str = "pulse-telemetry-collector";
 /// Where pings are sent to.
 pub const PING_PATH: &str = "/v1/telemetry/ping";
 
-/// The smallest buffer that hyper works with.
-const BUFFER_MIN: usize = 8 * 1024;
-
 /// How long accepting rests after it failed, which happens where the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// For how long the collector goes on taking pings and telling whoever asks that it is not ready any more, so that a balancer
+/// sends the next ones elsewhere before the door is closed.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -123,7 +120,8 @@ pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, String> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Tells the supervisor that it is ready, answers until `shutdown`, closes the door, and lets requests under way finish.
+/// Tells the supervisor that it is ready, and answers until `shutdown`. Then it says that it is not ready any more, for a
+/// moment longer where anybody asks for that, closes the door, and lets requests under way finish.
 pub async fn run(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -135,10 +133,16 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     supervisor.ready();
-    let mut shutdown = pin!(shutdown);
+    let mut over = pin!(async {
+        shutdown.await;
+        app.health.stop();
+        if app.health.is_watched(app.clock.now().mono) {
+            sleep(DRAIN).await;
+        }
+    });
     loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut over => break,
             () = supervisor.beat() => {}
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
@@ -154,7 +158,6 @@ pub async fn run(
         }
     }
     supervisor.stopping();
-    app.health.stop();
     drop(listener);
     stop.send_replace(true);
     let finished = async { while connections.join_next().await.is_some() {} };
@@ -169,6 +172,9 @@ async fn serve(
     app: Arc<App>,
     stopping: watch::Receiver<bool>,
 ) {
+    let Some(_place) = app.limiter.enter(&client, per_network(app.limits.connections), app.clock.now().mono) else {
+        return app.metrics.connection_refused();
+    };
     // Without it an answer may wait for the next packet; where it cannot be set, it does.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return converse(stream, client, app, stopping).await };
@@ -177,30 +183,19 @@ async fn serve(
     }
 }
 
-/// Answers the requests of one connection, one after the other.
-async fn converse<S>(stream: S, client: Client, app: Arc<App>, mut stopping: watch::Receiver<bool>)
+async fn converse<S>(stream: S, client: Client, app: Arc<App>, stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let limits = app.limits;
-    let client = Arc::new(client);
-    let service = service_fn(move |request| {
+    let (limits, client) = (app.limits, Arc::new(client));
+    let answer = move |request| {
         let (app, client) = (Arc::clone(&app), Arc::clone(&client));
-        async move { Ok::<_, Infallible>(routes::answer(&app, &client, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
-        .max_header_size(limits.head_bytes)
-        .max_buf_size(limits.head_bytes.max(BUFFER_MIN))
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        // How a caller ends its connection is its own affair.
-        _ = connection.as_mut() => return,
-        () = sleep(limits.connection_time) => {}
-        _ = stopping.wait_for(|stopping| *stopping) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(limits.connection_time, connection).await;
+        async move { routes::answer(&app, &client, request).await }
+    };
+    crate::serve::converse(stream, &limits, stopping, answers::add_headers, answer).await;
+}
+
+/// How many of so many connections one network may have open at a time.
+fn per_network(connections: usize) -> usize {
+    (connections / 16).max(8)
 }

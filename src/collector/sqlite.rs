@@ -4,9 +4,9 @@
 //! (`secure_delete`), and the write-ahead log is emptied after it, so that purged bytes are in neither file.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -15,20 +15,26 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
 use tokio::sync::oneshot;
 
 use super::export::LATER_COLUMNS;
 use super::ingest::{Cell, Cells};
 use super::storage::{
-    Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Store, StoreError, VIEW,
-    Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window, first_day_kept,
-    last_day_kept,
+    Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Span, Store, StoreError,
+    VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window,
+    first_day_kept, last_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 
 /// The version of what is in the file.
 const SCHEMA_VERSION: i64 = 1;
+
+/// What the names of the files beside the database end with: the write-ahead log and its index, which SQLite keeps for as
+/// long as anybody has the database open, and the lock of the one collector.
+const LOG: &str = "-wal";
+const LOG_INDEX: &str = "-shm";
+const LOCK: &str = "-lock";
 
 /// How long another process may hold the file, as a report does for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,12 +64,36 @@ impl std::fmt::Debug for Job {
 }
 
 impl SqliteStore {
-    /// Opens the file, making it where it is not there, and holds its columns against the contract.
+    /// Opens the file as the one collector that takes pings into it, for as long as this lives.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`], or another collector has the file.
+    pub fn open_alone(path: &Path) -> Result<Self, StoreError> {
+        create_file(path).map_err(|error| not_opened(path, &error))?;
+        // By its one true name: two collectors may be told different ones.
+        let lock = beside(&path.canonicalize().map_err(|error| not_opened(path, &error))?, LOCK);
+        let held = create_file(&lock).map_err(|error| not_opened(&lock, &error))?;
+        match held.try_lock() {
+            Ok(()) => Self::with_writer(Writer { _held: Some(held), ..Writer::open(path)? }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Failed(format!(
+                "another collector takes pings into {} already: stop it, or give this one a file of its own (several \
+                 collectors can share a PostgreSQL)",
+                path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(not_opened(&lock, &error)),
+        }
+    }
+
+    /// Opens the file, making it where it is not there, and holds its columns against the contract. A collector may have
+    /// it open meanwhile.
     ///
     /// # Errors
     /// It cannot be opened, is no database of this program, or has other columns.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut writer = Writer::open(path)?;
+        Self::with_writer(Writer::open(path)?)
+    }
+
+    fn with_writer(mut writer: Writer) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel::<Job>();
         std::thread::Builder::new()
             .name("sqlite".to_owned())
@@ -82,8 +112,10 @@ impl SqliteStore {
     ) -> Working<'_, T> {
         let (answer, answered) = oneshot::channel();
         let job = Job(Box::new(move |writer| {
+            // What went to a file without a name is not stored.
+            let done = work(writer).and_then(|done| writer.check_place().map(|()| done));
             // Whoever does not wait any more does not want to know.
-            let _ = answer.send(work(writer));
+            let _ = answer.send(done);
         }));
         let ended = || StoreError::Failed("the thread that writes SQLite's file has ended".to_owned());
         let sent = self.jobs.send(job);
@@ -103,8 +135,8 @@ impl Store for SqliteStore {
         self.ask(move |writer| writer.purge(now))
     }
 
-    fn oldest(&self) -> Working<'_, Option<Timestamp>> {
-        self.ask(|writer| writer.oldest())
+    fn span(&self) -> Working<'_, Option<Span>> {
+        self.ask(Writer::span)
     }
 
     fn probe(&self) -> Working<'_, ()> {
@@ -126,11 +158,18 @@ impl SqliteReader {
     }
 
     fn read(&self, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+        let not_yet = || StoreError::NotYet(self.path.display().to_string());
+        if !self.path.try_exists().map_err(|error| not_opened(&self.path, &error))? {
+            return Err(not_yet());
+        }
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(|error| cannot_open(&self.path, &error))?;
+            .map_err(|error| not_opened(&self.path, &error))?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // One transaction, so that all is read as of one moment.
         let reading = connection.unchecked_transaction()?;
+        if version_of(&reading)? == 0 {
+            return Err(not_yet());
+        }
         for day in days(&reading)?.into_iter().filter(|day| *day >= day_of(since)) {
             let table = day_table(day);
             check_columns(&reading, &table)?;
@@ -155,9 +194,19 @@ impl Read for SqliteReader {
 /// The one connection that writes.
 struct Writer {
     connection: Connection,
+    path: PathBuf,
+    /// The files that the connection has open: their names, and which files they were.
+    place: Vec<(PathBuf, FileId)>,
     /// The days that have a table, with their statements.
     days: BTreeMap<Date, Statements>,
+    /// SQLite's mark of what others have changed, when the days were read.
+    seen: Option<i64>,
+    /// The lock of the one collector.
+    _held: Option<File>,
 }
+
+/// Which file it is, whatever its name: its file system and its number there.
+type FileId = (u64, u64);
 
 /// The statements of one day's table.
 struct Statements {
@@ -167,12 +216,13 @@ struct Statements {
 
 impl Writer {
     fn open(path: &Path) -> Result<Self, StoreError> {
-        create_file(path).map_err(|error| StoreError::Failed(format!("failed to open {}: {error}", path.display())))?;
-        let connection = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
-        let mut writer = Self { connection, days: BTreeMap::new() };
+        create_file(path).map_err(|error| not_opened(path, &error))?;
+        let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
+        let (place, days) = (Vec::new(), BTreeMap::new());
+        let mut writer = Self { connection, path: path.to_owned(), place, days, seen: None, _held: None };
         writer.set_up().map_err(|error| match error {
             StoreError::Failed(text) => StoreError::Failed(format!("failed to open {}: {text}", path.display())),
-            columns @ StoreError::Columns { .. } => columns,
+            other => other,
         })?;
         Ok(writer)
     }
@@ -184,27 +234,36 @@ impl Writer {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if !(0..=SCHEMA_VERSION).contains(&version) {
-            return Err(StoreError::Failed(format!(
-                "its version is {version}, and this program knows {SCHEMA_VERSION}: use the newer program"
-            )));
-        }
+        version_of(connection)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        let days = days(&transaction)?;
-        for day in &days {
-            check_columns(&transaction, &day_table(*day))?;
-        }
         // The view may come from a program that knew other later columns.
         make_view(&transaction)?;
+        read_days(&transaction, &mut self.days, &mut self.seen)?;
         transaction.commit()?;
-        self.days = days.into_iter().map(|day| (day, Statements::new(day))).collect();
+        self.place = [self.path.clone(), beside(&self.path, LOG), beside(&self.path, LOG_INDEX)]
+            .into_iter()
+            .map(|path| file_id(&path).map(|id| (path, id)))
+            .collect::<Result<_, _>>()
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
         Ok(())
+    }
+
+    /// Whether the files still have their names: SQLite itself goes on with files that were removed.
+    fn check_place(&self) -> Result<(), StoreError> {
+        match self.place.iter().find(|(path, id)| file_id(path).ok() != Some(*id)) {
+            None => Ok(()),
+            Some((path, _)) => Err(StoreError::Failed(format!(
+                "{} was removed, or another file was put in its place, while the collector runs; nothing is acknowledged: \
+                 move the old file back, or restart the collector, which goes on with what is there",
+                path.display()
+            ))),
+        }
     }
 
     fn commit(&mut self, rows: &[Row]) -> Result<Committed, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        read_days(&transaction, &mut self.days, &mut self.seen)?;
         let mut added = BTreeMap::new();
         for row in rows {
             let day = day_of(row.received_at);
@@ -232,6 +291,7 @@ impl Writer {
 
     fn purge(&mut self, now: Timestamp) -> Result<Purged, StoreError> {
         let kept = first_day_kept(now)..=last_day_kept(now);
+        read_days(&self.connection, &mut self.days, &mut self.seen)?;
         let old: Vec<Date> = self.days.keys().filter(|day| !kept.contains(day)).copied().collect();
         self.connection.flush_prepared_statement_cache();
         for day in &old {
@@ -252,15 +312,17 @@ impl Writer {
         Ok(Purged { days: old.len() as u64, elsewhere: false })
     }
 
-    fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
-        for day in self.days.keys() {
-            let query = format!("SELECT {RECEIVED_AT} FROM {} ORDER BY rowid LIMIT 1", day_table(*day));
-            let mut statement = self.connection.prepare(&query)?;
-            if let Some(row) = statement.query([])?.next()? {
-                return time_of(&row.get::<_, String>(0)?).map(Some);
-            }
-        }
-        Ok(None)
+    fn span(&mut self) -> Result<Option<Span>, StoreError> {
+        let transaction = self.connection.transaction()?;
+        read_days(&transaction, &mut self.days, &mut self.seen)?;
+        let end = |day: &Date, end: &str| {
+            let query = format!("SELECT {RECEIVED_AT} FROM {} ORDER BY rowid {end} LIMIT 1", day_table(*day));
+            let at: Option<String> = transaction.query_row(&query, [], |row| row.get(0)).optional()?;
+            at.map(|at| time_of(&at)).transpose()
+        };
+        let oldest = self.days.keys().find_map(|day| end(day, "ASC").transpose()).transpose()?;
+        let newest = self.days.keys().rev().find_map(|day| end(day, "DESC").transpose()).transpose()?;
+        Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }))
     }
 
     /// Writes a page and flushes it: the version again, as it is.
@@ -329,9 +391,51 @@ impl ToSql for Cell {
     }
 }
 
-/// Makes the file where it is not there, so that nobody else can read it. The log beside it takes its mode from it.
-pub(super) fn create_file(path: &Path) -> io::Result<()> {
-    OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path).map(drop)
+/// Opens the file, and makes it where it is not there, so that nobody else can read it. The log beside it takes its mode
+/// from it.
+pub(super) fn create_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
+}
+
+/// The file beside the database whose name ends so.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+fn file_id(path: &Path) -> io::Result<FileId> {
+    path.metadata().map(|file| (file.dev(), file.ino()))
+}
+
+/// The version of what is in the file; 0 where nothing is.
+fn version_of(connection: &Connection) -> Result<i64, StoreError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if (0..=SCHEMA_VERSION).contains(&version) {
+        return Ok(version);
+    }
+    Err(StoreError::Failed(format!(
+        "its version is {version}, and this program knows {SCHEMA_VERSION}: use the newer program"
+    )))
+}
+
+/// Reads which days have a table, where another process has changed anything since `seen`, as a purge by hand does; and
+/// holds their columns against the contract.
+fn read_days(
+    connection: &Connection,
+    known: &mut BTreeMap<Date, Statements>,
+    seen: &mut Option<i64>,
+) -> Result<(), StoreError> {
+    let mark: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+    if *seen != Some(mark) {
+        let days = days(connection)?;
+        for day in &days {
+            check_columns(connection, &day_table(*day))?;
+        }
+        *known = days.into_iter().map(|day| (day, Statements::new(day))).collect();
+        *seen = Some(mark);
+    }
+    Ok(())
 }
 
 fn create_day(transaction: &Transaction<'_>, day: Date) -> Result<(), StoreError> {
@@ -420,7 +524,7 @@ fn time_of(text: &str) -> Result<Timestamp, StoreError> {
     at.ok_or_else(|| StoreError::Failed(format!("a {RECEIVED_AT} is no time")))
 }
 
-fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
+fn not_opened(path: &Path, error: &dyn std::error::Error) -> StoreError {
     StoreError::Failed(format!("failed to open {}: {error}", path.display()))
 }
 

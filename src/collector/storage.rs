@@ -55,12 +55,24 @@ pub struct Purged {
     pub elsewhere: bool,
 }
 
+/// Between which times rows were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// When the oldest one was.
+    pub oldest: Timestamp,
+    /// When the newest one was.
+    pub newest: Timestamp,
+}
+
 /// Why the storage did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be opened or reached, or gives an error. The text names no value of any row.
     #[error("{0}")]
     Failed(String),
+    /// There is none to read from.
+    #[error("{0} holds no pings yet: the first start of the collector makes what it needs there")]
+    NotYet(String),
     /// What is stored does not have the columns of the contract.
     #[error(
         "{table} does not have the columns of the contract: {difference}. It was made by another version, or changed by \
@@ -89,8 +101,8 @@ pub trait Store: Send + Sync {
     /// tomorrow.
     fn purge(&self, now: Timestamp) -> Working<'_, Purged>;
 
-    /// When the oldest row was received.
-    fn oldest(&self) -> Working<'_, Option<Timestamp>>;
+    /// When the oldest and the newest row were received.
+    fn span(&self) -> Working<'_, Option<Span>>;
 
     /// Whether rows could be stored now.
     fn probe(&self) -> Working<'_, ()>;

@@ -20,6 +20,13 @@ const START: Duration = Duration::from_secs(60);
 /// The user `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
 
+/// Makes a directory that of the user as whom PostgreSQL runs.
+pub fn give_to_postgres(dir: &Path) {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
 /// A running cluster; stopped and removed when dropped.
 pub struct Cluster {
     dir: TempDir,
@@ -38,9 +45,7 @@ impl Cluster {
             return None;
         };
         let dir = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
-        if rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        }
+        give_to_postgres(dir.path());
         let mut cluster = Self { dir, programs, server: None, settings: Vec::new() };
         let output = cluster
             .command("initdb")

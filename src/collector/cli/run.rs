@@ -21,14 +21,16 @@ use crate::supervisor::Supervisor;
 
 pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
-    keep_panics_quiet();
     leave_no_core();
+    end_at_a_panic();
     allow_many_files();
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
     let store: Arc<dyn Store> = match &config.storage {
-        Storage::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        Storage::Sqlite(path) => Arc::new(SqliteStore::open_alone(path)?),
         Storage::Postgres(postgres) => Arc::new(open_postgres(postgres).await?),
     };
+    // Before anything is stored by a clock that may be wrong.
+    let newest = store.span().await?.map(|span| span.newest);
     let listener = server::bind(config.serve.listen).map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
@@ -57,7 +59,7 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         limits: server::limits(config.serve.connections, config.limits.commit_timeout),
     });
     let mut committing = tokio::spawn(committer.run());
-    let mut purging = tokio::spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock));
+    let mut purging = tokio::spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
     let mut looking = tokio::spawn(look_after_the_storage(store, health, metrics));
     let serving = server::run(listener, tls, Arc::clone(&app), Supervisor::of_this_process(), async {
         asked_to_stop().await;
@@ -79,17 +81,18 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     drop(app);
     purging.abort();
     looking.abort();
-    // With the server went the last way into the queue, so this ends when all that waited is committed. A committer that
-    // panicked has been told by the panic.
+    // With the server went the last way into the queue, so this ends when all that waited is committed.
     let _ = committing.await;
     Ok(())
 }
 
-/// A panic tells where it happened and not what was at hand, which may come from a request.
-fn keep_panics_quiet() {
+/// A panic tells where it happened and not what was at hand, which may come from a request. It ends the process, in every
+/// build: without one of its parts the collector would look alive and do nothing, and whoever started it starts it again.
+fn end_at_a_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
         tracing::error!(place, "a part of the collector panicked; this is a bug");
+        std::process::abort();
     }));
 }
 

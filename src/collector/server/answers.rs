@@ -1,45 +1,20 @@
-//! What an answer looks like.
+//! What an answer looks like, besides what it has in common with those of the sidecar.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SERVER};
-use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, SERVER};
+use serde_json::json;
 
 use super::SERVER_NAME;
 use crate::collector::ingest::Refusal;
 use crate::collector::retry::in_seconds;
+pub(super) use crate::serve::answers::{Answer, body, empty, error, json, with_allow};
 
-/// An answer.
-pub(super) type Answer = Response<Full<Bytes>>;
-
-/// An answer with this body.
-pub(super) fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = empty(status);
-    *answer.body_mut() = Full::new(body.into());
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
-}
-
-/// An answer without a body.
-pub(super) fn empty(status: StatusCode) -> Answer {
-    let mut answer = Answer::default();
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(SERVER, HeaderValue::from_static(SERVER_NAME));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-}
-
-/// A JSON answer.
-pub(super) fn json(status: StatusCode, value: &Value) -> Answer {
-    body(status, "application/json", value.to_string())
-}
-
-/// An error: a word for programs and a sentence for people.
-pub(super) fn error(status: StatusCode, word: &str, message: &str) -> Answer {
-    json(status, &json!({"error": word, "message": message}))
+/// Adds the headers that every answer has.
+pub(super) fn add_headers(headers: &mut HeaderMap) {
+    headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// The body is no ping.
@@ -55,11 +30,5 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
 pub(super) fn come_back(status: StatusCode, word: &str, message: &str, wait: Duration) -> Answer {
     let mut answer = error(status, word, message);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(in_seconds(wait)));
-    answer
-}
-
-/// Says which methods there are.
-pub(super) fn with_allow(mut answer: Answer, methods: &'static str) -> Answer {
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     answer
 }

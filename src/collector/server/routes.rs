@@ -29,6 +29,12 @@ const PING: &str = "POST, OPTIONS";
 
 /// Answers one request.
 pub(super) async fn answer(app: &App, client: &Client, request: Request<Incoming>) -> Answer {
+    let mut answer = route(app, client, request).await;
+    answers::add_headers(answer.headers_mut());
+    answer
+}
+
+async fn route(app: &App, client: &Client, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let (allow, is_read) = match path {
@@ -159,6 +165,7 @@ fn contract() -> Answer {
 
 /// Whether a balancer should send pings here.
 fn ready(app: &App) -> Answer {
+    app.health.asked(app.clock.now().mono);
     let not_ready =
         |why| answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "because": why}));
     match () {
