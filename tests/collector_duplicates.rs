@@ -121,3 +121,22 @@ fn two_collectors_that_get_the_same_pings_at_once_store_each_once() {
     });
     assert_eq!(storage.rows().len(), 20 * 50);
 }
+
+#[test]
+fn postgresql_looks_for_an_earlier_ping_in_the_index_however_new_the_day_is() {
+    let Some(cluster) = Cluster::start() else { return };
+    let storage = Storage::postgres(cluster);
+    block_on(async {
+        let store = open(&storage).await;
+        for batch in 0..20 {
+            let rows = (0..100).map(|number| row(&ping_of(100 * batch + number), at(NOON))).collect();
+            store.commit(rows).await.unwrap();
+        }
+    });
+    let Storage::Postgres(cluster) = &storage else { return };
+    // A session tells what it read when it ends.
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pulse-telemetry-collector'";
+    assert!((0..500).any(|_| cluster.psql("pulse", sessions).trim() == "0"), "a session is left");
+    let read = "SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname LIKE 'pings_2%'";
+    assert_eq!(cluster.psql("pulse", read).trim(), "0|2000", "rows that were read one after the other, and look-ups");
+}

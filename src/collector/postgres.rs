@@ -46,8 +46,10 @@ const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The limits of a session, which the server keeps: what this side gave up must not run later, and a session that is stuck
 /// or whose collector is gone must not hold the locks that every collector waits for. What is acknowledged is on the disk,
-/// whatever the server's own setting is.
+/// whatever the server's own setting is. An earlier ping of the same ID is looked for in the index: of a day that has just
+/// begun the planner has no statistics, and would read all of it, and sort it, for every commit.
 const SESSION: &str = "SET synchronous_commit = on; SET timezone = 'UTC';
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off;
     SET lock_timeout = '7s'; SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s';
     SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
