@@ -1,5 +1,6 @@
 //! Durable pings a second over HTTP on loopback, against one row a transaction and against group commits without HTTP, on the
-//! same disk in the same run: `make bench-collector`.
+//! same disk in the same run: `make bench-collector`. The senders write bytes that were made before and look at the status alone, for
+//! they share the machine with what is measured.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -15,14 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use pulse_telemetry::collector::ingest;
 use pulse_telemetry::collector::storage::{Row, Store};
-use support::collector::{Collector, Setup, Storage, block_on, open, ping_of, row};
+use support::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of};
 use support::endpoint::PING_PATH;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// How long each is measured.
@@ -40,12 +39,12 @@ fn main() {
         let batch = (collector.metric("batch_rows_sum") / collector.metric("batch_rows_count")).round().max(1.0);
         println!(
             "  over HTTP, {CONNECTIONS} connections: {:>8.0} pings/s, batches of {batch}, latency p50 {:.1} ms, p99 {:.1} ms, \
-             max {:.1} ms; memory at most {}",
+             max {:.1} ms; memory at most {:.0} MB",
             http.rate,
             http.p50,
             http.p99,
             http.max,
-            memory(&collector)
+            collector.memory("VmHWM") as f64 / 1e6
         );
         collector.stop();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
@@ -59,16 +58,37 @@ fn main() {
     }
 }
 
-/// Rows a second, in commits of so many, one commit after the other.
+/// A text with the ID of one installation in it, to be replaced by others' in place.
+#[derive(Clone)]
+struct Template {
+    bytes: Vec<u8>,
+    id: usize,
+}
+
+impl Template {
+    fn new(text: String) -> Self {
+        let id = text.find(&install_id(0)).unwrap();
+        Self { bytes: text.into_bytes(), id }
+    }
+
+    fn of(&mut self, number: u64) -> &[u8] {
+        let id = install_id(number);
+        self.bytes[self.id..self.id + id.len()].copy_from_slice(id.as_bytes());
+        &self.bytes
+    }
+}
+
+/// Rows a second, made of the bytes of pings, in commits of so many, one commit after the other.
 async fn rate(store: impl Future<Output = Arc<dyn Store>>, group: u64) -> f64 {
     let store = store.await;
     let now = Timestamp::now();
     let now = Timestamp::from_second(now.as_second()).unwrap();
+    let mut body = Template::new(ping_of(0).to_string());
+    let mut row = |number| Row { received_at: now, cells: ingest::read(body.of(number)).unwrap().cells };
     let began = Instant::now();
     let mut number = 0;
     while began.elapsed() < TIME {
-        let rows: Vec<Row> = (number..number + group).map(|number| row(&ping_of(number), now)).collect();
-        store.commit(rows).await.unwrap();
+        store.commit((number..number + group).map(&mut row).collect()).await.unwrap();
         number += group;
     }
     number as f64 / began.elapsed().as_secs_f64()
@@ -85,27 +105,30 @@ fn load(collector: &Collector) -> Measured {
     let address = collector.address;
     let numbers = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
+    let body = ping_of(0).to_string();
+    let request = Template::new(format!(
+        "POST {PING_PATH} HTTP/1.1\r\nHost: collector\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     let mut latencies: Vec<f64> = block_on(async {
         let senders: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
-                let numbers = Arc::clone(&numbers);
+                let (numbers, mut request) = (Arc::clone(&numbers), request.clone());
                 tokio::spawn(async move {
-                    let stream = TcpStream::connect(address).await.unwrap();
+                    let mut stream = TcpStream::connect(address).await.unwrap();
                     stream.set_nodelay(true).unwrap();
-                    let (mut sender, connection) =
-                        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-                    tokio::spawn(connection);
                     let mut latencies = Vec::new();
+                    let mut answer = [0; 1024];
                     while began.elapsed() < TIME {
-                        let body = ping_of(numbers.fetch_add(1, Ordering::Relaxed)).to_string();
-                        let request = Request::post(PING_PATH)
-                            .header("Host", "collector")
-                            .header("Content-Type", "application/json")
-                            .body(Full::new(Bytes::from(body)));
                         let sent = Instant::now();
-                        let answer = sender.send_request(request.unwrap()).await.unwrap();
-                        assert_eq!(answer.status(), 204);
-                        answer.into_body().collect().await.unwrap();
+                        stream.write_all(request.of(numbers.fetch_add(1, Ordering::Relaxed))).await.unwrap();
+                        let mut length = 0;
+                        while !answer[..length].ends_with(b"\r\n\r\n") {
+                            let read = stream.read(&mut answer[length..]).await.unwrap();
+                            assert!(read > 0, "the collector closed a connection");
+                            length += read;
+                        }
+                        assert!(answer.starts_with(b"HTTP/1.1 204 "), "{}", String::from_utf8_lossy(&answer[..length]));
                         latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
                     }
                     latencies
@@ -122,10 +145,4 @@ fn load(collector: &Collector) -> Measured {
     latencies.sort_by(f64::total_cmp);
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
     Measured { rate, p50: at(50), p99: at(99), max: at(100) }
-}
-
-/// The most memory that it ever had.
-fn memory(collector: &Collector) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", collector.pid().as_raw_nonzero())).unwrap();
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().to_owned()
 }

@@ -20,6 +20,9 @@ const DNS: u16 = 53;
 /// Where the C library finds its resolvers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// Where that file may come to lie when it is made by another program than now, such as a VPN's.
+const RESOLVER_DIRS: [&str; 4] = ["/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/connman"];
+
 /// What a name lookup reads in `/etc`.
 const LOOKUP_FILES: [&str; 7] =
     ["resolv.conf", "hosts", "host.conf", "nsswitch.conf", "gai.conf", "services", "ld.so.cache"];
@@ -49,17 +52,22 @@ impl Allowed {
     ///
     /// A lookup must find `/etc/hosts` and `/etc/resolv.conf` also after somebody put new files in their place, so of
     /// `/etc` everything can be read that the program's user can read. As root that would be too much: there it is those
-    /// files themselves, and a new one is found at the next start. `resolv_conf` is where that file really lies.
+    /// files themselves, and a new one is found at the next start. `resolver_dir` is what [`resolver_dir`] says.
     #[must_use]
-    pub fn new(state_dir: &Path, ports: impl IntoIterator<Item = u16>, resolv_conf: Option<&Path>, root: bool) -> Self {
+    pub fn new(
+        state_dir: &Path,
+        ports: impl IntoIterator<Item = u16>,
+        resolver_dir: Option<&Path>,
+        root: bool,
+    ) -> Self {
         let mut read = if root {
             LOOKUP_FILES.iter().map(|file| Path::new("/etc").join(file)).collect()
         } else {
             vec![PathBuf::from("/etc")]
         };
-        let elsewhere =
-            resolv_conf.and_then(Path::parent).filter(|dir| !dir.starts_with("/etc") && *dir != Path::new("/"));
+        let elsewhere = resolver_dir.filter(|dir| !dir.starts_with("/etc") && dir.components().count() > 2);
         read.extend(elsewhere.map(Path::to_owned));
+        read.extend(RESOLVER_DIRS.map(PathBuf::from));
         read.extend(RANDOM.map(PathBuf::from));
         if cfg!(target_env = "gnu") {
             read.extend(LOOKUP_MODULES.map(PathBuf::from));
@@ -75,10 +83,19 @@ impl Allowed {
     }
 }
 
-/// Where `/etc/resolv.conf` really lies, links followed.
+/// The directory in which `/etc/resolv.conf` really lies, links followed; where it leads to nothing yet, as before the
+/// network is up, the nearest one that is there on the way.
 #[must_use]
-pub fn resolv_conf() -> Option<PathBuf> {
-    fs::canonicalize(RESOLV_CONF).ok()
+pub fn resolver_dir() -> Option<PathBuf> {
+    dir_of(Path::new(RESOLV_CONF))
+}
+
+fn dir_of(link: &Path) -> Option<PathBuf> {
+    let file = match fs::canonicalize(link) {
+        Ok(file) => file,
+        Err(_) => link.parent()?.join(fs::read_link(link).ok()?),
+    };
+    file.parent()?.ancestors().find_map(|dir| fs::canonicalize(dir).ok())
 }
 
 /// How much of what was asked for the kernel keeps.
@@ -291,11 +308,30 @@ mod tests {
 
     #[test]
     fn where_the_resolver_file_really_lies_can_be_read() {
-        let read = |link: &str| Allowed::new(Path::new("/var/lib/state"), [], Some(Path::new(link)), true).read;
-        assert!(read("/run/systemd/resolve/stub-resolv.conf").contains(&PathBuf::from("/run/systemd/resolve")));
+        let read = |dir: &str| Allowed::new(Path::new("/var/lib/state"), [], Some(Path::new(dir)), true).read;
+        assert!(read("/mnt/wsl").contains(&PathBuf::from("/mnt/wsl")));
         let without = allowed().read;
-        assert_eq!(read("/etc/resolv.conf"), without);
-        assert_eq!(read("/etc/resolvconf/run/resolv.conf"), without, "which /etc covers, or a link within it");
-        assert_eq!(read("/resolv.conf"), without, "which would open the whole machine");
+        assert!(without.contains(&PathBuf::from("/run/systemd/resolve")), "where it may lie later");
+        assert_eq!(read("/etc"), without);
+        assert_eq!(read("/etc/resolvconf/run"), without, "which /etc covers, or a link within it");
+        assert_eq!(read("/"), without, "which would open the whole machine");
+        assert_eq!(read("/run"), without, "which would open other programs' secrets");
+    }
+
+    #[test]
+    fn a_resolver_file_that_is_not_there_yet_is_looked_for_where_its_link_leads() {
+        let etc = tempfile::tempdir().unwrap();
+        let root = etc.path().canonicalize().unwrap();
+        let link = root.join("resolv.conf");
+        assert_eq!(dir_of(&link), None, "neither file nor link");
+        std::os::unix::fs::symlink("../there/yet/resolv.conf", &link).unwrap();
+        assert_eq!(dir_of(&link), Some(root.parent().unwrap().to_owned()), "the nearest that is there");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("later/resolv.conf", &link).unwrap();
+        assert_eq!(dir_of(&link), Some(root.clone()));
+        fs::create_dir(root.join("later")).unwrap();
+        assert_eq!(dir_of(&link), Some(root.join("later")), "before the file is made");
+        fs::write(root.join("later/resolv.conf"), "").unwrap();
+        assert_eq!(dir_of(&link), Some(root.join("later")));
     }
 }

@@ -51,6 +51,30 @@ fn who_sends_too_much_gets_429_with_a_retry_after_that_is_spread() {
 }
 
 #[test]
+fn a_body_in_the_smallest_pieces_takes_no_more_memory_than_one_in_a_piece() {
+    const CALLERS: u64 = 16;
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    let before = collector.memory("VmHWM");
+    let head = "POST /v1/telemetry/ping HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\n\
+                Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let pieces = "1\r\n \r\n".repeat(65_000);
+    let mut callers: Vec<TcpStream> = (0..CALLERS).map(|_| TcpStream::connect(collector.address).unwrap()).collect();
+    for caller in &mut callers {
+        caller.write_all(head.as_bytes()).unwrap();
+        caller.write_all(pieces.as_bytes()).unwrap();
+    }
+    for caller in &mut callers {
+        caller.write_all(b"0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    let grown = collector.memory("VmHWM") - before;
+    assert!(grown <= 512 * 1024 * CALLERS, "{grown} bytes of {CALLERS} callers");
+}
+
+#[test]
 fn behind_a_trusted_proxy_each_client_is_limited_and_not_the_proxy() {
     let storage = Storage::sqlite();
     let setup = Setup::new(&storage).with("LIMITS__PER_MINUTE", "1");

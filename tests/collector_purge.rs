@@ -384,7 +384,7 @@ fn what_a_clock_that_was_ahead_brought_is_read_by_nobody_and_purged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_leaps_by_days_purges_nothing_more() {
+async fn a_clock_that_leaps_by_days_purges_nothing_for_a_day_and_is_then_believed() {
     struct Leaps(Virtual);
     impl Clock for Leaps {
         fn now(&self) -> Now {
@@ -396,8 +396,13 @@ async fn a_clock_that_leaps_by_days_purges_nothing_more() {
     let store = Arc::new(Counting::default());
     let clock = Arc::new(Leaps(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") }));
     let metrics = Arc::new(Metrics::default());
-    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock, None);
-    let _ = tokio::time::timeout(Duration::from_secs(5 * 60 * 60), purging).await;
-    assert_eq!(store.purges.lock().unwrap().len(), 3, "at the start and at two full hours");
+    let mut purging =
+        std::pin::pin!(purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock, None));
+    let mut purges_after = async |hours: u64| {
+        let _ = tokio::time::timeout(Duration::from_secs(hours * 60 * 60), purging.as_mut()).await;
+        store.purges.lock().unwrap().len()
+    };
+    assert_eq!(purges_after(25).await, 3, "at the start and at two full hours");
     assert!(!metrics.text().contains("purge_failures_total 0"), "a metric tells it");
+    assert_eq!(purges_after(4).await, 6, "a day after the leap, and at the full hours since");
 }

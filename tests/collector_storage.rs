@@ -19,6 +19,7 @@ fn refused(storage: &Storage, change: &str) -> String {
         Storage::Sqlite(_) => Connection::open(storage.file()).unwrap().execute_batch(change).unwrap(),
         Storage::Postgres(cluster) => drop(cluster.psql("pulse", change)),
     }
+    assert_eq!(Setup::new(storage).run(&["check"]).status.code(), Some(5));
     let ended = Setup::new(storage).run(&["run"]);
     assert_eq!(ended.status.code(), Some(5));
     String::from_utf8(ended.stderr).unwrap()
@@ -177,6 +178,50 @@ fn postgresql_is_talked_to_over_tls_and_only_with_a_certificate_that_is_trusted(
     let collector = setup.with("STORAGE__CA_FILE", file.to_str().unwrap()).start();
     assert_eq!(collector.post(&ping_of(1)).status, 204);
     collector.stop();
+}
+
+#[test]
+fn whoever_reads_postgresql_holds_up_no_ping_and_no_start_and_a_purge_waits_for_him_alone() {
+    let Some(cluster) = Cluster::start() else { return };
+    let storage = Storage::postgres(cluster);
+    let Storage::Postgres(cluster) = &storage else { return };
+    let setup = Setup::new(&storage);
+    let collector = setup.start();
+    let old = "2026-05-22T12:00:00Z".parse().unwrap();
+    block_on(async {
+        open(&storage).await.commit(vec![row(&ping_of(1), old)]).await.unwrap();
+        let (reader, connection) = tokio_postgres::connect(&cluster.url("pulse"), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        reader.batch_execute("BEGIN; SELECT count(*) FROM pings; SELECT count(*) FROM telemetry_pings").await.unwrap();
+        // The first ping of a day makes its partition.
+        assert_eq!(collector.post(&ping_of(2)).status, 204);
+        let second = setup.start();
+        assert_eq!(second.post(&ping_of(3)).status, 204);
+        let purge = || setup.run(&["purge"]).status.code();
+        assert_eq!(purge(), Some(5), "what is being read is not dropped");
+        assert_eq!(collector.post(&ping_of(4)).status, 204);
+        reader.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(purge(), Some(0));
+    });
+    assert_eq!(storage.install_ids(), [2, 3, 4].map(support::collector::install_id));
+}
+
+#[test]
+fn a_database_that_cannot_hold_every_ping_or_lets_nobody_look_is_refused_at_the_start() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
+    cluster.psql("postgres", "CREATE ROLE small LOGIN");
+    cluster.psql("postgres", "CREATE DATABASE strict");
+    cluster.psql("postgres", "REVOKE TEMPORARY ON DATABASE strict FROM PUBLIC");
+    let storage = Storage::sqlite();
+    for (url, reason) in [
+        (cluster.url("latin"), "the database's encoding is LATIN1"),
+        (cluster.url("strict").replace("user=pulse", "user=small"), "GRANT TEMPORARY ON DATABASE"),
+    ] {
+        let ended = Setup::new(&storage).with("STORAGE__URL", &url).run(&["run"]);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(5) && said.contains(reason), "{said}");
+    }
 }
 
 fn config(variables: &[(&str, &str)]) -> Result<Config, String> {

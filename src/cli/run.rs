@@ -82,7 +82,7 @@ pub(super) async fn run(config: &Config, is_root: bool) -> Result<Exit, Failure>
 fn allowed(config: &Config, is_root: bool) -> Result<Allowed, Failure> {
     let endpoint = super::send_settings(config).port().map_err(|error| Failure::SetUp(error.to_string()))?;
     let ports = [config.pulse.url.port(), endpoint];
-    let allowed = Allowed::new(&config.state.dir, ports, confine::resolv_conf().as_deref(), is_root);
+    let allowed = Allowed::new(&config.state.dir, ports, confine::resolver_dir().as_deref(), is_root);
     Ok(match &config.serve.listen {
         Listen::Tcp(_) => allowed,
         Listen::Unix(socket) => allowed.with_socket(socket),

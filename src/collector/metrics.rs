@@ -126,8 +126,8 @@ impl Metrics {
         self.refused_connections.inc();
     }
 
-    pub(super) fn turned_away(&self) {
-        self.count("turned_away", 1);
+    pub(super) fn turned_away(&self, pings: usize) {
+        self.count("turned_away", pings as u64);
     }
 
     pub(super) fn dropped(&self, fields: u64) {

@@ -47,8 +47,10 @@ const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The limits of a session, which the server keeps: what this side gave up must not run later, and a session that is stuck
 /// or whose collector is gone must not hold the locks that every collector waits for. What is acknowledged is on the disk,
 /// whatever the server's own setting is. An earlier ping of the same ID is looked for in the index: of a day that has just
-/// begun the planner has no statistics, and would read all of it, and sort it, for every commit.
+/// begun the planner has no statistics, and would read all of it, and sort it, for every commit. A statement behind a lock must
+/// see what was committed while it waited for the lock.
 const SESSION: &str = "SET synchronous_commit = on; SET timezone = 'UTC';
+    SET default_transaction_isolation = 'read committed';
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off;
     SET lock_timeout = '7s'; SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s';
     SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
@@ -124,10 +126,14 @@ impl PostgresStore {
             let transaction = client.transaction().await?;
             transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).await?;
             for day in making {
-                let next = day.tomorrow().unwrap_or(day);
+                let (table, next) = (day_table(day), day.tomorrow().unwrap_or(day));
+                if is_there(&transaction, &table).await? {
+                    continue;
+                }
+                // To make it as a partition at once would wait for whoever reads, and keep everybody waiting.
                 let make = format!(
-                    "CREATE TABLE IF NOT EXISTS {} PARTITION OF {TABLE} FOR VALUES FROM ('{day}') TO ('{next}')",
-                    day_table(day)
+                    "CREATE TABLE {table} (LIKE {TABLE} INCLUDING ALL);
+                     ALTER TABLE {TABLE} ATTACH PARTITION {table} FOR VALUES FROM ('{day}') TO ('{next}')"
                 );
                 transaction.batch_execute(&make).await?;
             }
@@ -176,8 +182,8 @@ impl PostgresStore {
                     drop(transaction);
                     return Ok((client, Purged { days: 0, elsewhere: true }));
                 }
-                // A commit that waits for this lock keeps others waiting, so it is given up rather than waited for long.
-                transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await?;
+                // While it waits for whoever reads, every commit waits behind it. So it does not wait, and tries again in a minute.
+                transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await?;
                 let mut days = 0;
                 for day in partitions(&transaction).await?.into_iter().filter(|day| !stays.contains(day)) {
                     transaction.batch_execute(&format!("DROP TABLE {}", day_table(day))).await?;
@@ -298,8 +304,7 @@ async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) ->
 
 /// The days since `from`, none of which goes before the transaction ends.
 async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
-    let is_there: bool = transaction.query_one("SELECT to_regclass($1) IS NOT NULL", &[&TABLE]).await?.get(0);
-    if !is_there {
+    if !is_there(transaction, TABLE).await? {
         return Err(StoreError::NotYet("the database of storage.url".to_owned()).into());
     }
     check_columns(transaction).await?;
@@ -342,7 +347,8 @@ fn is_gone(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }
 
-/// Makes what is not there. Several collectors may do this at once.
+/// Makes what is not there, and touches nothing else: that would wait for whoever reads, and keep other collectors waiting.
+/// Several collectors may do this at once.
 async fn migrate(client: &mut Object) -> Result<(), Failed> {
     let columns: Vec<String> = expected_columns()
         .iter()
@@ -352,25 +358,61 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(LONG).await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).await?;
-    transaction
-        .batch_execute(&format!(
-            "CREATE TABLE IF NOT EXISTS {TABLE} ({}) PARTITION BY RANGE ({RECEIVED_AT});
-             CREATE INDEX IF NOT EXISTS {TABLE}_by_id ON {TABLE} (install_id);",
-            columns.join(", ")
-        ))
-        .await?;
+    check_database(&transaction).await?;
+    if !is_there(&transaction, TABLE).await? {
+        transaction
+            .batch_execute(&format!(
+                "CREATE TABLE {TABLE} ({}) PARTITION BY RANGE ({RECEIVED_AT});
+                 CREATE INDEX {TABLE}_by_id ON {TABLE} (install_id);",
+                columns.join(", ")
+            ))
+            .await?;
+    }
     check_columns(&transaction).await?;
     // Rows older than 90 days are not in it, whether they were purged or not.
-    transaction
-        .batch_execute(&format!(
-            "CREATE OR REPLACE VIEW {VIEW} AS SELECT {} FROM {TABLE}
-             WHERE {RECEIVED_AT} >= (now() AT TIME ZONE 'UTC') - interval '{RETENTION_DAYS} days'
-               AND {RECEIVED_AT} <= (now() AT TIME ZONE 'UTC') + interval '1 day'",
-            column_list()
-        ))
-        .await?;
+    let view = format!(
+        "SELECT {} FROM {TABLE}
+         WHERE {RECEIVED_AT} >= (now() AT TIME ZONE ''UTC'') - interval ''{RETENTION_DAYS} days''
+           AND {RECEIVED_AT} <= (now() AT TIME ZONE ''UTC'') + interval ''1 day''",
+        column_list()
+    );
+    // How another version made it cannot be told from how PostgreSQL writes it down, so the text stands beside it.
+    let said = "SELECT obj_description(to_regclass($1), 'pg_class')";
+    let said: Option<String> = transaction.query_one(said, &[&VIEW]).await?.get(0);
+    let text = view.replace("''", "'");
+    if said.as_ref() != Some(&text) {
+        let make = format!("CREATE OR REPLACE VIEW {VIEW} AS {text}; COMMENT ON VIEW {VIEW} IS '{view}'");
+        transaction.batch_execute(&make).await?;
+    }
     transaction.commit().await?;
     Ok(())
+}
+
+/// Whether the database can hold whatever a ping may hold, and lets the collector look whether it works.
+async fn check_database(client: &impl deadpool_postgres::GenericClient) -> Result<(), Failed> {
+    let query = "SELECT current_setting('server_encoding'),
+                 has_database_privilege(current_database(), 'TEMPORARY')";
+    let row = client.query_one(query, &[]).await?;
+    let (encoding, temporary): (String, bool) = (row.get(0), row.get(1));
+    if encoding != "UTF8" {
+        return Err(StoreError::Failed(format!(
+            "the database's encoding is {encoding}, and a version may hold any character: make one with UTF8"
+        ))
+        .into());
+    }
+    if !temporary {
+        let grant = "GRANT TEMPORARY ON DATABASE … TO …";
+        return Err(StoreError::Failed(format!(
+            "the collector may not make temporary tables in the database, by which it looks whether it works: {grant}"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+/// Whether there is a table or view of that name.
+async fn is_there(client: &impl deadpool_postgres::GenericClient, name: &str) -> Result<bool, tokio_postgres::Error> {
+    Ok(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?.get(0))
 }
 
 async fn check_columns(client: &impl deadpool_postgres::GenericClient) -> Result<(), Failed> {

@@ -36,43 +36,44 @@ const DOUBT: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: i64 = 60 * 60;
 
 /// Purges for ever. `newest` is when the newest row was received that was there before the start: a clock that is far from
-/// it is not believed for a day, for it may be one that was not set yet, and would have every row dropped.
+/// it, or one that leaps later, is not believed before it has gone on for a day from there. It may be one that was not set
+/// yet, and would have every row dropped.
 pub async fn purge_by_itself(
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
     newest: Option<Timestamp>,
 ) {
-    let doubted_until = clock.now().mono + DOUBT;
     let mut trusted: Option<Now> = None;
-    let mut said = false;
+    let mut doubted: Option<Now> = None;
     loop {
         let now = clock.now();
-        let is_new = trusted.is_none() && now.mono < doubted_until;
-        let worked = if let Some(newest) = newest.filter(|newest| is_new && is_far(*newest, now.wall)) {
-            if !std::mem::replace(&mut said, true) {
-                tracing::error!(
-                    now = %now.wall,
-                    newest_ping = %newest,
-                    "the clock is far from the newest ping that is stored: nothing is purged for a day; set the clock if it \
-                     is wrong"
-                );
-            }
-            metrics.purge_failed();
-            false
-        } else if trusted.is_some_and(|before| leapt(before, now)) {
+        let is_odd = match trusted {
+            Some(before) => leapt(before, now),
+            None => newest.is_some_and(|newest| is_far(newest, now.wall)),
+        };
+        let since = doubted.filter(|since| is_odd && !leapt(*since, now)).unwrap_or(now);
+        if is_odd && since == now {
             tracing::error!(
-                "the clock has leapt by days: nothing is purged; set it, or restart the collector where it is right now"
+                now = %now.wall,
+                newest_ping = newest.map(tracing::field::display),
+                "the clock is far from the newest ping that was stored at the start, or leapt by days: nothing is purged for a \
+                 day; set it if it is wrong"
             );
+        }
+        doubted = is_odd.then_some(since);
+        let worked = if is_odd && now.mono.saturating_sub(since.mono) < DOUBT {
             metrics.purge_failed();
             false
         } else {
-            let worked = purge_once(store.as_ref(), &metrics, now.wall).await;
-            if worked {
-                trusted = Some(now);
-            }
-            worked
+            purge_once(store.as_ref(), &metrics, now.wall).await
         };
+        if worked {
+            trusted = Some(now);
+        }
+        if let Ok(span) = store.span().await {
+            metrics.oldest(span.map(|span| span.oldest));
+        }
         sleep(if worked { until_the_full_hour(clock.now().wall) } else { AGAIN }).await;
     }
 }
@@ -106,7 +107,7 @@ async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> boo
         tracing::error!("the clock tells a time before the contract was published: nothing is purged until it is set");
         return false;
     }
-    let worked = match store.purge(now).await {
+    match store.purge(now).await {
         // The other collector may yet fail.
         Ok(purged) if purged.elsewhere => false,
         Ok(purged) => {
@@ -121,11 +122,7 @@ async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> boo
             tracing::error!(%error, "failed to purge; it is tried again in a minute");
             false
         }
-    };
-    if let Ok(span) = store.span().await {
-        metrics.oldest(span.map(|span| span.oldest));
     }
-    worked
 }
 
 /// Whether the wall clock went otherwise than the monotonic one by more than [`LEAP`].

@@ -115,7 +115,7 @@ pub struct Stored;
 pub enum TurnedAway {
     /// Too many wait already.
     Full,
-    /// It could not be stored, or the collector stops.
+    /// It could not be stored.
     Failed,
 }
 
@@ -183,7 +183,9 @@ impl Committer {
 
     async fn commit(&self, batch: &mut Vec<Waiting>) {
         // Whoever gave up waiting will send again; what need not be stored twice need not be stored once.
+        let waited = batch.len();
         batch.retain(|waiting| !waiting.answer.is_closed());
+        self.metrics.turned_away(waited - batch.len());
         let (rows, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|w| (w.row, w.answer)).unzip();
         let count = rows.len();
         if count == 0 {

@@ -170,9 +170,12 @@ impl SqliteReader {
         if version_of(&reading)? == 0 {
             return Err(not_yet());
         }
-        for day in days(&reading)?.into_iter().filter(|day| *day >= day_of(since)) {
+        let days = days(&reading)?;
+        for day in &days {
+            check_columns(&reading, &day_table(*day))?;
+        }
+        for day in days.into_iter().filter(|day| *day >= day_of(since)) {
             let table = day_table(day);
-            check_columns(&reading, &table)?;
             let query = format!("SELECT {} FROM {table} WHERE {RECEIVED_AT} >= ?1 ORDER BY rowid", column_list());
             let mut statement = reading.prepare(&query)?;
             let mut rows = statement.query([time_text(since)])?;

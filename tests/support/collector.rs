@@ -353,6 +353,11 @@ impl Collector {
         Pid::from_child(&self.child)
     }
 
+    /// A line of `/proc/PID/status`, in bytes.
+    pub fn memory(&self, line: &str) -> u64 {
+        super::sidecar::memory_of(&self.child, line)
+    }
+
     /// Asks it to stop, waits for its end, and gives its log.
     pub fn stop(mut self) -> String {
         kill_process(self.pid(), Signal::TERM).unwrap();

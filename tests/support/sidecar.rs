@@ -220,9 +220,7 @@ impl Sidecar {
 
     /// A line of `/proc/PID/status`, in bytes.
     pub fn memory(&self, line: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
-        value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        memory_of(&self.child, line)
     }
 
     /// Asks the daemon to stop, waits for its end, and gives its log.
@@ -268,4 +266,11 @@ pub fn check_the_state(setup: &Setup) {
         assert_eq!((entry["seq"].as_u64(), entry["prev"].as_str()), (Some(number as u64 + 1), Some(before.as_str())));
         before = digest(&SHA256, line).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     }
+}
+
+/// A line of a process's `/proc/PID/status`, in bytes.
+pub fn memory_of(process: &Child, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
+    value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
@@ -112,10 +112,10 @@ fn check_head(headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-async fn read_body(app: &App, body: Incoming) -> Result<Bytes, Refused> {
+async fn read_body(app: &App, body: Incoming) -> Result<Vec<u8>, Refused> {
     let limits = &app.limits;
-    match timeout(limits.body_time, Limited::new(body, limits.body_bytes).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+    match timeout(limits.body_time, gather(Limited::new(body, limits.body_bytes))).await {
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err((StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "A ping has 65536 bytes at most."))
         }
@@ -124,19 +124,32 @@ async fn read_body(app: &App, body: Incoming) -> Result<Bytes, Refused> {
     }
 }
 
+/// The bytes of a body, copied as they come: pieces that are kept hold on to far larger buffers.
+async fn gather<B>(mut body: B) -> Result<Vec<u8>, B::Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    Ok(bytes)
+}
+
 async fn store(app: &App, cells: ingest::Cells) -> Answer {
     let now = app.clock.now();
-    let unavailable = |message, wait| {
-        app.metrics.turned_away();
-        answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait)
-    };
+    let unavailable = |message, wait| answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait);
     if !is_plausible(now.wall) {
+        app.metrics.turned_away(1);
         return unavailable("The clock of this server is wrong.", turn(app, Retry::in_an_outage));
     }
     let received_at = Timestamp::from_second(now.wall.as_second()).unwrap_or(now.wall);
     match timeout(app.commit_timeout, app.queue.store(Row { received_at, cells })).await {
         Ok(Ok(_stored)) => answers::empty(StatusCode::NO_CONTENT),
         Ok(Err(TurnedAway::Full)) => {
+            app.metrics.turned_away(1);
             let wait = turn(app, |retry| retry.when_full(now.mono));
             unavailable("Too many pings come at once. Come back after the time in Retry-After.", wait)
         }
