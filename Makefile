@@ -73,6 +73,7 @@ lint: ## what CI checks besides the tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --bin pulse-telemetry -- -D warnings
 	$(CARGO) clippy --all-targets --features collector -- -D warnings
+	$(CARGO) check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features collector --document-private-items
 
 # The program as it is released: static where the target for it is installed (`rustup target add`, and musl-tools).

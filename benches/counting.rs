@@ -21,7 +21,7 @@ use support::pulse::{PulseModel, SimulatedPulse};
 use support::server::{Body, ResponsePlan};
 
 /// How large in MB, and how often each is counted.
-const SIZES: [(u64, u32); 3] = [(4, 10), (40, 3), (400, 1)];
+const SIZES: [(u64, u32); 3] = [(4, 200), (40, 3), (400, 1)];
 /// As much as comes at once from a connection.
 const PIECE: usize = 64 * 1024;
 

@@ -55,6 +55,13 @@ pub enum StoreError {
         .0.display()
     )]
     InUse(PathBuf),
+    /// There is nothing to read a history from.
+    #[error(
+        "the state directory {} is not there: no daemon has run yet, or it runs with another state.dir \
+         (PULSE_TELEMETRY_STATE__DIR)",
+        .0.display()
+    )]
+    Missing(PathBuf),
     /// The directory cannot be made, read or written.
     #[error(
         "failed to use the state directory {}: {what}: {source}; it must be a directory that the user of this process \
@@ -237,7 +244,10 @@ pub fn is_in_use(dir: &Path) -> bool {
 }
 
 fn unreadable(dir: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    |source| StoreError::Io { dir: dir.to_owned(), what: "reading ledger.jsonl", source }
+    |source| match source.kind() {
+        io::ErrorKind::NotFound => StoreError::Missing(dir.to_owned()),
+        _ => StoreError::Io { dir: dir.to_owned(), what: "reading ledger.jsonl", source },
+    }
 }
 
 /// What came of locking the directory, which lasts for as long as the file is open.

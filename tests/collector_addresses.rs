@@ -7,12 +7,14 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use pulse_telemetry::chance::Chance;
+use pulse_telemetry::collector::cli::end_at_a_panic;
 use rustix::process::Signal;
 use serde_json::json;
 use support::collector::{Setup, Storage, block_on, ping, ping_of};
@@ -184,6 +186,34 @@ fn a_panic_with_an_address_at_hand_does_not_tell_it() {
     for (what, text) in [("the panic", &said), ("the answer", &answer), ("the metrics", &metrics)] {
         nowhere_in(what, text);
     }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it runs itself again, as a process that may end")]
+fn a_panic_ends_the_process_and_its_log_at_its_most_talkative_tells_the_place_alone() {
+    let name = "a_panic_ends_the_process_and_its_log_at_its_most_talkative_tells_the_place_alone";
+    if std::env::var_os("PANICS").is_some() {
+        panic_in_the_limiter();
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", name])
+        .env_clear()
+        .env("PANICS", "1")
+        .env("RUST_BACKTRACE", "full")
+        .output()
+        .unwrap();
+    assert_eq!(child.status.signal(), Some(Signal::ABORT.as_raw()), "{child:?}");
+    let said = String::from_utf8_lossy(&[child.stdout, child.stderr].concat()).into_owned();
+    assert!(said.contains("a part of the collector panicked") && said.contains("collector_addresses.rs:"), "{said}");
+    assert!(!said.contains("forced by the test"), "what was at hand is told: {said}");
+    nowhere_in("the log", &said);
+}
+
+fn panic_in_the_limiter() {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::stderr).init();
+    end_at_a_panic();
+    let settings = Settings { per_minute: 1, chance: Box::new(Panicking), ..Settings::default() };
+    post(Inside::start(Obedient::new(), settings).address, PEERS[0], &ping_of(1).to_string());
 }
 
 #[test]

@@ -19,6 +19,8 @@ use support::sidecar::LIMIT;
 const BASE: &str = "localhost/rust-on-debian";
 const IMAGE: &str = "localhost/pulse-telemetry";
 const SIZE_MAX: u64 = 6_000_000;
+/// The user of the image.
+const USER: u32 = 65_532;
 
 #[test]
 #[ignore = "needs root: make test-image"]
@@ -50,9 +52,11 @@ fn a_life_inside() {
     for (name, secret) in [("pulse-token", TOKEN), ("page-token", "the-token-of-the-page")] {
         let path = secrets.path().join(name);
         std::fs::write(&path, secret).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        // As compose.example.yml makes them.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        std::os::unix::fs::chown(&path, Some(USER), Some(USER)).unwrap();
     }
-    std::fs::set_permissions(secrets.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(secrets.path(), Some(USER), Some(USER)).unwrap();
     let secrets = format!("{}:/run/secrets:ro", secrets.path().display());
     // As in compose.example.yml, but for the addresses and the hurry.
     let variables = [

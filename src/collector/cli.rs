@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use self::run::end_at_a_panic;
 use super::export::export;
 use super::postgres::{PostgresReader, PostgresStore};
 use super::purge::is_plausible;

@@ -88,7 +88,7 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
 
 /// A panic tells where it happened and not what was at hand, which may come from a request. It ends the process, in every
 /// build: without one of its parts the collector would look alive and do nothing, and whoever started it starts it again.
-fn end_at_a_panic() {
+pub fn end_at_a_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
         tracing::error!(place, "a part of the collector panicked; this is a bug");
