@@ -26,35 +26,41 @@ use tokio::net::TcpStream;
 
 /// How long each is measured.
 const TIME: Duration = Duration::from_secs(5);
-const CONNECTIONS: u64 = 256;
+/// Each waits for its answer before it sends again, so they are how many pings wait at most.
+const CONNECTIONS: [u64; 3] = [16, 64, 256];
 
 fn main() {
-    let new = || std::iter::once(Storage::sqlite()).chain(support::postgres::Cluster::start().map(Storage::postgres));
-    for ((one_by_one, over_http), grouped) in new().zip(new()).zip(new()) {
+    let storages =
+        || std::iter::once(Storage::sqlite()).chain(support::postgres::Cluster::start().map(Storage::postgres));
+    for kind in 0..storages().count() {
+        let new = || storages().nth(kind).unwrap();
+        let one_by_one = new();
         println!("{}", one_by_one.name());
         let single = block_on(rate(open(&one_by_one), 1));
-        println!("  one row a transaction:       {single:>8.0} rows/s");
-        let collector = Setup::new(&over_http).with("LOG__LEVEL", "info").start();
-        let http = load(&collector);
-        let batch = (collector.metric("batch_rows_sum") / collector.metric("batch_rows_count")).round().max(1.0);
-        println!(
-            "  over HTTP, {CONNECTIONS} connections: {:>8.0} pings/s, batches of {batch}, latency p50 {:.1} ms, p99 {:.1} ms, \
-             max {:.1} ms; memory at most {:.0} MB",
-            http.rate,
-            http.p50,
-            http.p99,
-            http.max,
-            collector.memory("VmHWM") as f64 / 1e6
-        );
-        collector.stop();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
-        let group = block_on(rate(open(&grouped), batch as u64));
-        println!("  the same groups without HTTP:{group:>8.0} rows/s");
-        println!(
-            "  {:.1} times one by one (at least 10); {:.0} % of the groups without HTTP (at least 80)",
-            http.rate / single,
-            100.0 * http.rate / group
-        );
+        println!("  one row a transaction: {single:.0} rows/s");
+        for connections in CONNECTIONS {
+            let (over_http, grouped) = (new(), new());
+            let collector = Setup::new(&over_http).with("LOG__LEVEL", "info").start();
+            let http = load(&collector, connections);
+            let batch = (collector.metric("batch_rows_sum") / collector.metric("batch_rows_count")).round().max(1.0);
+            println!(
+                "  over HTTP, {connections} connections: {:.0} pings/s in groups of {batch}, latency p50 {:.1} ms, p99 {:.1} ms, max \
+                 {:.1} ms; memory at most {:.0} MB",
+                http.rate,
+                http.p50,
+                http.p99,
+                http.max,
+                collector.memory("VmHWM") as f64 / 1e6
+            );
+            collector.stop();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small whole number")]
+            let group = block_on(rate(open(&grouped), batch as u64));
+            println!(
+                "    {:.1} times one by one (at least 10); {:.0} % of {group:.0} rows/s of such groups without HTTP (at least 80)",
+                http.rate / single,
+                100.0 * http.rate / group
+            );
+        }
     }
 }
 
@@ -101,7 +107,7 @@ struct Measured {
     max: f64,
 }
 
-fn load(collector: &Collector) -> Measured {
+fn load(collector: &Collector, connections: u64) -> Measured {
     let address = collector.address;
     let numbers = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
@@ -111,7 +117,7 @@ fn load(collector: &Collector) -> Measured {
         body.len()
     ));
     let mut latencies: Vec<f64> = block_on(async {
-        let senders: Vec<_> = (0..CONNECTIONS)
+        let senders: Vec<_> = (0..connections)
             .map(|_| {
                 let (numbers, mut request) = (Arc::clone(&numbers), request.clone());
                 tokio::spawn(async move {
