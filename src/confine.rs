@@ -21,7 +21,10 @@ const DNS: u16 = 53;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Where that file may come to lie when it is made by another program than now, such as a VPN's.
-const RESOLVER_DIRS: [&str; 4] = ["/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/connman"];
+const RESOLVER_DIRS: [&str; 3] = ["/run/systemd/resolve", "/run/resolvconf", "/run/connman"];
+
+/// Another one, which holds passwords as well that only root can read.
+const NETWORK_MANAGER: &str = "/run/NetworkManager";
 
 /// What a name lookup reads in `/etc`.
 const LOOKUP_FILES: [&str; 7] =
@@ -63,7 +66,7 @@ impl Allowed {
         let mut read = if root {
             LOOKUP_FILES.iter().map(|file| Path::new("/etc").join(file)).collect()
         } else {
-            vec![PathBuf::from("/etc")]
+            vec![PathBuf::from("/etc"), PathBuf::from(NETWORK_MANAGER)]
         };
         let elsewhere = resolver_dir.filter(|dir| !dir.starts_with("/etc") && dir.components().count() > 2);
         read.extend(elsewhere.map(Path::to_owned));
@@ -299,11 +302,13 @@ mod tests {
     }
 
     #[test]
-    fn only_as_another_user_than_root_the_whole_of_etc_can_be_read() {
+    fn only_as_another_user_than_root_the_whole_of_etc_can_be_read_and_what_network_manager_keeps() {
         let dir = Path::new("/var/lib/state");
         let (root, user) = (Allowed::new(dir, [], None, true), Allowed::new(dir, [], None, false));
         assert!(root.read.contains(&PathBuf::from("/etc/hosts")) && !root.read.contains(&PathBuf::from("/etc")));
         assert!(user.read.contains(&PathBuf::from("/etc")));
+        let passwords = PathBuf::from("/run/NetworkManager");
+        assert!(user.read.contains(&passwords) && !root.read.contains(&passwords));
     }
 
     #[test]
