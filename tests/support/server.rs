@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server on a thread of its own, for sync and async tests alike, which fails as it is told.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
@@ -537,4 +537,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+/// Whether this machine knows the name `localhost`, as all but the barest chroots do; says so where it does not. With
+/// `CI=true` its absence fails.
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
+pub fn localhost_is_known(name: &str) -> bool {
+    let is_known = std::net::ToSocketAddrs::to_socket_addrs(&("localhost", 0)).is_ok();
+    if !is_known {
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "localhost is not known");
+        let _ = writeln!(io::stderr(), "SKIPPED {name}: no /etc/hosts here that names localhost");
+    }
+    is_known
 }
