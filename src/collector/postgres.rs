@@ -153,12 +153,22 @@ impl PostgresStore {
         let columns = Columns::of(&unique);
         let insert = &self.insert;
         let stored = self
-            .working(WORK_TIMEOUT, |mut client| async move {
-                let statement = client.prepare_cached(insert).await?;
-                let transaction = client.transaction().await?;
-                transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_COMMIT]).await?;
-                let stored = transaction.execute(&statement, &columns.parameters()).await?;
-                transaction.commit().await?;
+            .working(WORK_TIMEOUT, |client| async move {
+                let lock = client.prepare_cached("SELECT pg_advisory_xact_lock($1)").await?;
+                let insert = client.prepare_cached(insert).await?;
+                // All at once, in this order: between two of them the server would wait for a loop that has connections to
+                // serve. After an error the server takes the last for a rollback.
+                let (begun, locked, stored, committed) = tokio::join!(
+                    biased;
+                    client.batch_execute("BEGIN"),
+                    client.execute(&lock, &[&LOCK_COMMIT]),
+                    async { client.execute(&insert, &columns.parameters()).await },
+                    client.batch_execute("COMMIT")
+                );
+                begun?;
+                locked?;
+                let stored = stored?;
+                committed?;
                 Ok((client, stored))
             })
             .await;
