@@ -726,7 +726,9 @@ fn audit_ends_with_0_where_it_finds_nothing_6_where_it_does_and_5_where_it_canno
     let output = none.run(&["audit"]);
     assert_eq!(output.status.code(), Some(5));
     assert!(text(&output.stderr).contains("state.dir"), "{}", text(&output.stderr));
-    assert_eq!(none.run(&["history"]).status.code(), Some(5));
+    let output = none.run(&["history"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(text(&output.stderr).contains("no daemon has run yet"), "{}", text(&output.stderr));
     std::fs::create_dir(none.path("state")).unwrap();
     assert_eq!(none.run(&["audit"]).status.code(), Some(0), "nothing was recorded yet");
     assert!(text(&none.run(&["history"]).stdout).contains("Nothing was recorded yet."));

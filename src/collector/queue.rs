@@ -115,7 +115,7 @@ pub struct Stored;
 pub enum TurnedAway {
     /// Too many wait already.
     Full,
-    /// It could not be stored.
+    /// It could not be stored, or the collector stops.
     Failed,
 }
 
