@@ -30,7 +30,7 @@ fn json_of(accepted: &Accepted) -> Map<String, Value> {
         Cell::Count(count) => json!(count),
         Cell::Flag(flag) => json!(flag),
     };
-    FIELDS.iter().zip(&accepted.cells).map(|(field, cell)| (field.name.to_owned(), value(cell))).collect()
+    FIELDS.iter().zip(&*accepted.cells).map(|(field, cell)| (field.name.to_owned(), value(cell))).collect()
 }
 
 /// What a row says holds to the contract, as the table and as the schema have it.

@@ -95,6 +95,33 @@ fn a_second_collector_on_one_file_of_sqlite_is_refused_under_any_name_of_it_and_
 }
 
 #[test]
+fn while_a_commit_waits_every_other_request_is_answered() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    let other = Connection::open(storage.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| collector.post(&ping_of(2)).status);
+        collector.wait_for("a commit waits", || collector.metric("waiting_pings") > 0.0);
+        assert_eq!(collector.get("/healthz").status, 200);
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(waiting.join().unwrap(), 204);
+    });
+}
+
+#[test]
+fn a_stop_leaves_everything_in_the_one_file() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.stop();
+    let beside = |ending| storage.dir().join(format!("pings.sqlite{ending}")).exists();
+    assert!(!beside("-wal") && !beside("-shm"));
+    assert_eq!(storage.install_ids(), [support::collector::install_id(1)]);
+}
+
+#[test]
 fn a_file_that_is_removed_or_replaced_under_the_collector_gets_no_ping_acknowledged_until_it_is_back() {
     for ending in ["", "-wal"] {
         let storage = Storage::sqlite();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 fuzz_target!(|body: &[u8]| {
     let Ok(accepted) = read(body) else { return };
     let mut row = Map::new();
-    for (field, cell) in FIELDS.iter().zip(&accepted.cells) {
+    for (field, cell) in FIELDS.iter().zip(&*accepted.cells) {
         let value = match cell {
             Cell::Null => continue,
             Cell::Text(text) => Value::from(text.as_str()),

@@ -70,7 +70,7 @@ async fn write(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, Sto
                 return;
             }
             let time = Cell::Text(time_text(row.received_at));
-            let values = std::iter::once(&time).chain(&row.cells);
+            let values = std::iter::once(&time).chain(&*row.cells);
             match statement.execute(params_from_iter(values)) {
                 Ok(_) => count += 1,
                 Err(error) => failed = Some(error),

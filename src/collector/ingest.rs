@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::contract::{FIELDS, Field, Kind};
@@ -32,7 +32,7 @@ pub type Cells = [Cell; FIELDS.len()];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The fields of the contract.
-    pub cells: Cells,
+    pub cells: Box<Cells>,
     /// How many others there were.
     pub dropped: u64,
 }
@@ -86,8 +86,8 @@ pub fn read(body: &[u8]) -> Result<Accepted, Refusal> {
     let mut found = found.map_err(|error| {
         if error.classify() == serde_json::error::Category::Data { Refusal::NotAnObject } else { Refusal::NotJson }
     })?;
-    let mut cells = [const { Cell::Null }; FIELDS.len()];
-    for ((field, cell), value) in FIELDS.iter().zip(&mut cells).zip(&mut found.values) {
+    let mut cells = Box::new([const { Cell::Null }; FIELDS.len()]);
+    for ((field, cell), value) in FIELDS.iter().zip(&mut *cells).zip(&mut found.values) {
         *cell = take(field, value.take())?;
     }
     Ok(Accepted { cells, dropped: found.dropped })
@@ -141,10 +141,15 @@ impl<'de> Visitor<'de> for Reading {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let mut found = Found { values: [const { None }; FIELDS.len()], dropped: 0 };
-        while let Some(key) = map.next_key::<Key>()? {
-            match key.0 {
+        // Senders write the fields in the order of the contract.
+        let mut next = 0;
+        while let Some(at) = map.next_key_seed(Key { next })? {
+            match at {
                 // Of a key that comes twice the last value counts, as in Go.
-                Some(at) => found.values[at] = Some(map.next_value()?),
+                Some(at) => {
+                    found.values[at] = Some(map.next_value()?);
+                    next = at + 1;
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                     found.dropped += 1;
@@ -155,23 +160,29 @@ impl<'de> Visitor<'de> for Reading {
     }
 }
 
-/// Which field a key names; `None` for one that the contract does not have.
-struct Key(Option<usize>);
+/// Which field a key names; `None` for one that the contract does not have. It is looked for from `next` on.
+struct Key {
+    next: usize,
+}
 
-impl<'de> de::Deserialize<'de> for Key {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl Visitor<'_> for Name {
-            type Value = Key;
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Option<usize>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
 
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Key, E> {
-                Ok(Key(FIELDS.iter().position(|field| field.name == name)))
-            }
-        }
-        deserializer.deserialize_str(Name)
+impl Visitor<'_> for Key {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        let (before, after) = FIELDS.split_at(self.next);
+        let at = after.iter().chain(before).position(|field| field.name == name);
+        Ok(at.map(|at| (self.next + at) % FIELDS.len()))
     }
 }

@@ -156,8 +156,8 @@ impl PostgresStore {
             .working(WORK_TIMEOUT, |client| async move {
                 let lock = client.prepare_cached("SELECT pg_advisory_xact_lock($1)").await?;
                 let insert = client.prepare_cached(insert).await?;
-                // All at once, in this order: between two of them the server would wait for a loop that has connections to
-                // serve. After an error the server takes the last for a rollback.
+                // All at once, in this order, so that the locks are held for no longer than the server works. After an error
+                // it takes the last for a rollback.
                 let (begun, locked, stored, committed) = tokio::join!(
                     biased;
                     client.batch_execute("BEGIN"),
@@ -540,8 +540,8 @@ fn text(cell: &Cell) -> Option<&str> {
 }
 
 fn read_row(row: &tokio_postgres::Row) -> Result<Row, Failed> {
-    let mut cells: Cells = [const { Cell::Null }; FIELDS.len()];
-    for (at, (field, cell)) in FIELDS.iter().zip(&mut cells).enumerate() {
+    let mut cells: Box<Cells> = Box::new([const { Cell::Null }; FIELDS.len()]);
+    for (at, (field, cell)) in FIELDS.iter().zip(&mut *cells).enumerate() {
         *cell = match field.kind {
             Kind::Count => Cell::Count(u32::try_from(row.try_get::<_, i32>(at + 1)?).unwrap_or(0)),
             Kind::Flag => Cell::Flag(row.try_get(at + 1)?),

@@ -133,6 +133,16 @@ pub struct Committer {
     metrics: Arc<Metrics>,
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
+    stored: mpsc::UnboundedSender<Answers>,
+}
+
+/// To those whose pings were stored together.
+type Answers = Vec<oneshot::Sender<Stored>>;
+
+/// Answers those whose pings are stored, on the thread that serves them: each that is woken from another one costs a system
+/// call.
+pub struct Answerer {
+    stored: mpsc::UnboundedReceiver<Answers>,
 }
 
 /// A queue for so many pings, and what empties it.
@@ -144,9 +154,11 @@ pub fn queue(
     metrics: Arc<Metrics>,
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
-) -> (Queue, Committer) {
+) -> (Queue, Committer, Answerer) {
     let (sender, waiting) = mpsc::channel(capacity);
-    (Queue { waiting: sender }, Committer { waiting, store, health, metrics, retry, clock })
+    let (done, stored) = mpsc::unbounded_channel();
+    let committer = Committer { waiting, store, health, metrics, retry, clock, stored: done };
+    (Queue { waiting: sender }, committer, Answerer { stored })
 }
 
 impl Queue {
@@ -199,13 +211,23 @@ impl Committer {
                 self.metrics.committed(committed, count, took);
                 self.retry.lock().unwrap_or_else(PoisonError::into_inner).measure(count, took);
                 self.health.found(Ok(()), &self.metrics);
-                for answer in answers {
-                    let _ = answer.send(Stored);
-                }
+                // Who is gone does not want to know.
+                let _ = self.stored.send(answers);
             }
             Err(error) => {
                 self.metrics.failed(count, took);
                 self.health.found(Err(error.to_string()), &self.metrics);
+            }
+        }
+    }
+}
+
+impl Answerer {
+    /// Answers until the [`Committer`] is gone.
+    pub async fn run(mut self) {
+        while let Some(answers) = self.stored.recv().await {
+            for answer in answers {
+                let _ = answer.send(Stored);
             }
         }
     }

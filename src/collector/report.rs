@@ -188,7 +188,7 @@ impl Counting {
             return;
         }
         let mut values = Box::new([0; FIELDS.len()]);
-        for (((field, cell), words), value) in FIELDS.iter().zip(&row.cells).zip(&mut self.words).zip(&mut *values) {
+        for (((field, cell), words), value) in FIELDS.iter().zip(&*row.cells).zip(&mut self.words).zip(&mut *values) {
             if field.name == "version" {
                 *value = words.number(version_of(&row.cells));
             } else if has_a_table(field.name) {

@@ -1,4 +1,4 @@
-//! SQLite: one file, one thread that writes it, one table for each UTC day.
+//! SQLite: one file, one connection that writes it, one table for each UTC day.
 //!
 //! A commit is on the disk when it is answered (`synchronous=FULL`). What is dropped is overwritten with zeros
 //! (`secure_delete`), and the write-ahead log is emptied after it, so that purged bytes are in neither file.
@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,7 +16,6 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
-use tokio::sync::oneshot;
 
 use super::export::LATER_COLUMNS;
 use super::ingest::{Cell, Cells};
@@ -48,19 +47,9 @@ const DAY_SHIFT: u32 = 32;
 /// The form of `received_at`, which Pulse's own reports compare with `datetime('now', …)`.
 const TIME_FORM: &str = "%Y-%m-%d %H:%M:%S";
 
-/// Pings in a SQLite file. The thread that writes it ends when this is dropped.
-#[derive(Debug)]
+/// Pings in a SQLite file. What it is asked for it does at once, on the thread that waits for it.
 pub struct SqliteStore {
-    jobs: mpsc::Sender<Job>,
-}
-
-/// Something for the thread to do; its answer is told to the closure's own channel.
-struct Job(Box<dyn FnOnce(&mut Writer) + Send>);
-
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Job")
-    }
+    writer: Mutex<Writer>,
 }
 
 impl SqliteStore {
@@ -74,7 +63,7 @@ impl SqliteStore {
         let lock = beside(&path.canonicalize().map_err(|error| not_opened(path, &error))?, LOCK);
         let held = create_file(&lock).map_err(|error| not_opened(&lock, &error))?;
         match held.try_lock() {
-            Ok(()) => Self::with_writer(Writer { _held: Some(held), ..Writer::open(path)? }),
+            Ok(()) => Ok(Self { writer: Mutex::new(Writer { _held: Some(held), ..Writer::open(path)? }) }),
             Err(TryLockError::WouldBlock) => Err(StoreError::Failed(format!(
                 "another collector takes pings into {} already: stop it, or give this one a file of its own (several \
                  collectors can share a PostgreSQL)",
@@ -90,38 +79,19 @@ impl SqliteStore {
     /// # Errors
     /// It cannot be opened, is no database of this program, or has other columns.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::with_writer(Writer::open(path)?)
+        Ok(Self { writer: Mutex::new(Writer::open(path)?) })
     }
 
-    fn with_writer(mut writer: Writer) -> Result<Self, StoreError> {
-        let (jobs, waiting) = mpsc::channel::<Job>();
-        std::thread::Builder::new()
-            .name("sqlite".to_owned())
-            .spawn(move || {
-                for Job(work) in waiting {
-                    work(&mut writer);
-                }
-            })
-            .map_err(|error| StoreError::Failed(format!("failed to start a thread for SQLite: {error}")))?;
-        Ok(Self { jobs })
-    }
-
-    fn ask<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'static,
-    ) -> Working<'_, T> {
-        let (answer, answered) = oneshot::channel();
-        let job = Job(Box::new(move |writer| {
-            // What went to a file without a name is not stored.
-            let done = work(writer).and_then(|done| writer.check_place().map(|()| done));
-            // Whoever does not wait any more does not want to know.
-            let _ = answer.send(done);
-        }));
-        let ended = || StoreError::Failed("the thread that writes SQLite's file has ended".to_owned());
-        let sent = self.jobs.send(job);
+    fn ask<'a, T: Send + 'a>(
+        &'a self,
+        work: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'a,
+    ) -> Working<'a, T> {
         Box::pin(async move {
-            sent.map_err(|_| ended())?;
-            answered.await.map_err(|_| ended())?
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = work(&mut writer)?;
+            // What went to a file without a name is not stored.
+            writer.check_place()?;
+            Ok(done)
         })
     }
 }
@@ -504,8 +474,8 @@ fn expected_columns() -> Vec<Column> {
 }
 
 fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
-    let mut cells = [const { Cell::Null }; FIELDS.len()];
-    for (at, (field, cell)) in FIELDS.iter().zip(&mut cells).enumerate() {
+    let mut cells = Box::new([const { Cell::Null }; FIELDS.len()]);
+    for (at, (field, cell)) in FIELDS.iter().zip(&mut *cells).enumerate() {
         *cell = match (field.kind, row.get_ref(at + 1)?) {
             (_, ValueRef::Null) => Cell::Null,
             (Kind::Flag, ValueRef::Integer(flag)) => Cell::Flag(flag != 0),

@@ -134,7 +134,7 @@ impl Inside {
                     bound.send(listener.local_addr().unwrap()).unwrap();
                     let health = Arc::new(Health::default());
                     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
-                    let (queue, committer) = queue(
+                    let (queue, committer, answerer) = queue(
                         settings.queue,
                         Arc::clone(&store),
                         Arc::clone(&health),
@@ -153,6 +153,7 @@ impl Inside {
                         limits: server::limits(settings.connections, settings.commit_timeout),
                     };
                     let looking = tokio::spawn(look_after_the_storage(store, health, metrics));
+                    tokio::spawn(answerer.run());
                     let committing = tokio::spawn(committer.run());
                     server::run(listener, None, Arc::new(app), Supervisor::nobody(), async { drop(stopped.await) })
                         .await;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use tokio::runtime::Handle;
 
 use super::{Failure, open_postgres};
 use crate::chance::SystemChance;
@@ -25,12 +26,19 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     end_at_a_panic();
     allow_many_files();
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
-    let store: Arc<dyn Store> = match &config.storage {
-        Storage::Sqlite(path) => Arc::new(SqliteStore::open_alone(path)?),
-        Storage::Postgres(postgres) => Arc::new(open_postgres(postgres).await?),
-    };
-    // Before anything is stored by a clock that may be wrong.
-    let newest = store.span().await?.map(|span| span.newest);
+    let storage = storage_thread()?;
+    let settings = config.storage.clone();
+    // On that thread, for there a connection to PostgreSQL is looked after from then on.
+    let opened = storage.spawn(async move {
+        let store: Arc<dyn Store> = match &settings {
+            Storage::Sqlite(path) => Arc::new(SqliteStore::open_alone(path)?),
+            Storage::Postgres(postgres) => Arc::new(open_postgres(postgres).await?),
+        };
+        // Before anything is stored by a clock that may be wrong.
+        let newest = store.span().await?.map(|span| span.newest);
+        Ok::<_, Failure>((store, newest))
+    });
+    let (store, newest) = opened.await.map_err(|error| Failure::Other(error.to_string()))??;
     let listener = server::bind(config.serve.listen).map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
@@ -40,7 +48,7 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     let clock: SharedClock = Arc::new(SystemClock);
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
-    let (queue, committer) = queue(
+    let (queue, committer, answerer) = queue(
         config.limits.queue,
         Arc::clone(&store),
         Arc::clone(&health),
@@ -58,9 +66,10 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         commit_timeout: config.limits.commit_timeout,
         limits: server::limits(config.serve.connections, config.limits.commit_timeout),
     });
-    let mut committing = tokio::spawn(committer.run());
-    let mut purging = tokio::spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
-    let mut looking = tokio::spawn(look_after_the_storage(store, health, metrics));
+    tokio::spawn(answerer.run());
+    let mut committing = storage.spawn(committer.run());
+    let mut purging = storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
+    let mut looking = storage.spawn(look_after_the_storage(store, health, metrics));
     let serving = server::run(listener, tls, Arc::clone(&app), Supervisor::of_this_process(), async {
         asked_to_stop().await;
         tracing::info!("stopping");
@@ -83,7 +92,23 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     looking.abort();
     // With the server went the last way into the queue, so this ends when all that waited is committed.
     let _ = committing.await;
+    // The last of them to end closes the storage.
+    let _ = purging.await;
+    let _ = looking.await;
     Ok(())
+}
+
+/// A thread with a loop of its own for what concerns the storage, so that a commit waits for no request and no request for a
+/// commit. It ends with the process.
+fn storage_thread() -> Result<Handle, Failure> {
+    let failed = |error: std::io::Error| Failure::Other(format!("failed to start: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("storage".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        .map_err(failed)?;
+    Ok(handle)
 }
 
 /// A panic tells where it happened and not what was at hand, which may come from a request. It ends the process, in every

@@ -138,7 +138,7 @@ where
     Ok(bytes)
 }
 
-async fn store(app: &App, cells: ingest::Cells) -> Answer {
+async fn store(app: &App, cells: Box<ingest::Cells>) -> Answer {
     let now = app.clock.now();
     let unavailable = |message, wait| answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait);
     if !is_plausible(now.wall) {
