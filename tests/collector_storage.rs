@@ -111,6 +111,22 @@ fn while_a_commit_waits_every_other_request_is_answered() {
 }
 
 #[test]
+fn a_commit_that_is_stuck_is_answered_in_time_told_to_a_balancer_and_keeps_no_stop_waiting() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).with("LIMITS__COMMIT_TIMEOUT", "1s").start();
+    collector.wait_until_ready();
+    let other = Connection::open(storage.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reply = collector.post(&ping_of(1));
+    assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{}", reply.status);
+    let ready = collector.get("/readyz");
+    assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("storage")));
+    collector.stop();
+    other.execute_batch("COMMIT").unwrap();
+    assert!(storage.install_ids().is_empty());
+}
+
+#[test]
 fn a_stop_leaves_everything_in_the_one_file() {
     let storage = Storage::sqlite();
     let collector = Setup::new(&storage).start();

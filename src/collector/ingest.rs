@@ -160,7 +160,7 @@ impl<'de> Visitor<'de> for Reading {
     }
 }
 
-/// Which field a key names; `None` for one that the contract does not have. It is looked for from `next` on.
+/// Looks for the field that a key names, from `next` on; gives `None` for one that the contract does not have.
 struct Key {
     next: usize,
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 
 use super::metrics::Metrics;
 use super::retry::Retry;
@@ -38,6 +39,8 @@ pub struct Health {
     stopping: AtomicBool,
     /// When it was asked last whether it is ready, by the monotonic clock.
     asked: Mutex<Option<Duration>>,
+    /// When the commit began that is under way, by the monotonic clock.
+    committing: Mutex<Option<Duration>>,
 }
 
 impl Health {
@@ -45,6 +48,17 @@ impl Health {
     #[must_use]
     pub fn storage_works(&self) -> bool {
         matches!(*self.known(), StorageHealth::Works)
+    }
+
+    /// Whether a commit has been under way for longer than this.
+    #[must_use]
+    pub fn is_stuck(&self, now: Duration, longer_than: Duration) -> bool {
+        let began = *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        began.is_some_and(|began| now.saturating_sub(began) > longer_than)
+    }
+
+    fn commits(&self, began: Option<Duration>) {
+        *self.committing.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
     /// Whether storing failed, which is more than that it was not tried yet.
@@ -190,6 +204,8 @@ impl Committer {
             self.metrics.waiting(self.waiting.len() + batch.len());
             self.commit(&mut batch).await;
             self.metrics.waiting(self.waiting.len());
+            // Where the storage blocks the thread, this is where others get a turn.
+            yield_now().await;
         }
     }
 
@@ -204,14 +220,16 @@ impl Committer {
             return;
         }
         let began = self.clock.now().mono;
+        self.health.commits(Some(began));
         let committed = self.store.commit(rows).await;
+        self.health.commits(None);
         let took = self.clock.now().mono.saturating_sub(began);
         match committed {
             Ok(committed) => {
                 self.metrics.committed(committed, count, took);
                 self.retry.lock().unwrap_or_else(PoisonError::into_inner).measure(count, took);
                 self.health.found(Ok(()), &self.metrics);
-                // Who is gone does not want to know.
+                // Its other end is gone only where the whole collector ends.
                 let _ = self.stored.send(answers);
             }
             Err(error) => {
@@ -227,6 +245,7 @@ impl Answerer {
     pub async fn run(mut self) {
         while let Some(answers) = self.stored.recv().await {
             for answer in answers {
+                // Who is gone does not want to know.
                 let _ = answer.send(Stored);
             }
         }

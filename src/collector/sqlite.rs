@@ -16,6 +16,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
+use tokio::task::yield_now;
 
 use super::export::LATER_COLUMNS;
 use super::ingest::{Cell, Cells};
@@ -102,7 +103,16 @@ impl Store for SqliteStore {
     }
 
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
-        self.ask(move |writer| writer.purge(now))
+        Box::pin(async move {
+            let old = self.ask(move |writer| writer.old_days(now)).await?;
+            for day in &old {
+                self.ask(|writer| writer.drop_day(*day)).await?;
+                // Between two days is time for a commit, or for a stop.
+                yield_now().await;
+            }
+            self.ask(Writer::empty_log).await?;
+            Ok(Purged { days: old.len() as u64, elsewhere: false })
+        })
     }
 
     fn span(&self) -> Working<'_, Option<Span>> {
@@ -262,27 +272,31 @@ impl Writer {
         Ok(committed)
     }
 
-    fn purge(&mut self, now: Timestamp) -> Result<Purged, StoreError> {
+    fn old_days(&mut self, now: Timestamp) -> Result<Vec<Date>, StoreError> {
         let kept = first_day_kept(now)..=last_day_kept(now);
         read_days(&self.connection, &mut self.days, &mut self.seen)?;
-        let old: Vec<Date> = self.days.keys().filter(|day| !kept.contains(day)).copied().collect();
+        Ok(self.days.keys().filter(|day| !kept.contains(day)).copied().collect())
+    }
+
+    fn drop_day(&mut self, day: Date) -> Result<(), StoreError> {
         self.connection.flush_prepared_statement_cache();
-        for day in &old {
-            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction
-                .execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(*day)))?;
-            make_view(&transaction)?;
-            transaction.commit()?;
-            self.days.remove(day);
-        }
-        // Also where nothing was dropped: a reader may have kept the log from being emptied the last time.
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(day)))?;
+        make_view(&transaction)?;
+        transaction.commit()?;
+        self.days.remove(&day);
+        Ok(())
+    }
+
+    /// Also where nothing was dropped: a reader may have kept the log from being emptied the last time.
+    fn empty_log(&mut self) -> Result<(), StoreError> {
         let busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if busy {
             return Err(StoreError::Failed(
                 "a reader kept the write-ahead log from being emptied; it is tried again".to_owned(),
             ));
         }
-        Ok(Purged { days: old.len() as u64, elsewhere: false })
+        Ok(())
     }
 
     fn span(&mut self) -> Result<Option<Span>, StoreError> {

@@ -92,7 +92,7 @@ pub type Working<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 /// Is shown every row, in the order of their days.
 pub type Visitor<'a> = dyn FnMut(Row) + 'a;
 
-/// Where pings are kept. Each future is driven on the thread that is for the storage, and may block it.
+/// Where pings are kept. A future may block the thread that drives it, so the collector drives them on one of their own.
 pub trait Store: Send + Sync {
     /// Stores the rows durably, all or none; one that is there already, as [`DUPLICATE_WINDOW`] says, is not stored again.
     fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed>;

@@ -66,7 +66,7 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         commit_timeout: config.limits.commit_timeout,
         limits: server::limits(config.serve.connections, config.limits.commit_timeout),
     });
-    tokio::spawn(answerer.run());
+    let mut answering = tokio::spawn(answerer.run());
     let mut committing = storage.spawn(committer.run());
     let mut purging = storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
     let mut looking = storage.spawn(look_after_the_storage(store, health, metrics));
@@ -81,6 +81,7 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
         _ = &mut committing => Some("commits"),
         _ = &mut purging => Some("purges"),
         _ = &mut looking => Some("looks after the storage"),
+        _ = &mut answering => Some("answers"),
     };
     if let Some(part) = lost {
         return Err(Failure::Other(format!(
@@ -101,8 +102,8 @@ pub(super) async fn run(config: &Config) -> Result<(), Failure> {
 /// A thread with a loop of its own for what concerns the storage, so that a commit waits for no request and no request for a
 /// commit. It ends with the process.
 fn storage_thread() -> Result<Handle, Failure> {
-    let failed = |error: std::io::Error| Failure::Other(format!("failed to start: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let failed = |error: std::io::Error| Failure::Other(format!("failed to start the storage's thread: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
     let handle = runtime.handle().clone();
     std::thread::Builder::new()
         .name("storage".to_owned())

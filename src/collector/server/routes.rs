@@ -178,14 +178,15 @@ fn contract() -> Answer {
 
 /// Whether a balancer should send pings here.
 fn ready(app: &App) -> Answer {
-    app.health.asked(app.clock.now().mono);
+    let now = app.clock.now();
+    app.health.asked(now.mono);
     let not_ready =
         |why| answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "because": why}));
     match () {
         () if app.health.is_stopping() => not_ready("stopping"),
-        () if !app.health.storage_works() => not_ready("storage"),
+        () if !app.health.storage_works() || app.health.is_stuck(now.mono, app.commit_timeout) => not_ready("storage"),
         () if !app.queue.has_room() => not_ready("full"),
-        () if !is_plausible(app.clock.now().wall) => not_ready("clock"),
+        () if !is_plausible(now.wall) => not_ready("clock"),
         () => answers::json(StatusCode::OK, &json!({"status": "ready"})),
     }
 }
