@@ -177,6 +177,22 @@ fn a_ping_that_waits_too_long_is_told_to_come_back_and_is_not_stored_behind_its_
 }
 
 #[test]
+fn a_commit_that_is_stuck_is_told_to_a_balancer_until_it_ends() {
+    let store = Obedient::new();
+    let settings = Settings { commit_timeout: Duration::from_millis(100), ..Settings::default() };
+    let inside = Inside::start(Arc::clone(&store) as _, settings);
+    let ready = || client::get(inside.address, "/readyz", None).unwrap();
+    wait_until("it is ready", || ready().status == 200);
+    store.let_through(false);
+    assert_eq!(posted(inside.address, 1).join().unwrap().unwrap().0, 503);
+    // Nothing fails, so only the commit that does not end can be the reason.
+    wait_until("it is not ready", || ready().status == 503);
+    assert_eq!(ready().json()["because"].as_str(), Some("storage"));
+    store.let_through(true);
+    wait_until("it is ready again", || ready().status == 200);
+}
+
+#[test]
 fn a_stop_tells_a_balancer_first_and_takes_pings_until_it_has_looked() {
     let storage = Storage::sqlite();
     let collector = Setup::new(&storage).start_unready();

