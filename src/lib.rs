@@ -37,6 +37,7 @@ pub mod identity;
 pub mod ping;
 pub mod verdict;
 
+pub mod host;
 pub mod send;
 pub mod store;
 pub mod wire;

@@ -16,6 +16,7 @@ use hyper::{HeaderMap, Request, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use crate::config::{PlatformSetting, Tokens};
+use crate::host::header_of;
 use crate::posture::{self, Posture};
 use crate::snapshot::{
     self, Answer, Answers, Estate, EstateCounts, Given, Platform, ReadError, Reading, Reason, Scope,
@@ -214,7 +215,7 @@ fn host(url: &Uri) -> Result<HeaderValue, SettingsError> {
     if !is_http || authority.host().is_empty() || authority.as_str().contains('@') || url.query().is_some() {
         return Err(SettingsError::Url);
     }
-    HeaderValue::from_str(authority.as_str()).map_err(|_| SettingsError::Url)
+    header_of(url).ok_or(SettingsError::Url)
 }
 
 /// One reading.

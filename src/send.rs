@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use tower_service::Service;
 
+use crate::host;
 use crate::verdict::Answer;
 use crate::wire::{self, Dial, DialError, Dialing, ExchangeError, Stream, Trust};
 
@@ -42,7 +43,7 @@ impl SendSettings {
     /// Where the proxy cannot be used.
     pub fn port(&self) -> Result<u16, SendSetupError> {
         let proxy = proxy_for(self)?;
-        Ok(wire::port_of(proxy.as_ref().map_or(&self.endpoint, |proxy| proxy.uri())))
+        Ok(host::port_of(proxy.as_ref().map_or(&self.endpoint, |proxy| proxy.uri())))
     }
 }
 
@@ -85,8 +86,8 @@ impl Sender {
     /// # Errors
     /// Where the endpoint has no host.
     pub fn with_dial(endpoint: Uri, dial: Box<dyn Dial>) -> Result<Self, SendSetupError> {
-        let host = endpoint.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        Ok(Self { host: host.ok_or(SendSetupError::NoHost)?, endpoint, dial })
+        let host = host::header_of(&endpoint).ok_or(SendSetupError::NoHost)?;
+        Ok(Self { endpoint, host, dial })
     }
 
     /// Makes one attempt. Dropping the future closes the connection.
@@ -133,7 +134,11 @@ enum Route {
 impl EndpointDial {
     fn new(settings: &SendSettings) -> Result<Self, SendSetupError> {
         let tls = wire::tls(&Trust::System)?;
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .with_server_name_resolver(host::server_name)
+            .enable_http1();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let route = match proxy_for(settings)? {
@@ -169,7 +174,7 @@ impl Dial for EndpointDial {
     fn dial(&self) -> Dialing<'_> {
         Box::pin(async {
             // No test can reach the real endpoint: only a release build goes beyond this machine.
-            if cfg!(debug_assertions) && !wire::is_loopback(self.endpoint.host().unwrap_or_default()) {
+            if cfg!(debug_assertions) && !host::is_loopback(self.endpoint.host().unwrap_or_default()) {
                 return Err(DialError("a test build sends to loopback only".to_owned()));
             }
             let stream: Box<dyn Stream> = match &self.route {

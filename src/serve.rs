@@ -41,6 +41,7 @@ use self::words::WithWords;
 pub use crate::config::Listen;
 use crate::daemon::Handle;
 use crate::events::Recorder;
+use crate::host::Host;
 use crate::metrics::Metrics;
 
 /// The smallest buffer that hyper works with.
@@ -56,8 +57,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Default)]
 pub struct ServeSettings {
     /// Names and addresses that a caller may use for this server, besides `localhost`, loopback addresses and the
-    /// address that is bound. Without ports; IPv6 with or without brackets.
-    pub allowed_hosts: Vec<String>,
+    /// address that is bound.
+    pub allowed_hosts: Vec<Host>,
     /// What a caller of the API must show.
     pub token: Option<SecretString>,
 }
@@ -110,9 +111,6 @@ pub enum ServeError {
     /// A token that everybody knows.
     #[error("the token of serve.token_file is empty")]
     EmptyToken,
-    /// A name that no caller can use.
-    #[error("{0:?} in serve.allowed_hosts is no host name and no address")]
-    AllowedHost(String),
 }
 
 /// Whom the server asks for its answers.

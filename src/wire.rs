@@ -13,7 +13,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
-use hyper::{Request, Uri, http};
+use hyper::{Request, http};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
@@ -233,19 +233,4 @@ pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(config)
-}
-
-/// Whether the host of a URL is this machine.
-#[must_use]
-pub fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// The port of an `http` or `https` URL, that of the scheme where none is written.
-#[must_use]
-pub fn port_of(url: &Uri) -> u16 {
-    let of_the_scheme = if url.scheme_str() == Some("https") { 443 } else { 80 };
-    url.port_u16().unwrap_or(of_the_scheme)
 }

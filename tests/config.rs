@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
+#[cfg(feature = "collector")]
+use pulse_telemetry::config::collector;
 use pulse_telemetry::config::{
     Config, ConfigError, DEFAULTS, Environment, Listen, LogFormat, PlatformSetting, TokenSource, Tokens, Url,
     parse_duration,
 };
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
+#[cfg(feature = "collector")]
+use tokio_postgres::config::SslMode;
 
 /// What must never be seen again once it went in.
 const SECRET: &str = "s3cret0123456789abcdef";
@@ -420,6 +424,9 @@ fn the_endpoint_is_https_or_on_loopback() {
         "http://[::1]:1/x",
         "http://localhost/x",
         "http://LOCALHOST:8080/x",
+        "http://localhost./x",
+        "http://[::ffff:127.0.0.1]/x",
+        "https://license.example.org.:443/ping",
     ] {
         assert!(accepted(endpoint).is_ok(), "{endpoint}");
     }
@@ -445,6 +452,9 @@ fn the_endpoint_is_https_or_on_loopback() {
         "https://exa mple.org/",
         "https://exämple.org/",
         "https://..",
+        "https://example..",
+        "https://.",
+        "https://127.0.0.1./",
         "https://[::1",
         "https://[::1]x/",
         "//example.org/",
@@ -459,8 +469,14 @@ fn the_endpoint_is_https_or_on_loopback() {
 
 #[test]
 fn pulse_may_live_under_a_path_with_or_without_a_slash_at_its_end() {
-    for url in ["http://pulse.lan/", "https://pulse.lan:8443/", "https://pulse.lan/monitor//", "https://[2001:db8::1]/"]
-    {
+    for url in [
+        "http://pulse.lan/",
+        "https://pulse.lan:8443/",
+        "https://pulse.lan/monitor//",
+        "https://[2001:db8::1]/",
+        "http://pulse.monitoring.svc.cluster.local.:7655/",
+        "https://pulse./",
+    ] {
         assert_eq!(with_variable("PULSE_URL", url).config().pulse.url.to_string(), url);
     }
 }
@@ -544,6 +560,9 @@ fn a_listen_address_is_an_address_localhost_or_a_socket() {
         ("127.0.0.1:0", address("127.0.0.1:0")),
         ("[::1]:7656", address("[::1]:7656")),
         ("localhost:99", address("127.0.0.1:99")),
+        ("Localhost:99", address("127.0.0.1:99")),
+        ("localhost.:99", address("127.0.0.1:99")),
+        ("[::ffff:127.0.0.1]:99", address("[::ffff:127.0.0.1]:99")),
         ("0.0.0.0:7656", address("0.0.0.0:7656")),
         ("unix:/run/x.sock", Listen::Unix(PathBuf::from("/run/x.sock"))),
     ] {
@@ -575,11 +594,13 @@ fn a_server_that_others_can_reach_needs_a_token() {
 #[test]
 fn allowed_hosts_are_bare_names_in_lower_case() {
     let hosts = |list: &str| {
-        with_variable("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", list).load().map(|config| config.serve.allowed_hosts)
+        with_variable("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", list)
+            .load()
+            .map(|config| config.serve.allowed_hosts.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     assert_eq!(
-        hosts(r#"["Pulse.LAN", 10.0.0.5, "[FD00::1]", fd00::2]"#).unwrap(),
-        ["pulse.lan", "10.0.0.5", "fd00::1", "fd00::2"]
+        hosts(r#"["Pulse.LAN", "pulse.lan.", 10.0.0.5, "[FD00::1]", fd00::2]"#).unwrap(),
+        ["pulse.lan", "pulse.lan", "10.0.0.5", "fd00::1", "fd00::2"]
     );
     assert!(hosts("[]").unwrap().is_empty());
     for list in ["pulse.lan", r#"["a:80"]"#, r#"["*"]"#, r#"[""]"#, r#"["http://a"]"#, "[1]", "{a=b}", "[[a]]"] {
@@ -587,6 +608,36 @@ fn allowed_hosts_are_bare_names_in_lower_case() {
     }
     let deep = "[".repeat(100_000);
     assert!(hosts(&deep).is_err());
+}
+
+#[test]
+fn an_ipv6_address_with_a_zone_is_refused_with_what_to_use_instead() {
+    let allowed = |host: &str| format!("[\"{host}\"]");
+    for (name, value) in [
+        ("PULSE_URL", "http://[fe80::1%25eth0]:7655".to_owned()),
+        ("PULSE_URL", "https://[fe80::1%eth0]".to_owned()),
+        ("PULSE_TELEMETRY_TELEMETRY__ENDPOINT", "https://[fe80::1%252]/ping".to_owned()),
+        ("PULSE_TELEMETRY_SERVE__LISTEN", "[fe80::1%eth0]:7656".to_owned()),
+        ("PULSE_TELEMETRY_SERVE__LISTEN", "[fe80::1%2]:7656".to_owned()),
+        ("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", allowed("fe80::1%eth0")),
+        ("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", allowed("[fe80::1%25eth0]")),
+    ] {
+        let error = with_variable(name, &value).error();
+        let said = ": must not hold an IPv6 address with a zone (%…), which is a matter of one machine's interfaces: use \
+                    a host name, or an address that needs no zone";
+        assert!(error.ends_with(said), "{value}: {error}");
+    }
+}
+
+#[test]
+fn words_are_taken_in_any_case() {
+    let config = with_file("pulse.platform = 'Docker'\nlog.format = 'JSON'\nlog.level = 'INFO,hyper=Warn'").config();
+    assert_eq!(config.pulse.platform, PlatformSetting::Docker);
+    assert_eq!((config.log.level.as_str(), config.log.format), ("INFO,hyper=Warn", LogFormat::Json));
+    for (value, enabled) in [("False", false), ("TRUE", true)] {
+        let config = with_variable("PULSE_TELEMETRY_TELEMETRY__ENABLED", value).config();
+        assert_eq!(config.telemetry.enabled, enabled, "{value}");
+    }
 }
 
 #[test]
@@ -598,6 +649,56 @@ fn a_log_level_is_one_of_six_words_or_directives() {
     }
     for level in ["", "verbose", "3", "info,", "engine=loud", "=info", "info,a b=info"] {
         assert!(load(level).is_err(), "{level}");
+    }
+}
+
+// The collector's.
+
+#[cfg(feature = "collector")]
+fn collector(variables: &[(&str, &str)]) -> Result<collector::Config, ConfigError> {
+    let setup = Setup::new();
+    let name = |key: &str| format!("PULSE_TELEMETRY_COLLECTOR_{}", key.replace('.', "__").to_uppercase());
+    let env = variables.iter().map(|(key, value)| (name(key), (*value).to_owned()));
+    collector::Config::load(Some(&setup.path()), &Environment::new(env))
+}
+
+#[cfg(feature = "collector")]
+#[test]
+fn the_collector_takes_hosts_and_words_as_the_sidecar_does() {
+    for (listen, expected) in [
+        ("localhost:7657", "127.0.0.1:7657"),
+        ("LocalHost.:7657", "127.0.0.1:7657"),
+        ("[::1]:0", "[::1]:0"),
+        ("0.0.0.0:80", "0.0.0.0:80"),
+    ] {
+        let config = collector(&[("serve.listen", listen), ("log.level", "WARN"), ("log.format", "Json")]).unwrap();
+        assert_eq!(config.serve.listen, expected.parse().unwrap());
+        assert_eq!((config.log.level.as_str(), config.log.format), ("WARN", LogFormat::Json));
+    }
+    for listen in ["collector.lan:7657", "localhost", "localhost:", "localhost.lan:7657", "127.0.0.1.:80", ":80"] {
+        let error = collector(&[("serve.listen", listen)]).err().unwrap().to_string();
+        assert!(error.contains("must be an address with a port, such as 0.0.0.0:7657, or localhost:PORT"), "{error}");
+    }
+    let zone = collector(&[("serve.listen", "[fe80::1%eth0]:7657")]).err().unwrap().to_string();
+    assert!(zone.contains("an IPv6 address with a zone"), "{zone}");
+}
+
+#[cfg(feature = "collector")]
+#[test]
+fn postgresql_on_this_machine_is_recognised_in_both_forms_of_its_name() {
+    for (host, mode) in [
+        ("localhost", SslMode::Prefer),
+        ("localhost.", SslMode::Prefer),
+        ("LocalHost.", SslMode::Prefer),
+        ("127.0.0.1", SslMode::Prefer),
+        ("db.lan", SslMode::Require),
+        ("db.lan.", SslMode::Require),
+        ("localhost.lan.", SslMode::Require),
+    ] {
+        let config = collector(&[("storage.url", &format!("postgres://pulse@{host}/pulse"))]).unwrap();
+        let collector::Storage::Postgres(postgres) = config.storage else { panic!("{host}") };
+        assert_eq!(postgres.connect.get_hosts(), [tokio_postgres::config::Host::Tcp(host.to_owned())]);
+        assert_eq!(postgres.connect.get_ssl_mode(), mode, "{host}");
     }
 }
 

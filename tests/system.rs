@@ -10,10 +10,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::alone::run;
-use support::endpoint::Endpoint;
-use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use support::alone::{alone, run};
+use support::endpoint::{CertificateAuthority, Endpoint};
+use support::pulse::{self, PulseModel, SimulatedPulse, TOKEN};
 use support::seeded::Seeded;
+use support::server::Server;
 use support::sidecar::{LIMIT, Setup, Sidecar, check_the_state, exists};
 use tempfile::TempDir;
 
@@ -69,6 +70,49 @@ fn setup(mount: &Mount, pulse: &SimulatedPulse, endpoint: &Endpoint) -> Setup {
     // The test's own directory is not what is tried.
     run("sync", &["-f", mount.path().to_str().unwrap()]);
     setup
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
+fn an_absolute_name_is_looked_up_as_it_is_written_and_is_one_name_with_the_relative_one_to_everybody_else() {
+    let name = "an_absolute_name_is_looked_up_as_it_is_written_and_is_one_name_with_the_relative_one_to_everybody_else";
+    alone(name, &["--mount"], || {}, absolute_names_inside);
+}
+
+/// The hosts file has the absolute forms alone, and there is nobody else to ask.
+fn absolute_names_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, content) in [("hosts", "127.0.0.1 pulse.lan. localhost.\n"), ("nsswitch.conf", "hosts: files\n")] {
+        let path = dir.path().join(file);
+        std::fs::write(&path, content).unwrap();
+        run("mount", &["--bind", path.to_str().unwrap(), &format!("/etc/{file}")]);
+    }
+    let authority = CertificateAuthority::new();
+    let model = PulseModel::default();
+    let certificate = authority.issue(&["pulse.lan"]);
+    let pulse =
+        Server::start_tls(&certificate.cert_pem, &certificate.key_pem, move |request| pulse::answer(&model, &request));
+    let endpoint = Endpoint::start_tls(&authority.issue(&["localhost"]));
+    let (pulse_port, endpoint_port) = (pulse.addr.port(), endpoint.server.addr.port());
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, authority.ca_pem()).unwrap();
+    let setup = Setup::new(
+        &format!("https://Pulse.lan.:{pulse_port}"),
+        &format!("https://localhost.:{endpoint_port}/v1/telemetry/ping"),
+    );
+    let setup = setup
+        .with_token(TOKEN)
+        .with("SSL_CERT_FILE", ca_file.to_str().unwrap())
+        .with("PULSE_TELEMETRY_SERVE__LISTEN", "LocalHost.:0")
+        .with("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", r#"["Telemetry.LAN."]"#);
+    let sidecar = setup.start();
+    let ping = endpoint.wait_for_pings(1, LIMIT).remove(0);
+    assert_eq!(ping.header("host"), Some(format!("localhost:{endpoint_port}").as_str()));
+    assert_eq!(ping.tls.unwrap().server_name.as_deref(), Some("localhost"));
+    let asked = pulse.requests().remove(0);
+    assert_eq!(asked.header("host"), Some(format!("Pulse.lan:{pulse_port}").as_str()));
+    assert_eq!(asked.tls.unwrap().server_name.as_deref(), Some("pulse.lan"));
+    sidecar.stop();
 }
 
 #[test]

@@ -11,8 +11,9 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::error::Checker;
 use super::layers::{Layers, Program};
+use super::serve::tcp_address;
 use super::{ConfigError, Environment, Log, Problem, Setting, TokenFile, log, parse_duration};
-use crate::wire::is_loopback;
+use crate::host::{HostError, ZONE, is_loopback};
 
 /// The defaults: the text of `config/collector.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/collector.toml");
@@ -174,7 +175,10 @@ impl Sections {
 
 impl WrittenServe {
     fn check(self, check: &mut Checker<'_>) -> Option<Serve> {
-        let listen = self.listen.parse().map_err(|_| "must be an address with a port, such as 0.0.0.0:7657");
+        let listen = tcp_address(&self.listen).map_err(|why| match why {
+            HostError::Zone => ZONE,
+            HostError::Malformed => "must be an address with a port, such as 0.0.0.0:7657, or localhost:PORT",
+        });
         let listen = check.accept("serve.listen", &self.listen, listen);
         let cert = absolute_path(check, "serve.tls_cert", &self.tls_cert);
         let key = absolute_path(check, "serve.tls_key", &self.tls_key);

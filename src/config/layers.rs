@@ -168,7 +168,7 @@ impl Keys<'_> {
         };
         let default = self.defaults.get(section).and_then(|section| section.as_dict()?.get(key));
         let value = match default {
-            Some(Value::Bool(..)) => text.parse().map_or_else(|_| Value::from(text), bool::into),
+            Some(Value::Bool(..)) => text.to_ascii_lowercase().parse().map_or_else(|_| Value::from(text), bool::into),
             Some(Value::Num(..)) => text.parse().map_or_else(|_| Value::from(text), i64::into),
             Some(Value::Array(..) | Value::Dict(..)) => parse_compound(text),
             // Texts are taken as they stand, so that a path or a name made of digits stays one.

@@ -38,7 +38,7 @@ impl Written {
         let level = level(&self.level).ok_or(
             "must be off, error, warn, info, debug or trace, or directives such as info,pulse_telemetry::engine=debug",
         );
-        let format = match self.format.as_str() {
+        let format = match self.format.to_ascii_lowercase().as_str() {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
             _ => Err("must be text or json"),
@@ -53,7 +53,7 @@ impl Written {
 fn level(written: &str) -> Option<String> {
     let is_directive = |directive: &str| {
         let (module, level) = directive.rsplit_once('=').map_or((None, directive), |(m, level)| (Some(m), level));
-        LEVELS.contains(&level) && module.is_none_or(is_module)
+        LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) && module.is_none_or(is_module)
     };
     (written.split(',').all(is_directive) && written.parse::<Targets>().is_ok()).then(|| written.to_owned())
 }

@@ -143,7 +143,7 @@ fn timeout(written: &str) -> Result<Duration, &'static str> {
 }
 
 fn platform(written: &str) -> Result<PlatformSetting, &'static str> {
-    match written {
+    match written.to_ascii_lowercase().as_str() {
         "auto" => Ok(PlatformSetting::Auto),
         "docker" => Ok(PlatformSetting::Docker),
         "binary" => Ok(PlatformSetting::Binary),

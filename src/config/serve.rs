@@ -1,15 +1,15 @@
 //! `[serve]`: where the local page and API listen, and for whom.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::error::Checker;
-use super::url::host_name;
 use super::{ConfigError, Problem, TokenFile};
+use crate::host::{Authority, Host, HostError, ZONE};
 
 const ACCEPTED: &str = "must be an address with a port, such as 127.0.0.1:7656 or [::1]:7656, localhost:PORT, \
                         or unix:/absolute/path";
@@ -21,8 +21,8 @@ pub struct Serve {
     pub listen: Listen,
     /// The file of the token that a caller must show; always there when the address is not on loopback.
     pub token_file: Option<TokenFile>,
-    /// More names that a caller may use for this server, in lower case, without ports; IPv6 without brackets.
-    pub allowed_hosts: Vec<String>,
+    /// More names that a caller may use for this server.
+    pub allowed_hosts: Vec<Host>,
 }
 
 impl Serve {
@@ -49,7 +49,7 @@ impl Listen {
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
         }
     }
@@ -59,11 +59,19 @@ impl Listen {
             let path = PathBuf::from(path);
             return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(ACCEPTED) };
         }
-        if let Some(port) = text.strip_prefix("localhost:") {
-            let port = port.parse().map_err(|_| ACCEPTED)?;
-            return Ok(Self::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
-        }
-        text.parse().map(Self::Tcp).map_err(|_| ACCEPTED)
+        tcp_address(text).map(Self::Tcp).map_err(|why| if why == HostError::Zone { ZONE } else { ACCEPTED })
+    }
+}
+
+/// An address with a port to listen at, or `localhost:PORT`, for both programs.
+pub(super) fn tcp_address(text: &str) -> Result<SocketAddr, HostError> {
+    let Authority { host, port } = Authority::parse(text)?;
+    let port = port.ok_or(HostError::Malformed)?;
+    match host {
+        // Not canonical: a socket that is bound to an IPv4-mapped address is an IPv6 one.
+        Host::Address(_) => text.parse().map_err(|_| HostError::Malformed),
+        host if host.is_loopback() => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Host::Name(_) => Err(HostError::Malformed),
     }
 }
 
@@ -107,9 +115,10 @@ impl Written {
     }
 }
 
-fn allowed_host(check: &mut Checker<'_>, written: &str) -> Option<String> {
-    let bare = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(written);
-    let address = bare.parse::<Ipv6Addr>().map(|address| IpAddr::V6(address).to_string()).ok();
-    let host = address.or_else(|| host_name(written)).ok_or("must be host names or IP addresses, without a port");
+fn allowed_host(check: &mut Checker<'_>, written: &str) -> Option<Host> {
+    let host = Host::parse_bare(written).map_err(|why| match why {
+        HostError::Zone => ZONE,
+        HostError::Malformed => "must be host names or IP addresses, without a port",
+    });
     check.accept("serve.allowed_hosts", written, host)
 }

@@ -1,26 +1,19 @@
 //! The addresses that are talked to.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use hyper::Uri;
 
-use crate::wire::{is_loopback, port_of};
+use crate::host::{Authority, Host, HostError, ZONE, port_of};
 
 const ACCEPTED: &str = "must be a URL that begins with http:// or https:// and a host, such as https://pulse.lan:7655";
-
-/// The longest a host name can be (RFC 1035, without the root's dot).
-const HOST_MAX: usize = 253;
-
-/// The longest one part of a host name can be (RFC 1035).
-const LABEL_MAX: usize = 63;
 
 /// An http or https address: a host, perhaps a port, perhaps a path. It has no user name, no query and no fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     uri: Uri,
     https: bool,
-    host: String,
+    host: Host,
 }
 
 impl Url {
@@ -35,6 +28,9 @@ impl Url {
         if !text.is_ascii() {
             return Err("must be written in ASCII: a host name as xn--…, a path with %XX");
         }
+        if authority_of(text).is_some_and(|authority| Authority::parse(authority) == Err(HostError::Zone)) {
+            return Err(ZONE);
+        }
         let uri: Uri = text.parse().map_err(|_| ACCEPTED)?;
         let https = match uri.scheme_str() {
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => true,
@@ -48,7 +44,10 @@ impl Url {
         if uri.query().is_some() {
             return Err("must not have a query (?…): requests carry nothing but what is documented");
         }
-        let host = host_of(authority).ok_or(ACCEPTED)?;
+        let Authority { host, port } = Authority::parse(authority).map_err(|_| ACCEPTED)?;
+        if port == Some(0) || authority.ends_with(':') {
+            return Err(ACCEPTED);
+        }
         Ok(Self { uri, https, host })
     }
 
@@ -61,7 +60,7 @@ impl Url {
     /// Whether the host is this machine: 127.0.0.0/8, ::1, or the name `localhost`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
+        self.host.is_loopback()
     }
 
     /// The port, that of the scheme where none is written.
@@ -83,25 +82,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// The host of `host`, `host:port` or `[v6]:port`, in lower case; none where one of both is wrong.
-fn host_of(authority: &str) -> Option<String> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']')?;
-            let address: Ipv6Addr = host.parse().ok()?;
-            (address.to_string(), if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
-        }
-        None => {
-            let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
-            (host_name(host)?, port)
-        }
-    };
-    port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0)).then_some(host)
-}
-
-/// The host name or IPv4 address in lower case, where `text` is one.
-pub(super) fn host_name(text: &str) -> Option<String> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let is_label = |label: &str| (1..=LABEL_MAX).contains(&label.len()) && label.chars().all(is_part);
-    (text.len() <= HOST_MAX && text.split('.').all(is_label)).then(|| text.to_ascii_lowercase())
+/// What stands where a URL has host and port, before anything is known of it.
+fn authority_of(url: &str) -> Option<&str> {
+    url.split_once("://")?.1.split(['/', '?', '#']).next()
 }

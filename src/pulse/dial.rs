@@ -7,6 +7,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower_service::Service;
 
+use crate::host::server_name;
 use crate::wire::{Dial, DialError, Dialing, Stream, TlsError, Trust, tls};
 
 /// Connects to Pulse, directly: Pulse is on the same host or network, so no proxy is asked.
@@ -29,7 +30,11 @@ impl Direct {
         tcp.set_nodelay(true);
         let connector = if peer.scheme_str() == Some("https") {
             tcp.enforce_http(false);
-            let secure = HttpsConnectorBuilder::new().with_tls_config(tls(trust)?).https_only().enable_http1();
+            let secure = HttpsConnectorBuilder::new()
+                .with_tls_config(tls(trust)?)
+                .https_only()
+                .with_server_name_resolver(server_name)
+                .enable_http1();
             Connector::Secure(secure.wrap_connector(tcp))
         } else {
             Connector::Plain(tcp)

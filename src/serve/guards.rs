@@ -1,7 +1,7 @@
 //! Who is answered: the Host allow-list, the refusal of other sites, and the token, in this order.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
@@ -10,6 +10,7 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{ServeError, ServeSettings};
+use crate::host::{Authority, Host};
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 const X_API_TOKEN: &str = "x-api-token";
@@ -33,12 +34,9 @@ pub(super) enum Refusal {
 impl Guards {
     /// Guards for a server that is bound to `bound`, or to a Unix socket.
     pub(super) fn new(settings: &ServeSettings, bound: Option<IpAddr>) -> Result<Self, ServeError> {
-        let mut hosts = vec![Host::Name("localhost".to_owned())];
+        let mut hosts = settings.allowed_hosts.clone();
         // The unspecified address stands for all addresses of the machine and is the name of none.
-        hosts.extend(bound.filter(|ip| !ip.is_unspecified()).map(Host::Address));
-        for written in &settings.allowed_hosts {
-            hosts.push(Host::parse_setting(written).ok_or_else(|| ServeError::AllowedHost(written.clone()))?);
-        }
+        hosts.extend(bound.filter(|ip| !ip.is_unspecified()).map(|ip| Host::Address(ip.to_canonical())));
         let token = settings.token.as_ref().map(Token::new).transpose()?;
         Ok(Self { hosts, token })
     }
@@ -67,8 +65,9 @@ impl Guards {
         if allowed { Ok(host) } else { Err(Refusal::HostNotAllowed) }
     }
 
+    /// The port is not looked at: a proxy or a published container port may change it.
     fn is_allowed(&self, authority: &str) -> bool {
-        Host::parse(authority).is_some_and(|host| host.is_loopback() || self.hosts.contains(&host))
+        Authority::parse(authority).is_ok_and(|Authority { host, .. }| host.is_loopback() || self.hosts.contains(&host))
     }
 }
 
@@ -96,58 +95,13 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue
 fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
     origin.to_str().is_ok_and(|origin| {
         let name = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        name.is_some_and(|name| name.eq_ignore_ascii_case(host))
+        name.is_some_and(|name| Authority::parse(name).is_ok_and(|name| Authority::parse(host) == Ok(name)))
     })
 }
 
 /// Whether what is asked for holds data.
 fn is_api(request: &Parts) -> bool {
     request.uri.path().starts_with("/api/") || request.uri.path() == "/metrics"
-}
-
-/// A name or address that a caller uses for this server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
-    Address(IpAddr),
-    /// In lower case, without a trailing dot.
-    Name(String),
-}
-
-impl Host {
-    /// Reads `host[:port]`. The port is not looked at: a proxy or a published container port may change it.
-    fn parse(authority: &str) -> Option<Self> {
-        if let Some(rest) = authority.strip_prefix('[') {
-            let (address, port) = rest.split_once(']')?;
-            return (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
-                .then_some(Self::Address(address.parse::<Ipv6Addr>().ok()?.into()));
-        }
-        let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
-        let name = name.strip_suffix('.').unwrap_or(name);
-        if !is_port(port) || name.is_empty() || !name.bytes().all(is_name_byte) {
-            return None;
-        }
-        Some(match name.parse::<Ipv4Addr>() {
-            Ok(address) => Self::Address(address.into()),
-            Err(_) => Self::Name(name.to_ascii_lowercase()),
-        })
-    }
-
-    /// Reads an entry of `serve.allowed_hosts`, where IPv6 may stand without brackets.
-    fn parse_setting(written: &str) -> Option<Self> {
-        written.parse().map(Self::Address).ok().or_else(|| Self::parse(written))
-    }
-
-    fn is_loopback(&self) -> bool {
-        matches!(self, Self::Address(address) if address.is_loopback())
-    }
-}
-
-fn is_port(text: &str) -> bool {
-    text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
 
 /// The token that a caller must show. Only its HMAC is kept, since comparing those takes the same time whatever differs.
