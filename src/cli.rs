@@ -7,6 +7,7 @@ mod events;
 mod history;
 mod offline;
 mod run;
+mod switch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use serde::Deserialize;
 
 use crate::config::{Config, ConfigError, Environment};
 use crate::pulse::{PulseClient, PulseSettings};
@@ -23,7 +25,7 @@ use crate::status::StatusReport;
 use crate::store::StoreError;
 use crate::{config, wire};
 
-use api::{Api, ApiError, Method};
+use api::{Api, ApiError, Method, patience};
 #[cfg(feature = "collector")]
 pub(crate) use run::{asked_to_stop, start_log};
 
@@ -246,15 +248,15 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
             Command::Events { erase: true, .. } => events::erase(&config, out).await,
             Command::Events { json, .. } => events::show(&config, json, out).await,
             Command::Audit => audit::audit(&config, out),
-            Command::On => switch(&config, true, out).await,
-            Command::Off => switch(&config, false, out).await,
+            Command::On => switch::on(&config, out).await,
+            Command::Off => switch::off(&config, out).await,
             Command::Healthcheck => healthcheck(&config).await,
         }
     })
 }
 
 async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let bytes = match Api::new(config)?.ask(Method::Get, "/api/v1/preview/bytes", None).await {
+    let bytes = match Api::new(config)?.ask(Method::Get, "/api/v1/preview/bytes", None, patience::A_READING).await {
         Err(error) if error.is_no_daemon() => offline::preview(config).await?.into_bytes(),
         answer => answer?,
     };
@@ -264,9 +266,16 @@ async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> 
 }
 
 async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let is_on = match Api::new(config)?.ask(Method::Post, "/api/v1/reset-id", None).await {
+    /// The answer of `POST /api/v1/reset-id`, as far as it is needed.
+    #[derive(Deserialize)]
+    struct Reset {
+        enabled: bool,
+    }
+
+    let answer = Api::new(config)?.ask(Method::Post, "/api/v1/reset-id", None, patience::A_READING).await;
+    let is_on = match answer {
         Err(error) if error.is_no_daemon() => offline::reset_id(config, out)?,
-        answer => !answer?.starts_with(b"{\"enabled\":false"),
+        answer => serde_json::from_slice::<Reset>(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?.enabled,
     };
     if is_on {
         writeln!(out, "The install ID was replaced. The old one will not be sent again.")?;
@@ -277,7 +286,8 @@ async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure>
 }
 
 async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let report: StatusReport = match Api::new(config)?.ask(Method::Get, "/api/v1/status", None).await {
+    let report: StatusReport = match Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await
+    {
         Err(error) if error.is_no_daemon() => offline::status(config).await?,
         answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
     };
@@ -290,43 +300,8 @@ async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit
     Ok(Exit::Done)
 }
 
-async fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let body = format!("{{\"enabled\":{on}}}");
-    let answer = match Api::new(config) {
-        Ok(api) => api.ask(Method::Put, "/api/v1/switch", Some(body)).await,
-        // Turning off is always possible, also where the token for the API cannot be read.
-        Err(_) if !on => Err(ApiError::Foreign),
-        Err(error) => return Err(error.into()),
-    };
-    let turned = match answer {
-        Err(error) if error.is_no_daemon() => offline::switch(config, on, out)?,
-        Err(error) if !on => offline::switch(config, on, out).map_err(|_| Failure::from(error))?,
-        answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
-    };
-    let word = if on { "on" } else { "off" };
-    writeln!(out, "The local switch is {word}.")?;
-    if turned.offline {
-        let (listen, dir) = (&config.serve.listen, config.state.dir.display());
-        writeln!(out, "No daemon answered at {listen}: it holds for one that uses the state directory {dir}.")?;
-    }
-    if let (true, Some(off_by)) = (on, &turned.off_by) {
-        writeln!(out, "Telemetry stays off all the same ({off_by}): see `pulse-telemetry status`.")?;
-    }
-    if turned.left_for_the_daemon {
-        writeln!(
-            out,
-            "The daemon that holds the state directory did not answer at serve.listen. It finds the switch before it \
-             sends anything, within the hour; until then its page says on, and the ID file stays."
-        )?;
-    }
-    if !turned.persisted {
-        writeln!(out, "It could not be written, and holds until the daemon stops. Look at the state directory.")?;
-    }
-    Ok(Exit::Done)
-}
-
 async fn healthcheck(config: &Config) -> Result<Exit, Failure> {
-    Api::new(config)?.ask(Method::Get, "/healthz", None).await?;
+    Api::new(config)?.ask(Method::Get, "/healthz", None, patience::AT_ONCE).await?;
     Ok(Exit::Done)
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -121,7 +122,10 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
             biased;
             () = &mut stop => break,
             read = finished(&mut daemon.reading) => daemon.on_reading(read),
-            answer = finished(&mut daemon.sending) => daemon.on_answer(answer),
+            answer = answered(&mut daemon.sending, &daemon.store) => match answer {
+                Some(answer) => daemon.on_answer(answer),
+                None => daemon.look_at_the_switch(),
+            },
             () = tokio::time::sleep(pause) => daemon.on_time(),
             () = supervisor.beat() => {}
             Some(command) = commands.recv() => daemon.on_command(command),
@@ -155,6 +159,18 @@ async fn finished<T>(future: &mut Option<Whole<T>>) -> T {
         }
         None => std::future::pending().await,
     }
+}
+
+/// The answer to the attempt; `None` where the switch's file is there, for which the attempt stops where it is. A process
+/// that was stopped for a while may find it at any step, and begins no lookup and no connection after it.
+async fn answered(sending: &mut Option<Whole<Answer>>, store: &impl Disk) -> Option<Answer> {
+    let Some(running) = sending else { return std::future::pending().await };
+    let answer = std::future::poll_fn(|cx| {
+        if store.is_switched_off() { Poll::Ready(None) } else { running.as_mut().poll(cx).map(Some) }
+    });
+    let answer = answer.await;
+    *sending = None;
+    answer
 }
 
 struct Daemon<D, K, C> {

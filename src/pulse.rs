@@ -418,6 +418,7 @@ impl From<ExchangeError> for Reason {
         match error {
             // What is no HTTP is no JSON either.
             ExchangeError::Broken(error) if error.is_parse() => Self::NotJson,
+            ExchangeError::TooLong => Self::TooLarge,
             ExchangeError::Broken(_) | ExchangeError::Dial(_) => Self::CutShort,
         }
     }

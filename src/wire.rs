@@ -3,6 +3,8 @@
 //! Nothing here opens a socket: `send` dials the endpoint, `pulse` dials Pulse. A request is driven by whoever waits
 //! for it; dropping the future, or the [`Exchange`], closes the connection at once.
 
+mod metered;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use hyper::{Request, http};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
+
+use metered::{Meter, Metered};
 
 /// A connection: bytes in, bytes out.
 pub trait Stream: Read + Write + Send + Unpin {}
@@ -105,6 +109,9 @@ pub enum ExchangeError {
     /// A connection, but no whole answer over it.
     #[error("the connection ended before the answer did")]
     Broken(#[source] hyper::Error),
+    /// More bytes than an answer of that kind has.
+    #[error("the answer has more bytes than are read")]
+    TooLong,
 }
 
 /// An answer whose body is still arriving.
@@ -113,12 +120,20 @@ pub struct Exchange {
     pub head: http::response::Parts,
     body: Incoming,
     connection: Option<Connection>,
+    meter: Meter,
 }
 
 /// The most of an answer, in bytes, that is held at once while it is read; also the most that its head may have.
 const READ_MAX: usize = 64 * 1024;
 
-type Connection = Pin<Box<http1::Connection<Box<dyn Stream>, Full<Bytes>>>>;
+/// The most bytes of an answer that are no body: its head, the 1xx answers before it and its trailers together.
+const OVERHEAD_MAX: u64 = 256 * 1024;
+
+/// How many bytes may come over the connection for each byte of the body. A chunk of one byte has five besides, and the
+/// chunks of a real answer have few; zeros before a chunk's length could go on for ever.
+const FRAMING_MAX: u64 = 8;
+
+type Connection = Pin<Box<http1::Connection<Metered, Full<Bytes>>>>;
 
 /// Sends one request over a connection of its own, and waits for the head of the answer.
 ///
@@ -127,9 +142,19 @@ type Connection = Pin<Box<http1::Connection<Box<dyn Stream>, Full<Bytes>>>>;
 /// # Errors
 /// Where there is no connection, or it ends before the head is whole.
 pub async fn exchange(dial: &dyn Dial, request: Request<Full<Bytes>>) -> Result<Exchange, ExchangeError> {
-    let stream = dial.dial().await?;
+    exchange_over(dial.dial().await?, request).await
+}
+
+/// The same, over a connection that is there.
+///
+/// # Errors
+/// Where it ends before the head is whole.
+pub async fn exchange_over(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Exchange, ExchangeError> {
+    let meter = Meter::new(OVERHEAD_MAX);
+    let failed = |error| if meter.is_exceeded() { ExchangeError::TooLong } else { ExchangeError::Broken(error) };
+    let stream = Metered::new(stream, meter.clone());
     let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(READ_MAX).handshake(stream).await.map_err(ExchangeError::Broken)?;
+        http1::Builder::new().max_buf_size(READ_MAX).handshake(stream).await.map_err(failed)?;
     let mut connection = Some(Box::pin(connection));
     let mut response = std::pin::pin!(sender.send_request(request));
     let response = std::future::poll_fn(|cx| {
@@ -137,16 +162,18 @@ pub async fn exchange(dial: &dyn Dial, request: Request<Full<Bytes>>) -> Result<
         response.as_mut().poll(cx)
     })
     .await
-    .map_err(ExchangeError::Broken)?;
+    .map_err(failed)?;
     let (head, body) = response.into_parts();
-    Ok(Exchange { head, body, connection })
+    // What is read ahead of the body is not yet counted as a part of it.
+    meter.allow_more(READ_MAX as u64);
+    Ok(Exchange { head, body, connection, meter })
 }
 
 impl Exchange {
     /// The next piece of the body, `None` after its end.
     ///
     /// # Errors
-    /// Where the connection ends before the body does.
+    /// Where the connection ends before the body does, or where much more comes than the body's bytes.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeError> {
         loop {
             let frame = std::future::poll_fn(|cx| {
@@ -156,10 +183,12 @@ impl Exchange {
             .await;
             match frame {
                 None => return Ok(None),
+                Some(Err(_)) if self.meter.is_exceeded() => return Err(ExchangeError::TooLong),
                 Some(Err(error)) => return Err(ExchangeError::Broken(error)),
                 Some(Ok(frame)) => {
                     // Trailers say nothing that anybody here needs.
                     if let Ok(data) = frame.into_data() {
+                        self.meter.allow_more(data.len() as u64 * FRAMING_MAX);
                         return Ok(Some(data));
                     }
                 }

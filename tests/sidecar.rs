@@ -316,7 +316,7 @@ fn turning_off_works_where_the_daemon_does_not_take_the_caller() {
     assert_eq!(beside.run(&["status"]).status.code(), Some(1), "the caller has no token");
     let off = beside.run(&["off"]);
     assert!(off.status.success(), "{}", text(&off.stderr));
-    assert!(text(&off.stdout).contains("did not answer"), "{}", text(&off.stdout));
+    assert!(text(&off.stdout).contains("was not told: This server asks for its token"), "{}", text(&off.stdout));
     assert!(exists(&setup.state("off")));
     // The daemon finds the file with the reading that the startup ping needs.
     sidecar.wait_for_log("telemetry is off");

@@ -1,5 +1,6 @@
 //! Asks the running daemon over its local API.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +14,19 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{Config, ConfigError, Listen};
 use crate::serve::SERVER_NAME;
-use crate::wire::{self, Dial, DialError, Dialing, ExchangeError, Stream};
+use crate::wire::{self, ExchangeError, Stream};
 
-/// A preview may wait for a reading of Pulse, which asks a dozen questions and waits for each.
-const PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long a command waits for the daemon's answer, connecting included.
+pub(super) mod patience {
+    use std::time::Duration;
+
+    /// For an answer that the daemon has at once.
+    pub(in crate::cli) const AT_ONCE: Duration = Duration::from_secs(5);
+    /// For one that may need a reading of Pulse, which has 30 s.
+    pub(in crate::cli) const A_READING: Duration = Duration::from_secs(40);
+    /// For `off`, which has written its file before it asks.
+    pub(in crate::cli) const OFF: Duration = Duration::from_secs(2);
+}
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 1 << 20;
@@ -38,9 +48,12 @@ pub(super) enum ApiError {
     /// Somebody listens, but it is not this daemon.
     #[error("what answers at serve.listen is not pulse-telemetry")]
     Foreign,
-    /// Somebody listens, and did not answer.
-    #[error("what listens at serve.listen did not answer in time")]
-    Silent,
+    /// Somebody listens, and gave no whole answer in that time.
+    #[error("what listens at serve.listen gave no whole answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// Somebody listens, and ended the connection before a whole answer.
+    #[error("what listens at serve.listen ended the connection before its answer was whole")]
+    CutShort,
     /// The daemon said no.
     #[error("{message}")]
     Refused { status: u16, error: String, message: String },
@@ -69,25 +82,38 @@ impl Api {
         Ok(Self { listen: config.serve.listen.clone(), token: config.serve.read_token()? })
     }
 
-    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Result<Vec<u8>, ApiError> {
-        match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
+    /// Asks, and waits for the whole answer so long at most.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        patience: Duration,
+    ) -> Result<Vec<u8>, ApiError> {
+        let answer = tokio::time::timeout(patience, self.exchange(method, path, body)).await;
+        match answer {
+            Ok(Err(ApiError::Silent(_))) | Err(_) => Err(ApiError::Silent(patience)),
             Ok(answer) => answer,
-            Err(_) => Err(ApiError::Silent),
         }
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<String>) -> Result<Vec<u8>, ApiError> {
-        let mut exchange = match wire::exchange(self, self.request(method, path, body)?).await {
-            Ok(exchange) => exchange,
-            Err(ExchangeError::Dial(_)) => return Err(ApiError::NoDaemon),
-            Err(ExchangeError::Broken(error)) if error.is_parse() => return Err(ApiError::Foreign),
-            Err(ExchangeError::Broken(_)) => return Err(ApiError::Silent),
+        let stream = self.connect().await.map_err(|error| match error.kind() {
+            // A Unix socket whose queue is full: somebody listens, and accepts nobody.
+            ErrorKind::WouldBlock => ApiError::Silent(Duration::ZERO),
+            _ => ApiError::NoDaemon,
+        })?;
+        let broken = |error: ExchangeError| match error {
+            ExchangeError::Broken(error) if error.is_parse() => ApiError::Foreign,
+            ExchangeError::TooLong => ApiError::Foreign,
+            ExchangeError::Broken(_) | ExchangeError::Dial(_) => ApiError::CutShort,
         };
+        let mut exchange = wire::exchange_over(stream, self.request(method, path, body)?).await.map_err(broken)?;
         if exchange.head.headers.get(SERVER).is_none_or(|server| server != SERVER_NAME) {
             return Err(ApiError::Foreign);
         }
         let mut answer = Vec::new();
-        while let Some(chunk) = exchange.chunk().await.map_err(|_| ApiError::Foreign)? {
+        while let Some(chunk) = exchange.chunk().await.map_err(broken)? {
             answer.extend_from_slice(&chunk);
             if answer.len() > ANSWER_MAX {
                 return Err(ApiError::Foreign);
@@ -118,27 +144,62 @@ impl Api {
         }
         request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|_| ApiError::Foreign)
     }
+
+    async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        Ok(match &self.listen {
+            Listen::Unix(path) => Box::new(TokioIo::new(UnixStream::connect(path).await?)),
+            Listen::Tcp(address) => {
+                let mut address = *address;
+                if address.ip().is_unspecified() {
+                    // A server on all addresses is on this one too.
+                    address.set_ip(match address {
+                        std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                        std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                    });
+                }
+                Box::new(TokioIo::new(TcpStream::connect(address).await?))
+            }
+        })
+    }
 }
 
-impl Dial for Api {
-    fn dial(&self) -> Dialing<'_> {
-        Box::pin(async {
-            let failed = |error: std::io::Error| DialError(error.kind().to_string());
-            let stream: Box<dyn Stream> = match &self.listen {
-                Listen::Unix(path) => Box::new(TokioIo::new(UnixStream::connect(path).await.map_err(failed)?)),
-                Listen::Tcp(address) => {
-                    let mut address = *address;
-                    if address.ip().is_unspecified() {
-                        // A server on all addresses is on this one too.
-                        address.set_ip(match address {
-                            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-                        });
-                    }
-                    Box::new(TokioIo::new(TcpStream::connect(address).await.map_err(failed)?))
-                }
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::cli::{preview, reset_id, switch};
+    use crate::config::Environment;
+
+    fn config(listen: &str, state_dir: &str) -> Config {
+        let set = |name: &str, value: &str| (format!("PULSE_TELEMETRY_{name}"), value.to_owned());
+        let variables = [set("SERVE__LISTEN", listen), set("STATE__DIR", state_dir)];
+        Config::load(None, &Environment::new(variables), false).unwrap()
+    }
+
+    /// Virtual time passes at once where nothing else can happen, so what a command waits is measured exactly.
+    #[tokio::test(start_paused = true)]
+    async fn off_waits_two_seconds_for_a_silent_daemon_and_what_needs_a_reading_forty() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("api.sock");
+        let _silent = UnixListener::bind(&socket).unwrap();
+        let config = config(&format!("unix:{}", socket.display()), &dir.path().join("state").display().to_string());
+        let mut out = Vec::new();
+
+        let started = Instant::now();
+        assert!(switch::off(&config, &mut out).await.is_ok());
+        assert_eq!(started.elapsed().as_secs(), 2);
+        for (what, waits) in [("preview", 40), ("reset-id", 40), ("on", 5)] {
+            let started = Instant::now();
+            let failed = match what {
+                "preview" => preview(&config, &mut out).await,
+                "reset-id" => reset_id(&config, &mut out).await,
+                _ => switch::on(&config, &mut out).await,
             };
-            Ok(stream)
-        })
+            let message = failed.map(drop).unwrap_err().to_string();
+            assert_eq!(message, format!("what listens at serve.listen gave no whole answer within {waits} s"));
+            assert_eq!(started.elapsed().as_secs(), waits, "{what}");
+        }
     }
 }

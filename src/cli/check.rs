@@ -10,7 +10,7 @@ use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
 use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, TOKEN_HELP, reading_warnings};
 use crate::store::Store;
 
-use super::api::{Api, Method};
+use super::api::{Api, Method, patience};
 use super::{Exit, Failure, offline, pulse_client};
 
 pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -20,8 +20,13 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     }
     // What a start would need besides: that it can be set up is seen here, not at night.
     drop(super::sender(config)?);
-    let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None).await.ok();
-    let daemon: Option<StatusReport> = daemon.and_then(|answer| serde_json::from_slice(&answer).ok());
+    let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await;
+    if let Err(error) = &daemon
+        && !error.is_no_daemon()
+    {
+        writeln!(out, "\nThe daemon could not be asked: {error}.")?;
+    }
+    let daemon: Option<StatusReport> = daemon.ok().and_then(|answer| serde_json::from_slice(&answer).ok());
     let mut usable_state = true;
     let sources = match &daemon {
         Some(report) => {

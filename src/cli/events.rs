@@ -5,12 +5,13 @@ use std::io::Write;
 use crate::config::Config;
 use crate::events::{EventsReport, Kept};
 
-use super::api::{Api, ApiError, Method};
+use super::api::{Api, ApiError, Method, patience};
 use super::history::printable;
 use super::{Exit, Failure, offline};
 
 pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let report: EventsReport = match Api::new(config)?.ask(Method::Get, "/api/v1/events", None).await {
+    let report: EventsReport = match Api::new(config)?.ask(Method::Get, "/api/v1/events", None, patience::AT_ONCE).await
+    {
         Err(error) if error.is_no_daemon() => offline::events(config)?,
         answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
     };
@@ -24,7 +25,7 @@ pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Re
 }
 
 pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    match Api::new(config)?.ask(Method::Delete, "/api/v1/events", None).await {
+    match Api::new(config)?.ask(Method::Delete, "/api/v1/events", None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => offline::erase_events(config, out)?,
         answer => drop(answer?),
     }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::engine::EntryKind;
 use crate::store::{self, HistoryPage, Line};
 
-use super::api::{Api, ApiError, Method};
+use super::api::{Api, ApiError, Method, patience};
 use super::{Exit, Failure, offline};
 
 /// How many entries are asked for at a time.
@@ -42,7 +42,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    match Api::new(config)?.ask(Method::Delete, "/api/v1/history", None).await {
+    match Api::new(config)?.ask(Method::Delete, "/api/v1/history", None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => offline::erase_history(config, out)?,
         answer => drop(answer?),
     }
@@ -58,6 +58,10 @@ async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, Fai
     while entries.len() < limit {
         let page = page(&api, config, before, PAGE.min(limit - entries.len())).await?;
         entries.extend(page.entries);
+        // Each page is of older entries, or what answers would keep this going for ever.
+        if page.before.is_some_and(|next| before.is_some_and(|before| next >= before)) {
+            return Err(ApiError::Foreign.into());
+        }
         before = page.before;
         if before.is_none() {
             break;
@@ -69,7 +73,7 @@ async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, Fai
 async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> Result<HistoryPage, Failure> {
     let before_that = before.map(|before| format!("&before={before}")).unwrap_or_default();
     let path = format!("/api/v1/history?limit={limit}{before_that}");
-    match api.ask(Method::Get, &path, None).await {
+    match api.ask(Method::Get, &path, None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => Ok(store::read_history(&config.state.dir, before, limit)?),
         answer => serde_json::from_slice(&answer?).map_err(|_| ApiError::Foreign.into()),
     }

@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use serde::Deserialize;
-
 use crate::chance::{Chance, SystemChance};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -17,17 +15,15 @@ use crate::store::{self, Disk, EventFile, Found, Store, StoreError};
 
 use super::{Failure, pulse_client};
 
-/// What came of turning the switch: the answer of `PUT /api/v1/switch`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Turned {
-    pub(super) off_by: Option<String>,
-    pub(super) persisted: bool,
-    /// It was written to the state directory of this very configuration, which a daemon with another one does not see.
-    #[serde(skip)]
-    pub(super) offline: bool,
-    /// It was written past a daemon that does not answer.
-    #[serde(skip)]
-    pub(super) left_for_the_daemon: bool,
+/// How much of `off` was done in the state directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OffWritten {
+    /// All of it: the ID and the pending ping are gone as well.
+    Whole,
+    /// The file alone, for a daemon holds the directory.
+    Held,
+    /// The file alone, for something else in the directory cannot be used.
+    FileOnly,
 }
 
 /// Everything that decides about consent, Pulse apart.
@@ -121,21 +117,26 @@ pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<bool, Fai
     Ok(feed(config, Input::Reset, out)?.sources().off().is_none())
 }
 
-pub(super) fn switch(config: &Config, on: bool, out: &mut dyn Write) -> Result<Turned, Failure> {
-    if let (true, Some(source)) = (on, sources(config, false).off()) {
+/// What keeps telemetry off all the same.
+pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<String>, Failure> {
+    if let Some(source) = sources(config, false).off() {
         return Err(Failure::Other(locked(source)));
     }
-    let engine = match feed(config, Input::Switch { off: !on }, out) {
-        Err(Failure::State(StoreError::InUse(dir))) if !on => {
-            // A daemon that does not answer finds the file with its next reading of Pulse, before it could send.
-            store::leave_off(&dir).map_err(|source| StoreError::Io { dir, what: "writing to it", source })?;
-            let off_by = Some(OffSource::Switch.word().to_owned());
-            return Ok(Turned { off_by, persisted: true, offline: false, left_for_the_daemon: true });
-        }
-        engine => engine?,
-    };
-    let off_by = engine.sources().off().map(|source| source.word().to_owned());
-    Ok(Turned { off_by, persisted: true, offline: true, left_for_the_daemon: false })
+    let engine = feed(config, Input::Switch { off: false }, out)?;
+    Ok(engine.sources().off().map(|source| source.word().to_owned()))
+}
+
+/// Leaves the switch's file, and does under the lock what else belongs to off. A daemon that holds the directory finds
+/// the file with its next reading of Pulse, before it could send.
+pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWritten, Failure> {
+    let Err(error) = feed(config, Input::Switch { off: true }, out).map(drop) else { return Ok(OffWritten::Whole) };
+    let dir = &config.state.dir;
+    store::leave_off(dir).map_err(|source| StoreError::Io { dir: dir.clone(), what: "writing to it", source })?;
+    if matches!(error, Failure::State(StoreError::InUse(_))) {
+        return Ok(OffWritten::Held);
+    }
+    writeln!(out, "Note: {error}")?;
+    Ok(OffWritten::FileOnly)
 }
 
 /// Erases the history, under the lock.

@@ -1,0 +1,229 @@
+//! The commands of the real binary, beside a daemon that hangs or is somebody else.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use pulse_telemetry::clock::{Clock as _, SystemClock};
+use rustix::process::{Pid, Signal, kill_process};
+use support::endpoint::Endpoint;
+use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use support::sidecar::{Setup, exists};
+
+/// Ten times what `off` may take.
+const SOON: Duration = Duration::from_secs(30);
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Both streams of a command, for what it told.
+fn told(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+fn working(pulse: &SimulatedPulse, endpoint: &Endpoint) -> Setup {
+    Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN)
+}
+
+/// What listens in the daemon's place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Peer {
+    /// Takes the connection and says nothing.
+    Silent,
+    /// A good head, a byte a second.
+    Drips,
+    /// A good head and half a body, and then nothing.
+    StopsInTheMiddle,
+    /// A good head and half a body, and then the end of the connection.
+    EndsInTheMiddle,
+    /// A program of another kind.
+    Ssh,
+    /// Another web server.
+    Web,
+}
+
+const GOOD_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nserver: pulse-telemetry\r\ncontent-length: 4096\r\n\r\n{\"enabled\":";
+
+impl Peer {
+    /// Serves one connection for as long as the other end stays.
+    fn serve(self, stream: &mut (impl Read + Write)) -> io::Result<()> {
+        match self {
+            Self::Silent => {}
+            Self::Drips => {
+                for byte in GOOD_HEAD.iter().chain(std::iter::repeat(&b' ')) {
+                    stream.write_all(&[*byte])?;
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+            Self::StopsInTheMiddle => stream.write_all(GOOD_HEAD)?,
+            Self::EndsInTheMiddle => {
+                // With the request unread, the end would be a reset, which may overtake the answer.
+                let _ = stream.read(&mut [0; 4096])?;
+                return stream.write_all(GOOD_HEAD);
+            }
+            Self::Ssh => stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n")?,
+            Self::Web => stream.write_all(b"HTTP/1.1 200 OK\r\nserver: nginx\r\ncontent-length: 2\r\n\r\n{}")?,
+        }
+        io::copy(stream, &mut io::sink()).map(drop)
+    }
+
+    /// Listens on TCP, and gives `serve.listen`. Its threads end with the test's process.
+    fn on_tcp(self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map(Result::unwrap) {
+                std::thread::spawn(move || self.serve(&mut stream));
+            }
+        });
+        address.to_string()
+    }
+
+    /// Listens on a Unix socket, and gives `serve.listen`.
+    fn on_a_socket(self, path: &Path) -> String {
+        let listener = UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map(Result::unwrap) {
+                std::thread::spawn(move || self.serve(&mut stream));
+            }
+        });
+        format!("unix:{}", path.display())
+    }
+}
+
+/// Runs a command, and holds it to the bound.
+fn run(setup: &Setup, arguments: &[&str]) -> Output {
+    let started = SystemClock.now().mono;
+    let output = setup.run(arguments);
+    let took = SystemClock.now().mono - started;
+    assert!(took < SOON, "{arguments:?} took {took:?}: {}", told(&output));
+    output
+}
+
+#[test]
+fn off_is_on_the_disk_and_has_ended_at_once_whoever_listens_in_the_daemons_place() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let of = |peer: Peer, on_tcp: bool| {
+        let setup = working(&pulse, &endpoint);
+        let listen = if on_tcp { peer.on_tcp() } else { peer.on_a_socket(&setup.path("peer.sock")) };
+        let setup = setup.with("PULSE_TELEMETRY_SERVE__LISTEN", &listen);
+        let off = run(&setup, &["off"]);
+        assert!(off.status.success() && exists(&setup.state("off")), "{peer:?}: {}", told(&off));
+        let word = match peer {
+            Peer::Silent | Peer::Drips | Peer::StopsInTheMiddle => "gave no whole answer within 2 s",
+            Peer::EndsInTheMiddle => "ended the connection before its answer was whole",
+            Peer::Ssh | Peer::Web => "is not pulse-telemetry",
+        };
+        let said = told(&off);
+        assert!(said.contains("It is on the disk") && said.contains(word), "{peer:?}: {said}");
+    };
+    std::thread::scope(|scope| {
+        for on_tcp in [true, false] {
+            for peer in [Peer::Silent, Peer::Drips, Peer::StopsInTheMiddle, Peer::EndsInTheMiddle, Peer::Ssh, Peer::Web]
+            {
+                scope.spawn(move || of(peer, on_tcp));
+            }
+        }
+    });
+}
+
+/// The patience of `preview` and `reset-id`, which is longer, is tested in virtual time.
+#[test]
+fn no_command_waits_long_for_a_daemon_that_hangs_and_each_says_so() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let commands: [&[&str]; 8] = [
+        &["status"],
+        &["history"],
+        &["history", "--erase"],
+        &["events"],
+        &["events", "--erase"],
+        &["on"],
+        &["healthcheck"],
+        &["check"],
+    ];
+    let of = |peer: Peer, on_tcp: bool, command: &[&str]| {
+        let setup = working(&pulse, &endpoint);
+        let listen = if on_tcp { peer.on_tcp() } else { peer.on_a_socket(&setup.path("peer.sock")) };
+        let output = run(&setup.with("PULSE_TELEMETRY_SERVE__LISTEN", &listen), command);
+        // `check` goes on, and tells what it can find out by itself.
+        let code = if command == ["check"] { 0 } else { 1 };
+        let said = told(&output);
+        assert_eq!(output.status.code(), Some(code), "{peer:?} {command:?}: {said}");
+        assert!(said.contains("gave no whole answer within 5 s"), "{peer:?} {command:?}: {said}");
+    };
+    std::thread::scope(|scope| {
+        for on_tcp in [true, false] {
+            for peer in [Peer::Silent, Peer::Drips, Peer::StopsInTheMiddle] {
+                for command in commands {
+                    scope.spawn(move || of(peer, on_tcp, command));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_daemon_that_hung_while_it_was_switched_off_begins_no_connection_once_it_goes_on() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    // Due while the daemon stands still.
+    let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "2s").on_a_socket();
+    let sidecar = setup.start();
+    let daemon = Pid::from_raw(i32::try_from(sidecar.id()).unwrap()).unwrap();
+    kill_process(daemon, Signal::STOP).unwrap();
+    let off = run(&setup, &["off"]);
+    assert!(off.status.success() && exists(&setup.state("off")), "{}", told(&off));
+    assert!(told(&off).contains("It finds the file before each ping"), "{}", told(&off));
+    assert_eq!(run(&setup, &["healthcheck"]).status.code(), Some(1));
+    kill_process(daemon, Signal::CONT).unwrap();
+    sidecar.wait_for_log("telemetry is off");
+    sidecar.stop();
+    assert_eq!(endpoint.server.connections(), 0);
+    assert!(!exists(&setup.id_file()));
+}
+
+#[test]
+fn off_tells_the_daemon_where_its_file_cannot_be_written_and_fails_only_where_neither_works() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "1h").on_a_socket();
+    let unwritable = |setup: &Setup| setup.clone().with("PULSE_TELEMETRY_STATE__DIR", "/dev/null/state");
+    let neither = unwritable(&setup).run(&["off"]);
+    assert_eq!(neither.status.code(), Some(5), "{}", told(&neither));
+    assert!(told(&neither).contains("No daemon was told"), "{}", told(&neither));
+
+    let sidecar = setup.start();
+    let off = unwritable(&setup).run(&["off"]);
+    assert!(off.status.success(), "{}", told(&off));
+    assert!(told(&off).contains("in the daemon only"), "{}", told(&off));
+    assert!(exists(&setup.state("off")), "the daemon wrote it in its own directory");
+    // With the daemon, both.
+    assert!(setup.run(&["on"]).status.success());
+    let off = setup.run(&["off"]);
+    assert!(told(&off).contains("It is on the disk") && told(&off).contains("was told"), "{}", told(&off));
+    sidecar.wait_for_log("telemetry is off");
+    sidecar.stop();
+}
+
+#[test]
+fn whether_there_is_an_id_is_read_from_the_whole_answer_not_from_its_first_bytes() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    for (answer, is_on) in [
+        (r#"{"payload":null,"enabled":false}"#, false),
+        ("{ \"enabled\" : false }", false),
+        (r#"{"note":"{\"enabled\":false","enabled":true}"#, true),
+    ] {
+        let server = support::server::Server::start(move |_| {
+            support::server::ResponsePlan::bytes(200, "application/json", answer)
+                .with_header("server", "pulse-telemetry")
+        });
+        let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SERVE__LISTEN", &server.addr.to_string());
+        let reset = setup.run(&["reset-id"]);
+        assert_eq!(text(&reset.stdout).contains("was replaced"), is_on, "{answer}: {}", told(&reset));
+    }
+}
