@@ -56,8 +56,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For whom the server answers.
 #[derive(Clone, Debug, Default)]
 pub struct ServeSettings {
-    /// Names and addresses that a caller may use for this server, besides `localhost`, loopback addresses and the
-    /// address that is bound.
+    /// Names that a caller may use for this server, besides `localhost` and every address.
     pub allowed_hosts: Vec<Host>,
     /// What a caller of the API must show.
     pub token: Option<SecretString>,
@@ -150,7 +149,7 @@ impl Server {
         if settings.token.is_none() && !listener.is_local() {
             return Err(ServeError::TokenNeeded(listener.local_addr()));
         }
-        let guards = Guards::new(settings, listener.ip())?;
+        let guards = Guards::new(settings)?;
         Ok(Self { listener, guards, desk, limits: Limits::default() })
     }
 
@@ -267,7 +266,7 @@ mod tests {
     /// The other end of a connection that is being served.
     fn connect() -> (DuplexStream, watch::Sender<bool>) {
         let app = App {
-            guards: Guards::new(&ServeSettings::default(), None).unwrap(),
+            guards: Guards::new(&ServeSettings::default()).unwrap(),
             desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),
             places: Places::default(),

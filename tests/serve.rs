@@ -417,8 +417,8 @@ async fn an_unknown_path_is_not_found_and_says_so_in_json() {
 // The guards.
 
 #[tokio::test]
-async fn only_this_servers_own_names_are_answered() {
-    let settings = ServeSettings { allowed_hosts: hosts(&["Pulse.LAN.", "fd00::5", "192.0.2.7"]), token: None };
+async fn only_addresses_and_this_servers_own_names_are_answered() {
+    let settings = ServeSettings { allowed_hosts: hosts(&["Pulse.LAN.", "fd00::5"]), token: None };
     let server = start_guarded(settings).await;
     for host in [
         "localhost",
@@ -437,7 +437,14 @@ async fn only_this_servers_own_names_are_answered() {
         "[::ffff:127.0.0.1]:7656",
         "[::ffff:192.0.2.7]",
         "192.0.2.7",
+        "192.0.2.8:7656",
+        "0.0.0.0",
+        "[::]",
         "[fd00::5]:80",
+        "[fd00::6]",
+        "[::ffff:10.42.0.7]:7656",
+        "[::ffff:a2a:7]",
+        "[fe80::1%eth0]:7656",
     ] {
         let answer = server.ask(&format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         assert_eq!(answer.status, 200, "{host}");
@@ -453,13 +460,14 @@ async fn only_this_servers_own_names_are_answered() {
         "127.0.0.1.evil.example",
         "127.1",
         "0x7f.0.0.1",
-        "0.0.0.0",
-        "[::]",
         "[::1].evil.example",
+        "[::1]evil.example",
+        "[evil.example]",
+        "192.0.2.7.evil.example",
+        "192.0.2.300",
+        "localhost:99999",
         "[::1",
-        "[fd00::6]",
         "::1",
-        "192.0.2.8",
         "user@localhost",
         "localhost@evil.example",
         "localhost:7656:1",
@@ -471,7 +479,7 @@ async fn only_this_servers_own_names_are_answered() {
         ":7656",
         ".",
     ] {
-        for path in ["/", "/api/v1/status", "/healthz", "/nothing"] {
+        for path in ["/", "/api/v1/status", "/metrics", "/nothing", "/healthz/", "/readyz/../metrics"] {
             let answer = server.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
             assert_eq!((answer.status, &answer.json()["error"]), (421, &json!("host_not_allowed")), "{host:?}");
             assert!(answer.text().contains("serve.allowed_hosts"));
@@ -480,12 +488,46 @@ async fn only_this_servers_own_names_are_answered() {
 }
 
 #[tokio::test]
-async fn the_bound_address_is_a_name_of_this_server_and_the_unspecified_one_is_not() {
-    let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
-    let server = start_at("0.0.0.0:0", settings).await;
-    assert_eq!(server.ask("GET /healthz HTTP/1.1\r\nHost: 0.0.0.0\r\n\r\n").await.status, 421);
-    assert_eq!(server.ask("GET /healthz HTTP/1.1\r\nHost: 192.0.2.7\r\n\r\n").await.status, 421);
-    assert_eq!(server.ask("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await.status, 200);
+async fn whoever_asks_by_an_address_is_answered_on_every_bind_and_data_needs_the_token() {
+    for bind in ["0.0.0.0:0", "[::]:0", "127.0.0.1:0"] {
+        let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
+        let server = start_at(bind, settings).await;
+        for host in ["10.42.0.7:7656", "10.42.0.7", "[2001:db8::7]:7656", "[::ffff:10.42.0.7]", "0.0.0.0:80"] {
+            for (method, path) in [("GET", "/metrics"), ("HEAD", "/metrics"), ("GET", "/api/v1/status")] {
+                let ask = |target: &str, token: &str| {
+                    format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nX-API-Token: {token}\r\n\r\n")
+                };
+                for target in [path.to_owned(), format!("http://{host}{path}")] {
+                    assert_eq!(server.ask(&ask(&target, TOKEN)).await.status, 200, "{bind} {method} {target} {host}");
+                    assert_eq!(server.ask(&ask(&target, "wrong")).await.status, 401, "{bind} {method} {target} {host}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_is_answered_under_any_host_and_to_http_1_0_without_one() {
+    let server = start_at("0.0.0.0:0", ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() }).await;
+    for path in ["/healthz", "/readyz"] {
+        for method in ["GET", "HEAD"] {
+            for host in
+                ["pulse-telemetry.monitoring.svc:7656", "balancer", "evil.example", "10.42.0.7", "", "a b", "\u{e9}"]
+            {
+                let answer = server.ask(&format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+                assert_eq!(answer.status, 200, "{method} {path} {host:?}");
+                assert!(answer.body.is_empty() || answer.text().len() < 40, "there is nothing to see");
+            }
+            for request in [
+                format!("{method} {path} HTTP/1.0\r\n\r\n"),
+                format!("{method} http://10.42.0.7:7656{path} HTTP/1.0\r\n\r\n"),
+                format!("{method} http://10.42.0.7:7656{path} HTTP/1.1\r\nHost: 10.42.0.7:7656\r\n\r\n"),
+                format!("{method} {path}?probe=1 HTTP/1.0\r\nHost: balancer\r\n\r\n"),
+            ] {
+                assert_eq!(server.ask(&request).await.status, 200, "{request}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -493,9 +535,13 @@ async fn a_request_without_one_host_is_refused() {
     let server = start(Daemon::default()).await;
     for request in [
         "GET /healthz HTTP/1.1\r\n\r\n",
-        "GET /healthz HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET /metrics HTTP/1.0\r\n\r\n",
+        "GET /api/v1/status HTTP/1.0\r\n\r\n",
+        "GET http://localhost/api/v1/status HTTP/1.0\r\n\r\n",
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        "GET /healthz HTTP/1.0\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
     ] {
         assert_eq!(server.ask(request).await.status, 400, "{request}");
     }
@@ -505,14 +551,15 @@ async fn a_request_without_one_host_is_refused() {
 async fn a_target_in_absolute_form_must_name_this_server_too() {
     let server = start(Daemon::default()).await;
     for (target, status) in [
-        ("http://localhost:7656/healthz", 200),
-        ("http://evil.example/healthz", 421),
-        ("http://localhost@evil.example/healthz", 421),
+        ("http://localhost:7656/api/v1/status", 200),
+        ("http://10.42.0.7/api/v1/status", 200),
+        ("http://evil.example/api/v1/status", 421),
+        ("http://localhost@evil.example/api/v1/status", 421),
     ] {
         let answer = server.ask(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert_eq!(answer.status, status, "{target}");
     }
-    let answer = server.ask("GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+    let answer = server.ask("GET http://localhost/api/v1/status HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
     assert_eq!(answer.status, 421);
 }
 
@@ -558,6 +605,68 @@ async fn the_own_page_and_a_program_may_change_something() {
             assert_eq!(server.ask(&request).await.status, 200, "{request}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_default_port_that_is_written_out_is_the_same_as_none() {
+    let settings = ServeSettings { allowed_hosts: hosts(&["telemetry.lan"]), token: None };
+    let server = start_guarded(settings).await;
+    let ask = |host: &str, origin: &str| {
+        let headers = format!("Host: {host}\r\nOrigin: {origin}\r\n");
+        post("/api/v1/reset-id").replacen("Host: localhost\r\n", &headers, 1)
+    };
+    for (host, origin) in [
+        ("localhost:80", "http://localhost"),
+        ("localhost", "http://localhost:80"),
+        ("telemetry.lan:443", "https://telemetry.lan"),
+        ("TELEMETRY.lan.:443", "https://telemetry.lan"),
+        ("telemetry.lan", "https://telemetry.lan."),
+        ("10.42.0.7:80", "http://10.42.0.7"),
+        ("[fd00::5]:443", "https://[fd00::5]"),
+        ("[fd00::5]:7656", "http://[fd00::5]:7656"),
+    ] {
+        assert_eq!(server.ask(&ask(host, origin)).await.status, 200, "{host} {origin}");
+    }
+    for (host, origin) in [
+        ("localhost:443", "http://localhost"),
+        ("localhost:80", "https://localhost"),
+        ("localhost", "http://localhost:443"),
+        ("localhost:7656", "http://localhost"),
+        ("telemetry.lan", "http://telemetry.lan:8080"),
+        ("localhost:80", "http://telemetry.lan"),
+        ("10.42.0.7", "http://10.42.0.8"),
+        ("[fd00::5]", "http://[fd00::6]"),
+        ("localhost", "http://localhost@evil.example"),
+        ("localhost", "http://evil.example:80@localhost"),
+        ("localhost", "http://localhost:80:80"),
+        ("localhost", "ftp://localhost"),
+    ] {
+        assert_eq!(server.ask(&ask(host, origin)).await.status, 403, "{host} {origin}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_refused_learns_which_host_and_origin_were_compared_and_what_a_proxy_has_to_pass_on() {
+    let server = start_guarded(ServeSettings { allowed_hosts: hosts(&["telemetry.lan"]), token: None }).await;
+    for (host, origin) in [
+        ("127.0.0.1:7656", "http://telemetry.lan"),
+        ("telemetry.lan", "http://telemetry.lan:8080"),
+        ("localhost", "null"),
+    ] {
+        let headers = format!("Host: {host}\r\nOrigin: {origin}\r\n");
+        let answer = server.ask(&post("/api/v1/reset-id").replacen("Host: localhost\r\n", &headers, 1)).await;
+        let said = answer.json()["message"].as_str().unwrap().to_owned();
+        assert_eq!((answer.status, &answer.json()["error"]), (403, &json!("cross_site")));
+        assert!(
+            said.contains(&format!("{origin} (its Origin)")) && said.contains(&format!("{host} (its Host)")),
+            "{said}"
+        );
+        assert!(said.contains("proxy_set_header Host $http_host;"), "{said}");
+    }
+    let long = format!("http://{}\u{1b}[31m", "x".repeat(2000));
+    let headers = format!("Host: localhost\r\nOrigin: {long}\r\n");
+    let answer = server.ask(&post("/api/v1/reset-id").replacen("Host: localhost\r\n", &headers, 1)).await;
+    assert!(answer.status == 400 || answer.text().len() < 1000, "{}", answer.text());
 }
 
 #[tokio::test]

@@ -1,19 +1,21 @@
 //! Who is answered: the Host allow-list, the refusal of other sites, and the token, in this order.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, Version};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{ServeError, ServeSettings};
-use crate::host::{Authority, Host};
+use crate::host::{Authority, Host, HostError};
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 const X_API_TOKEN: &str = "x-api-token";
+
+/// The longest part of a caller's own header that a refusal repeats, in bytes.
+const SHOWN_MAX: usize = 256;
 
 /// The guards of one server.
 #[derive(Debug)]
@@ -23,22 +25,23 @@ pub(super) struct Guards {
 }
 
 /// Why a request goes no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     HostMissing,
     HostNotAllowed,
     CrossSite,
+    /// The page that asks has this `Origin`, and asks for this `Host`.
+    OtherOrigin {
+        origin: String,
+        host: String,
+    },
     Unauthorized,
 }
 
 impl Guards {
-    /// Guards for a server that is bound to `bound`, or to a Unix socket.
-    pub(super) fn new(settings: &ServeSettings, bound: Option<IpAddr>) -> Result<Self, ServeError> {
-        let mut hosts = settings.allowed_hosts.clone();
-        // The unspecified address stands for all addresses of the machine and is the name of none.
-        hosts.extend(bound.filter(|ip| !ip.is_unspecified()).map(|ip| Host::Address(ip.to_canonical())));
+    pub(super) fn new(settings: &ServeSettings) -> Result<Self, ServeError> {
         let token = settings.token.as_ref().map(Token::new).transpose()?;
-        Ok(Self { hosts, token })
+        Ok(Self { hosts: settings.allowed_hosts.clone(), token })
     }
 
     /// Lets the request pass, or says why not.
@@ -54,11 +57,20 @@ impl Guards {
     }
 
     /// A page of another site can make a browser ask this server under a name of its own that it lets point here (DNS
-    /// rebinding), but not under another name.
+    /// rebinding), but not under another name, and not under an address. What asks for the health may use any name, and
+    /// HTTP/1.0 without one, since there is nothing to see.
     fn check_host<'a>(&self, request: &'a Parts) -> Result<&'a str, Refusal> {
+        let is_health = matches!(request.uri.path(), "/healthz" | "/readyz");
         let mut hosts = request.headers.get_all(HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Refusal::HostMissing) };
-        let host = host.to_str().map_err(|_| Refusal::HostNotAllowed)?;
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().map_err(|_| Refusal::HostNotAllowed),
+            (None, None) if is_health && request.version < Version::HTTP_11 => Ok(""),
+            _ => return Err(Refusal::HostMissing),
+        };
+        if is_health {
+            return Ok(host.unwrap_or_default());
+        }
+        let host = host?;
         // A target in absolute form names the server too.
         let target = request.uri.authority().map(|authority| authority.as_str());
         let allowed = [Some(host), target].into_iter().flatten().all(|name| self.is_allowed(name));
@@ -67,19 +79,27 @@ impl Guards {
 
     /// The port is not looked at: a proxy or a published container port may change it.
     fn is_allowed(&self, authority: &str) -> bool {
-        Authority::parse(authority).is_ok_and(|Authority { host, .. }| host.is_loopback() || self.hosts.contains(&host))
+        match Authority::parse(authority).map(|Authority { host, .. }| host) {
+            Ok(Host::Address(_)) | Err(HostError::Zone) => true,
+            Ok(name) => name.is_loopback() || self.hosts.contains(&name),
+            Err(HostError::Malformed) => false,
+        }
     }
 }
 
 /// Nothing may be changed from another site, and no other site's page needs to read the API.
 fn check_site(request: &Parts, host: &str) -> Result<(), Refusal> {
     let changes = !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let own = match only(&request.headers, SEC_FETCH_SITE)? {
-        Some(site) => !(changes || is_api(request)) || site == "same-origin" || site == "none",
-        None if changes => only(&request.headers, ORIGIN.as_str())?.is_none_or(|origin| is_origin_of(origin, host)),
-        None => true,
-    };
-    if own { Ok(()) } else { Err(Refusal::CrossSite) }
+    if let Some(site) = only(&request.headers, SEC_FETCH_SITE)? {
+        let own = !(changes || is_api(request)) || site == "same-origin" || site == "none";
+        return if own { Ok(()) } else { Err(Refusal::CrossSite) };
+    }
+    match only(&request.headers, ORIGIN.as_str())? {
+        Some(origin) if changes && !is_origin_of(origin, host) => {
+            Err(Refusal::OtherOrigin { origin: shown(origin.as_bytes()), host: shown(host.as_bytes()) })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The value of a header that browsers send once.
@@ -91,12 +111,23 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue
     }
 }
 
-/// Whether the origin is this server as the caller names it, port included. Both schemes: a proxy may add TLS.
+/// Whether the origin is this server as the caller names it, port included. Both schemes: a proxy may add TLS. A port that
+/// is left out is the scheme's own.
 fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
-    origin.to_str().is_ok_and(|origin| {
-        let name = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        name.is_some_and(|name| Authority::parse(name).is_ok_and(|name| Authority::parse(host) == Ok(name)))
-    })
+    let schemes = [("http://", 80), ("https://", 443)];
+    let parts = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| schemes.into_iter().find_map(|(scheme, port)| Some((origin.strip_prefix(scheme)?, port))));
+    let Some((origin, default_port)) = parts else { return false };
+    let (Ok(origin), Ok(host)) = (Authority::parse(origin), Authority::parse(host)) else { return false };
+    origin.host == host.host && origin.port.unwrap_or(default_port) == host.port.unwrap_or(default_port)
+}
+
+/// What the caller sent, as far as it can be shown in a line.
+fn shown(header: &[u8]) -> String {
+    let visible = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
+    header.iter().take(SHOWN_MAX).map(visible).collect()
 }
 
 /// Whether what is asked for holds data.
@@ -141,35 +172,43 @@ fn bearer(credentials: &[u8]) -> Option<&[u8]> {
 }
 
 impl Refusal {
-    pub(super) fn status(self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::HostMissing => StatusCode::BAD_REQUEST,
             Self::HostNotAllowed => StatusCode::MISDIRECTED_REQUEST,
-            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::CrossSite | Self::OtherOrigin { .. } => StatusCode::FORBIDDEN,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
         }
     }
 
-    pub(super) fn word(self) -> &'static str {
+    pub(super) fn word(&self) -> &'static str {
         match self {
             Self::HostMissing => "bad_host",
             Self::HostNotAllowed => "host_not_allowed",
-            Self::CrossSite => "cross_site",
+            Self::CrossSite | Self::OtherOrigin { .. } => "cross_site",
             Self::Unauthorized => "unauthorized",
         }
     }
 
-    pub(super) fn message(self) -> &'static str {
+    pub(super) fn message(&self) -> String {
         match self {
-            Self::HostMissing => "A request needs exactly one Host header.",
+            Self::HostMissing => "A request needs exactly one Host header.".to_owned(),
             Self::HostNotAllowed => {
-                "This server does not answer under that name. Use localhost or 127.0.0.1, or add the name to \
-                 serve.allowed_hosts."
+                "This server does not answer under that name. Use localhost or an address, or add the \
+                                     name to serve.allowed_hosts."
+                    .to_owned()
             }
-            Self::CrossSite => "This request comes from the page of another site, which may not use this server.",
-            Self::Unauthorized => {
-                "This server asks for its token (serve.token_file), as `Authorization: Bearer` or `X-API-Token`."
+            Self::CrossSite => {
+                "This request comes from the page of another site, which may not use this server.".to_owned()
             }
+            Self::OtherOrigin { origin, host } => format!(
+                "This request comes from a page of {origin} (its Origin) and asks for {host} (its Host), so it is the page \
+                 of another site, or a proxy between them changed the Host. The proxy has to pass on the Host as the \
+                 browser sent it, with its port: in nginx `proxy_set_header Host $http_host;`."
+            ),
+            Self::Unauthorized => "This server asks for its token (serve.token_file), as `Authorization: Bearer` or \
+                                   `X-API-Token`."
+                .to_owned(),
         }
     }
 }

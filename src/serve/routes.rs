@@ -127,7 +127,7 @@ pub(super) async fn answer(app: &App, waiting: &Waiting, request: Request<Incomi
     let (head, body) = request.into_parts();
     let mut answer = match app.guards.check(&head) {
         Ok(()) => route(app, waiting, &head, body).await,
-        Err(refusal) => answers::refused(refusal),
+        Err(refusal) => answers::refused(&refusal),
     };
     answers::add_headers(answer.headers_mut());
     answer

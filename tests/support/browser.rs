@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::lock;
+use super::proxy::PROXIED;
 use super::sidecar::{LIMIT, binary};
 
 /// Names that lead to this machine, as a name does that somebody rebinds.
@@ -82,7 +83,8 @@ fn target() -> PathBuf {
 impl Browser {
     fn start(name: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let rules = format!("MAP {EVIL} 127.0.0.1, MAP {REBOUND} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1");
+        let rules = [EVIL, REBOUND, PROXIED].map(|name| format!("MAP {name} 127.0.0.1, ")).concat()
+            + "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1";
         // The pipe is the descriptors 3 and 4, which only a shell can hand over without unsafe code.
         let mut child = Command::new("sh")
             .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#, name])

@@ -34,6 +34,7 @@ pub mod planted;
 #[cfg(feature = "collector")]
 pub mod postgres;
 pub mod promises;
+pub mod proxy;
 pub mod pulse;
 pub mod readings;
 pub mod replay;
