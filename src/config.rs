@@ -6,6 +6,8 @@
 
 #[cfg(feature = "collector")]
 pub mod collector;
+#[cfg(feature = "collector")]
+mod database;
 mod duration;
 mod environment;
 mod error;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use secrecy::SecretString;
 use serde::Deserialize;
-use tokio_postgres::config::{Host, SslMode};
 
+use super::database::{self, Database};
 use super::error::Checker;
 use super::layers::{Layers, Program};
 use super::serve::tcp_address;
 use super::{ConfigError, Environment, Log, Problem, Setting, TokenFile, log, parse_duration};
-use crate::host::{HostError, ZONE, is_loopback};
+use crate::host::{HostError, ZONE};
 
 /// The defaults: the text of `config/collector.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/collector.toml");
@@ -89,9 +89,9 @@ impl Postgres {
     /// Reads the password's file.
     ///
     /// # Errors
-    /// It cannot be read, or does not hold one password on one line.
+    /// It cannot be read, or does not hold one line of text.
     pub fn read_password(&self) -> Result<Option<SecretString>, ConfigError> {
-        Ok(self.password_file.as_ref().map(TokenFile::read).transpose()?)
+        Ok(self.password_file.as_ref().map(TokenFile::read_password).transpose()?)
     }
 }
 
@@ -202,21 +202,24 @@ impl WrittenStorage {
     fn check(self, check: &mut Checker<'_>) -> Option<Storage> {
         let password_file = TokenFile::check_optional(check, "storage.password_file", &self.password_file);
         let ca_file = absolute_path(check, "storage.ca_file", &self.ca_file);
-        if let Some(path) = self.url.strip_prefix("sqlite:") {
-            let path = PathBuf::from(path);
-            let path = if path.is_absolute() { Ok(path) } else { Err("must be an absolute path after sqlite:") };
-            return check.accept("storage.url", &self.url, path).map(Storage::Sqlite);
-        }
         // The URL may hold a password, so it is shown neither in an error nor in the list of settings.
         let origin = check.origin("storage.url");
-        let Some(connect) = postgres(&self.url) else {
-            let accepted = "must be sqlite:/absolute/path or postgres://user@host/database (what is written there is not \
-                            shown, in case it holds a password)";
-            check.add(Problem::new("storage.url", accepted).with_origin(origin));
-            return None;
-        };
-        check.decide("storage.url", format!("{:?}", shown(&connect)), origin);
-        Some(Storage::Postgres(Box::new(Postgres { connect, password_file: password_file?, ca_file: ca_file? })))
+        match database::read(&self.url) {
+            Ok(Database::Sqlite(path)) => Some(Storage::Sqlite(path)),
+            Ok(Database::Postgres(connect, shown)) => {
+                check.decide("storage.url", format!("{shown:?}"), origin);
+                Some(Storage::Postgres(Box::new(Postgres {
+                    connect: *connect,
+                    password_file: password_file?,
+                    ca_file: ca_file?,
+                })))
+            }
+            Err(why) => {
+                let accepted = format!("{why} (what is written there is not shown, in case it holds a password)");
+                check.add(Problem::new("storage.url", accepted).with_origin(origin));
+                None
+            }
+        }
     }
 }
 
@@ -267,31 +270,6 @@ fn unmapped(network: IpNet) -> IpNet {
     let length = mapped.prefix_len().checked_sub(96);
     let ipv4 = mapped.addr().to_ipv4_mapped().zip(length).and_then(|(addr, length)| Ipv4Net::new(addr, length).ok());
     ipv4.map_or(network, IpNet::V4)
-}
-
-/// The way to the database. Off this machine, what is not said to be in the clear is encrypted.
-fn postgres(url: &str) -> Option<tokio_postgres::Config> {
-    let is_url = ["postgres://", "postgresql://"].iter().any(|start| url.starts_with(start));
-    let mut connect: tokio_postgres::Config = is_url.then(|| url.parse().ok()).flatten()?;
-    let is_here = connect.get_hosts().iter().all(|host| match host {
-        Host::Tcp(name) => is_loopback(name),
-        Host::Unix(_) => true,
-    });
-    let is_here = is_here && connect.get_hostaddrs().iter().all(IpAddr::is_loopback);
-    if !is_here && connect.get_ssl_mode() != SslMode::Disable {
-        connect.ssl_mode(SslMode::Require);
-    }
-    Some(connect)
-}
-
-/// The URL without its password and options.
-fn shown(connect: &tokio_postgres::Config) -> String {
-    let hosts = connect.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
-    });
-    let hosts = hosts.collect::<Vec<_>>().join(",");
-    format!("postgres://{hosts}/{}", connect.get_dbname().unwrap_or_default())
 }
 
 #[cfg(test)]

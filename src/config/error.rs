@@ -47,10 +47,11 @@ impl Problem {
         if may_be_secret { self } else { self.with_literal(format!("{:?}", shortened(value))) }
     }
 
-    /// Adds the value, already written as it is to be shown, unless the key is one that may hold a secret: a token may
-    /// have been written where its file's path belongs.
+    /// Adds the value, already written as it is to be shown, unless the key is one that may hold a secret: a token or a
+    /// password may have been written where its file's path belongs.
     pub(super) fn with_literal(mut self, value: String) -> Self {
-        if !self.key.contains("token") && !self.key.contains("organizations") {
+        let may_be_secret = ["token", "password", "organizations", "storage.url"];
+        if !may_be_secret.iter().any(|part| self.key.contains(part)) {
             self.value = Some(value);
         }
         self

@@ -71,10 +71,13 @@ impl TokenFile {
     /// messages, and a token written here by mistake must not be.
     pub(super) fn check(check: &mut Checker<'_>, key: &str, written: &str) -> Option<Self> {
         let is_path = ["/", "./", "../"].iter().any(|start| written.starts_with(start));
-        let path = is_path.then(|| PathBuf::from(written)).ok_or(
-            "must be the path of a file that holds the token, and start with / or ./ \
-             (what is written there is not shown, in case it is the token itself)",
-        );
+        let secret = if key.contains("password") { "password" } else { "token" };
+        let path = is_path.then(|| PathBuf::from(written)).ok_or_else(|| {
+            format!(
+                "must be the path of a file that holds the {secret}, and start with / or ./ \
+                 (what is written there is not shown, in case it is the {secret} itself)"
+            )
+        });
         let path = check.accept(key, written, path)?;
         Some(Self { path, key: key.to_owned(), origin: check.origin(key) })
     }
@@ -87,6 +90,21 @@ impl TokenFile {
         let bytes = read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))?;
         let text = String::from_utf8(bytes).ok();
         text.as_deref().and_then(parse_token).ok_or_else(|| self.problem(ACCEPTED.to_owned()))
+    }
+
+    /// The password in the file: the text of its one line, blanks included, without its end.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not hold one line of text. What it holds is not told.
+    #[cfg(feature = "collector")]
+    pub(super) fn read_password(&self) -> Result<SecretString, Problem> {
+        let bytes = read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| self.problem("must hold the password in UTF-8".to_owned()))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let line = text.trim_end_matches(['\r', '\n']);
+        let is_password = !line.is_empty() && !line.contains(['\r', '\n', '\0']);
+        let accepted = "must hold one password: any text, on one line";
+        is_password.then(|| SecretString::from(line)).ok_or_else(|| self.problem(accepted.to_owned()))
     }
 
     fn problem(&self, accepted: String) -> Problem {
