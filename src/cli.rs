@@ -19,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::config::{Config, ConfigError, Environment};
+use crate::no_core::leave_no_core;
 use crate::pulse::{PulseClient, PulseSettings};
 use crate::send::{SendSettings, Sender};
 use crate::status::StatusReport;
@@ -229,6 +230,8 @@ pub(crate) fn help_of(program: clap::Command) -> Vec<String> {
 }
 
 fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    // Before a token is read.
+    let leaves_no_core = leave_no_core();
     let config = Config::load(line.config.as_deref(), environment, is_root)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -236,7 +239,7 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
         .map_err(|error| Failure::Other(format!("failed to start: {error}")))?;
     runtime.block_on(async {
         match line.command.unwrap_or(Command::Run) {
-            Command::Run => run::run(&config, is_root).await,
+            Command::Run => run::run(&config, is_root, leaves_no_core).await,
             Command::Preview => preview(&config, out).await,
             Command::ResetId => reset_id(&config, out).await,
             Command::Status { json } => status(&config, json, out).await,

@@ -38,6 +38,7 @@ pub mod ping;
 pub mod verdict;
 
 pub mod host;
+pub mod printable;
 pub mod send;
 pub mod store;
 pub mod wire;
@@ -48,6 +49,7 @@ pub mod metrics;
 
 pub mod confine;
 pub mod daemon;
+pub mod no_core;
 pub mod serve;
 pub mod status;
 pub mod supervisor;

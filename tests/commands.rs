@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Output;
@@ -14,7 +15,8 @@ use pulse_telemetry::clock::{Clock as _, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use support::sidecar::{Setup, exists};
+use support::server::{ResponsePlan, Server};
+use support::sidecar::{LIMIT, Setup, exists};
 
 /// Ten times what `off` may take.
 const SOON: Duration = Duration::from_secs(30);
@@ -218,12 +220,43 @@ fn whether_there_is_an_id_is_read_from_the_whole_answer_not_from_its_first_bytes
         ("{ \"enabled\" : false }", false),
         (r#"{"note":"{\"enabled\":false","enabled":true}"#, true),
     ] {
-        let server = support::server::Server::start(move |_| {
-            support::server::ResponsePlan::bytes(200, "application/json", answer)
-                .with_header("server", "pulse-telemetry")
+        let server = Server::start(move |_| {
+            ResponsePlan::bytes(200, "application/json", answer).with_header("server", "pulse-telemetry")
         });
         let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SERVE__LISTEN", &server.addr.to_string());
         let reset = setup.run(&["reset-id"]);
         assert_eq!(text(&reset.stdout).contains("was replaced"), is_on, "{answer}: {}", told(&reset));
+    }
+}
+
+/// Runs the program as a user without privileges where the test is root, for whom every file can be read.
+fn as_a_user(setup: Setup) -> Setup {
+    if !rustix::process::geteuid().is_root() {
+        return setup;
+    }
+    let all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(setup.path(""), all).unwrap();
+    std::fs::create_dir(setup.path("state")).unwrap();
+    chown(setup.path("state"), Some(65534), Some(65534)).unwrap();
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned);
+    setup.through(&user)
+}
+
+#[test]
+fn a_crash_leaves_no_core_file_and_no_other_process_of_the_user_reads_the_token() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    pulse.replace("/api/health", ResponsePlan::Hang);
+    let setup = as_a_user(Setup::new(&pulse.url(), &endpoint.url()).with("PULSE_TOKEN", TOKEN));
+    for (number, command) in ["run", "preview", "check", "status"].into_iter().enumerate() {
+        let mut child = setup.spawn(&[command]);
+        pulse.server.wait_for_requests(number + 1, LIMIT);
+        let proc = format!("/proc/{}", child.id());
+        let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{command}: {core}");
+        // What only root may read is root's.
+        assert_eq!(std::fs::metadata(format!("{proc}/environ")).unwrap().uid(), 0, "{command}");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

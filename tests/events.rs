@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::clock::{Clock, Now};
+use pulse_telemetry::clock::{Clock, Now, SystemClock};
 use pulse_telemetry::events::{EventsReport, Off, Recorder, Refusal, Switch, TYPES, Turned};
 use pulse_telemetry::snapshot::Commercial;
 use pulse_telemetry::store::EventFile;
@@ -199,7 +199,14 @@ fn each_text_is_bounded_and_none_controls_a_terminal() {
     for (field, most) in [("surface", 128), ("capability", 128), ("limit_key", 128), ("idempotency_key", 256)] {
         let text = |length: usize| json!(format!("{length:x<length$}"));
         rig.record(&with(event(field), field, text(most))).unwrap();
-        for text in [text(most + 1), json!("a\u{1b}[2J"), json!("a\nb")] {
+        for text in [
+            text(most + 1),
+            json!("a\u{1b}[2J"),
+            json!("a\nb"),
+            json!("a\u{202e}b"),
+            json!("a\u{200b}b"),
+            json!("a\u{2028}b"),
+        ] {
             let refused = rig.record(&with(event("x"), field, text)).unwrap_err();
             assert!(refused.to_string().starts_with(field), "{refused}");
         }
@@ -209,6 +216,21 @@ fn each_text_is_bounded_and_none_controls_a_terminal() {
     let surfaces: Vec<String> = (0..33).map(|number| number.to_string()).collect();
     let body = json!({"enabled": true, "disabled_surfaces": surfaces}).to_string();
     assert!(Switch::parse(body.as_bytes()).is_err());
+}
+
+#[test]
+fn an_event_of_before_that_could_rewrite_a_line_is_shown_without_what_does_it() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN);
+    std::fs::create_dir(setup.path("state")).unwrap();
+    let hostile = ["\u{202e}", "\u{2066}", "\u{200f}", "\u{1b}[2K", "\u{feff}", "\u{e0041}"];
+    let kept = with(event("one"), "surface", json!(format!("set{}tings", hostile.concat())));
+    let kept = with(kept, "at", json!(SystemClock.now().wall.to_string()));
+    let file = format!("{}\n{kept}\n", json!({"version": 1, "enabled": true, "disabled_surfaces": ["a\u{202e}b"]}));
+    std::fs::write(setup.state("events.jsonl"), file).unwrap();
+    let shown = String::from_utf8(setup.run(&["events"]).stdout).unwrap();
+    assert!(shown.contains("pricing_viewed") && shown.contains("tings") && shown.contains("a\u{fffd}b"), "{shown}");
+    assert!(!hostile.iter().any(|text| shown.contains(text)), "{shown:?}");
 }
 
 #[test]
@@ -385,7 +407,7 @@ fn a_client_made_for_pulses_own_event_routes_works_unchanged() {
     let recorded = std::fs::read_to_string(shared.join("wire/local-events.txt")).unwrap();
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let sidecar = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).start();
-    let before = pulse_telemetry::clock::SystemClock.now().wall.as_millisecond();
+    let before = SystemClock.now().wall.as_millisecond();
     let lines: Vec<&str> = recorded.lines().collect();
     let mut posted = 0;
     let mut body = "";
@@ -409,7 +431,7 @@ fn a_client_made_for_pulses_own_event_routes_works_unchanged() {
         let at = lines.iter().position(|line| *line == format!("GET {path}")).unwrap();
         serde_json::from_str(lines[at + 1].strip_prefix("200 ").unwrap()).unwrap()
     };
-    let after = pulse_telemetry::clock::SystemClock.now().wall.as_millisecond();
+    let after = SystemClock.now().wall.as_millisecond();
     let mut stats = sidecar.get("/api/upgrade-metrics/stats").json();
     let mut health = sidecar.get("/api/upgrade-metrics/health").json();
     assert_eq!(stats["window_start"], health["started_at"]);

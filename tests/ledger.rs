@@ -754,10 +754,14 @@ fn audit_ends_with_0_where_it_finds_nothing_6_where_it_does_and_5_where_it_canno
 #[test]
 fn a_forged_entry_cannot_control_the_terminal() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
-    let forged = chained(vec![because(EntryKind::Failed, noon(), "\u{1b}[2J\u{9b}2J\n")]);
+    let forged = chained(vec![because(EntryKind::Failed, noon(), "\u{1b}[2J\u{9b}2J\n\u{202e}\u{200b}")]);
     let setup = setup(&pulse, &endpoint, &forged);
     let said = text(&setup.run(&["history"]).stdout);
-    assert!(said.lines().count() == 1 && !said.trim_end().contains(char::is_control), "{said:?}");
+    assert!(
+        said.lines().count() == 1
+            && !said.trim_end().contains(|c: char| c.is_control() || "\u{202e}\u{200b}".contains(c)),
+        "{said:?}"
+    );
     let json: Value = serde_json::from_slice(&setup.run(&["history", "--json"]).stdout).unwrap();
     assert_eq!(json["kind"], "failed");
 }

@@ -4,9 +4,9 @@ use std::io::Write;
 
 use crate::config::Config;
 use crate::events::{EventsReport, Kept};
+use crate::printable::printable;
 
 use super::api::{Api, ApiError, Method, patience};
-use super::history::printable;
 use super::{Exit, Failure, offline};
 
 pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -38,9 +38,9 @@ fn to_text(report: &EventsReport) -> String {
     if lines.is_empty() {
         lines.push("No local event is kept.".to_owned());
     }
-    lines.push(report.summary.clone());
+    lines.push(printable(&report.summary));
     if !report.disabled_surfaces.is_empty() {
-        lines.push(format!("Not kept from these surfaces: {}.", report.disabled_surfaces.join(", ")));
+        lines.push(format!("Not kept from these surfaces: {}.", printable(&report.disabled_surfaces.join(", "))));
     }
     if !report.running {
         lines.push("No pulse-telemetry answers at serve.listen: this is what the file says.".to_owned());

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::config::Config;
 use crate::engine::EntryKind;
+use crate::printable::printable;
 use crate::store::{self, HistoryPage, Line};
 
 use super::api::{Api, ApiError, Method, patience};
@@ -95,9 +96,4 @@ fn to_text(line: &Line<'_>, bodies: bool) -> String {
     let body = line.body.as_deref().filter(|_| bodies && line.kind == EntryKind::Attempted);
     let body = body.map(|body| format!("        {}\n", printable(body))).unwrap_or_default();
     format!("{}\n{body}", text.trim_end())
-}
-
-/// A line that somebody forged must not control the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

@@ -15,6 +15,7 @@ use crate::confine::{self, Allowed, confine};
 use crate::daemon::{self, Handle};
 use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
+use crate::no_core::warn_of_cores;
 use crate::serve::{Desk, Listener, ServeSettings, Server};
 use crate::store::{EventFile, Store, StoreError};
 use crate::supervisor::Supervisor;
@@ -24,8 +25,9 @@ use super::{Exit, Failure, offline, pulse_client};
 /// Questions of the local server that wait for the daemon, at most.
 const WAITING_QUESTIONS: usize = 64;
 
-pub(super) async fn run(config: &Config, is_root: bool) -> Result<Exit, Failure> {
+pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
+    warn_of_cores(leaves_no_core);
     let pulse = pulse_client(&config.pulse)?;
     let sender = super::sender(config)?;
     let token = config.serve.read_token()?;

@@ -21,6 +21,7 @@ use crate::cli::{Exit, help_of};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::collector::{Config, Postgres, Storage};
 use crate::config::{ConfigError, Environment};
+use crate::no_core::leave_no_core;
 use crate::wire::Trust;
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
@@ -131,6 +132,8 @@ pub fn help() -> Vec<String> {
 }
 
 fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -> Result<(), Failure> {
+    // Before the database's password is read.
+    let leaves_no_core = leave_no_core();
     let config = Config::load(line.config.as_deref(), environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -138,7 +141,7 @@ fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -
         .map_err(|error| Failure::Other(format!("failed to start: {error}")))?;
     runtime.block_on(async {
         match line.command.as_ref().unwrap_or(&Command::Run) {
-            Command::Run => run::run(&config).await,
+            Command::Run => run::run(&config, leaves_no_core).await,
             Command::Purge => purge(&config.storage, out).await,
             Command::Report { json } => tell(&config.storage, *json, out).await,
             Command::Export { sqlite } => {

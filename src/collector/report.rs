@@ -17,6 +17,7 @@ use super::ingest::{Cell, Cells};
 use super::storage::{Read, Row, StoreError, day_of, readable_since};
 use crate::contract::{FIELDS, Kind};
 use crate::identity::ROTATION;
+use crate::printable::printable;
 
 /// The fewest installations that a cell shows.
 pub const K: u64 = 5;
@@ -348,13 +349,9 @@ fn version_of(cells: &Cells) -> String {
     if is_published { version } else { format!("{version} (not published)") }
 }
 
-/// A text without control and format characters, which could change how a report looks, and other than [`OTHER`].
+/// A text that cannot change how a report looks, and is another one than [`OTHER`].
 fn plain(text: &str) -> String {
-    let is_format = |c: char| {
-        matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let plain: String = text.chars().filter(|c| !c.is_control() && !is_format(*c)).collect();
+    let plain = printable(text);
     if plain == OTHER { format!("{OTHER} (as sent)") } else { plain }
 }
 
@@ -452,8 +449,8 @@ mod tests {
 
     #[test]
     fn a_value_neither_changes_how_a_report_looks_nor_passes_for_the_folded_cells() {
-        assert_eq!(plain("6.3.0\u{1b}[2J\u{202e}\n"), "6.3.0[2J");
-        assert_eq!(plain("oth\u{200b}er"), "other (as sent)");
+        assert_eq!(plain("6.3.0\u{1b}[2J\u{202e}\n"), "6.3.0\u{fffd}[2J\u{fffd}\u{fffd}");
+        assert_eq!(plain("other"), "other (as sent)");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::is_printable;
+
 /// Every type that Pulse 6.0 knows.
 pub const TYPES: [&str; 20] = [
     "pricing_viewed",
@@ -38,7 +40,7 @@ const SURFACES_MAX: usize = 32;
 /// The organization whose events these are: the installation's own.
 const ORGANIZATION: &str = "default";
 
-/// A local event, every text trimmed, bounded and without control characters.
+/// A local event, every text trimmed, bounded and without control and format characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// One of [`TYPES`].
@@ -236,9 +238,9 @@ fn bounded(name: &str, text: Option<String>, most: usize) -> Result<String, Refu
     if is_bounded(&text, most) {
         return Ok(text);
     }
-    Err(invalid(format!("{name} is longer than {most} bytes or has control characters")))
+    Err(invalid(format!("{name} is longer than {most} bytes or has control or format characters")))
 }
 
 fn is_bounded(text: &str, most: usize) -> bool {
-    text.len() <= most && !text.chars().any(char::is_control)
+    text.len() <= most && text.chars().all(is_printable)
 }

@@ -119,6 +119,11 @@ impl Setup {
         self.command(arguments).output().unwrap()
     }
 
+    /// Starts one command, and does not wait for it.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Starts the daemon, and waits until it listens.
     pub fn start(&self) -> Sidecar {
         self.start_if_it_can().unwrap_or_else(|log| panic!("the daemon did not start:\n{log}"))

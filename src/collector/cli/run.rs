@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 
 use super::{Failure, open_postgres};
@@ -18,11 +18,12 @@ use crate::collector::server::{self, App};
 use crate::collector::sqlite::SqliteStore;
 use crate::collector::storage::Store;
 use crate::config::collector::{Config, Storage};
+use crate::no_core::warn_of_cores;
 use crate::supervisor::Supervisor;
 
-pub(super) async fn run(config: &Config) -> Result<(), Failure> {
+pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
-    leave_no_core();
+    warn_of_cores(leaves_no_core);
     end_at_a_panic();
     allow_many_files();
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
@@ -120,16 +121,6 @@ pub fn end_at_a_panic() {
         tracing::error!(place, "a part of the collector panicked; this is a bug");
         std::process::abort();
     }));
-}
-
-/// The memory holds addresses for moments, and a core file would keep them.
-fn leave_no_core() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    // Where one of them is refused the other holds; where both are, it is said.
-    let limited = setrlimit(Resource::Core, none);
-    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() && limited.is_err() {
-        tracing::warn!("failed to switch core files off; see to it that a crash leaves none");
-    }
 }
 
 /// As many connections as are configured need as many open files. What the system does not allow, accepting waits for.
