@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::version::{VERSION_MAX, VERSION_RAW_MAX, is_printable};
+use crate::version::{VERSION_MAX, is_sendable};
 
 /// The day the privacy page was published that this contract follows. A clock that says an earlier time is wrong.
 pub const CONTRACT_DATE: jiff::Timestamp = jiff::Timestamp::constant(1_779_321_600, 0); // 2026-05-21T00:00:00Z
@@ -37,10 +37,8 @@ pub struct Field {
 pub enum Kind {
     /// A UUID in one of the five spellings that Pulse keeps.
     InstallId,
-    /// Free text without control characters (but a tab), of one byte to so many.
+    /// Letters, digits, `.`, `+` and `-`, [`VERSION_MAX`] at most.
     Text {
-        /// The most bytes.
-        max: usize,
         /// Left out of the ping where there is no value.
         optional: bool,
     },
@@ -65,13 +63,13 @@ pub const FIELDS: [Field; 25] = [
     },
     Field {
         name: "version",
-        kind: Kind::Text { max: VERSION_MAX, optional: false },
+        kind: Kind::Text { optional: false },
         purpose: "Which release of Pulse is running, in its canonical form.",
         example: "\"6.0.0-rc.1\"",
     },
     Field {
         name: "version_raw",
-        kind: Kind::Text { max: VERSION_RAW_MAX, optional: true },
+        kind: Kind::Text { optional: true },
         purpose: "The version as the build itself spells it, sent only where that differs, so that builds made by hand \
                   are not mistaken for releases.",
         example: "\"v6.0.0-rc.1-45-gabcdef\"",
@@ -84,7 +82,7 @@ pub const FIELDS: [Field; 25] = [
     },
     Field {
         name: "version_build",
-        kind: Kind::Text { max: VERSION_MAX, optional: true },
+        kind: Kind::Text { optional: true },
         purpose: "The build metadata of the version, sent only where there is some, as for builds from a git checkout.",
         example: "\"git.45.gabcdef\"",
     },
@@ -218,9 +216,7 @@ impl Field {
     pub fn accepts(&self, value: &Value) -> bool {
         match self.kind {
             Kind::InstallId => value.as_str().is_some_and(crate::identity::is_install_id),
-            Kind::Text { max, .. } => {
-                value.as_str().is_some_and(|text| !text.is_empty() && text.len() <= max && is_printable(text))
-            }
+            Kind::Text { .. } => value.as_str().is_some_and(is_sendable),
             Kind::Word => value.as_str().is_some_and(is_word),
             Kind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
             Kind::Count => value.as_u64().is_some_and(|count| count <= u64::from(COUNT_MAX)),
@@ -252,8 +248,10 @@ impl Field {
     pub fn describe(&self) -> String {
         match self.kind {
             Kind::InstallId => "a UUID".to_owned(),
-            Kind::Text { max, optional: false } => format!("text, 1 to {max} bytes, no control characters"),
-            Kind::Text { max, optional: true } => format!("text, at most {max} bytes, left out where there is none"),
+            Kind::Text { optional: false } => format!("1 to {VERSION_MAX} letters, digits, `.`, `+` and `-`"),
+            Kind::Text { optional: true } => {
+                format!("1 to {VERSION_MAX} letters, digits, `.`, `+` and `-`; left out where there is none")
+            }
             Kind::Word => "a word of small letters and digits, at most 16".to_owned(),
             Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
             Kind::Count => format!("0 to {COUNT_MAX}"),
@@ -264,8 +262,8 @@ impl Field {
     fn schema(&self) -> Value {
         let mut schema = match self.kind {
             Kind::InstallId => json!({"type": "string", "pattern": INSTALL_ID_PATTERN}),
-            Kind::Text { max, .. } => {
-                json!({"type": "string", "minLength": 1, "maxLength": max, "pattern": PRINTABLE_PATTERN})
+            Kind::Text { .. } => {
+                json!({"type": "string", "pattern": format!("^[0-9A-Za-z.+-]{{1,{VERSION_MAX}}}$")})
             }
             Kind::Word => json!({"type": "string", "pattern": "^[a-z0-9]{1,16}$"}),
             Kind::Choice(words) => json!({"enum": words}),
@@ -291,9 +289,6 @@ const INSTALL_ID_PATTERN: &str = "^(?:[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{
     |\\{[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}\\}\
     |[Uu][Rr][Nn]:[Uu][Uu][Ii][Dd]:[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}\
     |[0-9A-Fa-f]{32})$";
-
-/// No control characters but a tab.
-const PRINTABLE_PATTERN: &str = "^[^\\u0000-\\u0008\\u000A-\\u001F\\u007F-\\u009F]+$";
 
 fn is_word(text: &str) -> bool {
     (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())

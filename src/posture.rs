@@ -13,7 +13,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
 use crate::pulse::shapes::{self, Field, Settings, Shape, Stats};
-use crate::snapshot::{Answer, Answers, Estate, EstateCounts, Reason, Unknown, Value, whole};
+use crate::snapshot::{Answer, Answers, Estate, Reason, Unknown, Value, whole};
 
 /// The providers that Pulse is known to offer, by its own names.
 const PROVIDERS: [&str; 15] = [
@@ -301,12 +301,12 @@ fn updates(settings: &Settings) -> Result<Updates, Reason> {
 fn data_handling(estates: &[Estate]) -> Result<Option<DataHandling>, Reason> {
     let mut sum: Option<DataHandling> = None;
     for estate in estates {
-        let posture = match &estate.counts {
-            EstateCounts::V6 { stats: Stats { policy_posture: Field::Absent, .. }, .. } | EstateCounts::V5(_) => {
+        let posture = match estate {
+            Estate::V6 { stats: Stats { policy_posture: Field::Absent, .. }, .. } | Estate::V5 { .. } => {
                 continue;
             }
-            EstateCounts::V6 { stats, .. } => &stats.policy_posture.required()?.0,
-            EstateCounts::Unread(reason) => return Err(reason.clone()),
+            Estate::V6 { stats, .. } => &stats.policy_posture.required()?.0,
+            Estate::Unread(reason) => return Err(reason.clone()),
         };
         let sum = sum.get_or_insert_default();
         sum.resources = sum.resources.saturating_add(whole(posture.total_resources.required()?)?);

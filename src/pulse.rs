@@ -18,17 +18,16 @@ use secrecy::{ExposeSecret, SecretString};
 pub use crate::config::{PlatformSetting, Tokens};
 use crate::host::header_of;
 use crate::posture::{self, Posture};
-use crate::snapshot::{
-    self, Answer, Answers, Estate, EstateCounts, Given, Platform, ReadError, Reading, Reason, Scope,
-};
+use crate::snapshot::{self, Answer, Answers, Estate, Given, Platform, ReadError, Reading, Reason, Registry, Scope};
 use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError, TlsError, Trust};
 use count::{Counter, Counts, Malformed};
 use shapes::{
-    ALERTS, ApiTokens, Field, Health, MockMode, ORGANIZATIONS, Refusal, STATE, STATE_MEMBERS, Security, Shape, Version,
+    ALERTS, ApiTokens, Field, Health, MockMode, Organizations, Refusal, STATE, STATE_MEMBERS, Security, Shape, Stats,
+    Summary, Version,
 };
 
 /// The organization that flags of the whole installation are read from.
-const DEFAULT_ORGANIZATION: &str = "default";
+pub(crate) const DEFAULT_ORGANIZATION: &str = "default";
 
 const X_API_TOKEN: HeaderName = HeaderName::from_static("x-api-token");
 const X_PULSE_ORG_ID: HeaderName = HeaderName::from_static("x-pulse-org-id");
@@ -40,8 +39,11 @@ const REFUSAL_MAX: usize = 4 * 1024;
 
 /// How long Pulse is left alone after a 429 that does not say.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(60);
-/// The longest that a 429 can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest that a 429 can ask for. One that a proxy says by mistake is not to silence preview and ping for a day.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// The longest that a whole reading may take, where `pulse.timeout` is not longer.
+const READING_MAX: Duration = Duration::from_secs(30);
 
 /// Where Pulse is and how it is read.
 #[derive(Clone, Debug)]
@@ -124,8 +126,9 @@ impl PulseClient {
     /// # Errors
     /// As for [`PulseClient::new`].
     pub fn with_dial(settings: PulseSettings, dial: Box<dyn Dial>) -> Result<Self, SettingsError> {
-        let single_token = matches!(settings.tokens, Tokens::One(_));
         let (default, others) = organizations(settings.tokens)?;
+        let names = [&default].into_iter().chain(&others).filter_map(|organization| organization.name.as_ref());
+        let organizations = names.filter_map(|name| Some(name.to_str().ok()?.to_owned())).collect();
         let platform = match settings.platform {
             PlatformSetting::Auto => None,
             PlatformSetting::Docker => Some(Platform::Docker),
@@ -138,7 +141,7 @@ impl PulseClient {
             default,
             others,
             timeout: settings.timeout,
-            given: Given { platform, single_token },
+            given: Given { platform, organizations },
         })
     }
 
@@ -147,9 +150,15 @@ impl PulseClient {
     /// # Errors
     /// Where Pulse cannot be reached or does not accept the token. Whatever else goes wrong is in the reading.
     pub async fn look(&self) -> Result<Look, ReadError> {
-        let mut session = Session { client: self, retry_after: None, timed_out: false, token_was_of_use: false };
+        let mut session = Session {
+            client: self,
+            ends: tokio::time::sleep(READING_MAX.max(self.timeout)).deadline(),
+            retry_after: None,
+            timed_out: false,
+            token_was_of_use: false,
+        };
         let answers = session.answers().await?;
-        let reading = snapshot::read(&answers, self.given, session.retry_after);
+        let reading = snapshot::read(&answers, &self.given, session.retry_after);
         Ok(Look { reading, posture: posture::read(&answers) })
     }
 
@@ -171,7 +180,8 @@ impl PulseClient {
         let mut request = Request::new(Full::default());
         *request.headers_mut() = headers;
         // The prefix came out of a URI and the paths are this module's own, so that together they are one.
-        *request.uri_mut() = Uri::try_from(format!("{}{path}", self.prefix)).unwrap_or_default();
+        *request.uri_mut() =
+            Uri::try_from(format!("{}{path}", self.prefix)).expect("a URI's path with another path behind it is one");
         request
     }
 }
@@ -221,6 +231,8 @@ fn host(url: &Uri) -> Result<HeaderValue, SettingsError> {
 /// One reading.
 struct Session<'a> {
     client: &'a PulseClient,
+    /// When the reading ends, whatever has been read by then.
+    ends: tokio::time::Instant,
     /// Pulse answered 429: nothing more is asked.
     retry_after: Option<Duration>,
     /// Pulse did not answer in time: nothing more is asked, or a reading of a Pulse that hangs would take minutes.
@@ -241,12 +253,16 @@ impl Session<'_> {
         let mut estates = vec![self.estate(default).await?];
         let ai = self.get(default).await?;
         let relay = self.get(default).await?;
-        let organizations = self.fetch(default, ORGANIZATIONS, None).await?;
+        let mut organizations = vec![self.get::<Organizations>(default).await?];
         let license = self.get(default).await?;
         for other in &self.client.others {
+            organizations.push(self.get(other).await?);
             estates.push(self.estate(other).await?);
         }
-        let api_tokens = if self.token_was_of_use { None } else { Some(self.get::<ApiTokens>(default).await?) };
+        // Where Pulse asks for no token, it answers with any.
+        let asks_for_token = security.as_ref().is_ok_and(|security| security.requires_auth == Field::Is(true));
+        let token_is_known = self.token_was_of_use && asks_for_token;
+        let api_tokens = if token_is_known { None } else { Some(self.get::<ApiTokens>(default).await?) };
         Ok(Answers {
             health,
             version,
@@ -263,23 +279,42 @@ impl Session<'_> {
     }
 
     async fn estate(&mut self, organization: &Organization) -> Result<Estate, ReadError> {
-        let counts = match self.get::<shapes::Stats>(organization).await? {
+        Ok(match self.get::<Stats>(organization).await? {
             Ok(stats) if stats.total != Field::Absent => {
-                EstateCounts::V6 { stats, nodes: self.get(organization).await? }
+                Estate::V6 { stats, registry: self.registry(organization).await? }
             }
-            Ok(stats) if stats.total_resources == Field::Absent => EstateCounts::Unread(Reason::WrongShape),
-            Ok(_) | Err(Reason::Status(404)) => {
-                EstateCounts::V5(self.count(organization, STATE, Counter::members(STATE_MEMBERS)).await?)
-            }
-            Err(reason) => EstateCounts::Unread(reason),
-        };
-        Ok(Estate { counts, alerts: self.count(organization, ALERTS, Counter::elements()).await? })
+            Ok(stats) if stats.total_resources == Field::Absent => Estate::Unread(Reason::WrongShape),
+            Ok(_) | Err(Reason::Status(404)) => Estate::V5 {
+                state: self.count(organization, STATE, Counter::members(STATE_MEMBERS)).await?,
+                alerts: self.count(organization, ALERTS, Counter::elements()).await?,
+            },
+            Err(reason) => Estate::Unread(reason),
+        })
+    }
+
+    /// What Pulse 6's ping counts of its registry. Stats and lists are of what is shown, which is less.
+    async fn registry(&mut self, organization: &Organization) -> Result<Registry, ReadError> {
+        Ok(match self.get::<Summary>(organization).await? {
+            Err(Reason::Status(404)) => Registry::Lists {
+                nodes: self.get(organization).await?,
+                docker_hosts: self.get(organization).await?,
+                alerts: self.count(organization, ALERTS, Counter::elements()).await?,
+            },
+            summary => Registry::Summary(summary),
+        })
     }
 
     async fn get<T: Shape>(&mut self, organization: &Organization) -> Result<Answer<T>, ReadError> {
         let mut body = Bounded { bytes: Vec::new(), max: T::MAX };
-        let answer = self.fetch(organization, T::REQUEST, Some(&mut body)).await?;
-        Ok(answer.and_then(|()| shapes::parse(&body.bytes)))
+        let status = match self.fetch(organization, T::REQUEST, T::ALSO_WITH, &mut body).await? {
+            Ok(status) => status,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        Ok(match T::parse(&body.bytes) {
+            // It is an error like any other where it does not say the same.
+            Err(_) if status != StatusCode::OK => Err(Reason::Status(status.as_u16())),
+            answer => answer,
+        })
     }
 
     async fn count(
@@ -288,17 +323,18 @@ impl Session<'_> {
         request: &'static str,
         mut counter: Counter,
     ) -> Result<Answer<Counts>, ReadError> {
-        let answer = self.fetch(organization, request, Some(&mut counter)).await?;
-        Ok(answer.and_then(|()| counter.finish().map_err(Reason::from)))
+        let answer = self.fetch(organization, request, None, &mut counter).await?;
+        Ok(answer.and_then(|_| counter.finish().map_err(Reason::from)))
     }
 
-    /// Makes one request and hands the body of a 200 to `sink`, or leaves it unread.
+    /// Makes one request and hands the body of a 200 to `sink`, or of the other status that says the same.
     async fn fetch(
         &mut self,
         organization: &Organization,
         request: &'static str,
-        sink: Option<&mut dyn Sink>,
-    ) -> Result<Answer<()>, ReadError> {
+        also_with: Option<u16>,
+        sink: &mut dyn Sink,
+    ) -> Result<Answer<StatusCode>, ReadError> {
         if self.retry_after.is_some() {
             return Ok(Err(Reason::RateLimited));
         }
@@ -306,10 +342,14 @@ impl Session<'_> {
             return Ok(Err(Reason::TimedOut));
         }
         let dial = Noting { dial: &*self.client.dial, connected: AtomicBool::new(false) };
-        let outcome =
-            tokio::time::timeout(self.client.timeout, self.exchange(&dial, organization, request, sink)).await;
+        let within = tokio::time::sleep(self.client.timeout).deadline();
+        let until = within.min(self.ends);
+        let exchange = self.exchange(&dial, organization, request, also_with, sink);
+        let outcome = tokio::time::timeout_at(until, exchange).await;
         let outcome = outcome.unwrap_or_else(|_| {
-            if dial.connected.load(Ordering::Relaxed) {
+            // One who was slow before is there, though it had too little time left for this connection.
+            let had_little = within - until > self.client.timeout / 2;
+            if dial.connected.load(Ordering::Relaxed) || had_little {
                 self.timed_out = true;
                 Ok(Err(Reason::TimedOut))
             } else {
@@ -317,7 +357,7 @@ impl Session<'_> {
             }
         });
         match &outcome {
-            Ok(Ok(())) => tracing::debug!(request, "Pulse answered"),
+            Ok(Ok(_)) => tracing::debug!(request, "Pulse answered"),
             Ok(Err(reason)) => tracing::debug!(request, %reason, "Pulse told nothing"),
             Err(ReadError::Unreachable(_)) => tracing::debug!(request, "Pulse was not reached"),
             Err(ReadError::Unauthorized) => tracing::debug!(request, "Pulse refused the token"),
@@ -330,8 +370,9 @@ impl Session<'_> {
         dial: &dyn Dial,
         organization: &Organization,
         request: &'static str,
-        sink: Option<&mut dyn Sink>,
-    ) -> Result<Answer<()>, ReadError> {
+        also_with: Option<u16>,
+        sink: &mut dyn Sink,
+    ) -> Result<Answer<StatusCode>, ReadError> {
         let path = request.trim_start_matches("GET ");
         let mut exchange = match wire::exchange(dial, self.client.request(organization, path)).await {
             Ok(exchange) => exchange,
@@ -342,10 +383,11 @@ impl Session<'_> {
             StatusCode::OK => {
                 let is_open = [Health::REQUEST, Version::REQUEST, Security::REQUEST].contains(&request);
                 self.token_was_of_use |= organization.token.is_some() && !is_open;
-                Ok(match sink {
-                    Some(sink) => pour(&mut exchange, sink).await,
-                    None => Ok(()),
-                })
+                Ok(pour(&mut exchange, sink).await.map(|()| StatusCode::OK))
+            }
+            status if also_with == Some(status.as_u16()) => {
+                let reason = Reason::Status(status.as_u16());
+                Ok(pour(&mut exchange, sink).await.map(|()| status).map_err(|_| reason))
             }
             StatusCode::UNAUTHORIZED => Err(ReadError::Unauthorized),
             StatusCode::FORBIDDEN => refusal(&mut exchange).await.map(Err),

@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde_json::Number;
 
 use crate::contract::COUNT_MAX;
+use crate::pulse::DEFAULT_ORGANIZATION;
 use crate::pulse::count::Counts;
 use crate::pulse::shapes::{
-    ALERTS, Ai, ApiTokens, ByType, EnvOverrides, Field, Health, License, MockMode, Nodes, ORGANIZATIONS, Relay, STATE,
-    Security, Settings, Shape, Stats, Version,
+    ALERTS, Ai, ApiTokens, ByType, DockerHosts, EnvOverrides, Field, Health, License, List, Meta, MockMode, Nodes,
+    Object, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
 };
 use crate::version::{self, VersionIdentity};
 
@@ -55,6 +56,12 @@ pub enum Reason {
     TooLarge,
     /// A value outside of the contract's bounds.
     OutOfBounds,
+    /// Pulse has organizations, and `pulse.organizations` names none of them.
+    OrganizationsNotConfigured,
+    /// Organizations that a token lists and `pulse.organizations` does not name.
+    OrganizationsNotNamed(OrganizationNames),
+    /// Organizations that `pulse.organizations` names and their own tokens do not list.
+    OrganizationsGone(OrganizationNames),
 }
 
 impl fmt::Display for Reason {
@@ -70,6 +77,9 @@ impl fmt::Display for Reason {
             Self::WrongShape => f.write_str("the answer has another shape than Pulse's"),
             Self::TooLarge => f.write_str("the answer is larger than expected"),
             Self::OutOfBounds => f.write_str("the value is outside of the contract's bounds"),
+            Self::OrganizationsNotConfigured => f.write_str("pulse.organizations names none of Pulse's organizations"),
+            Self::OrganizationsNotNamed(names) => write!(f, "pulse.organizations does not name {names}"),
+            Self::OrganizationsGone(names) => write!(f, "the token of {names} does not list it"),
         }
     }
 }
@@ -94,6 +104,43 @@ impl Scope {
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Names of organizations, for people; Pulse's own identifiers, never the names that people gave them.
+///
+/// Only letters, digits, `-`, `_` and `.` get through, 64 bytes at most of a name, and a few names. `Debug` hides them, so
+/// that they cannot get into a log by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OrganizationNames(Vec<String>);
+
+impl OrganizationNames {
+    /// As many as are shown by name.
+    const SHOWN: usize = 8;
+
+    /// Those names; `unnamed` stands for a text that cannot be the name of one.
+    #[must_use]
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let plausible = |name: &str| (1..=64).contains(&name.len()) && name.chars().all(is_part);
+        let mut names: Vec<_> = names.into_iter().map(|name| if plausible(name) { name } else { "unnamed" }).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(names.into_iter().map(str::to_owned).collect())
+    }
+}
+
+impl fmt::Display for OrganizationNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, more) = self.0.split_at(self.0.len().min(Self::SHOWN));
+        f.write_str(&shown.join(", "))?;
+        if more.is_empty() { Ok(()) } else { write!(f, " and {} more", more.len()) }
+    }
+}
+
+impl fmt::Debug for OrganizationNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OrganizationNames({} hidden)", self.0.len())
     }
 }
 
@@ -156,8 +203,8 @@ pub struct PulseState {
     pub own_sender: Value<OwnSender>,
     /// What Pulse's settings say of its commercial side. It is shown, and decides about local events only.
     pub commercial: Value<Commercial>,
-    /// `/api/orgs` answered 200 while a single token is configured: other organizations may not be counted.
-    pub uncounted_organizations: bool,
+    /// Every organization that anybody here knows of is counted.
+    pub organizations: Value<()>,
 }
 
 /// Pulse's own sender, by its setting `telemetryEnabled`.
@@ -220,6 +267,7 @@ impl Reading {
             p.demo_mode.as_ref().err(),
             p.starting.as_ref().err(),
             p.own_sender.as_ref().err(),
+            p.organizations.as_ref().err(),
         ]
         .into_iter()
         .flatten()
@@ -250,39 +298,42 @@ pub(crate) struct Answers {
     pub(crate) estates: Vec<Estate>,
     pub(crate) ai: Answer<Ai>,
     pub(crate) relay: Answer<Relay>,
-    pub(crate) organizations: Answer<()>,
+    /// As each configured token lists them, in the order of [`Given::organizations`]; never empty.
+    pub(crate) organizations: Vec<Answer<Organizations>>,
     pub(crate) license: Answer<License>,
-    /// Not asked where a token has already been of use.
+    /// Not asked where a token has already been of use to a Pulse that asks for one.
     pub(crate) api_tokens: Option<Answer<ApiTokens>>,
 }
 
-/// What one organization has.
-pub(crate) struct Estate {
-    pub(crate) counts: EstateCounts,
-    pub(crate) alerts: Answer<Counts>,
-}
-
-/// The seven counts of one organization, in the words of the Pulse that told them.
-pub(crate) enum EstateCounts {
+/// The counts of one organization, in the words of the Pulse that told them.
+pub(crate) enum Estate {
     /// Pulse 6.
-    V6 { stats: Stats, nodes: Answer<Nodes> },
+    V6 { stats: Stats, registry: Registry },
     /// Pulse 5.
-    V5(Answer<Counts>),
+    V5 { state: Answer<Counts>, alerts: Answer<Counts> },
     /// The stats did not tell which of them it is.
     Unread(Reason),
 }
 
+/// What Pulse 6 counts in its registry, as its own ping does.
+pub(crate) enum Registry {
+    /// Since 6.0.0-rc.7.
+    Summary(Answer<Summary>),
+    /// Before, there is none.
+    Lists { nodes: Answer<Nodes>, docker_hosts: Answer<DockerHosts>, alerts: Answer<Counts> },
+}
+
 /// What the settings of this program add to Pulse's answers.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Given {
     /// The platform, where it is not left to Pulse.
     pub(crate) platform: Option<Platform>,
-    /// A single token is configured, and no organizations.
-    pub(crate) single_token: bool,
+    /// The organizations that are configured, `default` first; none where a single token is.
+    pub(crate) organizations: Vec<String>,
 }
 
 /// What the answers say. Nothing is invented: what no answer says is unknown.
-pub(crate) fn read(answers: &Answers, given: Given, retry_after: Option<Duration>) -> Reading {
+pub(crate) fn read(answers: &Answers, given: &Given, retry_after: Option<Duration>) -> Reading {
     let estates = &answers.estates;
     Reading {
         snapshot: Snapshot {
@@ -291,9 +342,11 @@ pub(crate) fn read(answers: &Answers, given: Given, retry_after: Option<Duration
             pve_nodes: sum("pve_nodes", estates, Estate::pve_nodes),
             pbs_instances: sum("pbs_instances", estates, |e| e.resources(|six| &six.pbs, "pbs")),
             pmg_instances: sum("pmg_instances", estates, |e| e.resources(|six| &six.pmg, "pmg")),
-            vms: sum("vms", estates, |e| e.resources(|six| &six.vm, "vms")),
-            containers: sum("containers", estates, |e| e.resources(|six| &six.system_container, "containers")),
-            docker_hosts: sum("docker_hosts", estates, |e| e.resources(|six| &six.docker_host, "dockerHosts")),
+            vms: sum("vms", estates, |e| e.guests(|summary| &summary.vms, |six| &six.vm, "vms")),
+            containers: sum("containers", estates, |e| {
+                e.guests(|summary| &summary.containers, |six| &six.system_container, "containers")
+            }),
+            docker_hosts: sum("docker_hosts", estates, Estate::docker_hosts),
             kubernetes_clusters: sum("kubernetes_clusters", estates, |e| {
                 e.resources(|six| &six.k8s_cluster, "kubernetesClusters")
             }),
@@ -301,7 +354,7 @@ pub(crate) fn read(answers: &Answers, given: Given, retry_after: Option<Duration
             active_alerts: sum("active_alerts", estates, Estate::active_alerts),
             relay_enabled: of::<Relay, _>("relay_enabled", licensed(&answers.relay, |r| r.enabled.required().copied())),
             sso_enabled: of::<Security, _>("sso_enabled", flag(&answers.security, sso)),
-            multi_tenant: named("multi_tenant", ORGANIZATIONS, multi_tenant(&answers.organizations)),
+            multi_tenant: of::<Organizations, _>("multi_tenant", multi_tenant(&answers.organizations)),
             paid_license: of::<License, _>("paid_license", licensed(&answers.license, paid)),
             has_api_tokens: of::<ApiTokens, _>("has_api_tokens", has_api_tokens(answers.api_tokens.as_ref())),
         },
@@ -311,7 +364,7 @@ pub(crate) fn read(answers: &Answers, given: Given, retry_after: Option<Duration
             starting: of::<Health, _>("starting", flag(&answers.health, starting)),
             own_sender: of::<Settings, _>("own_sender", own_sender(&answers.settings)),
             commercial: of::<Settings, _>("commercial", commercial(&answers.settings)),
-            uncounted_organizations: given.single_token && answers.organizations.is_ok(),
+            organizations: of::<Organizations, _>("organizations", organizations(&answers.organizations, given)),
         },
         retry_after,
     }
@@ -393,12 +446,40 @@ fn starting(health: &Health) -> Result<bool, Reason> {
     health.uptime.required().map(|&uptime| uptime < STARTING_SECONDS)
 }
 
-fn multi_tenant(organizations: &Answer<()>) -> Result<bool, Reason> {
-    match organizations {
+fn multi_tenant(listed: &[Answer<Organizations>]) -> Result<bool, Reason> {
+    match listed.first() {
         // 501 is how Pulse says that it is switched off.
-        Err(Reason::Status(501)) => Ok(false),
-        answer => licensed(answer, |()| Ok(true)),
+        Some(Err(Reason::Status(501))) | None => Ok(false),
+        Some(answer) => licensed(answer, |_| Ok(true)),
     }
+}
+
+/// Whether every organization is counted. A token lists those alone that it reaches, so what none of them lists and
+/// nobody names stays unseen.
+fn organizations(listed: &[Answer<Organizations>], given: &Given) -> Result<(), Reason> {
+    if given.organizations.is_empty() {
+        // Why there is no list is told of `multi_tenant`.
+        return if matches!(listed, [Ok(_), ..]) { Err(Reason::OrganizationsNotConfigured) } else { Ok(()) };
+    }
+    let mut not_named = Vec::new();
+    let mut gone = Vec::new();
+    for (name, answer) in given.organizations.iter().zip(listed) {
+        let ids: Vec<&str> = match answer {
+            Ok(Organizations(list)) => list.iter().map(|Object(organization)| organization.id.as_str()).collect(),
+            // Without organizations there is this one.
+            Err(Reason::Status(501 | 402 | 404)) => vec![DEFAULT_ORGANIZATION],
+            Err(_) if name == DEFAULT_ORGANIZATION => continue,
+            Err(reason) => return Err(reason.clone()),
+        };
+        not_named.extend(ids.iter().copied().filter(|id| given.organizations.iter().all(|named| named != id)));
+        if !ids.contains(&name.as_str()) {
+            gone.push(name.as_str());
+        }
+    }
+    if !not_named.is_empty() {
+        return Err(Reason::OrganizationsNotNamed(OrganizationNames::new(not_named)));
+    }
+    if gone.is_empty() { Ok(()) } else { Err(Reason::OrganizationsGone(OrganizationNames::new(gone))) }
 }
 
 fn paid(license: &License) -> Result<bool, Reason> {
@@ -471,25 +552,65 @@ fn sum(what: &'static str, estates: &[Estate], count: impl Fn(&Estate) -> Told) 
 
 impl Estate {
     fn pve_nodes(&self) -> Told {
-        match &self.counts {
-            EstateCounts::V6 { nodes, .. } => (Nodes::REQUEST, nodes_total(nodes)),
-            counts => counts.of_five("nodes"),
+        match self {
+            Self::V6 { registry: Registry::Summary(summary), .. } => summarized(summary, |all| number(&all.nodes)),
+            Self::V6 { registry: Registry::Lists { nodes, .. }, .. } => {
+                (Nodes::REQUEST, total(nodes, |nodes| &nodes.meta))
+            }
+            Self::V5 { state, .. } => of_five(state, "nodes"),
+            Self::Unread(reason) => unread(reason),
         }
     }
 
-    /// A count by what Pulse 6 and Pulse 5 call it.
+    fn docker_hosts(&self) -> Told {
+        match self {
+            Self::V6 { registry: Registry::Summary(summary), .. } => {
+                summarized(summary, |all| length(&all.docker_hosts))
+            }
+            Self::V6 { registry: Registry::Lists { docker_hosts, .. }, .. } => {
+                (DockerHosts::REQUEST, total(docker_hosts, |hosts| &hosts.meta))
+            }
+            Self::V5 { state, .. } => of_five(state, "dockerHosts"),
+            Self::Unread(reason) => unread(reason),
+        }
+    }
+
+    /// Guests, by what the summary, the stats and Pulse 5 call them.
+    fn guests(
+        &self,
+        all: impl Fn(&Summary) -> &Field<Number>,
+        six: impl Fn(&ByType) -> &Field<Number>,
+        five: &str,
+    ) -> Told {
+        match self {
+            Self::V6 { registry: Registry::Summary(summary), .. } => {
+                summarized(summary, |summary| number(all(summary)))
+            }
+            other => other.resources(six, five),
+        }
+    }
+
+    /// What Pulse shows no less of than it counts, by what Pulse 6 and Pulse 5 call it.
     fn resources(&self, six: impl Fn(&ByType) -> &Field<Number>, five: &str) -> Told {
-        match &self.counts {
-            EstateCounts::V6 { stats, .. } => {
+        match self {
+            Self::V6 { stats, .. } => {
                 let number = stats.by_type.required().map(|types| six(&types.0));
                 (Stats::REQUEST, number.and_then(|number| number.or(&Number::from(0)).and_then(whole)))
             }
-            counts => counts.of_five(five),
+            Self::V5 { state, .. } => of_five(state, five),
+            Self::Unread(reason) => unread(reason),
         }
     }
 
     fn active_alerts(&self) -> Told {
-        let count = match &self.alerts {
+        let alerts = match self {
+            Self::V6 { registry: Registry::Summary(summary), .. } => {
+                return summarized(summary, |all| number(&all.active_alerts));
+            }
+            Self::V6 { registry: Registry::Lists { alerts, .. }, .. } | Self::V5 { alerts, .. } => alerts,
+            Self::Unread(reason) => return unread(reason),
+        };
+        let count = match alerts {
             Ok(counts) => bounded(counts.elements()),
             Err(Reason::Status(404)) => Ok(0),
             Err(reason) => Err(reason.clone()),
@@ -498,20 +619,31 @@ impl Estate {
     }
 }
 
-impl EstateCounts {
-    /// The length of one array of Pulse 5's state.
-    fn of_five(&self, name: &str) -> Told {
-        match self {
-            Self::V5(Ok(counts)) => (STATE, counts.member(name).ok_or(Reason::WrongShape).and_then(bounded)),
-            Self::V5(Err(reason)) => (STATE, Err(reason.clone())),
-            Self::Unread(reason) => (Stats::REQUEST, Err(reason.clone())),
-            Self::V6 { .. } => (Stats::REQUEST, Err(Reason::WrongShape)),
-        }
-    }
+fn summarized(answer: &Answer<Summary>, count: impl FnOnce(&Summary) -> Result<u32, Reason>) -> Told {
+    (Summary::REQUEST, answer.as_ref().map_err(Clone::clone).and_then(count))
 }
 
-fn nodes_total(nodes: &Answer<Nodes>) -> Result<u32, Reason> {
-    whole(nodes.as_ref().map_err(Clone::clone)?.meta.required()?.0.total.required()?)
+/// The length of one array of Pulse 5's state.
+fn of_five(state: &Answer<Counts>, name: &str) -> Told {
+    let count = state.as_ref().map_err(Clone::clone);
+    (STATE, count.and_then(|counts| counts.member(name).ok_or(Reason::WrongShape)).and_then(bounded))
+}
+
+fn unread(reason: &Reason) -> Told {
+    (Stats::REQUEST, Err(reason.clone()))
+}
+
+/// How many a list has, of which one is shown.
+fn total<T>(list: &Answer<T>, meta: impl FnOnce(&T) -> &Field<Object<Meta>>) -> Result<u32, Reason> {
+    number(&meta(list.as_ref().map_err(Clone::clone)?).required()?.0.total)
+}
+
+fn number(field: &Field<Number>) -> Result<u32, Reason> {
+    field.required().and_then(whole)
+}
+
+fn length(field: &Field<Option<List>>) -> Result<u32, Reason> {
+    bounded(field.required()?.as_ref().map_or(0, |list| list.len() as u64))
 }
 
 /// A count, as the contract bounds it.

@@ -11,6 +11,7 @@ use crate::identity::ROTATION;
 use crate::ping::Event;
 use crate::posture::{Ai, DataHandling, Posture, Relay, Updates};
 use crate::snapshot::{ReadError, Reading, Reason, Unknown};
+use crate::version::VERSION_MAX;
 
 /// The answer of `GET /api/v1/status`, and of `pulse-telemetry status --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,10 +225,36 @@ fn explain(suppression: &Suppression) -> String {
             "{REPORTS_ITSELF} To hand over, set {HAND_OVER_LINE} in Pulse's environment (not in a file that the sidecar \
              reads as well) and restart Pulse."
         ),
-        Suppression::Incomplete(_) => "Something in the ping could not be read from Pulse, and what is unknown is not \
-                                       sent. It is tried again."
-            .to_owned(),
+        Suppression::Incomplete(unknown) => incomplete(unknown),
     }
+}
+
+/// What is unknown for a reason that only somebody here can mend is told by what to do.
+fn incomplete(unknown: &[Unknown]) -> String {
+    let lasting = unknown.iter().find_map(|unknown| match &unknown.reason {
+        Reason::OrganizationsNotConfigured => Some(
+            "This Pulse has organizations, and a token reads its own alone. Name each organization and its token in \
+             pulse.organizations, default alone if there is no other."
+                .to_owned(),
+        ),
+        Reason::OrganizationsNotNamed(names) => Some(format!(
+            "This Pulse has organizations that pulse.organizations does not name: {names}. Name each of them there, with \
+             its token."
+        )),
+        Reason::OrganizationsGone(names) => Some(format!(
+            "pulse.organizations names what its own token does not list: {names}. Remove the organization there, or give \
+             it the token that belongs to it."
+        )),
+        Reason::OutOfBounds if unknown.what == "version" => Some(format!(
+            "The version that this build of Pulse reports cannot be sent: it has more than letters, digits, ., + and -, \
+             or more than {VERSION_MAX} of them."
+        )),
+        _ => None,
+    });
+    lasting.unwrap_or_else(|| {
+        "Something in the ping could not be read from Pulse, and what is unknown is not sent. It is tried again."
+            .to_owned()
+    })
 }
 
 /// What to do where Pulse refuses the token, or there is none.
@@ -289,21 +316,17 @@ impl<'a> PostureReport<'a> {
 #[must_use]
 pub fn reading_warnings(read: &Result<Reading, ReadError>) -> Vec<String> {
     let Ok(reading) = read else { return Vec::new() };
-    let mut warnings = Vec::new();
-    if reading.state.uncounted_organizations {
-        warnings.push(
-            "This Pulse has organizations, and only the one that the token belongs to is counted. Name a token for \
-             each in pulse.organizations."
-                .to_owned(),
-        );
-    }
-    if matches!(&reading.snapshot.version, Ok(version) if version.raw_left_out) {
-        warnings.push(
-            "The version that Pulse reports is too long or has control characters, so version_raw is left out."
-                .to_owned(),
-        );
-    }
-    warnings
+    let Ok(version) = &reading.snapshot.version else { return Vec::new() };
+    let left_out = [(version.raw_left_out, "version_raw"), (version.build_left_out, "version_build")];
+    let left_out = left_out.into_iter().filter(|(left_out, _)| *left_out);
+    left_out
+        .map(|(_, field)| {
+            format!(
+                "{field} is left out of the ping: what this build of Pulse says there has more than letters, digits, ., + \
+                 and -, or more than {VERSION_MAX} of them."
+            )
+        })
+        .collect()
 }
 
 impl SuppressedReport {

@@ -3,11 +3,8 @@
 //! The rules are Pulse's own (`internal/updates/version.go` there), so that the sidecar and Pulse's sender count the
 //! same build as the same version; `tests/version.rs` holds them against recorded answers of Pulse's code.
 
-/// The most bytes a version may have; a longer one is unknown. Official versions have 20.
-pub const VERSION_MAX: usize = 256;
-
-/// The most bytes a raw version may have; a longer one is left out of the ping and named.
-pub const VERSION_RAW_MAX: usize = 128;
+/// The most bytes that each of the texts that are sent may have. Official versions have 20.
+pub const VERSION_MAX: usize = 64;
 
 /// Whether published releases, development or something between is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -32,45 +29,65 @@ pub struct VersionIdentity {
     pub version: String,
     /// The string as it was found, trimmed, where it differs from `version`.
     pub raw: Option<String>,
-    /// There was such a string, but it is too long or has control characters, so it is not sent.
+    /// There was such a string, but it is not of the sort that may be sent.
     pub raw_left_out: bool,
     /// The channel that the version belongs to.
     pub channel: Channel,
     /// Build metadata: what follows the `+` of `version`.
     pub build: Option<String>,
+    /// There was some, but it is not of the sort that may be sent.
+    pub build_left_out: bool,
     /// A development build.
     pub is_development: bool,
     /// A published stable release or release candidate.
     pub is_published_release: bool,
 }
 
-/// What `raw` says, or `None` where what it says is outside of the contract's bounds.
+/// What is sent of `raw`, or `None` where the version itself may not be sent.
 #[must_use]
 pub fn identify(raw: &str) -> Option<VersionIdentity> {
-    let trimmed = raw.trim();
-    let version = canonical(trimmed);
-    if version.len() > VERSION_MAX || !is_printable(&version) {
-        return None;
-    }
-    let parts = SemVer::parse(&version);
-    let build = parts.as_ref().map_or("", |parts| parts.build);
-    let channel = parts.as_ref().map_or(Channel::Unknown, SemVer::channel);
-    let differs = !trimmed.is_empty() && trimmed != version;
-    let fits = trimmed.len() <= VERSION_RAW_MAX && is_printable(trimmed);
-    Some(VersionIdentity {
-        raw: (differs && fits).then(|| trimmed.to_owned()),
-        raw_left_out: differs && !fits,
-        channel,
-        build: (!build.is_empty()).then(|| build.to_owned()),
-        is_development: channel == Channel::Dev,
-        is_published_release: build.is_empty() && matches!(channel, Channel::Stable | Channel::Rc),
-        version,
-    })
+    VersionIdentity::of(raw).sendable()
 }
 
-/// No control characters but a tab.
-pub(crate) fn is_printable(text: &str) -> bool {
-    !text.chars().any(|c| c.is_control() && c != '\t')
+/// Whether a text may be sent as a version, a raw version or a build: letters, digits, `.`, `+` and `-`, and few of them,
+/// so that no name, path or markup of somebody's own build leaves by accident.
+#[must_use]
+pub fn is_sendable(text: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-');
+    (1..=VERSION_MAX).contains(&text.len()) && text.bytes().all(is_part)
+}
+
+impl VersionIdentity {
+    /// What `raw` says, whatever its length and its characters: what Pulse's own code makes of it.
+    #[must_use]
+    pub fn of(raw: &str) -> Self {
+        let trimmed = raw.trim();
+        let version = canonical(trimmed);
+        let parts = SemVer::parse(&version);
+        let build = parts.as_ref().map_or("", |parts| parts.build);
+        let channel = parts.as_ref().map_or(Channel::Unknown, SemVer::channel);
+        let differs = !trimmed.is_empty() && trimmed != version;
+        Self {
+            raw: differs.then(|| trimmed.to_owned()),
+            raw_left_out: false,
+            channel,
+            build: (!build.is_empty()).then(|| build.to_owned()),
+            build_left_out: false,
+            is_development: channel == Channel::Dev,
+            is_published_release: build.is_empty() && matches!(channel, Channel::Stable | Channel::Rc),
+            version,
+        }
+    }
+
+    /// The same without the texts that may not be sent; `None` where the version itself may not.
+    fn sendable(mut self) -> Option<Self> {
+        if !is_sendable(&self.version) {
+            return None;
+        }
+        self.raw_left_out = self.raw.take_if(|raw| !is_sendable(raw)).is_some();
+        self.build_left_out = self.build.take_if(|build| !is_sendable(build)).is_some();
+        Some(self)
+    }
 }
 
 fn canonical(trimmed: &str) -> String {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, SettingsError, Tokens};
-use pulse_telemetry::snapshot::{OwnSender, Platform, ReadError, Reading, Reason, Scope};
+use pulse_telemetry::snapshot::{OrganizationNames, OwnSender, Platform, ReadError, Reading, Reason, Scope};
 use pulse_telemetry::wire::{Dial, DialError, Dialing, Stream, Trust};
 use support::pulse::{
     self, Counts, MONITORING_READ, Orgs, PLANTED, PulseModel, Relay, SETTINGS_READ, SimulatedPulse, TOKEN, Token,
@@ -23,29 +23,48 @@ use tokio::net::TcpStream;
 use tokio::time;
 
 const STATS: &str = "/api/resources/stats";
+const SUMMARY: &str = "/api/state/summary";
 const NODES: &str = "/api/resources";
 const ALERTS: &str = "/api/alerts/active";
 const ORGS: &str = "/api/orgs";
 const SETTINGS: &str = "/api/system/settings";
 const SECURITY: &str = "/api/security/status";
 
+/// A request, and what it tells.
+type Told = (&'static str, &'static [&'static str]);
+
 /// The requests of a reading, in their order, and what each one tells.
-const TOLD: [(&str, &[&str]); 12] = [
+const TOLD: [Told; 11] = [
     ("/api/health", &["starting"]),
     ("/api/version", &["version", "platform"]),
     (SECURITY, &["sso_enabled", "demo_mode"]),
     (SETTINGS, &["own_sender"]),
     ("/api/system/mock-mode", &["mock_mode"]),
-    (STATS, SEVEN_COUNTS),
-    ("/api/resources?type=agent&source=proxmox&limit=1", &["pve_nodes"]),
-    (ALERTS, &["active_alerts"]),
+    (STATS, ALL_COUNTS),
+    (SUMMARY, &["pve_nodes", "vms", "containers", "docker_hosts", "active_alerts"]),
     ("/api/settings/ai", &["ai_enabled"]),
     ("/api/settings/relay", &["relay_enabled"]),
     (ORGS, &["multi_tenant"]),
     ("/api/license/status", &["paid_license"]),
 ];
-const SEVEN_COUNTS: &[&str] =
-    &["pve_nodes", "pbs_instances", "pmg_instances", "vms", "containers", "docker_hosts", "kubernetes_clusters"];
+const ALL_COUNTS: &[&str] = &[
+    "pve_nodes",
+    "pbs_instances",
+    "pmg_instances",
+    "vms",
+    "containers",
+    "docker_hosts",
+    "kubernetes_clusters",
+    "active_alerts",
+];
+
+/// As `TOLD`, of a build before 6.0.0-rc.7, where there is no summary.
+const TOLD_WITHOUT_SUMMARY: [Told; 4] = [
+    (STATS, ALL_COUNTS),
+    ("/api/resources?type=agent&source=proxmox&limit=1", &["pve_nodes"]),
+    ("/api/resources?type=agent,docker-host&source=docker&limit=1", &["docker_hosts"]),
+    (ALERTS, &["active_alerts"]),
+];
 
 /// The longest that a request may take here.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -72,7 +91,7 @@ async fn a_healthy_pulse_is_read_whole_with_as_few_requests_as_tell_all() {
         [reading.state.mock_mode, reading.state.demo_mode, reading.state.starting],
         [Ok(false), Ok(false), Ok(false)]
     );
-    assert!(!reading.state.uncounted_organizations);
+    assert_eq!(reading.state.organizations, Ok(()));
     let asked: Vec<_> = pulse.server.requests().into_iter().map(|request| request.target).collect();
     assert_eq!(asked, TOLD.map(|(target, _)| target));
 }
@@ -146,7 +165,7 @@ async fn a_server_error_is_told_by_its_status() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_json_is_told() {
-    each_answer_fails_with(ok("<html>Welcome</html>"), Reason::NotJson).await;
+    each_request_fails_with(ok("<html>Welcome</html>"), Reason::NotJson).await;
 }
 
 #[tokio::test]
@@ -164,7 +183,7 @@ async fn a_head_that_is_larger_than_any_of_pulse_is_refused() {
 
 #[tokio::test]
 async fn an_answer_of_another_shape_is_told() {
-    each_answer_fails_with(ok("\"[]\""), Reason::WrongShape).await;
+    each_request_fails_with(ok("\"[]\""), Reason::WrongShape).await;
     for (path, body, what) in [
         ("/api/health", r#"{"uptime":"long"}"#, "starting"),
         ("/api/health", "{}", "starting"),
@@ -175,10 +194,6 @@ async fn an_answer_of_another_shape_is_told() {
         ("/api/license/status", r#"{"tier":""}"#, "paid_license"),
         ("/api/license/status", "{}", "paid_license"),
         ("/api/license/status", r#"{"tier":1}"#, "paid_license"),
-        (NODES, r#"{"meta":{}}"#, "pve_nodes"),
-        (NODES, r#"{"meta":{"total":1.5}}"#, "pve_nodes"),
-        (NODES, r#"{"meta":{"total":"7"}}"#, "pve_nodes"),
-        (ALERTS, "{}", "active_alerts"),
         (SETTINGS, r#"{"telemetryEnabled":"false"}"#, "own_sender"),
         (SETTINGS, r#"{"telemetryEnabled":null}"#, "own_sender"),
         (SETTINGS, "[]", "own_sender"),
@@ -192,17 +207,125 @@ async fn an_answer_of_another_shape_is_told() {
     ] {
         assert_eq!(unknown(&read_with(path, ok(body)).await), [(what, Reason::WrongShape)], "{path} {body}");
     }
+    let lists = [("pve_nodes", Reason::WrongShape), ("docker_hosts", Reason::WrongShape)];
+    for body in [r#"{"meta":{}}"#, r#"{"meta":{"total":1.5}}"#, r#"{"meta":{"total":"7"}}"#, "{}"] {
+        assert_eq!(unknown(&read_early_with(NODES, ok(body)).await), lists, "{body}");
+    }
+    assert_eq!(unknown(&read_early_with(ALERTS, ok("{}")).await), [("active_alerts", Reason::WrongShape)]);
+}
+
+#[tokio::test]
+async fn each_count_of_the_summary_is_unknown_by_itself_and_names_in_it_are_passed_over() {
+    let whole = r#"{"activeAlerts":2,"nodes":3,"vms":5,"containers":4,
+        "dockerHosts":[{"name":"planted"},7,"planted",null],"lastUpdate":"now","planted":{}}"#;
+    let counts = |reading: Reading| {
+        let s = reading.snapshot;
+        [s.active_alerts, s.pve_nodes, s.vms, s.containers, s.docker_hosts].map(reason)
+    };
+    let reading = read_with(SUMMARY, ok(whole)).await;
+    assert!(!format!("{reading:?}").contains("planted"));
+    assert_eq!(counts(reading), [Ok(2), Ok(3), Ok(5), Ok(4), Ok(4)]);
+    for (name, what, values) in [
+        ("activeAlerts", "active_alerts", ["null", "[]", "\"2\"", "2.5"]),
+        ("nodes", "pve_nodes", ["null", "[]", "\"2\"", "2.5"]),
+        ("vms", "vms", ["null", "[]", "\"2\"", "2.5"]),
+        ("containers", "containers", ["null", "[]", "\"2\"", "2.5"]),
+        ("dockerHosts", "docker_hosts", ["{}", "3", "\"2\"", "false"]),
+    ] {
+        for value in values {
+            let mut summary: serde_json::Value = serde_json::from_str(whole).unwrap();
+            summary[name] = serde_json::from_str(value).unwrap();
+            let reading = read_with(SUMMARY, ok(&summary.to_string())).await;
+            assert_eq!(unknown(&reading), [(what, Reason::WrongShape)], "{name}: {value}");
+        }
+        let mut summary: serde_json::Value = serde_json::from_str(whole).unwrap();
+        summary.as_object_mut().unwrap().remove(name);
+        assert_eq!(
+            unknown(&read_with(SUMMARY, ok(&summary.to_string())).await),
+            [(what, Reason::WrongShape)],
+            "{name}"
+        );
+    }
+    // There is no state at all yet.
+    let none = r#"{"activeAlerts":0,"nodes":0,"vms":0,"containers":0,"dockerHosts":null}"#;
+    assert_eq!(counts(read_with(SUMMARY, ok(none)).await), [const { Ok(0) }; 5]);
+}
+
+#[tokio::test]
+async fn counts_are_those_of_the_ping_and_not_of_what_is_shown() {
+    // Of five Docker hosts three run the unified agent, so stats and lists of Docker hosts hold two.
+    let pulse = SimulatedPulse::start(healthy());
+    let stats = support::client::get(pulse.server.addr, STATS, Some(TOKEN)).unwrap().json();
+    assert_eq!(stats["byType"]["docker-host"], 2);
+    assert_eq!(read(&pulse).await.snapshot.docker_hosts, Ok(5));
+    assert!(pulse.server.requests().iter().all(|request| request.path() != ALERTS), "the summary counts them");
+    // Nor where the summary says something else than the lists, as with hosts of one name.
+    pulse.replace(NODES, ok(r#"{"meta":{"total":1}}"#));
+    assert_eq!(read(&pulse).await.snapshot.pve_nodes, Ok(7));
+}
+
+#[tokio::test]
+async fn a_build_before_the_summary_is_counted_by_its_lists() {
+    let pulse = SimulatedPulse::start(early());
+    let reading = read(&pulse).await;
+    assert!(reading.unknown().is_empty());
+    let s = reading.snapshot;
+    assert_eq!([s.pve_nodes, s.vms, s.containers, s.docker_hosts], [Ok(7), Ok(3), Ok(4), Ok(5)]);
+    assert_eq!(s.active_alerts, Ok(8));
+    for (target, told) in TOLD_WITHOUT_SUMMARY {
+        let model = early();
+        let server = Server::start(move |request| match request.target == target {
+            true => ResponsePlan::status(500),
+            false => pulse::answer(&model, &request),
+        });
+        let reading = read_at(settings(&server.url(), one())).await.unwrap();
+        assert_told(target, told, &Reason::Status(500), &reading);
+    }
+    // Only its absence says that it is not there.
+    for (plan, reason) in [
+        (ResponsePlan::status(405), Reason::Status(405)),
+        (ResponsePlan::status(503), Reason::Status(503)),
+        (ok("<html>"), Reason::NotJson),
+        (ResponsePlan::json(403, &missing_scope(MONITORING_READ)), Reason::MissingScope(Scope::new(MONITORING_READ))),
+    ] {
+        let reading = read_with(SUMMARY, plan).await;
+        let told = TOLD.iter().find(|(path, _)| *path == SUMMARY).unwrap().1;
+        assert_told(SUMMARY, told, &reason, &reading);
+    }
+}
+
+#[tokio::test]
+async fn the_uptime_is_in_a_503_as_well() {
+    // As up to 6.0.0-rc.6, while anything is in the scheduler's dead-letter queue.
+    for (body, starting) in [
+        (r#"{"status":"unhealthy","uptime":86400.5,"dependencies":{"scheduler":false}}"#, Ok(false)),
+        (r#"{"uptime":119}"#, Ok(true)),
+        ("Service Unavailable", Err(Reason::Status(503))),
+        ("", Err(Reason::Status(503))),
+        ("[86400]", Err(Reason::Status(503))),
+    ] {
+        let reading = read_with("/api/health", ResponsePlan::text(503, body)).await;
+        assert_eq!(reason(reading.state.starting), starting, "{body}");
+    }
+    let wrong = read_with("/api/health", ResponsePlan::text(503, r#"{"uptime":"long"}"#)).await;
+    assert_eq!(unknown(&wrong).len(), 1);
+    for status in [500, 502] {
+        let other = read_with("/api/health", ResponsePlan::text(status, r#"{"uptime":86400}"#)).await;
+        assert_eq!(unknown(&other), [("starting", Reason::Status(status))]);
+    }
+    let other = read_with("/api/version", ResponsePlan::text(503, r#"{"version":"6.3.0","isDocker":true}"#)).await;
+    assert_eq!(unknown(&other).len(), 2, "no other route says it so");
 }
 
 #[tokio::test]
 async fn a_body_that_ends_early_is_told() {
-    each_answer_fails_with(cut_short(200, "["), Reason::CutShort).await;
+    each_request_fails_with(cut_short(200, "["), Reason::CutShort).await;
     let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n[]\r\n";
-    each_connection_fails_with(Fault::Says(chunked), &whose_body_is_read(), Reason::CutShort).await;
+    each_connection_fails_with(Fault::Says(chunked), &TOLD, Reason::CutShort).await;
     // Without a length, the end of the connection is the end of the body: only the JSON tells.
-    let unframed = b"HTTP/1.1 200 OK\r\n\r\n[";
-    let alerts = [(ALERTS, &["active_alerts"][..])];
-    each_connection_fails_with(Fault::Says(unframed), &alerts, Reason::CutShort).await;
+    let unframed = b"HTTP/1.1 200 OK\r\n\r\n{";
+    let ai = [("/api/settings/ai", &["ai_enabled"][..])];
+    each_connection_fails_with(Fault::Says(unframed), &ai, Reason::CutShort).await;
 }
 
 #[tokio::test]
@@ -219,7 +342,7 @@ async fn silence_is_told_after_one_time_out() {
 #[tokio::test]
 async fn a_body_that_stops_arriving_is_told_after_one_time_out() {
     let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[";
-    each_connection_fails_with(Fault::Stalls(begun), &whose_body_is_read(), Reason::TimedOut).await;
+    each_connection_fails_with(Fault::Stalls(begun), &TOLD, Reason::TimedOut).await;
 }
 
 #[tokio::test]
@@ -241,34 +364,63 @@ async fn a_redirect_is_told_and_never_followed() {
 #[tokio::test]
 async fn an_answer_that_is_too_large_is_told_and_not_kept() {
     let padded = |body: &str, len: usize| ok(&format!("{body}{}", " ".repeat(len - body.len())));
-    let (ai, nodes) = (r#"{"enabled":true}"#, r#"{"meta":{"total":9}}"#);
+    let (ai, list) = (r#"{"enabled":true}"#, r#"{"meta":{"total":9}}"#);
     let most = read_with("/api/settings/ai", padded(ai, 256 * 1024)).await;
     assert_eq!(most.snapshot.ai_enabled, Ok(true));
     let larger = read_with("/api/settings/ai", padded(ai, 256 * 1024 + 1)).await;
     assert_eq!(unknown(&larger), [("ai_enabled", Reason::TooLarge)]);
     // A node may be larger.
-    let most = read_with(NODES, padded(nodes, 1024 * 1024)).await;
-    assert_eq!(most.snapshot.pve_nodes, Ok(9));
-    let larger = read_with(NODES, padded(nodes, 1024 * 1024 + 1)).await;
-    assert_eq!(unknown(&larger), [("pve_nodes", Reason::TooLarge)]);
-    // What is only counted has no bound.
-    let alerts = read_with(ALERTS, ok(&format!("[{}0]", "0,".repeat(1024 * 1024)))).await;
+    let most = read_early_with(NODES, padded(list, 1024 * 1024)).await;
+    assert_eq!((most.snapshot.pve_nodes, most.snapshot.docker_hosts), (Ok(9), Ok(9)));
+    let larger = read_early_with(NODES, padded(list, 1024 * 1024 + 1)).await;
+    assert_eq!(unknown(&larger), [("pve_nodes", Reason::TooLarge), ("docker_hosts", Reason::TooLarge)]);
+    let hosts = vec![r#"{"name":"docker-1","containers":0,"uptimeSeconds":0,"cpuUsagePercent":0}"#; 10_000].join(",");
+    let summary = format!(r#"{{"activeAlerts":0,"nodes":0,"vms":0,"containers":0,"dockerHosts":[{hosts}]}}"#);
+    assert_eq!(read_with(SUMMARY, ok(&summary)).await.snapshot.docker_hosts, Ok(10_000));
+    // What is only counted may be larger still.
+    let alerts = read_early_with(ALERTS, ok(&format!("[{}0]", "0,".repeat(1024 * 1024)))).await;
     assert_eq!(alerts.snapshot.active_alerts, Ok(1024 * 1024 + 1));
 }
 
 #[tokio::test]
 async fn a_count_beyond_the_contract_is_told() {
     for total in ["-1", "10000001", "99999999999999999999", "1e300"] {
-        let reading = read_with(NODES, ok(&format!(r#"{{"meta":{{"total":{total}}}}}"#))).await;
-        assert_eq!(unknown(&reading), [("pve_nodes", Reason::OutOfBounds)], "{total}");
-        let reading = read_with(STATS, ok(&format!(r#"{{"total":1,"byType":{{"vm":{total}}}}}"#))).await;
-        assert_eq!(unknown(&reading), [("vms", Reason::OutOfBounds)], "{total}");
+        let reading = read_early_with(NODES, ok(&format!(r#"{{"meta":{{"total":{total}}}}}"#))).await;
+        let lists = [("pve_nodes", Reason::OutOfBounds), ("docker_hosts", Reason::OutOfBounds)];
+        assert_eq!(unknown(&reading), lists, "{total}");
+        let reading = read_with(STATS, ok(&format!(r#"{{"total":1,"byType":{{"pbs":{total}}}}}"#))).await;
+        assert_eq!(unknown(&reading), [("pbs_instances", Reason::OutOfBounds)], "{total}");
+        let summary = format!(r#"{{"activeAlerts":1,"nodes":1,"vms":{total},"containers":1,"dockerHosts":[]}}"#);
+        assert_eq!(unknown(&read_with(SUMMARY, ok(&summary)).await), [("vms", Reason::OutOfBounds)], "{total}");
     }
-    let most = read_with(NODES, ok(r#"{"meta":{"total":10000000}}"#)).await;
+    let most = read_early_with(NODES, ok(r#"{"meta":{"total":10000000}}"#)).await;
     assert_eq!(most.snapshot.pve_nodes, Ok(10_000_000));
-    let version = format!("1.2.3-{}", "x".repeat(300));
-    let reading = read(&SimulatedPulse::start(PulseModel { version, ..healthy() })).await;
-    assert_eq!(unknown(&reading), [("version", Reason::OutOfBounds)]);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_of_the_alphabet_or_too_long_is_unknown() {
+    for version in [
+        "root@pve01:/home/anna Büro",
+        "6.3.0-<script>alert(1)</script>",
+        "6.3.0-=HYPERLINK(\"http://x\",\"y\")",
+        "6.3.0-\u{202e}x",
+        "6.3.0+a_b",
+        "6.3.0-a\tb",
+        "6.3.0+a b",
+        &format!("6.3.0-{}", "a".repeat(59)),
+    ] {
+        let reading = read(&SimulatedPulse::start(PulseModel { version: version.to_owned(), ..healthy() })).await;
+        // Anything that is no semantic version is reduced to the alphabet, as Pulse does, and its text left out.
+        match reading.snapshot.version {
+            Ok(sent) => {
+                assert!(sent.raw_left_out && sent.raw.is_none() && sent.version.starts_with("0.0.0-"), "{sent:?}")
+            }
+            Err(unknown) => assert_eq!((unknown.what, unknown.reason), ("version", Reason::OutOfBounds), "{version}"),
+        }
+    }
+    let longest = format!("6.3.0-{}", "a".repeat(58));
+    let reading = read(&SimulatedPulse::start(PulseModel { version: longest.clone(), ..healthy() })).await;
+    assert_eq!(reading.snapshot.version.unwrap().version, longest);
 }
 
 #[tokio::test]
@@ -292,7 +444,7 @@ async fn no_connection_at_any_request_ends_the_reading() {
 #[tokio::test]
 async fn a_token_that_is_not_accepted_ends_the_reading() {
     let pulse = SimulatedPulse::start(healthy());
-    for path in ["/api/health", SETTINGS, ORGS, ALERTS, NODES] {
+    for path in ["/api/health", SETTINGS, ORGS, STATS, SUMMARY] {
         for refusal in [
             ResponsePlan::text(401, r#"{"error":"Authentication required"}"#),
             ResponsePlan::text(401, r#"{"error":"missing_scope","requiredScope":"settings:read"}"#),
@@ -323,9 +475,12 @@ async fn a_missing_scope_is_told_and_everything_else_is_read() {
 
     let pulse = SimulatedPulse::start(healthy());
     pulse.change(|model| drop(model.tokens.insert(TOKEN.to_owned(), Token::new(&[SETTINGS_READ], "default"))));
-    let expected: Vec<_> = SEVEN_COUNTS.iter().chain(&["active_alerts"]).copied().collect();
+    let mut expected = ALL_COUNTS.to_vec();
     let reading = read(&pulse).await;
-    assert_eq!(reading.unknown().iter().map(|unknown| unknown.what).collect::<Vec<_>>(), expected);
+    let mut told: Vec<_> = reading.unknown().iter().map(|unknown| unknown.what).collect();
+    expected.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, expected);
     assert!(reading.unknown().iter().all(|unknown| unknown.reason == reason(MONITORING_READ)));
 }
 
@@ -351,7 +506,8 @@ async fn a_feature_that_is_not_licensed_is_off() {
 
 #[tokio::test]
 async fn a_501_says_only_of_organizations_that_they_are_off() {
-    each_answer_fails_with(ResponsePlan::status(501), Reason::Status(501)).await;
+    each_of(TOLD.into_iter().filter(|(target, _)| *target != ORGS), ResponsePlan::status(501), Reason::Status(501))
+        .await;
     assert_eq!(read_with(ORGS, ResponsePlan::status(501)).await.snapshot.multi_tenant, Ok(false));
 }
 
@@ -359,10 +515,12 @@ async fn a_501_says_only_of_organizations_that_they_are_off() {
 async fn a_route_that_is_not_there_is_a_feature_that_is_not_there() {
     let pulse = SimulatedPulse::start(healthy());
     for (path, _) in TOLD {
-        if !["/api/version", STATS].contains(&path) && !path.starts_with("/api/resources?") {
+        if !["/api/version", STATS].contains(&path) {
             pulse.replace(path, gone());
         }
     }
+    // Without the summary there are the lists.
+    pulse.replace(ALERTS, gone());
     let reading = read(&pulse).await;
     assert!(reading.unknown().is_empty(), "{:?}", reading.unknown());
     let (s, p) = (reading.snapshot, reading.state);
@@ -382,11 +540,12 @@ async fn a_route_that_is_not_there_is_a_feature_that_is_not_there() {
 
     let version = read_with("/api/version", gone()).await;
     assert_eq!(unknown(&version), [("version", Reason::Status(404)), ("platform", Reason::Status(404))]);
-    assert_eq!(unknown(&read_with(NODES, gone()).await), [("pve_nodes", Reason::Status(404))]);
+    let lists = [("pve_nodes", Reason::Status(404)), ("docker_hosts", Reason::Status(404))];
+    assert_eq!(unknown(&read_early_with(NODES, gone()).await), lists);
     let pulse = SimulatedPulse::start(healthy());
     pulse.replace(STATS, gone());
     pulse.replace("/api/state", gone());
-    assert_eq!(asked_for_nothing_but("GET /api/state", &read(&pulse).await), all_seven(&Reason::Status(404)));
+    assert_eq!(asked_for_nothing_but("GET /api/state", &read(&pulse).await), all_of_state(&Reason::Status(404)));
 }
 
 #[tokio::test]
@@ -397,7 +556,7 @@ async fn after_a_429_nothing_more_is_asked_and_the_rest_is_unknown() {
     assert_eq!(pulse.server.requests().last().unwrap().path(), STATS);
     assert_eq!(reading.retry_after, Some(Duration::from_secs(120)));
     let unknown = reading.unknown();
-    assert_eq!(unknown.len(), 12, "{unknown:?}");
+    assert_eq!(unknown.len(), 13, "{unknown:?}");
     assert!(unknown.iter().all(|unknown| unknown.reason == Reason::RateLimited));
 
     for (header, seconds) in [
@@ -406,8 +565,10 @@ async fn after_a_429_nothing_more_is_asked_and_the_rest_is_unknown() {
         (Some("Mon, 23 Nov 2026 10:00:00 GMT"), 60),
         (Some("-5"), 60),
         (Some("0"), 0),
-        (Some("86401"), 86_400),
-        (Some("18446744073709551615"), 86_400),
+        (Some("599"), 599),
+        (Some("601"), 600),
+        (Some("86400"), 600),
+        (Some("18446744073709551615"), 600),
     ] {
         let server = Server::start(move |_| match header {
             Some(value) => ResponsePlan::status(429).with_header("Retry-After", value),
@@ -457,7 +618,7 @@ async fn pulse_5_is_told_by_its_stats_and_counted_from_its_state() {
         (ResponsePlan::status(502), Reason::Status(502)),
     ] {
         pulse.replace("/api/state", plan);
-        assert_eq!(asked_for_nothing_but("GET /api/state", &read(&pulse).await), all_seven(&reason));
+        assert_eq!(asked_for_nothing_but("GET /api/state", &read(&pulse).await), all_of_state(&reason));
     }
 }
 
@@ -466,16 +627,18 @@ async fn stats_that_are_neither_of_5_nor_of_6_are_not_counted() {
     for body in ["{}", r#"{"byType":{"vm":3}}"#] {
         let reading = read_with(STATS, ok(body)).await;
         let request = format!("GET {STATS}");
-        assert_eq!(asked_for_nothing_but(&request, &reading), all_seven(&Reason::WrongShape));
+        assert_eq!(asked_for_nothing_but(&request, &reading).len(), ALL_COUNTS.len());
     }
     for types in [r#"{"total":9}"#, r#"{"total":9,"byType":[]}"#] {
-        let reading = read_with(STATS, ok(types)).await;
-        assert_eq!(unknown(&reading), all_seven(&Reason::WrongShape)[1..], "the nodes have a request of their own");
+        let shown = ["pbs_instances", "pmg_instances", "kubernetes_clusters"].map(|what| (what, Reason::WrongShape));
+        assert_eq!(unknown(&read_with(STATS, ok(types)).await), shown, "the others have a request of their own");
     }
     let none = read_with(STATS, ok(r#"{"total":0,"byType":{"other":"x"}}"#)).await;
-    assert_eq!((none.snapshot.vms, none.snapshot.kubernetes_clusters), (Ok(0), Ok(0)));
-    let one_wrong = read_with(STATS, ok(r#"{"total":0,"byType":{"vm":"3"}}"#)).await;
-    assert_eq!(unknown(&one_wrong), [("vms", Reason::WrongShape)]);
+    assert_eq!((none.snapshot.pbs_instances, none.snapshot.kubernetes_clusters), (Ok(0), Ok(0)));
+    let one_wrong = read_with(STATS, ok(r#"{"total":0,"byType":{"pbs":"3"}}"#)).await;
+    assert_eq!(unknown(&one_wrong), [("pbs_instances", Reason::WrongShape)]);
+    let early = read_early_with(STATS, ok(r#"{"total":0,"byType":{"vm":"3"}}"#)).await;
+    assert_eq!(unknown(&early), [("vms", Reason::WrongShape)]);
 }
 
 // ---- organizations
@@ -489,14 +652,14 @@ async fn organizations_are_summed_and_flags_are_those_of_the_default_one() {
     assert_eq!([s.pve_nodes, s.pbs_instances, s.pmg_instances, s.vms], [Ok(27), Ok(2), Ok(2), Ok(33)]);
     assert_eq!([s.containers, s.docker_hosts, s.kubernetes_clusters, s.active_alerts], [Ok(4), Ok(5), Ok(6), Ok(48)]);
     assert_eq!(s.multi_tenant, Ok(true));
-    assert!(!reading.state.uncounted_organizations);
+    assert_eq!(reading.state.organizations, Ok(()));
     let requests = pulse.server.requests();
-    assert_eq!(requests.len(), 12 + 3);
+    assert_eq!(requests.len(), TOLD.len() + 3);
     for request in requests {
         let name = request.header("x-pulse-org-id").unwrap();
         let token = if name == "default" { TOKEN } else { ACME_TOKEN };
         assert_eq!(request.header("x-api-token"), Some(token), "each organization has its own token");
-        let counted = [STATS, NODES, ALERTS].contains(&request.path());
+        let counted = [STATS, SUMMARY, ORGS].contains(&request.path());
         assert!(name == "default" || counted, "{} of {name}", request.target);
     }
 }
@@ -517,20 +680,110 @@ async fn each_organization_is_read_by_its_own_shape() {
 #[tokio::test]
 async fn one_organization_that_is_unknown_makes_the_sum_unknown() {
     let server = with_acme_answering(|path| match path {
-        ALERTS => Some(ResponsePlan::status(500)),
-        NODES => Some(ok(r#"{"meta":{"total":9999999}}"#)),
+        STATS => Some(ok(r#"{"total":9,"byType":{"pbs":"many"}}"#)),
+        SUMMARY => Some(ok(r#"{"activeAlerts":"2","nodes":9999999,"vms":1,"containers":1,"dockerHosts":[]}"#)),
         _ => None,
     });
     let reading = read_at(settings(&server.url(), both())).await.unwrap();
     // Each is within the bounds, and together they are not.
-    assert_eq!(unknown(&reading), [("pve_nodes", Reason::OutOfBounds), ("active_alerts", Reason::Status(500))]);
+    let expected = [
+        ("pve_nodes", Reason::OutOfBounds),
+        ("pbs_instances", Reason::WrongShape),
+        ("active_alerts", Reason::WrongShape),
+    ];
+    assert_eq!(unknown(&reading), expected);
 }
 
 #[tokio::test]
-async fn organizations_that_a_single_token_does_not_count_are_told() {
+async fn where_pulse_has_organizations_and_none_is_configured_nothing_is_whole() {
     let pulse = SimulatedPulse::start(with_acme());
-    assert!(outcome(&pulse, one()).await.unwrap().state.uncounted_organizations);
-    assert!(!outcome(&pulse, both()).await.unwrap().state.uncounted_organizations);
+    let alone = [("organizations", Reason::OrganizationsNotConfigured)];
+    for list in [None, Some(r#"[{"id":"default"}]"#), Some(r#"[{"id":"default"},{"id":"acme"}]"#), Some("[]")] {
+        if let Some(list) = list {
+            pulse.replace(ORGS, ok(list));
+        }
+        assert_eq!(unknown(&outcome(&pulse, one()).await.unwrap()), alone, "{list:?}");
+    }
+    pulse.restore(ORGS);
+    assert_eq!(unknown(&outcome(&pulse, both()).await.unwrap()), []);
+    // That there is no other is for whoever configures it to say.
+    let default = || Tokens::Organizations(vec![("default".to_owned(), TOKEN.into())]);
+    let reading = outcome(&pulse, default()).await.unwrap();
+    assert_eq!((unknown(&reading), reading.snapshot.multi_tenant), (vec![], Ok(true)));
+    // It is no harm where organizations are off.
+    for plan in [ResponsePlan::status(501), ResponsePlan::status(402), gone()] {
+        pulse.replace(ORGS, plan);
+        let reading = outcome(&pulse, default()).await.unwrap();
+        assert_eq!((unknown(&reading), reading.snapshot.multi_tenant), (vec![], Ok(false)));
+    }
+}
+
+#[tokio::test]
+async fn every_organization_that_a_token_lists_has_to_be_named_and_every_one_that_is_named_listed() {
+    let listed = |default: &'static str, acme: &'static str| {
+        let model = with_acme();
+        Server::start(move |request| match (request.path(), request.header("x-pulse-org-id")) {
+            (ORGS, Some("default")) => ok(default),
+            (ORGS, Some("acme")) => match acme {
+                "501" => ResponsePlan::status(501),
+                "500" => ResponsePlan::status(500),
+                "scope" => ResponsePlan::json(403, &missing_scope(SETTINGS_READ)),
+                list => ok(list),
+            },
+            _ => pulse::answer(&model, &request),
+        })
+    };
+    let not_named =
+        |names: &[&'static str]| Reason::OrganizationsNotNamed(OrganizationNames::new(names.iter().copied()));
+    let gone = |names: &[&'static str]| Reason::OrganizationsGone(OrganizationNames::new(names.iter().copied()));
+    let default = r#"[{"id":"default","displayName":"planted"}]"#;
+    let acme = r#"[{"id":"acme"}]"#;
+    for (by_default, by_acme, expected) in [
+        (default, acme, None),
+        (r#"[{"id":"acme"},{"id":"default"}]"#, acme, None),
+        // One was added while this runs.
+        (r#"[{"id":"default"},{"id":"new"}]"#, acme, Some(not_named(&["new"]))),
+        (default, r#"[{"id":"acme"},{"id":"b"},{"id":"a"}]"#, Some(not_named(&["a", "b"]))),
+        (r#"[{"id":"default"},{"id":"a planted name"}]"#, acme, Some(not_named(&["unnamed"]))),
+        // One is gone, or its token belongs to another one.
+        (default, "[]", Some(gone(&["acme"]))),
+        (default, default, Some(gone(&["acme"]))),
+        (default, "501", Some(gone(&["acme"]))),
+        ("[]", acme, Some(gone(&["default"]))),
+        // What cannot be read is not empty.
+        (default, "500", Some(Reason::Status(500))),
+        (default, "scope", Some(Reason::MissingScope(Scope::new(SETTINGS_READ)))),
+        (default, r#"[{"id":7}]"#, Some(Reason::WrongShape)),
+    ] {
+        let server = listed(by_default, by_acme);
+        let reading = read_at(settings(&server.url(), both())).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(|reason| ("organizations", reason)).collect();
+        assert_eq!(unknown(&reading), expected, "{by_default} and {by_acme}");
+        assert_eq!(reading.snapshot.multi_tenant, Ok(true));
+        let shown = format!("{reading:?}");
+        assert!(!shown.contains("planted") && !shown.contains("new"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_organizations_that_is_none_says_nothing_of_them() {
+    for (body, told) in [
+        ("<html>Welcome</html>", Reason::NotJson),
+        ("", Reason::CutShort),
+        ("{}", Reason::WrongShape),
+        ("null", Reason::WrongShape),
+        (r#"["default"]"#, Reason::WrongShape),
+        (r#"[["default"]]"#, Reason::WrongShape),
+        (r#"[{"name":"default"}]"#, Reason::WrongShape),
+        (r#"[{"id":""}]"#, Reason::WrongShape),
+        (r#"[{"id":null}]"#, Reason::WrongShape),
+    ] {
+        for tokens in [one(), Tokens::Organizations(vec![("default".to_owned(), TOKEN.into())])] {
+            let pulse = SimulatedPulse::start(healthy());
+            pulse.replace(ORGS, ok(body));
+            assert_eq!(unknown(&outcome(&pulse, tokens).await.unwrap()), [("multi_tenant", told.clone())], "{body}");
+        }
+    }
 }
 
 // ---- what the answers mean
@@ -618,6 +871,22 @@ async fn tokens_are_asked_for_only_where_none_has_been_of_use() {
         assert_eq!(reason(reading.snapshot.has_api_tokens), has);
         assert_eq!(pulse.server.requests().last().unwrap().path(), API_TOKENS);
     }
+    // A Pulse that asks for no token answers with any, so that one proves nothing there, nor does an organization's.
+    for tokens in [one, both, || Tokens::One("a stale token".into())] {
+        for (plan, has) in [(r#"{"tokens":[{}]}"#, true), (r#"{"tokens":[]}"#, false)] {
+            pulse.replace(API_TOKENS, ok(plan));
+            pulse.change(|model| model.orgs = Orgs::List);
+            assert_eq!(outcome(&pulse, tokens()).await.unwrap().snapshot.has_api_tokens, Ok(has), "{plan}");
+        }
+    }
+    // Where nothing says that a token is asked for, they are counted as well.
+    pulse.restore(API_TOKENS);
+    pulse.change(|model| *model = healthy());
+    for plan in [ResponsePlan::status(500), gone(), ok("{}"), ok(r#"{"requiresAuth":"yes"}"#)] {
+        pulse.replace(SECURITY, plan);
+        pulse.replace(API_TOKENS, ok(r#"{"tokens":[]}"#));
+        assert_eq!(outcome(&pulse, one()).await.unwrap().snapshot.has_api_tokens, Ok(false));
+    }
     // What everybody may read proves nothing about the token.
     let model = healthy();
     let server = Server::start(move |request| match request.path() {
@@ -685,6 +954,11 @@ fn healthy() -> PulseModel {
         tier: "pro".to_owned(),
         ..PulseModel::default()
     }
+}
+
+/// The same, of a build before 6.0.0-rc.7.
+fn early() -> PulseModel {
+    PulseModel { summary: false, version: "6.0.0-rc.5".to_owned(), ..healthy() }
 }
 
 fn five() -> PulseModel {
@@ -772,6 +1046,13 @@ async fn read_with(path: &str, plan: ResponsePlan) -> Reading {
     read(&pulse).await
 }
 
+/// As `read_with`, of a build before 6.0.0-rc.7.
+async fn read_early_with(path: &str, plan: ResponsePlan) -> Reading {
+    let pulse = SimulatedPulse::start(early());
+    pulse.replace(path, plan);
+    read(&pulse).await
+}
+
 /// What is unknown, and why.
 fn unknown(reading: &Reading) -> Vec<(&'static str, Reason)> {
     reading.unknown().into_iter().map(|unknown| (unknown.what, unknown.reason.clone())).collect()
@@ -787,8 +1068,10 @@ fn asked_for_nothing_but(request: &str, reading: &Reading) -> Vec<(&'static str,
     unknown(reading)
 }
 
-fn all_seven(reason: &Reason) -> Vec<(&'static str, Reason)> {
-    SEVEN_COUNTS.iter().map(|what| (*what, reason.clone())).collect()
+/// The counts that `/api/state` of Pulse 5 tells.
+fn all_of_state(reason: &Reason) -> Vec<(&'static str, Reason)> {
+    let counts = ALL_COUNTS.iter().filter(|what| **what != "active_alerts");
+    counts.map(|what| (*what, reason.clone())).collect()
 }
 
 /// What one failed request leaves unknown, and nothing else.
@@ -801,15 +1084,10 @@ fn assert_told(target: &str, told: &[&str], reason: &Reason, reading: &Reading) 
 
 /// Each request in turn is answered like this.
 async fn each_request_fails_with(plan: ResponsePlan, reason: Reason) {
-    fails_with(plan, &TOLD, reason).await;
+    each_of(TOLD, plan, reason).await;
 }
 
-/// As `each_request_fails_with`, where what is wrong is in the body.
-async fn each_answer_fails_with(plan: ResponsePlan, reason: Reason) {
-    fails_with(plan, &whose_body_is_read(), reason).await;
-}
-
-async fn fails_with(plan: ResponsePlan, told: &[(&str, &[&str])], reason: Reason) {
+async fn each_of(told: impl IntoIterator<Item = Told>, plan: ResponsePlan, reason: Reason) {
     let pulse = SimulatedPulse::start(healthy());
     for (target, told) in told {
         let path = target.split('?').next().unwrap();
@@ -817,11 +1095,6 @@ async fn fails_with(plan: ResponsePlan, told: &[(&str, &[&str])], reason: Reason
         assert_told(target, told, &reason, &read(&pulse).await);
         pulse.restore(path);
     }
-}
-
-/// Of the organizations it is only asked whether there is an answer.
-fn whose_body_is_read() -> Vec<(&'static str, &'static [&'static str])> {
-    TOLD.into_iter().filter(|(target, _)| *target != ORGS).collect()
 }
 
 /// As `each_request_fails_with`, with a connection that fails.

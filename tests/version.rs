@@ -5,7 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use pulse_telemetry::contract;
-use pulse_telemetry::version::{VERSION_MAX, VERSION_RAW_MAX, VersionIdentity, identify};
+use pulse_telemetry::version::{VERSION_MAX, VersionIdentity, identify, is_sendable};
 use serde_json::{Value, json};
 
 #[test]
@@ -20,35 +20,84 @@ fn every_recorded_version_string_has_the_identity_that_pulse_gives_it() {
     for line in oracle.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
         let raw = case["raw"].as_str().unwrap();
-        assert_eq!(as_json(&identify(raw).unwrap()), case["identity"], "of {raw:?}");
+        assert_eq!(as_json(&VersionIdentity::of(raw)), case["identity"], "of {raw:?}");
+        assert_sendable(raw, &case["identity"]);
         lines += 1;
     }
     assert!(lines >= 400, "the oracle has {lines} lines");
 }
 
+/// What is sent is Pulse's identity without the texts that may not be sent, and nothing at all where the version is one.
+fn assert_sendable(raw: &str, identity: &Value) {
+    let text = |name: &str| identity[name].as_str();
+    let may_be_sent = |name: &str| text(name).is_some_and(is_sendable);
+    let Some(sent) = identify(raw) else {
+        assert!(!may_be_sent("version"), "of {raw:?}");
+        return;
+    };
+    assert!(may_be_sent("version"), "of {raw:?}");
+    assert_eq!(sent.raw.as_deref(), text("version_raw").filter(|text| is_sendable(text)), "of {raw:?}");
+    assert_eq!(sent.build.as_deref(), text("version_build").filter(|text| is_sendable(text)), "of {raw:?}");
+    assert_eq!(sent.raw_left_out, identity.get("version_raw").is_some() && !may_be_sent("version_raw"), "of {raw:?}");
+    assert_eq!(as_json(&sent)["version_channel"], identity["version_channel"], "of {raw:?}");
+}
+
 #[test]
-fn a_raw_version_that_is_too_long_or_has_control_characters_is_left_out_and_named() {
-    let long = format!("v6.0.0-{}", "a".repeat(VERSION_RAW_MAX));
-    for raw in [long.as_str(), "6.0.0\u{7} custom", "feature\u{0}x"] {
+fn a_raw_version_that_is_too_long_or_not_of_the_alphabet_is_left_out_and_named() {
+    let longer = format!("v6.0.0-{}", "a".repeat(58));
+    for raw in [
+        longer.as_str(),
+        "6.0.0\u{7} custom",
+        "feature\u{0}x",
+        "a\tb",
+        "feature/x",
+        "root@pve01:/home/anna Büro",
+        "<script>alert(1)</script>",
+        "=HYPERLINK(\"http://x\",\"y\")",
+        "a\u{202e}b",
+        "a\u{200b}b",
+        "a\u{2028}b",
+        "a_b",
+        "ä",
+    ] {
         let identity = identify(raw).unwrap();
         assert_eq!((identity.raw, identity.raw_left_out), (None, true), "of {raw:?}");
     }
-    assert_eq!(identify("a\tb").unwrap().raw.as_deref(), Some("a\tb"), "a tab is no harm");
-    assert!(!identify("v6.0.0").unwrap().raw_left_out, "it is told");
+    assert_eq!(identify("v6.0.0").unwrap().raw.as_deref(), Some("v6.0.0"), "it is told");
+    assert!(!identify("v6.0.0").unwrap().raw_left_out);
+    let described = identify("v6.0.0-rc.1-45-gabcdef-dirty").unwrap();
+    assert_eq!(described.build.as_deref(), Some("git.45.gabcdef.dirty"));
+    assert!(!described.raw_left_out && !described.build_left_out);
 }
 
 #[test]
 fn a_version_outside_of_the_bounds_is_unknown() {
     let longest = format!("6.0.0-{}", "a".repeat(VERSION_MAX - "6.0.0-".len()));
+    assert_eq!(longest.len(), 64);
     assert_eq!(identify(&longest).unwrap().version, longest);
-    assert_eq!(identify(&format!("{longest}a")), None);
-    assert_eq!(identify("6.0.0-a\u{1b}[31mb"), None);
+    for raw in [
+        format!("{longest}a").as_str(),
+        "6.0.0-a\u{1b}[31mb",
+        "6.3.0-<script>",
+        "6.3.0-=HYPERLINK(\"http://x\",\"y\")",
+        "6.3.0+pve01 in the attic",
+        "6.3.0-\u{202e}x",
+        "6.3.0-\u{200b}x",
+        "6.3.0+\u{2028}x",
+        "6.3.0-a\tb",
+        "6.3.0-a_b",
+        "6.3.0+ü",
+        &"x".repeat(65),
+    ] {
+        assert_eq!(identify(raw), None, "{raw:?}");
+        assert!(!VersionIdentity::of(raw).version.is_empty());
+    }
 }
 
 #[test]
 fn what_only_looks_like_git_describe_is_none() {
     for version in ["1.2.3-x-gabc", "1.2.3-4-gxyz", "1.2.3-4-g", "1.2.3-a_b-4-gabc"] {
-        assert_eq!(identify(version).unwrap().version, version, "it stays as it stands");
+        assert_eq!(VersionIdentity::of(version).version, version, "it stays as it stands");
     }
 }
 

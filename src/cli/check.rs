@@ -114,6 +114,8 @@ fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Resul
     row(out, "demo_mode", NO_SCOPE, &state.demo_mode)?;
     row(out, "pulse_starting", NO_SCOPE, &state.starting)?;
     row(out, "own_sender", SETTINGS, &own_sender.map_err(Clone::clone))?;
+    let organizations = state.organizations.as_ref().map(|()| "all that are known are counted").map_err(Clone::clone);
+    row(out, "organizations", SETTINGS, &organizations)?;
     match Suppression::by_reading(&Ok(reading.clone()), insists) {
         Some(suppression) => {
             let report = SuppressedReport::new(&suppression);

@@ -33,7 +33,7 @@ pub type Cells = [Cell; FIELDS.len()];
 pub struct Accepted {
     /// The fields of the contract.
     pub cells: Box<Cells>,
-    /// How many others there were.
+    /// How many others there were, and optional texts that the contract does not allow.
     pub dropped: u64,
 }
 
@@ -88,7 +88,9 @@ pub fn read(body: &[u8]) -> Result<Accepted, Refusal> {
     })?;
     let mut cells = Box::new([const { Cell::Null }; FIELDS.len()]);
     for ((field, cell), value) in FIELDS.iter().zip(&mut *cells).zip(&mut found.values) {
+        let says_something = value.as_ref().and_then(Value::as_str).is_some_and(|text| !text.is_empty());
         *cell = take(field, value.take())?;
+        found.dropped += u64::from(says_something && *cell == Cell::Null);
     }
     Ok(Accepted { cells, dropped: found.dropped })
 }

@@ -72,7 +72,11 @@ impl Default for Metrics {
         r.register("pings", "Pings by what became of them", metrics.pings.clone());
         r.register("refused", "Requests that were no acceptable ping, by reason and field", metrics.refused.clone());
         let dropped = metrics.dropped_fields.clone();
-        r.register("dropped_fields", "Fields of pings that the contract does not have, and that were dropped", dropped);
+        r.register(
+            "dropped_fields",
+            "Fields of pings that the contract does not have or allow, and that were dropped",
+            dropped,
+        );
         r.register("commit_seconds", "How long a commit of a batch takes", metrics.commit_seconds.clone());
         r.register("batch_rows", "How many pings a batch has", metrics.batch_rows.clone());
         r.register("waiting_pings", "Pings that wait to be stored", metrics.waiting.clone());

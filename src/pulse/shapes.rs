@@ -18,6 +18,13 @@ pub(crate) trait Shape: DeserializeOwned {
     const REQUEST: &'static str;
     /// The most bytes that such an answer has.
     const MAX: usize = 256 * 1024;
+    /// A status beside 200 whose body says the same.
+    const ALSO_WITH: Option<u16> = None;
+
+    /// What a body says.
+    fn parse(body: &[u8]) -> Result<Self, Reason> {
+        parse(body)
+    }
 }
 
 /// A key of an answer.
@@ -99,6 +106,8 @@ pub(crate) struct Health {
 
 impl Shape for Health {
     const REQUEST: &'static str = "GET /api/health";
+    // Up to 6.0.0-rc.6 Pulse says 503, with the whole body, while its scheduler has given up on anything.
+    const ALSO_WITH: Option<u16> = Some(503);
 }
 
 /// Which build is running, and how.
@@ -120,6 +129,9 @@ impl Shape for Version {
 /// How people sign in, and who is shown what.
 #[derive(Deserialize)]
 pub(crate) struct Security {
+    /// Pulse asks for a token or a login. Before its set-up it does not, and answers with any token.
+    #[serde(default, rename = "requiresAuth")]
+    pub(crate) requires_auth: Field<bool>,
     /// Pulse 6.
     #[serde(default, rename = "ssoEnabled")]
     pub(crate) sso_enabled: Field<bool>,
@@ -274,6 +286,28 @@ pub(crate) struct PolicyPosture {
     pub(crate) redaction: Field<BTreeMap<String, serde_json::Number>>,
 }
 
+/// What Pulse 6's own ping counts, of one organization. Names in it are passed over.
+#[derive(Deserialize)]
+pub(crate) struct Summary {
+    #[serde(default, rename = "activeAlerts")]
+    pub(crate) active_alerts: Field<serde_json::Number>,
+    #[serde(default)]
+    pub(crate) nodes: Field<serde_json::Number>,
+    #[serde(default)]
+    pub(crate) vms: Field<serde_json::Number>,
+    #[serde(default)]
+    pub(crate) containers: Field<serde_json::Number>,
+    /// Null where Pulse has no state at all yet.
+    #[serde(default, rename = "dockerHosts")]
+    pub(crate) docker_hosts: Field<Option<List>>,
+}
+
+impl Shape for Summary {
+    const REQUEST: &'static str = "GET /api/state/summary";
+    // A Docker host takes some 100 bytes.
+    const MAX: usize = 1024 * 1024;
+}
+
 /// The types that are counted, in Pulse 6's names; one that is absent has no resources.
 #[derive(Deserialize)]
 pub(crate) struct ByType {
@@ -285,13 +319,11 @@ pub(crate) struct ByType {
     pub(crate) vm: Field<serde_json::Number>,
     #[serde(default, rename = "system-container")]
     pub(crate) system_container: Field<serde_json::Number>,
-    #[serde(default, rename = "docker-host")]
-    pub(crate) docker_host: Field<serde_json::Number>,
     #[serde(default, rename = "k8s-cluster")]
     pub(crate) k8s_cluster: Field<serde_json::Number>,
 }
 
-/// One Proxmox VE node, and how many there are.
+/// One Proxmox VE node, and how many there are. Only builds without [`Summary`] are asked.
 #[derive(Deserialize)]
 pub(crate) struct Nodes {
     #[serde(default)]
@@ -303,10 +335,46 @@ impl Shape for Nodes {
     const MAX: usize = 1024 * 1024;
 }
 
+/// One agent with Docker, and how many there are. Only builds without [`Summary`] are asked.
+#[derive(Deserialize)]
+pub(crate) struct DockerHosts {
+    #[serde(default)]
+    pub(crate) meta: Field<Object<Meta>>,
+}
+
+impl Shape for DockerHosts {
+    const REQUEST: &'static str = "GET /api/resources?type=agent,docker-host&source=docker&limit=1";
+    const MAX: usize = 1024 * 1024;
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Meta {
     #[serde(default)]
     pub(crate) total: Field<serde_json::Number>,
+}
+
+/// The organizations that the asking token reaches.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Organizations(pub(crate) Vec<Object<Organization>>);
+
+/// One organization. Its other members, names among them, are passed over.
+#[derive(Deserialize)]
+pub(crate) struct Organization {
+    pub(crate) id: String,
+}
+
+impl Shape for Organizations {
+    const REQUEST: &'static str = "GET /api/orgs";
+    const MAX: usize = 1024 * 1024;
+
+    fn parse(body: &[u8]) -> Result<Self, Reason> {
+        let listed: Self = serde_json::from_slice(body).map_err(|error| reason(&error))?;
+        if listed.0.iter().any(|Object(organization)| organization.id.is_empty()) {
+            return Err(Reason::WrongShape);
+        }
+        Ok(listed)
+    }
 }
 
 /// Why Pulse refuses: the body of a 403.
@@ -319,8 +387,6 @@ pub(crate) struct Refusal {
 
 /// The active alerts, counted while they arrive.
 pub(crate) const ALERTS: &str = "GET /api/alerts/active";
-/// The organizations. Whether there is an answer is all that is read.
-pub(crate) const ORGANIZATIONS: &str = "GET /api/orgs";
 /// Pulse 5's whole state, counted while it arrives.
 pub(crate) const STATE: &str = "GET /api/state";
 
@@ -330,11 +396,15 @@ pub(crate) const STATE_MEMBERS: &[&str] =
 
 /// What an answer's body says.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reason> {
-    serde_json::from_slice(body).map(|Object(answer)| answer).map_err(|error| match error.classify() {
+    serde_json::from_slice(body).map(|Object(answer)| answer).map_err(|error| reason(&error))
+}
+
+fn reason(error: &serde_json::Error) -> Reason {
+    match error.classify() {
         serde_json::error::Category::Eof => Reason::CutShort,
         serde_json::error::Category::Data => Reason::WrongShape,
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => Reason::NotJson,
-    })
+    }
 }
 
 #[cfg(test)]

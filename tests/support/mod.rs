@@ -37,6 +37,7 @@ pub mod promises;
 pub mod proxy;
 pub mod pulse;
 pub mod readings;
+pub mod reduced;
 pub mod replay;
 pub mod seeded;
 pub mod server;

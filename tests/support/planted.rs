@@ -143,7 +143,7 @@ fn identifies(key: &str) -> bool {
     listed && !NOT.contains(&key.as_str())
 }
 
-fn worth_looking_for(text: &str) -> bool {
+pub fn worth_looking_for(text: &str) -> bool {
     let lower = text.to_lowercase();
     if let Ok(address) = text.parse::<IpAddr>() {
         return !address.is_loopback() && !address.is_unspecified();

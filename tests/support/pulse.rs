@@ -89,6 +89,8 @@ impl Token {
 #[derive(Clone, Debug)]
 pub struct PulseModel {
     pub shape: Shape,
+    /// Pulse 6 has `/api/state/summary`, as every release does; without it, it is a build before 6.0.0-rc.7.
+    pub summary: bool,
     pub version: String,
     pub is_docker: bool,
     /// What `deploymentType` says unless `mock` is on, which makes it `mock`.
@@ -116,7 +118,7 @@ pub struct PulseModel {
     pub demo: bool,
     pub mock: bool,
     pub tokens: BTreeMap<String, Token>,
-    /// Off: whoever asks without a token is answered as if with both scopes.
+    /// Off: whoever asks is answered as if with both scopes, whatever the token, as before Pulse's set-up.
     pub require_auth: bool,
     /// By path, without the query: answered in place of everything else, the check of the token included.
     pub overrides: HashMap<String, ResponsePlan>,
@@ -127,6 +129,7 @@ impl Default for PulseModel {
     fn default() -> Self {
         Self {
             shape: Shape::V6,
+            summary: true,
             version: "6.3.0".to_owned(),
             is_docker: false,
             deployment_type: "systemd".to_owned(),
@@ -253,13 +256,13 @@ pub fn answer(model: &PulseModel, request: &RequestRecord) -> ResponsePlan {
     }
     let token = token_of(request);
     let known = token.as_ref().and_then(|token| model.tokens.get(token));
-    if token.is_some() && known.is_none() {
+    if model.require_auth && token.is_some() && known.is_none() {
         return error(401, json!({"error": "Invalid API token"}));
     }
     let caller = Caller {
         scopes: known.map(|token| token.scopes.as_slice()),
         organization: known.map_or("default", |token| &token.organization),
-        open: !model.require_auth && known.is_none(),
+        open: !model.require_auth,
     };
     let needed = scope_of(model, request.path());
     match needed {
@@ -283,7 +286,7 @@ fn scope_of(model: &PulseModel, path: &str) -> Needs {
     let absent_in_5 = ["/api/orgs", "/api/settings/relay"].contains(&path) && model.shape == Shape::V5;
     match path {
         "/api/version" | "/api/health" | "/api/security/status" => Needs::Nothing,
-        "/api/resources" | "/api/resources/stats" | "/api/alerts/active" | "/api/state" => {
+        "/api/resources" | "/api/resources/stats" | "/api/alerts/active" | "/api/state" | "/api/state/summary" => {
             Needs::Scope(MONITORING_READ)
         }
         "/api/settings/ai"
@@ -315,6 +318,7 @@ fn route(model: &PulseModel, caller: &Caller<'_>, request: &RequestRecord) -> Re
         "/api/resources" => json!({"resources": null, "count": 0, "stats": stats_5(counts)}),
         "/api/resources/stats" if v6 => stats_6(counts),
         "/api/resources/stats" => stats_5(counts),
+        "/api/state/summary" if v6 && model.summary => summary(counts),
         "/api/state" if v6 => state_6(counts),
         "/api/state" => state_5(counts),
         "/api/alerts/active" => alerts(counts),
@@ -484,6 +488,20 @@ fn tokens(model: &PulseModel) -> Value {
     json!({"tokens": model.tokens.values().enumerate().map(one).collect::<Vec<_>>()})
 }
 
+/// What Pulse's own ping counts.
+fn summary(counts: &Counts) -> Value {
+    let docker_host =
+        |n| json!({"name": numbered(NODE, n), "containers": 3, "uptimeSeconds": 1000, "cpuUsagePercent": 10});
+    json!({
+        "activeAlerts": counts.alerts,
+        "nodes": counts.nodes,
+        "vms": counts.vms,
+        "containers": counts.containers,
+        "dockerHosts": (0..counts.docker_hosts).map(docker_host).collect::<Vec<_>>(),
+        "lastUpdate": "2026-11-23T08:56:38.225673653Z",
+    })
+}
+
 /// The list of resources. Only the nodes are described one by one, since nothing asks for the others; all are
 /// counted, so that a query which forgot a filter gets another number.
 fn resources(counts: &Counts, request: &RequestRecord) -> Value {
@@ -491,6 +509,7 @@ fn resources(counts: &Counts, request: &RequestRecord) -> Value {
     let asked = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let total = match (asked("type"), asked("source")) {
         (Some("agent"), Some("proxmox")) => counts.nodes,
+        (Some("agent,docker-host"), Some("docker")) => counts.docker_hosts,
         (Some("agent"), None) => counts.nodes + counts.docker_hosts,
         (None, None) => total(counts),
         (Some("vm"), _) => counts.vms,
@@ -549,6 +568,11 @@ fn total(counts: &Counts) -> u64 {
     nodes + 2 * docker_hosts + pbs + pmg + vms + containers + k8s
 }
 
+/// Of the Docker hosts those that have no unified agent. The others are agents to whoever looks at stats and lists.
+fn docker_only(counts: &Counts) -> u64 {
+    counts.docker_hosts / 2
+}
+
 /// A type that has none is absent.
 fn by_type(types: &[(&str, u64)]) -> Value {
     let present = types.iter().filter(|(_, count)| *count > 0);
@@ -561,12 +585,12 @@ fn stats_6(counts: &Counts) -> Value {
     json!({
         "total": total,
         "byType": by_type(&[
-            ("agent", counts.nodes + counts.docker_hosts),
+            ("agent", counts.nodes + counts.docker_hosts - docker_only(counts)),
             ("pbs", counts.pbs),
             ("pmg", counts.pmg),
             ("vm", counts.vms),
             ("system-container", counts.containers),
-            ("docker-host", counts.docker_hosts),
+            ("docker-host", docker_only(counts)),
             ("k8s-cluster", counts.k8s),
         ]),
         "byStatus": by_type(&[("online", total)]),

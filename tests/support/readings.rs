@@ -30,7 +30,7 @@ pub fn handed_over() -> Reading {
             starting: Ok(false),
             own_sender: Ok(OwnSender::OffByEnvironment),
             commercial: Ok(Commercial { disable_local_upgrade_metrics: false, reduce_pro_upsell_noise: false }),
-            uncounted_organizations: false,
+            organizations: Ok(()),
         },
         retry_after: None,
     }

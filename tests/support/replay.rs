@@ -37,6 +37,46 @@ pub fn shared_or_skip(test_name: &str) -> Option<PathBuf> {
     folder
 }
 
+/// All captures that there are: the folders of `shared`, and their reduced forms among the fixtures.
+pub fn recorded() -> Vec<PathBuf> {
+    let entries = fs::read_dir(super::reduced::folder()).unwrap();
+    let mut fixtures: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    fixtures.retain(|path| path.extension().is_some_and(|end| end == "json"));
+    fixtures.sort();
+    assert!(!fixtures.is_empty(), "the fixtures are part of every clone");
+    let mut all = captures();
+    all.extend(fixtures);
+    all
+}
+
+/// The captures of `shared`, or their reduced forms where it is not there: for tests that take long.
+pub fn recorded_once() -> Vec<PathBuf> {
+    if shared().is_some() { captures() } else { recorded() }
+}
+
+/// Whether that Pulse had organizations switched on.
+pub fn serves_many(capture: &Path) -> bool {
+    index(capture)["env"]["PULSE_MULTI_TENANT_ENABLED"] == "true"
+}
+
+/// What to configure as `pulse.organizations`, names and tokens; nothing where a single token is enough.
+pub fn organizations(capture: &Path) -> Vec<(String, String)> {
+    let tokens = tokens(capture);
+    let of_their_own = tokens.iter().any(|token| token == "default");
+    match (of_their_own, serves_many(capture)) {
+        (true, _) => tokens.into_iter().map(|token| (token.clone(), token)).collect(),
+        (false, true) => vec![("default".to_owned(), "full".to_owned())],
+        (false, false) => Vec::new(),
+    }
+}
+
+/// Says how many were compared, past the test harness, which keeps what a passing test prints to itself. Nothing
+/// compared is a failure.
+pub fn compared(test_name: &str, recorded: usize) {
+    assert!(recorded > 0, "{test_name} compared nothing");
+    let _ = writeln!(io::stderr(), "{test_name}: {recorded} captures were compared");
+}
+
 /// All capture folders, sorted; none where there is no `shared`.
 pub fn captures() -> Vec<PathBuf> {
     let Some(shared) = shared() else { return Vec::new() };
@@ -47,19 +87,37 @@ pub fn captures() -> Vec<PathBuf> {
     folders
 }
 
-/// A capture's `index.json`.
-pub fn index(folder: &Path) -> Value {
-    serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap()
+/// A capture's name.
+pub fn name(capture: &Path) -> String {
+    capture.file_name().unwrap().to_str().unwrap().trim_end_matches(".json").to_owned()
+}
+
+/// A capture's `index.json`; of a reduced one, all that there is.
+pub fn index(capture: &Path) -> Value {
+    let file = if capture.is_dir() { &capture.join("index.json") } else { capture };
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// What the caller with that token was told.
+pub fn told(capture: &Path, token: &str, target: &str) -> Option<Captured> {
+    load(capture).remove(&key(token, target))
+}
+
+/// As `told`, as JSON; null where nothing was recorded.
+pub fn told_json(capture: &Path, token: &str, target: &str) -> Value {
+    told(capture, token, target).and_then(|told| serde_json::from_slice(&told.body).ok()).unwrap_or_default()
 }
 
 /// The heartbeat that Pulse itself would have sent at that moment; None for 5.1, which has none.
-pub fn oracle(folder: &Path) -> Option<Value> {
-    if let Some(oracle) = index(folder).get("oracle") {
+pub fn oracle(capture: &Path) -> Option<Value> {
+    if let Some(oracle) = index(capture).get("oracle") {
         return Some(oracle.clone());
     }
-    let preview = fs::read(folder.join("full/api_system_settings_telemetry-preview.json")).ok()?;
-    serde_json::from_slice::<Value>(&preview).unwrap().get("payload").cloned()
+    told_json(capture, "full", PREVIEW).get("payload").cloned()
 }
+
+/// Pulse's own preview of its ping.
+pub const PREVIEW: &str = "/api/system/settings/telemetry-preview";
 
 /// The tokens that the capture knows, in the order of its index, without `anonymous`.
 pub fn tokens(folder: &Path) -> Vec<String> {
@@ -81,7 +139,7 @@ pub struct Replay {
 impl Replay {
     /// Serves that capture; `/api/health` says that Pulse has been up for `uptime` seconds.
     pub fn start(folder: &Path, uptime: u64) -> Self {
-        let answers = load(folder, uptime);
+        let answers = load_up_for(folder, uptime);
         let tokens = tokens(folder);
         Self { server: Server::start(move |request| answer(&answers, &tokens, &request)) }
     }
@@ -89,7 +147,7 @@ impl Replay {
 
 /// The capture as it would be were its fleet a real one: what says "mock" says otherwise, all else is the same.
 pub fn start_as_if_real(folder: &Path) -> Server {
-    let (answers, tokens) = (load(folder, A_DAY), tokens(folder));
+    let (answers, tokens) = (load_up_for(folder, A_DAY), tokens(folder));
     Server::start(move |request| match answer(&answers, &tokens, &request) {
         ResponsePlan::Answer(mut plan) if ["/api/version", "/api/system/mock-mode"].contains(&request.path()) => {
             if let Body::Full(body) = &plan.body {
@@ -106,21 +164,25 @@ pub fn start_as_if_real(folder: &Path) -> Server {
 const ANONYMOUS: &str = "anonymous";
 
 /// Who asks for what: the path, and the query's pairs sorted, since their order means nothing.
-type Key = (String, String, Vec<(String, String)>);
+pub type Key = (String, String, Vec<(String, String)>);
 
 #[derive(Clone)]
-struct Captured {
-    status: u16,
+pub struct Captured {
+    pub status: u16,
     content_type: String,
-    body: Bytes,
+    pub body: Bytes,
 }
 
-fn load(folder: &Path, uptime: u64) -> HashMap<Key, Captured> {
-    let index = index(folder);
+pub fn load(capture: &Path) -> HashMap<Key, Captured> {
+    let index = index(capture);
     let responses = index["responses"].as_array().unwrap();
     let mut answers = HashMap::new();
-    for response in responses.iter().filter(|response| response.get("file").is_some()) {
-        let body = Bytes::from(fs::read(folder.join(text(response, "file"))).unwrap());
+    for response in responses {
+        let body = match (response.get("file"), response.get("body")) {
+            (Some(_), _) => Bytes::from(fs::read(capture.join(text(response, "file"))).unwrap()),
+            (None, Some(body)) => Bytes::from(body.to_string()),
+            (None, None) => continue,
+        };
         let content_type = response["content_type"].as_str().filter(|kind| !kind.is_empty());
         let content_type = content_type.unwrap_or("application/json").to_owned();
         let status = response["status"].as_u64().unwrap().try_into().unwrap();
@@ -131,6 +193,11 @@ fn load(folder: &Path, uptime: u64) -> HashMap<Key, Captured> {
         let same = answers[&key(&text(response, "same_as"), &path)].clone();
         answers.insert(key(&text(response, "token"), &path), same);
     }
+    answers
+}
+
+fn load_up_for(capture: &Path, uptime: u64) -> HashMap<Key, Captured> {
+    let mut answers = load(capture);
     for ((_, path, _), captured) in &mut answers {
         if path == "/api/health" {
             captured.body = with_uptime(&captured.body, uptime);
@@ -143,7 +210,7 @@ fn text(response: &Value, name: &str) -> String {
     response[name].as_str().unwrap().to_owned()
 }
 
-fn key(who: &str, target: &str) -> Key {
+pub fn key(who: &str, target: &str) -> Key {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut pairs: Vec<_> = query
         .split('&')
