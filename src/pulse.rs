@@ -179,9 +179,9 @@ impl PulseClient {
         headers.extend(organization.name.clone().map(|name| (X_PULSE_ORG_ID, name)));
         let mut request = Request::new(Full::default());
         *request.headers_mut() = headers;
-        // The prefix came out of a URI and the paths are this module's own, so that together they are one.
-        *request.uri_mut() =
-            Uri::try_from(format!("{}{path}", self.prefix)).expect("a URI's path with another path behind it is one");
+        #[expect(clippy::expect_used, reason = "the prefix came out of a URI and the paths are this module's own")]
+        let target = Uri::try_from(format!("{}{path}", self.prefix)).expect("together they are one");
+        *request.uri_mut() = target;
         request
     }
 }

@@ -306,6 +306,7 @@ pub(crate) struct Answers {
 }
 
 /// The counts of one organization, in the words of the Pulse that told them.
+#[expect(clippy::large_enum_variant, reason = "there is one for each organization, while Pulse is read")]
 pub(crate) enum Estate {
     /// Pulse 6.
     V6 { stats: Stats, registry: Registry },

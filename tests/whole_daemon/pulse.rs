@@ -146,8 +146,8 @@ impl Pulse {
     fn answer(&mut self, request: &Request<Incoming>) -> Told {
         let path = request.uri().path();
         let target = request.uri().to_string();
-        let is_counts = matches!(path, "/api/resources/stats" | "/api/state");
-        if is_counts {
+        let is_counts = matches!(path, "/api/resources/stats" | "/api/state" | "/api/state/summary");
+        if is_counts && path != "/api/state/summary" {
             count_on(&mut self.model.counts);
         }
         self.note_what_is_said(path);
@@ -258,7 +258,7 @@ pub(super) const ROUTES: [&str; 8] = [
     "/api/security/status",
     "/api/system/settings",
     "/api/resources/stats",
-    "/api/alerts/active",
+    "/api/state/summary",
     "/api/settings/ai",
     "/api/license/status",
 ];
