@@ -131,7 +131,7 @@ _pulse__telemetry() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__check)
-            opts="-h --config --help"
+            opts="-h --compare --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -3,6 +3,7 @@
 mod api;
 mod audit;
 mod check;
+mod compare;
 mod events;
 mod history;
 mod offline;
@@ -48,6 +49,8 @@ pub enum Exit {
     State = 5,
     /// The audit found something.
     Findings = 6,
+    /// Our ping differs from Pulse's own.
+    Differs = 7,
 }
 
 /// The telemetry of a Pulse installation, outside Pulse: reads the counts from Pulse's API, shows the ping, and sends it
@@ -55,7 +58,7 @@ pub enum Exit {
 ///
 /// On by default. Off with PULSE_TELEMETRY=false, DO_NOT_TRACK=1, telemetry.enabled = false, `pulse-telemetry off`, or
 /// Pulse's own setting. Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 4 Pulse, 5 state directory,
-/// 6 the audit found something.
+/// 6 the audit found something, 7 our ping differs from Pulse's own.
 #[derive(Debug, Parser)]
 #[command(name = "pulse-telemetry", version, max_term_width = 100)]
 struct CommandLine {
@@ -88,7 +91,14 @@ enum Command {
         json: bool,
     },
     /// Check the configuration, the token's scopes and what Pulse answers; the endpoint is not contacted
-    Check,
+    Check {
+        /// Compare the ping with the one that Pulse would send itself, field by field; ends with 7 where they differ
+        ///
+        /// Asking Pulse for its own ping makes Pulse write its ID file. Differences that docs/PRIVACY.md lists are told as
+        /// such, and so is what changed meanwhile.
+        #[arg(long)]
+        compare: bool,
+    },
     /// Show what was sent, tried, held back and switched, one line an entry, the newest last
     ///
     /// Works with or without a daemon. A line that cannot be read is left out; `audit` names it.
@@ -243,7 +253,8 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
             Command::Preview => preview(&config, out).await,
             Command::ResetId => reset_id(&config, out).await,
             Command::Status { json } => status(&config, json, out).await,
-            Command::Check => check::check(&config, out).await,
+            Command::Check { compare: true } => compare::compare(&config, out).await,
+            Command::Check { compare: false } => check::check(&config, out).await,
             Command::History { erase: true, .. } => history::erase(&config, out).await,
             Command::History { json, bodies, limit, .. } => {
                 history::show(&config, history::Form { json, bodies }, limit.map(NonZeroUsize::get), out).await

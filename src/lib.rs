@@ -11,7 +11,7 @@
 //! thin: [`daemon`] feeds the engine and carries out its actions. Each part of the world has one module that touches it:
 //! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] keeps the state, [`clock`] reads the time, [`chance`] asks for
 //! randomness, [`serve`] listens, [`config`] reads what the operator wrote. Beside all this, and unknown to what sends,
-//! [`posture`] tells what else may leave by Pulse's own settings, and [`events`] keeps the local-only commercial events;
+//! [`posture`] tells what else may leave by Pulse's own settings, [`comparison`] lays our ping beside Pulse's own, and [`events`] keeps the local-only commercial events;
 //! [`metrics`] counts for Prometheus, [`supervisor`] tells systemd that the program lives, and [`confine`] has the kernel
 //! hold the program to what it needs. After the doorway and the
 //! configuration, the modules below stand in the order in which data flows.
@@ -22,6 +22,7 @@
 pub mod cli;
 pub mod config;
 
+pub mod comparison;
 pub mod contract;
 
 pub mod posture;

@@ -22,8 +22,8 @@ use crate::snapshot::{self, Answer, Answers, Estate, Given, Platform, ReadError,
 use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError, TlsError, Trust};
 use count::{Counter, Counts, Malformed};
 use shapes::{
-    ALERTS, ApiTokens, Field, Health, MockMode, Organizations, Refusal, STATE, STATE_MEMBERS, Security, Shape, Stats,
-    Summary, Version,
+    ALERTS, ApiTokens, Field, Health, MockMode, Organizations, OwnPreview, Refusal, STATE, STATE_MEMBERS, Security,
+    Shape, Stats, Summary, Version,
 };
 
 /// The organization that flags of the whole installation are read from.
@@ -150,13 +150,7 @@ impl PulseClient {
     /// # Errors
     /// Where Pulse cannot be reached or does not accept the token. Whatever else goes wrong is in the reading.
     pub async fn look(&self) -> Result<Look, ReadError> {
-        let mut session = Session {
-            client: self,
-            ends: tokio::time::sleep(READING_MAX.max(self.timeout)).deadline(),
-            retry_after: None,
-            timed_out: false,
-            token_was_of_use: false,
-        };
+        let mut session = self.session();
         let answers = session.answers().await?;
         let reading = snapshot::read(&answers, &self.given, session.retry_after);
         Ok(Look { reading, posture: posture::read(&answers) })
@@ -168,6 +162,26 @@ impl PulseClient {
     /// As for [`PulseClient::look`].
     pub async fn read(&self) -> Result<Reading, ReadError> {
         Ok(self.look().await?.reading)
+    }
+
+    /// The ping that Pulse would send itself, or why there is none. It makes Pulse write its ID file, so that only the
+    /// command that compares asks for it, and says so.
+    ///
+    /// # Errors
+    /// As for [`PulseClient::look`].
+    pub async fn own_preview(&self) -> Result<Result<serde_json::Map<String, serde_json::Value>, Reason>, ReadError> {
+        let answer = self.session().get::<OwnPreview>(&self.default).await?;
+        Ok(answer.and_then(|preview| preview.payload.required().cloned()))
+    }
+
+    fn session(&self) -> Session<'_> {
+        Session {
+            client: self,
+            ends: tokio::time::sleep(READING_MAX.max(self.timeout)).deadline(),
+            retry_after: None,
+            timed_out: false,
+            token_was_of_use: false,
+        }
     }
 
     fn request(&self, organization: &Organization, path: &str) -> Request<Full<Bytes>> {

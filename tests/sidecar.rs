@@ -1,6 +1,8 @@
 //! The real binary against a Pulse and an endpoint on real sockets.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+#[path = "sidecar/compare.rs"]
+mod compare;
 mod support;
 
 use std::io::Write as _;
@@ -62,6 +64,8 @@ fn the_preview_of_every_capture_is_pulses_own() {
             assert!(!differs, "{} of {}: {preview} but {oracle}", field.name, folder.display());
         }
         assert_eq!(contract::validate(&preview), Ok(()));
+        let output = setup.run(&["check", "--compare"]);
+        assert_eq!(output.status.code(), Some(0), "{}: {}", folder.display(), text(&output.stdout));
         compared += 1;
     }
     replay::compared(name, compared);

@@ -353,6 +353,17 @@ pub(crate) struct Meta {
     pub(crate) total: Field<serde_json::Number>,
 }
 
+/// The ping that Pulse would send itself. Only the command that compares asks for it.
+#[derive(Deserialize)]
+pub(crate) struct OwnPreview {
+    #[serde(default)]
+    pub(crate) payload: Field<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Shape for OwnPreview {
+    const REQUEST: &'static str = "GET /api/system/settings/telemetry-preview";
+}
+
 /// The organizations that the asking token reaches.
 #[derive(Deserialize)]
 #[serde(transparent)]

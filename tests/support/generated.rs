@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pulse_telemetry::{cli, config, contract, metrics};
+use pulse_telemetry::{cli, comparison, config, contract, metrics};
 
 use super::manual::{self, Part, Sections};
 use super::promises;
@@ -18,6 +18,7 @@ pub fn generated() -> Vec<(PathBuf, String)> {
     let mut files = vec![
         (root.join("config/ping.schema.json"), schema),
         section(root.join("docs/PRIVACY.md"), "fields", &fields),
+        section(root.join("docs/PRIVACY.md"), "differences", &comparison::markdown_table()),
         section(root.join("docs/PRIVACY.md"), "promises", &promises::markdown_table()),
         section(root.join("docs/METRICS.md"), "metrics", &metrics::markdown_table()),
         section(root.join("docs/CONFIGURATION.md"), "keys", &keys),

@@ -118,6 +118,8 @@ pub struct PulseModel {
     pub demo: bool,
     pub mock: bool,
     pub tokens: BTreeMap<String, Token>,
+    /// What Pulse's own preview says in place of what the rest of this model says; null leaves a field out.
+    pub own_ping: Map<String, Value>,
     /// Off: whoever asks is answered as if with both scopes, whatever the token, as before Pulse's set-up.
     pub require_auth: bool,
     /// By path, without the query: answered in place of everything else, the check of the token included.
@@ -149,6 +151,7 @@ impl Default for PulseModel {
             demo: false,
             mock: false,
             tokens: BTreeMap::from([(TOKEN.to_owned(), Token::new(&[MONITORING_READ, SETTINGS_READ], "default"))]),
+            own_ping: Map::new(),
             require_auth: true,
             overrides: HashMap::new(),
         }
@@ -293,6 +296,7 @@ fn scope_of(model: &PulseModel, path: &str) -> Needs {
         | "/api/settings/relay"
         | "/api/security/tokens"
         | "/api/system/settings"
+        | replay::PREVIEW
         | "/api/system/mock-mode"
         | "/api/orgs"
             if !absent_in_5 =>
@@ -323,6 +327,7 @@ fn route(model: &PulseModel, caller: &Caller<'_>, request: &RequestRecord) -> Re
         "/api/state" => state_5(counts),
         "/api/alerts/active" => alerts(counts),
         "/api/system/settings" => system_settings(model),
+        replay::PREVIEW if v6 => own_preview(model),
         "/api/system/mock-mode" => json!({"enabled": model.mock, "config": {"NodeCount": 3, "VMsPerNode": 4}}),
         "/api/settings/ai" => ai(model),
         "/api/settings/relay" if v6 => return relay(model),
@@ -792,6 +797,45 @@ fn system_settings(model: &PulseModel) -> Value {
     }
     answer["envOverrides"] = overrides;
     answer
+}
+
+/// The ping that Pulse would send itself, with some fields of newer builds.
+fn own_preview(model: &PulseModel) -> Value {
+    let count = |of: fn(&Counts) -> u64| of(&model.counts) + model.other_organizations.values().map(of).sum::<u64>();
+    let mut payload = json!({
+        "schema_version": 10,
+        "sent_at": "2026-11-25T23:43:35Z",
+        "install_id": "1a1ecd79-a9c5-4a1c-a155-4f0689724ae7",
+        "version": model.version,
+        "version_raw": format!("v{}", model.version),
+        "version_channel": if model.version.contains("-rc") { "rc" } else { "stable" },
+        "version_is_development": false,
+        "version_is_published_release": true,
+        "platform": if model.is_docker { "docker" } else { "binary" },
+        "os": "linux",
+        "arch": "amd64",
+        "event": "heartbeat",
+        "estate_size_bucket": "11_50",
+        "pve_nodes": count(|counts| counts.nodes),
+        "pbs_instances": count(|counts| counts.pbs),
+        "pmg_instances": count(|counts| counts.pmg),
+        "vms": count(|counts| counts.vms),
+        "containers": count(|counts| counts.containers),
+        "docker_hosts": count(|counts| counts.docker_hosts),
+        "docker_containers": count(|counts| 3 * counts.docker_hosts),
+        "kubernetes_clusters": count(|counts| counts.k8s),
+        "ai_enabled": model.ai,
+        "active_alerts": count(|counts| counts.alerts),
+        "relay_enabled": model.relay == Relay::Enabled,
+        "sso_enabled": model.sso,
+        "multi_tenant": false,
+        "paid_license": model.tier != "free",
+        "has_api_tokens": !model.tokens.is_empty(),
+    });
+    let members = payload.as_object_mut().unwrap();
+    members.extend(model.own_ping.clone());
+    members.retain(|_, value| !value.is_null());
+    json!({"enabled": model.telemetry_enabled, "payload": payload})
 }
 
 fn ai(model: &PulseModel) -> Value {

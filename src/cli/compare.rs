@@ -1,0 +1,118 @@
+//! `check --compare`: our ping beside the one that Pulse would send.
+
+use std::io::Write;
+
+use serde_json::{Map, Value};
+
+use crate::comparison::{Comparison, Ours, Row, Verdict};
+use crate::config::Config;
+use crate::engine::Suppression;
+use crate::ping::{self, Event};
+use crate::printable::printable;
+use crate::pulse::{Look, PulseClient};
+use crate::snapshot::{OwnSender, Reason};
+use crate::status::SuppressedReport;
+
+use super::{Exit, Failure, pulse_client};
+
+/// What stands in place of an ID in our own ping, which needs none to be compared.
+const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
+
+/// The most of a text of Pulse's that is shown.
+const SHOWN: usize = 64;
+
+const NONE_OF_ITS_OWN: &str = "This Pulse has no telemetry of its own (Pulse 5.1 has none, and no preview of it), so there \
+                               is nothing to compare with.";
+
+pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+    writeln!(out, "Compares with the ping that Pulse at {} would send itself.", config.pulse.url)?;
+    writeln!(
+        out,
+        "Asking Pulse for it makes Pulse write its own ID file, even where its telemetry is off (and since 6.1.1 a file on \
+         its lifecycle). Nothing of the answer is kept or sent."
+    )?;
+    let client = pulse_client(&config.pulse)?;
+    let (look, before) = ours(&client).await?;
+    if look.reading.state.own_sender == Ok(OwnSender::Absent) {
+        return Err(Failure::Pulse(NONE_OF_ITS_OWN.to_owned()));
+    }
+    let theirs = theirs(&client).await?;
+    let (look_after, after) = ours(&client).await?;
+    let comparison =
+        Comparison::new(Ours { look: &look, payload: &before }, &theirs, Ours { look: &look_after, payload: &after });
+    write(&comparison, out)
+}
+
+/// What we would send now.
+async fn ours(client: &PulseClient) -> Result<(Look, Map<String, Value>), Failure> {
+    let look = client.look().await;
+    let read = look.as_ref().map(|look| look.reading.clone()).map_err(Clone::clone);
+    if let Some(because) = Suppression::by_what_is_unknown(&read) {
+        return Err(Failure::Pulse(SuppressedReport::new(&because).to_text()));
+    }
+    let encoded = read.ok().and_then(|reading| ping::encode(&reading, NO_ID, Event::Heartbeat));
+    let payload = encoded.and_then(|bytes| serde_json::from_str(&bytes).ok());
+    let ours = look.ok().zip(payload);
+    ours.ok_or_else(|| Failure::Other("the heartbeat could not be encoded".to_owned()))
+}
+
+/// What Pulse would send now.
+async fn theirs(client: &PulseClient) -> Result<Map<String, Value>, Failure> {
+    match client.own_preview().await {
+        Ok(Ok(payload)) => Ok(payload),
+        Ok(Err(Reason::Status(404))) => Err(Failure::Pulse(
+            "This Pulse has no preview of its own ping (404), so there is nothing to compare with.".to_owned(),
+        )),
+        Ok(Err(reason)) => Err(Failure::Pulse(format!("Pulse's own preview cannot be read: {reason}."))),
+        Err(error) => {
+            let because = Suppression::by_what_is_unknown(&Err(error));
+            let text = because.map(|because| SuppressedReport::new(&because).to_text());
+            Err(Failure::Pulse(text.unwrap_or_default()))
+        }
+    }
+}
+
+fn write(comparison: &Comparison, out: &mut dyn Write) -> Result<Exit, Failure> {
+    writeln!(out, "\n  {:<30} {:<22} {:<22} comparison", "field", "the sidecar", "Pulse")?;
+    for Row { field, ours, theirs, verdict } in &comparison.rows {
+        let ours = if *field == "install_id" { "its own".to_owned() } else { shown(ours.as_ref()) };
+        let theirs = if *field == "install_id" { "its own".to_owned() } else { shown(theirs.as_ref()) };
+        let told = match verdict {
+            Verdict::Same => "same".to_owned(),
+            Verdict::Moved => "changed meanwhile".to_owned(),
+            Verdict::Documented(why) => format!("documented: {why}"),
+            Verdict::Differs => "DIFFERS".to_owned(),
+        };
+        writeln!(out, "  {field:<30} {ours:<22} {theirs:<22} {told}")?;
+    }
+    if !comparison.only_theirs.is_empty() {
+        let names: Vec<String> = comparison.only_theirs.iter().map(|name| printable(&cut(name))).collect();
+        writeln!(out, "\nOnly Pulse sends these, and they are no difference: {}.", names.join(", "))?;
+    }
+    let differing: Vec<_> = comparison.differing().collect();
+    if differing.is_empty() {
+        writeln!(out, "\nBoth say the same, but for what is documented.")?;
+        return Ok(Exit::Done);
+    }
+    writeln!(out, "\nThe sidecar and Pulse differ in: {}. Please report it.", differing.join(", "))?;
+    Ok(Exit::Differs)
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        None => "-".to_owned(),
+        Some(Value::String(text)) => printable(&cut(text)),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Null) => value.map(Value::to_string).unwrap_or_default(),
+        // Nothing that is sent is of such a shape.
+        Some(Value::Array(_)) => "a list".to_owned(),
+        Some(Value::Object(_)) => "an object".to_owned(),
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
