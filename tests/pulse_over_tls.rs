@@ -35,7 +35,7 @@ async fn no_tls_session_is_resumed_so_that_none_links_two_requests() {
     read(&on_localhost(&server), trusting(&authority)).await.unwrap();
     let sessions: Vec<_> = server.requests().into_iter().map(|request| request.tls.unwrap()).collect();
     let fresh = TlsRecord { server_name: Some("localhost".to_owned()), resumed: false };
-    assert_eq!(sessions, vec![fresh; 12]);
+    assert_eq!(sessions, vec![fresh; 11]);
 }
 
 #[tokio::test]
