@@ -35,6 +35,8 @@ use self::guards::Guards;
 use self::listener::Accepted;
 pub use self::listener::Listener;
 pub use self::openapi::document;
+#[cfg(feature = "collector")]
+pub(crate) use self::places::PATIENCE;
 use self::places::{Places, Taken, Waiting};
 pub use self::routes::routes;
 use self::words::WithWords;

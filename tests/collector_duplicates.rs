@@ -5,7 +5,7 @@
 mod support;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::collector::storage::{Committed, Row};
+use pulse_telemetry::collector::storage::{Arrival, Committed, Outcome, Row};
 use pulse_telemetry::contract::{FIELDS, Kind};
 use serde_json::{Value, json};
 use support::collector::{Setup, Storage, block_on, install_id, open, open_postgres, ping, ping_of, row};
@@ -140,5 +140,165 @@ fn postgresql_looks_for_an_earlier_ping_in_the_index_however_new_the_day_is() {
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pulse-telemetry-collector'";
     assert!((0..500).any(|_| cluster.psql("pulse", sessions).trim() == "0"), "a session is left");
     let read = "SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname LIKE 'pings_2%'";
-    assert_eq!(cluster.psql("pulse", read).trim(), "0|2000", "rows that were read one after the other, and look-ups");
+    assert_eq!(cluster.psql("pulse", read).trim(), "0|6000", "rows that were read one after the other, and look-ups");
+}
+
+fn arrival(row: Row, may_be_new: bool) -> Arrival {
+    Arrival { row, may_be_new }
+}
+
+/// The ping of an installation whose counts change.
+fn changing(number: u64, vms: u64, received_at: &str) -> Row {
+    row(&ping(&json!({"install_id": install_id(number), "vms": vms})), at(received_at))
+}
+
+#[test]
+fn an_id_has_64_rows_a_utc_day_and_no_more_in_one_batch_and_over_batches_and_restarts() {
+    for storage in Storage::both() {
+        block_on(async {
+            let name = storage.name();
+            let store = open(&storage).await;
+            // One after the other, all at once, and half and half with another ID between.
+            for vms in 0..70 {
+                let outcomes = store.admit(vec![arrival(changing(1, vms, NOON), true)]).await.unwrap();
+                let expected = if vms < 64 { Outcome::Stored { new_id: vms == 0 } } else { Outcome::TooManyRows };
+                assert_eq!(outcomes, [expected], "{name}: {vms}");
+            }
+            let at_once = (0..70).map(|vms| arrival(changing(2, vms, NOON), true)).collect();
+            let outcomes = store.admit(at_once).await.unwrap();
+            assert_eq!(Committed::of(&outcomes), Committed { stored: 64, duplicates: 0 }, "{name}");
+            assert!(outcomes[64..].iter().all(|outcome| *outcome == Outcome::TooManyRows), "{name}: {outcomes:?}");
+            let mixed = |from: u64| -> Vec<Arrival> {
+                let pair =
+                    |vms| [arrival(changing(3, vms, NOON), true), arrival(changing(1000 + vms, vms, NOON), true)];
+                (from..from + 35).flat_map(pair).collect()
+            };
+            store.admit(mixed(0)).await.unwrap();
+            drop(store);
+            let store = open(&storage).await;
+            let outcomes = store.admit(mixed(35)).await.unwrap();
+            assert_eq!(Committed::of(&outcomes).stored, 29 + 35, "{name}");
+            // A retry of what is stored is no further row, and what is refused is not acknowledged as one.
+            let again = vec![
+                arrival(changing(2, 63, NOON), true),
+                arrival(changing(2, 99, NOON), true),
+                arrival(changing(2, 99, NOON), true),
+            ];
+            let expected = [Outcome::Duplicate, Outcome::TooManyRows, Outcome::TooManyRows];
+            assert_eq!(store.admit(again).await.unwrap(), expected, "{name}");
+            for other_day in ["2026-11-24T00:00:00Z", "2026-11-22T23:59:59Z"] {
+                let outcomes = store.admit(vec![arrival(changing(1, 5000, other_day), false)]).await.unwrap();
+                assert_eq!(outcomes, [Outcome::Stored { new_id: false }], "{name}: {other_day}");
+            }
+            assert_eq!(storage.rows().len(), 64 * 3 + 70 + 2);
+        });
+    }
+}
+
+#[test]
+fn a_row_is_compared_with_the_newest_eight_of_its_id_and_no_others() {
+    for storage in Storage::both() {
+        block_on(async {
+            let store = open(&storage).await;
+            let minute = |minute: u64| format!("2026-11-23T12:{minute:02}:00Z");
+            for vms in 0..9 {
+                store.commit(vec![changing(1, vms, &minute(vms))]).await.unwrap();
+            }
+            for (vms, expected) in
+                [(8, Outcome::Duplicate), (1, Outcome::Duplicate), (0, Outcome::Stored { new_id: false })]
+            {
+                let outcomes = store.admit(vec![arrival(changing(1, vms, &minute(10)), false)]).await.unwrap();
+                assert_eq!(outcomes, [expected], "{}: {vms}", storage.name());
+            }
+        });
+    }
+}
+
+#[test]
+fn an_id_is_new_where_no_day_has_a_row_of_it_and_is_stored_only_where_it_may_be_new() {
+    for storage in Storage::both() {
+        block_on(async {
+            let name = storage.name();
+            let store = open(&storage).await;
+            let one = |row: Row, may_be_new: bool| {
+                let store = &store;
+                async move { store.admit(vec![arrival(row, may_be_new)]).await.unwrap()[0] }
+            };
+            let days = ["2026-09-01T10:00:00Z", "2026-10-14T10:00:00Z", "2026-11-22T10:00:00Z", "2026-11-23T10:00:00Z"];
+            for (number, day) in (1..).zip(days) {
+                assert_eq!(one(changing(number, 1, day), false).await, Outcome::UnknownId, "{name}: {day}");
+                assert_eq!(
+                    one(changing(number, 1, day), true).await,
+                    Outcome::Stored { new_id: true },
+                    "{name}: {day}"
+                );
+            }
+            for (number, day) in (1..).zip(days) {
+                let known = one(changing(number, 2, NOON), false).await;
+                assert_eq!(known, Outcome::Stored { new_id: false }, "{name}: of {day}");
+            }
+            // In one batch: known and unknown, and an ID that the batch itself brings.
+            let batch = vec![
+                arrival(changing(1, 3, NOON), false),
+                arrival(changing(90, 1, NOON), false),
+                arrival(changing(90, 1, NOON), false),
+                arrival(changing(91, 1, NOON), true),
+                arrival(changing(91, 2, NOON), false),
+                arrival(changing(91, 1, NOON), true),
+            ];
+            let expected = [
+                Outcome::Stored { new_id: false },
+                Outcome::UnknownId,
+                Outcome::UnknownId,
+                Outcome::Stored { new_id: true },
+                Outcome::Stored { new_id: false },
+                Outcome::Duplicate,
+            ];
+            assert_eq!(store.admit(batch).await.unwrap(), expected, "{name}");
+            assert!(!storage.install_ids().contains(&install_id(90)), "{name}");
+        });
+    }
+}
+
+#[test]
+fn a_store_that_was_filled_before_there_was_a_limit_is_taken_up_as_it_is() {
+    for storage in Storage::both() {
+        block_on(async {
+            let store = open(&storage).await;
+            store.commit(vec![changing(1, 0, NOON), changing(2, 0, NOON)]).await.unwrap();
+            // What an older program stored: 500 rows of one ID in a day.
+            let more = "INSERT INTO pings_20261123 SELECT p.* FROM pings_20261123 p, \
+                        (WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 499) SELECT n FROM n) n \
+                        WHERE p.install_id = ";
+            let more = format!("{more}'{}'", install_id(1));
+            match &storage {
+                Storage::Sqlite(_) => drop(rusqlite::Connection::open(storage.file()).unwrap().execute_batch(&more)),
+                Storage::Postgres(cluster) => drop(cluster.psql("pulse", &more)),
+            }
+            assert_eq!(storage.rows().len(), 501, "{}", storage.name());
+            let outcomes =
+                store.admit(vec![arrival(changing(1, 1, NOON), true), arrival(changing(2, 1, NOON), true)]).await;
+            let expected = [Outcome::TooManyRows, Outcome::Stored { new_id: false }];
+            assert_eq!(outcomes.unwrap(), expected, "{}", storage.name());
+        });
+    }
+}
+
+#[test]
+fn a_sender_beyond_the_rows_of_its_id_is_told_to_come_back_the_next_day() {
+    for storage in Storage::both() {
+        let collector = Setup::new(&storage).start();
+        let replies: Vec<_> = (0..66).map(|vms| collector.post(&ping(&json!({"vms": vms})))).collect();
+        // Midnight may come in between.
+        let refused: Vec<_> = replies.iter().filter(|reply| reply.status == 429).collect();
+        if !refused.is_empty() {
+            assert_eq!((refused.len(), replies[65].json()["error"].as_str()), (2, Some("too_many_pings_of_an_id")));
+            let after: i64 = replies[65].header("retry-after").unwrap().parse().unwrap();
+            let now = Timestamp::now().as_second();
+            let until_midnight = 86_400 - now.rem_euclid(86_400);
+            assert!((until_midnight - 60..=until_midnight + 90).contains(&after), "{after} s, {until_midnight} s");
+        }
+        assert_eq!(collector.post(&ping_of(7)).status, 204, "others are served");
+        assert_eq!(collector.post(&ping(&json!({"vms": 63}))).status, 204, "{}: a retry", storage.name());
+    }
 }

@@ -1,377 +1,376 @@
-//! How many pings one network may send, and how many connections it may have open: the only part that sees an address.
+//! How many pings one network may send in a minute, and how many new install IDs in a day.
 //!
-//! An address comes in as a [`Client`], which cannot be shown. What is kept of it is an HMAC of its network under a random
-//! key that lives in memory and is replaced every ten minutes, together with everything that was counted under it.
-//!
-//! ```
-//! fn taken<T>() {}
-//! taken::<pulse_telemetry::collector::limiter::Client>();
-//! ```
-//! ```compile_fail,E0277
-//! fn shown<T: std::fmt::Debug>() {}
-//! shown::<pulse_telemetry::collector::limiter::Client>();
-//! ```
-//! ```compile_fail,E0277
-//! fn printed<T: std::fmt::Display>() {}
-//! printed::<pulse_telemetry::collector::limiter::Client>();
-//! ```
-//! ```compile_fail,E0277
-//! fn serialized<T: serde::Serialize>() {}
-//! serialized::<pulse_telemetry::collector::limiter::Client>();
-//! ```
-//! ```compile_fail,E0277
-//! fn shown<T: std::fmt::Debug>() {}
-//! shown::<pulse_telemetry::collector::limiter::Place>();
-//! ```
+//! What is kept of an address here is an HMAC of each of its networks, under a random key that lives in memory. The key of
+//! the pings is replaced every ten minutes and that of the IDs every UTC day, each together with everything that was counted
+//! under it.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock as GovernorClock, Reference as _};
-use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
-use hyper::header::HeaderValue;
-use ipnet::IpNet;
+use jiff::civil::Date;
 use ring::hmac;
 
+use super::network::{Client, Network, TIMES_MAX};
 use crate::chance::Chance;
 
-/// How long one key is used.
+/// How long one key of the pings is used.
 const KEY_LIFE: Duration = Duration::from_secs(10 * 60);
 
-/// The most networks that are counted at a time: 100,000 × about 100 bytes. Where more come, all counts begin anew.
+/// The time in which a network may send `limits.per_minute`.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The most networks that are counted at a time, of all widths: 100,000 × about 100 bytes, once for pings and once for IDs.
 const NETWORKS_MAX: usize = 100_000;
 
-/// Which part of an address names a network: what one household or one rented machine has at most.
-const PREFIX_V4: u8 = 24;
-const PREFIX_V6: u8 = 56;
-
-/// Where a request comes from. It can be limited, and nothing else: not shown, logged, serialized, compared or copied.
-pub struct Client(IpAddr);
-
-impl Client {
-    /// The other end of a connection.
-    #[must_use]
-    pub fn new(address: IpAddr) -> Self {
-        Self(address)
-    }
-}
-
-/// A connection's place among those of its network, which it gives back when it is dropped.
-pub struct Place(Option<Taken>);
-
-struct Taken {
-    counting: Arc<Mutex<Counting>>,
-    network: Network,
-    /// Under which key.
-    keys: u64,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(Taken { counting, network, keys }) = &self.0 {
-            counting.lock().unwrap_or_else(PoisonError::into_inner).leave(network, *keys);
-        }
-    }
-}
-
-/// Counts pings and connections by network.
+/// Counts pings and new IDs by network. Narrow networks may have what is configured, wider ones 16 and 256 times that.
 pub struct Limiter {
     /// `None`: any number is taken.
     per_minute: Option<NonZeroU32>,
-    trusted_proxies: Vec<IpNet>,
+    new_ids: Option<NonZeroU32>,
+    counting: Arc<Mutex<Counting>>,
+}
+
+/// A new ID that a network may bring today. The network gets it back when this is dropped.
+pub struct NewId {
+    /// Under the key of which day, and what was added for which networks. `None`: any number is taken.
+    counted: Option<(Date, Vec<(Tag, u64)>)>,
     counting: Arc<Mutex<Counting>>,
 }
 
 struct Counting {
     chance: Box<dyn Chance + Send>,
+    pings: Option<Keyed<Duration, Duration>>,
+    ids: Option<Keyed<Date, u64>>,
+}
+
+/// What is counted under one key: until when, or on which day.
+struct Keyed<U, V> {
+    until: U,
     key: hmac::Key,
-    /// How many keys there have been.
-    keys: u64,
-    counts: Option<Counts>,
-    connections: HashMap<Network, usize>,
-    told: Told,
-    /// When the key is replaced, by the monotonic clock.
-    until: Duration,
+    used: Used<V>,
 }
 
-type Counts = RateLimiter<Network, HashMapStateStore<Network>, Told, NoOpMiddleware<Duration>>;
-
-/// A network under the key of the moment.
-type Network = [u8; 16];
-
-/// A clock that says what it was told last, in nanoseconds.
-#[derive(Clone, Debug, Default)]
-struct Told(Arc<AtomicU64>);
-
-impl GovernorClock for Told {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
-}
+/// A network under a key.
+type Tag = [u8; 16];
 
 impl Limiter {
-    /// A limiter for so many pings a minute from one network; 0 for any number.
+    /// A limiter for so many pings a minute and new IDs a day from one of the narrowest networks; 0 for any number.
     #[must_use]
-    pub fn new(per_minute: u32, trusted_proxies: Vec<IpNet>, chance: Box<dyn Chance + Send>) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
-        // The first check replaces this key, as it does every one whose time is over.
-        let (counts, connections, told, until) = (None, HashMap::new(), Told::default(), Duration::ZERO);
-        let counting = Arc::new(Mutex::new(Counting { chance, key, keys: 0, counts, connections, told, until }));
-        Self { per_minute: NonZeroU32::new(per_minute), trusted_proxies, counting }
+    pub fn new(per_minute: u32, new_ids: u32, chance: Box<dyn Chance + Send>) -> Self {
+        let counting = Arc::new(Mutex::new(Counting { chance, pings: None, ids: None }));
+        Self { per_minute: NonZeroU32::new(per_minute), new_ids: NonZeroU32::new(new_ids), counting }
     }
 
-    /// Lets a connection in, or not, where its network has `most` of them open already. A proxy that is trusted has as many
-    /// as it likes; so has everybody where any number of pings is taken. With a new key the count begins anew.
-    pub fn enter(&self, peer: &Client, most: usize, now: Duration) -> Option<Place> {
-        let peer = Client(peer.0.to_canonical());
-        if self.per_minute.is_none() || self.is_trusted(&peer.0) {
-            return Some(Place(None));
-        }
-        let (network, keys) = self.counting.lock().unwrap_or_else(PoisonError::into_inner).enter(&peer, most, now)?;
-        Some(Place(Some(Taken { counting: Arc::clone(&self.counting), network, keys })))
+    /// Whether networks are limited at all.
+    #[must_use]
+    pub fn limits_pings(&self) -> bool {
+        self.per_minute.is_some()
     }
 
-    fn is_trusted(&self, address: &IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(address))
-    }
-
-    /// Takes a ping from this client, or says how long it should wait. `forwarded` are the values of `X-Forwarded-For`,
-    /// `now` is the monotonic time.
+    /// Takes a ping from this client, or says how long it should wait. `now` is the monotonic time.
     ///
     /// # Errors
-    /// The time until the network may send again.
-    pub fn check<'a>(
-        &self,
-        peer: &Client,
-        forwarded: impl DoubleEndedIterator<Item = &'a HeaderValue>,
-        now: Duration,
-    ) -> Result<(), Duration> {
+    /// The time until each of its networks may send again.
+    pub fn check(&self, client: &Client, now: Duration) -> Result<(), Duration> {
         let Some(per_minute) = self.per_minute else { return Ok(()) };
-        let client = self.client(peer, forwarded);
-        // A thread that panicked with the lock left counts that are whole, or a key that is replaced below.
-        self.counting.lock().unwrap_or_else(PoisonError::into_inner).check(&client, per_minute, now)
+        // A thread that panicked with the lock left counts that are whole.
+        self.counting.lock().unwrap_or_else(PoisonError::into_inner).check(client, per_minute, now)
     }
 
-    /// The client behind the proxies that are trusted: the first address from the right that is not one of theirs.
-    fn client<'a>(&self, peer: &Client, forwarded: impl DoubleEndedIterator<Item = &'a HeaderValue>) -> Client {
-        let mut client = peer.0.to_canonical();
-        let texts = forwarded.rev().map(|value| value.to_str().unwrap_or_default());
-        for entry in texts.flat_map(|text| text.rsplit(',')) {
-            if !self.is_trusted(&client) {
-                break;
-            }
-            // What is no address was not written by a proxy of ours; what is left of it is not believed either.
-            let Some(address) = address(entry.trim()) else { break };
-            client = address.to_canonical();
-        }
-        Client(client)
+    /// Takes one of the new IDs that this client's networks may bring on that day; none where one of them has none left.
+    #[must_use]
+    pub fn take_new_id(&self, client: &Client, today: Date) -> Option<NewId> {
+        let counting = Arc::clone(&self.counting);
+        let Some(new_ids) = self.new_ids else { return Some(NewId { counted: None, counting }) };
+        let counted =
+            self.counting.lock().unwrap_or_else(PoisonError::into_inner).take_new_id(client, new_ids, today)?;
+        Some(NewId { counted: Some((today, counted)), counting })
     }
 
-    /// How many networks are counted now.
+    /// How many networks are counted now for their pings.
     #[must_use]
     pub fn networks(&self) -> usize {
         let counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
-        counting.counts.as_ref().map_or(0, RateLimiter::len)
+        counting.pings.as_ref().map_or(0, |pings| pings.used.len())
+    }
+}
+
+impl NewId {
+    /// The ID was new: it stays counted.
+    pub fn keep(mut self) {
+        self.counted = None;
+    }
+}
+
+impl Drop for NewId {
+    fn drop(&mut self) {
+        let Some((day, counted)) = self.counted.take() else { return };
+        let mut counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ids) = counting.ids.as_mut().filter(|ids| ids.until == day) {
+            for (tag, share) in counted {
+                let used = ids.used.of(&tag).unwrap_or_default();
+                ids.used.set(tag, used.saturating_sub(share), |_| false);
+            }
+        }
     }
 }
 
 impl Counting {
-    fn enter(&mut self, peer: &Client, most: usize, now: Duration) -> Option<(Network, u64)> {
-        if now >= self.until {
-            self.begin_anew(now);
-        }
-        let network = self.network(peer);
-        let open = self.connections.entry(network).or_default();
-        (*open < most).then(|| {
-            *open += 1;
-            (network, self.keys)
-        })
-    }
-
-    fn leave(&mut self, network: &Network, keys: u64) {
-        if keys != self.keys {
-            return;
-        }
-        if let Some(open) = self.connections.get_mut(network) {
-            *open -= 1;
-            if *open == 0 {
-                self.connections.remove(network);
-            }
-        }
-    }
-
+    /// A network's count is the time at which all that it sent is forgiven: each ping adds its share of a minute, and
+    /// nobody may be more than a minute ahead.
     fn check(&mut self, client: &Client, per_minute: NonZeroU32, now: Duration) -> Result<(), Duration> {
-        let is_full = self.counts.as_ref().is_some_and(|counts| counts.len() >= NETWORKS_MAX);
-        if now >= self.until || is_full {
-            self.begin_anew(now);
-        }
-        self.told.0.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let network = self.network(client);
-        let counts = self.counts.get_or_insert_with(|| {
-            RateLimiter::new(Quota::per_minute(per_minute), HashMapStateStore::default(), self.told.clone())
-        });
-        counts.check_key(&network).map_err(|until| {
-            let wait = until.earliest_possible().duration_since(now);
-            wait.into()
-        })
-    }
-
-    fn begin_anew(&mut self, now: Duration) {
-        let bytes: Vec<u8> = self.chance.bytes().into_iter().chain(self.chance.bytes()).collect();
-        self.key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
-        self.keys += 1;
-        self.counts = None;
-        self.connections.clear();
-        self.until = now + KEY_LIFE;
-    }
-
-    fn network(&self, client: &Client) -> Network {
-        let prefix = if client.0.is_ipv4() { PREFIX_V4 } else { PREFIX_V6 };
-        let mut octets = match client.0 {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
+        let pings = match &mut self.pings {
+            Some(pings) if now < pings.until => pings,
+            pings => pings.insert(Keyed::new(now + KEY_LIFE, self.chance.as_mut())),
         };
-        octets.truncate(usize::from(prefix / 8));
-        let tag = hmac::sign(&self.key, &octets);
-        let mut network = Network::default();
-        network.copy_from_slice(&tag.as_ref()[..16]);
-        network
+        pings.used.forget_those(|forgiven| *forgiven <= now);
+        let share = |times: u32| MINUTE / per_minute.get() / times;
+        let counted: Vec<(Tag, Duration, Duration)> = client
+            .networks()
+            .map(|(network, width)| {
+                let (tag, share) = (pings.tag(&network), share(width.times));
+                (tag, pings.used.of(&tag).unwrap_or(now).max(now) + share, share)
+            })
+            .collect();
+        let wait = counted.iter().map(|(_, forgiven, _)| forgiven.saturating_sub(now + MINUTE)).max();
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            return Err(wait);
+        }
+        // Who could not send another one of the narrowest network's is at its limit, whatever its width.
+        let is_at_limit = |forgiven: &Duration| *forgiven + share(1) > now + MINUTE;
+        for (tag, forgiven, _) in counted {
+            pings.used.set(tag, forgiven, is_at_limit);
+        }
+        Ok(())
+    }
+
+    /// A network's count is what it used of its share, in parts of the narrowest network's ID.
+    fn take_new_id(&mut self, client: &Client, new_ids: NonZeroU32, today: Date) -> Option<Vec<(Tag, u64)>> {
+        let ids = match &mut self.ids {
+            Some(ids) if ids.until == today => ids,
+            ids => ids.insert(Keyed::new(today, self.chance.as_mut())),
+        };
+        let all = u64::from(new_ids.get()) * u64::from(TIMES_MAX);
+        let shares: Vec<(Tag, u64)> =
+            client.networks().map(|(network, width)| (ids.tag(&network), u64::from(TIMES_MAX / width.times))).collect();
+        let used = |ids: &Keyed<Date, u64>, tag: &Tag| ids.used.of(tag).unwrap_or_default();
+        if shares.iter().any(|(tag, share)| used(ids, tag) + share > all) {
+            return None;
+        }
+        for (tag, share) in &shares {
+            let used = used(ids, tag) + share;
+            ids.used.set(*tag, used, |used| *used + u64::from(TIMES_MAX) > all);
+        }
+        Some(shares)
     }
 }
 
-/// The address of one entry: alone, in brackets, or with a port.
-fn address(entry: &str) -> Option<IpAddr> {
-    let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
-    bare.parse().ok().or_else(|| entry.parse().ok().map(|with_port: SocketAddr| with_port.ip()))
+impl<U, V: Copy + Ord> Keyed<U, V> {
+    fn new(until: U, chance: &mut dyn Chance) -> Self {
+        let bytes: Vec<u8> = chance.bytes().into_iter().chain(chance.bytes()).collect();
+        Self { until, key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), used: Used::default() }
+    }
+
+    fn tag(&self, network: &Network) -> Tag {
+        let mut tag = Tag::default();
+        tag.copy_from_slice(&hmac::sign(&self.key, &network.bytes()).as_ref()[..16]);
+        tag
+    }
+}
+
+/// How much each network has used, in a unit in which networks of all widths can be compared.
+struct Used<V> {
+    of: HashMap<Tag, V>,
+    /// Who used least first.
+    order: BTreeSet<(V, Tag)>,
+}
+
+impl<V> Default for Used<V> {
+    fn default() -> Self {
+        Self { of: HashMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<V: Copy + Ord> Used<V> {
+    fn of(&self, tag: &Tag) -> Option<V> {
+        self.of.get(tag).copied()
+    }
+
+    fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    fn forget_those(&mut self, is_over: impl Fn(&V) -> bool) {
+        while let Some((_, tag)) = self.order.first().filter(|(used, _)| is_over(used)).copied() {
+            self.forget(&tag);
+        }
+    }
+
+    fn forget(&mut self, tag: &Tag) {
+        if let Some(used) = self.of.remove(tag) {
+            self.order.remove(&(used, *tag));
+        }
+    }
+
+    /// Writes down what a network has used. Where there is no room for another one, who used least is forgotten, which may
+    /// be this one; never one that is at its limit.
+    fn set(&mut self, tag: Tag, used: V, is_at_limit: impl Fn(&V) -> bool) {
+        self.forget(&tag);
+        if self.of.len() >= NETWORKS_MAX {
+            match self.order.first().copied() {
+                Some((least, other)) if least <= used && !is_at_limit(&least) => self.forget(&other),
+                _ => return,
+            }
+        }
+        self.of.insert(tag, used);
+        self.order.insert((used, tag));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
     use crate::chance::SystemChance;
 
-    fn limiter(per_minute: u32, proxies: &[&str]) -> Limiter {
-        Limiter::new(per_minute, proxies.iter().map(|p| p.parse().unwrap()).collect(), Box::new(SystemChance))
+    const DAY: Date = jiff::civil::date(2026, 11, 23);
+
+    fn limiter(per_minute: u32, new_ids: u32) -> Limiter {
+        Limiter::new(per_minute, new_ids, Box::new(SystemChance))
     }
 
     fn client(text: &str) -> Client {
         Client::new(text.parse().unwrap())
     }
 
-    fn ask(limiter: &Limiter, peer: &str, forwarded: &[&str], now: u64) -> Result<(), Duration> {
-        let values: Vec<HeaderValue> = forwarded.iter().map(|text| HeaderValue::from_str(text).unwrap()).collect();
-        limiter.check(&client(peer), values.iter(), Duration::from_secs(now))
+    fn ask(limiter: &Limiter, peer: &str, now: u64) -> Result<(), Duration> {
+        limiter.check(&client(peer), Duration::from_secs(now))
     }
 
-    /// Whether both are counted as one network.
-    fn same(one: (&str, &[&str]), other: (&str, &[&str])) -> bool {
-        let limiter = limiter(1, &["10.0.0.0/8", "fd00::/8"]);
-        assert!(ask(&limiter, one.0, one.1, 0).is_ok());
-        ask(&limiter, other.0, other.1, 0).is_err()
+    /// An address of the /24 or /56 of that number, in the networks that the first one is in as far as they reach.
+    fn v4(number: u32) -> Client {
+        Client::new(Ipv4Addr::from((10 << 24) + (number << 8)).into())
     }
 
-    #[test]
-    fn a_network_is_an_ipv4_24_or_an_ipv6_56_and_mapped_addresses_are_ipv4() {
-        assert!(same(("192.0.2.1", &[]), ("192.0.2.254", &[])));
-        assert!(!same(("192.0.2.1", &[]), ("192.0.3.1", &[])));
-        assert!(same(("2001:db8:0:100::1", &[]), ("2001:db8:0:1ff::1", &[])));
-        assert!(!same(("2001:db8:0:100::1", &[]), ("2001:db8:0:200::1", &[])));
-        assert!(same(("::ffff:192.0.2.1", &[]), ("192.0.2.9", &[])));
-        assert!(!same(("::ffff:192.0.2.1", &[]), ("::ffff:192.0.3.1", &[])));
-    }
-
-    #[test]
-    fn x_forwarded_for_is_believed_from_configured_proxies_only_and_read_from_the_right() {
-        let of_client: (&str, &[&str]) = ("192.0.2.1", &[]);
-        // From a stranger it is worth nothing.
-        assert!(!same(("198.51.100.1", &["192.0.2.1"]), of_client));
-        assert!(same(("10.0.0.5", &["192.0.2.1"]), of_client));
-        assert!(same(("::ffff:10.0.0.5", &["::ffff:192.0.2.1"]), of_client));
-        // What the client itself wrote stands further left.
-        assert!(same(("10.0.0.5", &["203.0.113.7, 192.0.2.1"]), of_client));
-        assert!(same(("10.0.0.5", &["203.0.113.7", "192.0.2.1"]), of_client));
-        // Through two proxies.
-        assert!(same(("10.0.0.5", &["192.0.2.1, fd00::7"]), of_client));
-        assert!(same(("10.0.0.5", &["192.0.2.1:4711, [fd00::7]:80"]), of_client));
-        // What is no address ends the reading.
-        assert!(same(("10.0.0.5", &["192.0.2.1, unknown"]), ("10.0.0.5", &[])));
+    fn v6(number: u128) -> Client {
+        Client::new(Ipv6Addr::from((0x2001_0db8 << 96) + (number << 72)).into())
     }
 
     #[test]
     fn who_sends_too_much_is_told_when_to_come_back_and_others_are_served() {
-        let limiter = limiter(2, &[]);
-        assert!(ask(&limiter, "192.0.2.1", &[], 0).is_ok());
-        assert!(ask(&limiter, "192.0.2.1", &[], 0).is_ok());
-        assert_eq!(ask(&limiter, "192.0.2.1", &[], 0), Err(Duration::from_secs(30)));
-        assert!(ask(&limiter, "192.0.3.1", &[], 0).is_ok());
-        assert!(ask(&limiter, "192.0.2.1", &[], 30).is_ok());
-        assert!(ask(&limiter, "192.0.2.1", &[], 30).is_err());
+        let limiter = limiter(2, 0);
+        assert!(ask(&limiter, "192.0.2.1", 0).is_ok());
+        assert!(ask(&limiter, "192.0.2.1", 0).is_ok());
+        assert_eq!(ask(&limiter, "192.0.2.1", 0), Err(Duration::from_secs(30)));
+        assert!(ask(&limiter, "192.0.3.1", 0).is_ok());
+        assert!(ask(&limiter, "192.0.2.1", 30).is_ok());
+        assert!(ask(&limiter, "192.0.2.1", 30).is_err());
+    }
+
+    #[test]
+    fn a_wider_network_may_send_16_times_and_the_widest_256_times_what_the_narrowest_may() {
+        let sent = |peers: &mut dyn Iterator<Item = Client>| {
+            let limiter = limiter(3, 0);
+            peers.filter(|peer| limiter.check(peer, Duration::ZERO).is_ok()).count()
+        };
+        assert_eq!(sent(&mut (0..100).map(|_| v4(7))), 3);
+        assert_eq!(sent(&mut (0..256).map(v4)), 3 * 16, "one each of a /16");
+        assert_eq!(sent(&mut (0..100).map(|_| v6(7))), 3);
+        assert_eq!(sent(&mut (0..256).map(v6)), 3 * 16, "one each of a /48");
+        assert_eq!(sent(&mut (0..25_600).map(|number| v6(number * 64))), 3 * 256, "four each of the /48s of a /32");
+    }
+
+    #[test]
+    fn a_ping_that_is_refused_for_one_network_counts_for_none() {
+        let limiter = limiter(1, 0);
+        for _ in 0..100 {
+            let _ = limiter.check(&v4(0), Duration::ZERO);
+        }
+        assert_eq!((1..256).filter(|number| limiter.check(&v4(*number), Duration::ZERO).is_ok()).count(), 15);
     }
 
     #[test]
     fn the_key_and_all_counts_are_replaced_every_ten_minutes() {
-        let limiter = limiter(1, &[]);
-        let network = || {
+        let limiter = limiter(1, 0);
+        let tag = || {
             let counting = limiter.counting.lock().unwrap();
-            counting.network(&client("192.0.2.1"))
+            let (network, _) = client("192.0.2.1").networks().last().unwrap();
+            counting.pings.as_ref().unwrap().tag(&network)
         };
-        assert!(ask(&limiter, "192.0.2.1", &[], 1000).is_ok());
-        let first = network();
-        assert!(ask(&limiter, "192.0.2.1", &[], 1001).is_err());
-        assert!(ask(&limiter, "192.0.9.1", &[], 1599).is_ok());
-        assert_eq!(network(), first);
-        assert!(ask(&limiter, "192.0.9.1", &[], 1600).is_ok());
-        assert_ne!(network(), first);
-        assert_eq!(limiter.networks(), 1, "what was counted under the old key is gone");
-    }
-
-    #[test]
-    fn one_network_cannot_hold_all_connections_and_a_trusted_proxy_may() {
-        let limiter = limiter(1, &["10.0.0.0/8"]);
-        let enter = |address: &str, now| limiter.enter(&client(address), 2, Duration::from_secs(now));
-        let (first, second) = (enter("192.0.2.1", 0), enter("192.0.2.200", 0));
-        assert!(first.is_some() && second.is_some());
-        assert!(enter("192.0.2.3", 0).is_none() && enter("::ffff:192.0.2.3", 0).is_none());
-        let other = enter("192.0.3.1", 0);
-        assert!(other.is_some(), "others get in");
-        let proxied: Vec<_> = (0..100).map(|_| enter("10.0.0.5", 0)).collect();
-        assert!(proxied.iter().all(Option::is_some));
-        drop(second);
-        let again = enter("192.0.2.3", 0);
-        assert!(again.is_some(), "who leaves makes room");
-        assert!(enter("192.0.2.1", 0).is_none());
-        // Under a new key nothing is known of the old ones, also when they leave.
-        let anew = (enter("192.0.2.1", 600), enter("192.0.2.1", 600));
-        assert!(anew.0.is_some() && anew.1.is_some());
-        drop((first, again, other));
-        assert!(enter("192.0.2.1", 600).is_none());
-        drop(anew);
-        assert_eq!(limiter.counting.lock().unwrap().connections.len(), 0, "nothing is kept of who has left");
+        assert!(ask(&limiter, "192.0.2.1", 1000).is_ok());
+        let first = tag();
+        assert!(ask(&limiter, "192.0.2.1", 1001).is_err());
+        assert!(ask(&limiter, "192.0.9.1", 1599).is_ok());
+        assert_eq!(tag(), first);
+        assert!(ask(&limiter, "192.0.9.1", 1600).is_ok());
+        assert_ne!(tag(), first);
+        assert_eq!(limiter.networks(), 2, "what was counted under the old key is gone: a /16 and a /24");
     }
 
     #[test]
     fn zero_limits_nobody() {
-        let limiter = limiter(0, &[]);
-        let places: Vec<_> = (0..100).map(|_| limiter.enter(&client("192.0.2.1"), 2, Duration::ZERO)).collect();
-        assert!(places.iter().all(Option::is_some));
-        assert!((0..1000).all(|_| ask(&limiter, "192.0.2.1", &[], 0).is_ok()));
+        let limiter = limiter(0, 0);
+        assert!((0..1000).all(|_| ask(&limiter, "192.0.2.1", 0).is_ok()));
+        assert!((0..1000).all(|_| limiter.take_new_id(&v4(1), DAY).map(NewId::keep).is_some()));
         assert_eq!(limiter.networks(), 0);
     }
 
     #[test]
-    fn however_many_networks_come_memory_is_bounded() {
-        let limiter = limiter(1, &[]);
-        for n in 0..u32::try_from(NETWORKS_MAX + 10).unwrap() {
-            let _ = limiter.check(&Client(std::net::Ipv4Addr::from(n << 8).into()), std::iter::empty(), Duration::ZERO);
+    fn each_network_and_those_above_it_bring_a_bounded_number_of_new_ids_a_day() {
+        let brought = |limiter: &Limiter, peers: &mut dyn Iterator<Item = Client>| {
+            peers.filter(|peer| limiter.take_new_id(peer, DAY).map(NewId::keep).is_some()).count()
+        };
+        let limiter = limiter(0, 4);
+        assert_eq!(brought(&limiter, &mut (0..100).map(|_| v4(1))), 4);
+        assert_eq!(brought(&limiter, &mut (0..256).map(v4)), 15 * 4, "of the /16's 64, four are spent");
+        assert_eq!(brought(&limiter, &mut (0..100).map(|_| v6(1))), 4);
+        assert_eq!(brought(&limiter, &mut (0..256).map(v6)), 15 * 4);
+        assert_eq!(
+            brought(&limiter, &mut (0..25_600).map(|number| v6(number * 64))),
+            (256 - 16) * 4,
+            "of the /32's 1024, 64 are spent"
+        );
+        let tomorrow = DAY.tomorrow().unwrap();
+        assert!(limiter.take_new_id(&v4(1), tomorrow).is_some(), "the next day has a count of its own");
+    }
+
+    #[test]
+    fn an_id_that_was_not_new_or_not_stored_is_given_back() {
+        let limiter = limiter(0, 1);
+        for _ in 0..10 {
+            drop(limiter.take_new_id(&v4(1), DAY).unwrap());
+        }
+        let held = limiter.take_new_id(&v4(1), DAY).unwrap();
+        assert!(limiter.take_new_id(&v4(1), DAY).is_none());
+        held.keep();
+        assert!(limiter.take_new_id(&v4(1), DAY).is_none());
+        // What is given back a day later counts for neither day.
+        let late = limiter.take_new_id(&v4(2), DAY).unwrap();
+        let tomorrow = DAY.tomorrow().unwrap();
+        limiter.take_new_id(&v4(2), tomorrow).unwrap().keep();
+        drop(late);
+        assert!(limiter.take_new_id(&v4(2), tomorrow).is_none());
+    }
+
+    #[test]
+    fn however_many_networks_come_memory_is_bounded_and_nobody_at_a_limit_is_forgotten() {
+        let limiter = limiter(60, 2);
+        let greedy = client("203.0.113.7");
+        while limiter.check(&greedy, Duration::ZERO).is_ok() {}
+        while limiter.take_new_id(&greedy, DAY).map(NewId::keep).is_some() {}
+        for n in 0..u32::try_from(NETWORKS_MAX + 500).unwrap() {
+            // Spread over /16s too, so that none of those is at its limit.
+            let peer = Client::new(Ipv4Addr::from(n.rotate_right(16) ^ 0x0a00_0000).into());
+            let _ = limiter.check(&peer, Duration::from_millis(u64::from(n) / 1000));
+            let _ = limiter.take_new_id(&peer, DAY).map(NewId::keep);
         }
         assert!(limiter.networks() <= NETWORKS_MAX);
+        assert!(limiter.check(&greedy, Duration::from_millis(200)).is_err());
+        assert!(limiter.take_new_id(&greedy, DAY).is_none());
+        let counting = limiter.counting.lock().unwrap();
+        assert!(counting.ids.as_ref().unwrap().used.len() <= NETWORKS_MAX);
     }
 }

@@ -12,15 +12,41 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::network::ProxyMismatch;
 use super::storage::Committed;
 
 /// The media type of what [`Metrics::text`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The limits that a ping may meet.
+pub(super) const PER_MINUTE: &str = "per_minute";
+pub(super) const NEW_IDS: &str = "new_ids";
+pub(super) const ROWS_OF_AN_ID: &str = "rows_of_an_id";
+
+fn problem(mismatch: ProxyMismatch) -> &'static str {
+    match mismatch {
+        ProxyMismatch::Untrusted => "untrusted",
+        ProxyMismatch::Missing => "no_client",
+    }
+}
+
 /// What becomes of pings: the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+/// Which limit a ping met that was answered with 429: the label `limit`, a key of the configuration or a word of the
+/// collector's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limit {
+    limit: &'static str,
+}
+
+/// What is wrong between a proxy and `serve.trusted_proxies`: the label `problem`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Problem {
+    problem: &'static str,
 }
 
 /// Why requests are refused: the label `reason`, a word of the collector's own, and `field`, one of the contract or none.
@@ -36,17 +62,24 @@ pub struct Metrics {
     registry: Registry,
     pings: Family<Outcome, Counter>,
     refused: Family<Reason, Counter>,
+    limited: Family<Limit, Counter>,
+    proxy_mismatches: Family<Problem, Counter>,
     dropped_fields: Counter,
     commit_seconds: Histogram,
     batch_rows: Histogram,
     waiting: Gauge,
     works: Gauge,
+    storage_bytes: Gauge,
+    storage_limit_bytes: Gauge,
+    takes_new_ids: Gauge,
+    takes_pings: Gauge,
     oldest: Gauge<f64, AtomicU64>,
     purged_at: Gauge<f64, AtomicU64>,
     purged_days: Counter,
     purge_failures: Counter,
     networks: Gauge,
     refused_connections: Counter,
+    displaced_connections: Counter,
 }
 
 impl Default for Metrics {
@@ -55,22 +88,33 @@ impl Default for Metrics {
         let metrics = Self {
             pings: Family::default(),
             refused: Family::default(),
+            limited: Family::default(),
+            proxy_mismatches: Family::default(),
             dropped_fields: Counter::default(),
             commit_seconds: Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]),
             batch_rows: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
             waiting: Gauge::default(),
             works: Gauge::default(),
+            storage_bytes: Gauge::default(),
+            storage_limit_bytes: Gauge::default(),
+            takes_new_ids: Gauge::default(),
+            takes_pings: Gauge::default(),
             oldest: Gauge::default(),
             purged_at: Gauge::default(),
             purged_days: Counter::default(),
             purge_failures: Counter::default(),
             networks: Gauge::default(),
             refused_connections: Counter::default(),
+            displaced_connections: Counter::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
         r.register("pings", "Pings by what became of them", metrics.pings.clone());
         r.register("refused", "Requests that were no acceptable ping, by reason and field", metrics.refused.clone());
+        r.register("limited", "Pings that were answered with 429, by the limit that they met", metrics.limited.clone());
+        let mismatches = metrics.proxy_mismatches.clone();
+        let help = "Pings whose client may be another one than it seems: see serve.trusted_proxies";
+        r.register("proxy_mismatches", help, mismatches);
         let dropped = metrics.dropped_fields.clone();
         r.register(
             "dropped_fields",
@@ -81,6 +125,13 @@ impl Default for Metrics {
         r.register("batch_rows", "How many pings a batch has", metrics.batch_rows.clone());
         r.register("waiting_pings", "Pings that wait to be stored", metrics.waiting.clone());
         r.register("storage_works", "1 while pings can be stored, else 0", metrics.works.clone());
+        r.register("storage_bytes", "Bytes that the pings take of the disk", metrics.storage_bytes.clone());
+        let limit = metrics.storage_limit_bytes.clone();
+        r.register("storage_limit_bytes", "limits.storage_bytes; 0 for any number", limit);
+        let new_ids = metrics.takes_new_ids.clone();
+        r.register("storage_takes_new_ids", "1 while new install IDs are stored, 0 while the storage is full", new_ids);
+        let pings = metrics.takes_pings.clone();
+        r.register("storage_takes_pings", "1 while known install IDs are stored, 0 while the storage is full", pings);
         let oldest = metrics.oldest.clone();
         r.register("oldest_row_timestamp_seconds", "When the oldest stored ping was received; 0 for none", oldest);
         let purged_at = metrics.purged_at.clone();
@@ -90,6 +141,16 @@ impl Default for Metrics {
         r.register("limited_networks", "Networks that are counted for the rate limit now", metrics.networks.clone());
         let connections = metrics.refused_connections.clone();
         r.register("refused_connections", "Connections closed because their network had too many", connections);
+        let displaced = metrics.displaced_connections.clone();
+        let help = "Waiting connections closed for another network's when all places were taken";
+        r.register("displaced_connections", help, displaced);
+        metrics.storage_takes(true, true);
+        for limit in [PER_MINUTE, NEW_IDS, ROWS_OF_AN_ID] {
+            drop(metrics.limited.get_or_create(&Limit { limit }));
+        }
+        for mismatch in [ProxyMismatch::Untrusted, ProxyMismatch::Missing] {
+            drop(metrics.proxy_mismatches.get_or_create(&Problem { problem: problem(mismatch) }));
+        }
         for outcome in ["stored", "duplicate", "refused", "limited", "turned_away", "failed"] {
             // So that it is there, with 0, before the first one.
             drop(metrics.pings.get_or_create(&Outcome { outcome }));
@@ -117,9 +178,14 @@ impl Metrics {
         self.refused.get_or_create(&Reason { reason, field: field.unwrap_or("") }).inc();
     }
 
-    pub(super) fn limited(&self, networks: usize) {
+    pub(super) fn limited(&self, limit: &'static str) {
         self.count("limited", 1);
-        self.counted_networks(networks);
+        self.limited.get_or_create(&Limit { limit }).inc();
+    }
+
+    /// Counts it, and says whether it is the first of its kind.
+    pub(super) fn proxy_mismatch(&self, mismatch: ProxyMismatch) -> bool {
+        self.proxy_mismatches.get_or_create(&Problem { problem: problem(mismatch) }).inc() == 0
     }
 
     pub(super) fn counted_networks(&self, networks: usize) {
@@ -128,6 +194,20 @@ impl Metrics {
 
     pub(super) fn connection_refused(&self) {
         self.refused_connections.inc();
+    }
+
+    pub(super) fn connection_displaced(&self) {
+        self.displaced_connections.inc();
+    }
+
+    pub(super) fn storage_bytes(&self, bytes: u64, limit: u64) {
+        self.storage_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.storage_limit_bytes.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn storage_takes(&self, new_ids: bool, pings: bool) {
+        self.takes_new_ids.set(new_ids.into());
+        self.takes_pings.set(pings.into());
     }
 
     pub(super) fn turned_away(&self, pings: usize) {

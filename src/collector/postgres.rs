@@ -3,7 +3,7 @@
 //! Three locks keep collectors apart, each held for one transaction: one while the schema or a day is made, one for the
 //! purge, and one for each commit, so that two of them do not both store a ping that was sent twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::ingest::{Cell, Cells};
 use super::storage::{
-    Column, Committed, DAY_PREFIX, DUPLICATE_WINDOW, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Span,
-    Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table,
-    duplicate_window, first_day_kept, last_day_kept,
+    Arrival, COMPARED_ROWS, Column, DAY_PREFIX, DUPLICATE_WINDOW, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS,
+    ROWS_PER_ID, Read, Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns,
+    day_of, day_of_table, day_table, first_day_kept, last_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 use crate::wire;
@@ -70,7 +70,7 @@ const LONG: &str = "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_trans
 pub struct PostgresStore {
     pool: Pool,
     insert: String,
-    /// The days that have a partition, as far as it is known.
+    /// The days that have a partition, as far as it is known; empty until they are asked for.
     days: Mutex<BTreeSet<Date>>,
 }
 
@@ -117,6 +117,14 @@ impl PostgresStore {
 
     /// Makes the partitions of these days, where there are none.
     async fn make_days(&self, days: &BTreeSet<Date>) -> Result<(), StoreError> {
+        if self.known_days().is_empty() {
+            let there = self.working(WORK_TIMEOUT, |client| async move {
+                let there = partitions(&client).await?;
+                Ok((client, there))
+            });
+            let there = there.await?;
+            self.known_days().extend(there);
+        }
         let missing: Vec<Date> = days.difference(&self.known_days()).copied().collect();
         if missing.is_empty() {
             return Ok(());
@@ -145,39 +153,82 @@ impl PostgresStore {
         Ok(())
     }
 
-    async fn commit_rows(&self, rows: &[Row]) -> Result<Committed, StoreError> {
-        self.make_days(&rows.iter().map(|row| day_of(row.received_at)).collect()).await?;
+    async fn admit_rows(&self, arrivals: &[Arrival]) -> Result<Vec<Outcome>, StoreError> {
+        let days: BTreeSet<Date> = arrivals.iter().map(|arrival| day_of(arrival.row.received_at)).collect();
+        self.make_days(&days).await?;
+        let recent = |day: &Date| days.iter().any(|of_row| day == of_row || day.tomorrow().ok() == Some(*of_row));
+        let has_older = !self.known_days().iter().all(recent);
         // The statement compares with what was stored before it, not with its own rows.
-        let mut seen = std::collections::HashSet::new();
-        let unique: Vec<&Row> = rows.iter().filter(|row| seen.insert(&row.cells)).collect();
-        let columns = Columns::of(&unique);
+        let (mut places, mut unique) = (HashMap::new(), Vec::new());
+        for arrival in arrivals {
+            places.entry(&arrival.row.cells).or_insert_with(|| {
+                unique.push(arrival);
+                unique.len() - 1
+            });
+        }
+        // An ID that comes for the first time in two days is looked for in all others only then: it is rare, and to plan a
+        // look into 90 partitions takes longer than a commit.
+        let known = if has_older { KnownIds::Unasked } else { KnownIds::None };
+        let mut verdicts = self.insert(&unique, &known).await?;
+        let unknown: Vec<usize> = (0..unique.len()).filter(|at| verdicts[*at] == Verdict::Ask).collect();
+        if !unknown.is_empty() {
+            let again: Vec<&Arrival> = unknown.iter().map(|at| unique[*at]).collect();
+            let known = KnownIds::These(self.stored_ids(&again).await?);
+            for (at, verdict) in unknown.into_iter().zip(self.insert(&again, &known).await?) {
+                verdicts[at] = verdict;
+            }
+        }
+        let mut outcomes: Vec<Outcome> = verdicts.into_iter().map(Verdict::outcome).collect();
+        let outcome = |arrival: &Arrival| {
+            let outcome = &mut outcomes[places[&arrival.row.cells]];
+            // Who comes with the same is a duplicate of what was stored, or is refused like the first.
+            let after = if matches!(outcome, Outcome::Stored { .. }) { Outcome::Duplicate } else { *outcome };
+            std::mem::replace(outcome, after)
+        };
+        Ok(arrivals.iter().map(outcome).collect())
+    }
+
+    /// Which of the rows' IDs are stored, of whatever day.
+    async fn stored_ids(&self, arrivals: &[&Arrival]) -> Result<HashSet<String>, StoreError> {
+        let ids: Vec<&str> = arrivals.iter().filter_map(|arrival| text(&arrival.row.cells[ID])).collect();
+        let query = format!(
+            "SELECT id FROM unnest($1::text[]) AS id WHERE EXISTS (SELECT FROM {TABLE} old WHERE old.install_id = id)"
+        );
+        self.working(WORK_TIMEOUT, |client| async move {
+            let stored = client.query(&query, &[&ids]).await?.iter().map(|row| row.get(0)).collect();
+            Ok((client, stored))
+        })
+        .await
+    }
+
+    async fn insert(&self, arrivals: &[&Arrival], known: &KnownIds) -> Result<Vec<Verdict>, StoreError> {
+        let columns = Columns::of(arrivals, known);
         let insert = &self.insert;
-        let stored = self
+        let inserted = self
             .working(WORK_TIMEOUT, |client| async move {
                 let lock = client.prepare_cached("SELECT pg_advisory_xact_lock($1)").await?;
                 let insert = client.prepare_cached(insert).await?;
                 // All at once, in this order, so that the locks are held for no longer than the server works. After an error
                 // it takes the last for a rollback.
-                let (begun, locked, stored, committed) = tokio::join!(
+                let (begun, locked, verdicts, committed) = tokio::join!(
                     biased;
                     client.batch_execute("BEGIN"),
                     client.execute(&lock, &[&LOCK_COMMIT]),
-                    async { client.execute(&insert, &columns.parameters()).await },
+                    async { client.query(&insert, &columns.parameters()).await },
                     client.batch_execute("COMMIT")
                 );
                 begun?;
                 locked?;
-                let stored = stored?;
+                let verdicts = verdicts?.iter().map(|row| row.try_get(0).map(Verdict::of)).collect::<Result<_, _>>()?;
                 committed?;
-                Ok((client, stored))
+                Ok((client, verdicts))
             })
             .await;
-        if stored.is_err() {
+        if inserted.is_err() {
             // A day's partition may be gone that was there before.
             self.known_days().clear();
         }
-        let stored = stored?;
-        Ok(Committed { stored, duplicates: (rows.len() as u64).saturating_sub(stored) })
+        inserted
     }
 
     async fn purge_days(&self, now: Timestamp) -> Result<Purged, StoreError> {
@@ -209,8 +260,17 @@ impl PostgresStore {
 }
 
 impl Store for PostgresStore {
-    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
-        Box::pin(async move { self.commit_rows(&rows).await })
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>> {
+        Box::pin(async move { self.admit_rows(&arrivals).await })
+    }
+
+    fn size(&self) -> Working<'_, u64> {
+        Box::pin(self.working(WORK_TIMEOUT, |client| async move {
+            let query = "SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
+                         FROM pg_inherits WHERE inhparent = to_regclass($1)";
+            let bytes: i64 = client.query_one(query, &[&TABLE]).await?.get(0);
+            Ok((client, bytes.unsigned_abs()))
+        }))
     }
 
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
@@ -462,30 +522,105 @@ async fn partitions(client: &impl deadpool_postgres::GenericClient) -> Result<Ve
     Ok(rows.iter().filter_map(|row| day_of_table(row.get(0))).collect())
 }
 
-/// Stores the rows of arrays, one for each column, but those that are there already. The last two parameters are the times
-/// between which one can be the same as any of them, so that only those days are looked at.
+/// What is known of IDs that no row of the last two days has.
+enum KnownIds {
+    /// Nothing: it is to be asked for.
+    Unasked,
+    /// There are no rows of other days.
+    None,
+    /// These are stored.
+    These(HashSet<String>),
+}
+
+/// What the statement says of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Done(Outcome),
+    /// Whether its ID is known is to be asked for.
+    Ask,
+}
+
+impl Verdict {
+    /// Reads what [`insert_statement`] writes.
+    fn of(word: &str) -> Self {
+        match word {
+            "duplicate" => Self::Done(Outcome::Duplicate),
+            "many" => Self::Done(Outcome::TooManyRows),
+            "new" => Self::Done(Outcome::Stored { new_id: true }),
+            "known" => Self::Done(Outcome::Stored { new_id: false }),
+            "unknown" => Self::Done(Outcome::UnknownId),
+            _ => Self::Ask,
+        }
+    }
+
+    /// Nothing is asked for twice, so what is still to be asked for was not stored.
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Done(outcome) => outcome,
+            Self::Ask => Outcome::UnknownId,
+        }
+    }
+}
+
+/// Stores the rows of arrays, one for each column, but those that must not be, and says what became of each, in their
+/// order. After the fields come: whether the ID may be a new one, and whether it is known, where no row of the last two
+/// days has it. The last two parameters are the times between which a row is looked at, so that only those days are: from
+/// the day before the first row to the end of the last one's. Of two rows of one second the one of the later transaction is
+/// the newer one.
 fn insert_statement() -> String {
+    let flags = ["may_be_new", "is_known"].map(|name| Column { name: name.to_owned(), kind: "boolean".to_owned() });
     let arrays: Vec<String> = expected_columns()
         .iter()
+        .chain(&flags)
         .enumerate()
         .map(|(at, Column { kind, .. })| format!("${}::{kind}[]", at + 1))
         .collect();
     let (columns, window) = (column_list(), DUPLICATE_WINDOW.as_secs());
     let of = |table: &str| FIELDS.iter().map(|f| format!("{table}.{}", f.name)).collect::<Vec<_>>().join(", ");
-    format!(
-        "INSERT INTO {TABLE} ({columns})
-         SELECT {columns} FROM unnest({}) AS new ({columns})
-         WHERE NOT EXISTS (
-             SELECT FROM {TABLE} old
-             WHERE old.{RECEIVED_AT} BETWEEN ${} AND ${} AND old.install_id = new.install_id
-               AND old.{RECEIVED_AT} BETWEEN new.{RECEIVED_AT} - interval '{window} seconds'
-                   AND new.{RECEIVED_AT} + interval '{window} seconds'
-               AND ({}) IS NOT DISTINCT FROM ({}))",
-        arrays.join(", "),
+    let recent = format!(
+        "{TABLE} old WHERE old.install_id = new.install_id AND old.{RECEIVED_AT} >= ${} AND old.{RECEIVED_AT} < ${}",
         arrays.len() + 1,
-        arrays.len() + 2,
-        of("old"),
-        of("new"),
+        arrays.len() + 2
+    );
+    format!(
+        "WITH new AS (
+             SELECT * FROM unnest({arrays}) WITH ORDINALITY AS new ({columns}, may_be_new, is_known, place)
+         ), compared AS MATERIALIZED (
+             SELECT new.*, date_trunc('day', new.{RECEIVED_AT}) AS day,
+                    EXISTS (
+                        SELECT FROM (SELECT old.* FROM {recent} ORDER BY old.{RECEIVED_AT} DESC, age(old.xmin), old.ctid DESC
+                            LIMIT {COMPARED_ROWS}) old
+                        WHERE old.{RECEIVED_AT} BETWEEN new.{RECEIVED_AT} - interval '{window} seconds'
+                              AND new.{RECEIVED_AT} + interval '{window} seconds'
+                          AND ({old_fields}) IS NOT DISTINCT FROM ({new_fields})
+                    ) AS is_duplicate,
+                    (
+                        SELECT count(*) FROM (
+                            SELECT FROM {recent} AND old.{RECEIVED_AT} >= date_trunc('day', new.{RECEIVED_AT})
+                                AND old.{RECEIVED_AT} < date_trunc('day', new.{RECEIVED_AT}) + interval '1 day'
+                            LIMIT {ROWS_PER_ID}
+                        ) old
+                    ) AS stored
+             FROM new
+         ), judged AS MATERIALIZED (
+             SELECT *, CASE
+                 WHEN is_duplicate THEN 'duplicate'
+                 WHEN stored + coalesce(count(*) FILTER (WHERE NOT is_duplicate) OVER before, 0) >= {ROWS_PER_ID} THEN 'many'
+                 WHEN stored > 0 OR is_known OR EXISTS (SELECT FROM {recent}) THEN 'known'
+                 WHEN is_known IS NULL THEN 'ask'
+                 WHEN coalesce(bool_or(may_be_new) OVER before, false) THEN 'known'
+                 WHEN may_be_new THEN 'new'
+                 ELSE 'unknown' END AS verdict
+             FROM compared AS new
+             WINDOW before AS (
+                 PARTITION BY install_id, day ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+         ), inserted AS (
+             INSERT INTO {TABLE} ({columns}) SELECT {columns} FROM judged WHERE verdict IN ('known', 'new')
+         )
+         SELECT verdict FROM judged ORDER BY place",
+        arrays = arrays.join(", "),
+        old_fields = of("old"),
+        new_fields = of("new"),
     )
 }
 
@@ -493,16 +628,18 @@ fn insert_statement() -> String {
 struct Columns {
     received_at: Vec<DateTime>,
     fields: Vec<Box<dyn ToSql + Sync + Send>>,
-    /// Between these two one can be the same as any of them.
-    window: [DateTime; 2],
+    may_be_new: Vec<bool>,
+    is_known: Vec<Option<bool>>,
+    /// Between these two lie the days that are looked at.
+    span: [DateTime; 2],
 }
 
 impl Columns {
-    fn of(rows: &[&Row]) -> Self {
-        let windows = || rows.iter().map(|row| duplicate_window(row.received_at));
-        let since = windows().map(|(since, _)| since).min().unwrap_or(Timestamp::UNIX_EPOCH);
-        let until = windows().map(|(_, until)| until).max().unwrap_or(Timestamp::UNIX_EPOCH);
-        let cells = |at: usize| rows.iter().map(move |row| &row.cells[at]);
+    fn of(arrivals: &[&Arrival], known: &KnownIds) -> Self {
+        let days = || arrivals.iter().map(|arrival| day_of(arrival.row.received_at));
+        let since = days().min().and_then(|day| day.yesterday().ok()).unwrap_or(Date::MIN);
+        let until = days().max().and_then(|day| day.tomorrow().ok()).unwrap_or(Date::MAX);
+        let cells = |at: usize| arrivals.iter().map(move |arrival| &arrival.row.cells[at]);
         let fields = FIELDS.iter().enumerate().map(|(at, field)| -> Box<dyn ToSql + Sync + Send> {
             match field.kind {
                 Kind::Count => Box::new(cells(at).map(count).collect::<Vec<_>>()),
@@ -510,18 +647,26 @@ impl Columns {
                 _ => Box::new(cells(at).map(|cell| text(cell).map(str::to_owned)).collect::<Vec<_>>()),
             }
         });
+        let is_known = |cell| match known {
+            KnownIds::Unasked => None,
+            KnownIds::None => Some(false),
+            KnownIds::These(ids) => Some(text(cell).is_some_and(|id| ids.contains(id))),
+        };
         Self {
-            received_at: rows.iter().map(|row| civil(row.received_at)).collect(),
+            received_at: arrivals.iter().map(|arrival| civil(arrival.row.received_at)).collect(),
             fields: fields.collect(),
-            window: [civil(since), civil(until)],
+            may_be_new: arrivals.iter().map(|arrival| arrival.may_be_new).collect(),
+            is_known: cells(ID).map(is_known).collect(),
+            span: [since, until].map(|day| day.to_datetime(jiff::civil::Time::midnight())),
         }
     }
 
     fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         let fields = self.fields.iter().map(|field| field.as_ref() as &(dyn ToSql + Sync));
         let first: &(dyn ToSql + Sync) = &self.received_at;
-        let window = self.window.iter().map(|time| time as &(dyn ToSql + Sync));
-        std::iter::once(first).chain(fields).chain(window).collect()
+        let flags: [&(dyn ToSql + Sync); 2] = [&self.may_be_new, &self.is_known];
+        let span = self.span.iter().map(|time| time as &(dyn ToSql + Sync));
+        std::iter::once(first).chain(fields).chain(flags).chain(span).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 
+use super::capacity::Capacity;
 use super::metrics::Metrics;
 use super::queue::{Health, SharedClock};
 use super::storage::Store;
@@ -84,10 +85,21 @@ fn is_far(newest: Timestamp, now: Timestamp) -> bool {
     ahead > AHEAD || ahead < -BEHIND
 }
 
-/// Looks for ever whether a storage that failed works again, so that a balancer that sends nothing any more learns of it.
-pub async fn look_after_the_storage(store: Arc<dyn Store>, health: Arc<Health>, metrics: Arc<Metrics>) {
+/// Looks for ever how much of the disk the storage takes, and whether one that failed works again, so that a balancer that
+/// sends nothing any more learns of it.
+pub async fn look_after_the_storage(
+    store: Arc<dyn Store>,
+    health: Arc<Health>,
+    capacity: Arc<Capacity>,
+    metrics: Arc<Metrics>,
+) {
     let mut in_a_row = 0;
     loop {
+        let rows = capacity.rows();
+        // Where it fails, a commit fails too, and tells.
+        if let Ok(bytes) = store.size().await {
+            capacity.looked(bytes, rows, &metrics);
+        }
         if health.storage_works() {
             in_a_row = 0;
         } else {

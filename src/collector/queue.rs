@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
+use super::capacity::Capacity;
 use super::metrics::Metrics;
 use super::retry::Retry;
-use super::storage::{Row, Store};
+use super::storage::{Arrival, Committed, Outcome, Store};
 use crate::clock::Clock;
 
 /// The most rows of one commit. More do not pay: writing them then takes longer than flushing the disk.
@@ -116,15 +117,11 @@ impl Health {
 
 /// A ping that waits.
 struct Waiting {
-    row: Row,
-    answer: oneshot::Sender<Stored>,
+    arrival: Arrival,
+    answer: oneshot::Sender<Outcome>,
 }
 
-/// It was stored, durably.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored;
-
-/// Why a ping is not taken.
+/// Why it is not known what became of a ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
     /// Too many wait already.
@@ -144,16 +141,17 @@ pub struct Committer {
     waiting: mpsc::Receiver<Waiting>,
     store: Arc<dyn Store>,
     health: Arc<Health>,
+    capacity: Arc<Capacity>,
     metrics: Arc<Metrics>,
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
     stored: mpsc::UnboundedSender<Answers>,
 }
 
-/// To those whose pings were stored together.
-type Answers = Vec<oneshot::Sender<Stored>>;
+/// To those whose pings were committed together.
+type Answers = Vec<(oneshot::Sender<Outcome>, Outcome)>;
 
-/// Answers those whose pings are stored, on the thread that serves them: each that is woken from another one costs a system
+/// Answers those whose pings are committed, on the thread that serves them: each that is woken from another one costs a system
 /// call.
 pub struct Answerer {
     stored: mpsc::UnboundedReceiver<Answers>,
@@ -165,24 +163,25 @@ pub fn queue(
     capacity: usize,
     store: Arc<dyn Store>,
     health: Arc<Health>,
+    storage: Arc<Capacity>,
     metrics: Arc<Metrics>,
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
 ) -> (Queue, Committer, Answerer) {
     let (sender, waiting) = mpsc::channel(capacity);
     let (done, stored) = mpsc::unbounded_channel();
-    let committer = Committer { waiting, store, health, metrics, retry, clock, stored: done };
+    let committer = Committer { waiting, store, health, capacity: storage, metrics, retry, clock, stored: done };
     (Queue { waiting: sender }, committer, Answerer { stored })
 }
 
 impl Queue {
-    /// Waits until the row is stored.
+    /// Waits until the row is committed, and says what became of it.
     ///
     /// # Errors
     /// It is not stored, as far as can be told; the same ping sent again is stored once.
-    pub async fn store(&self, row: Row) -> Result<Stored, TurnedAway> {
+    pub async fn store(&self, arrival: Arrival) -> Result<Outcome, TurnedAway> {
         let (answer, answered) = oneshot::channel();
-        self.waiting.try_send(Waiting { row, answer }).map_err(|error| match error {
+        self.waiting.try_send(Waiting { arrival, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => TurnedAway::Full,
             mpsc::error::TrySendError::Closed(_) => TurnedAway::Failed,
         })?;
@@ -214,23 +213,25 @@ impl Committer {
         let waited = batch.len();
         batch.retain(|waiting| !waiting.answer.is_closed());
         self.metrics.turned_away(waited - batch.len());
-        let (rows, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|w| (w.row, w.answer)).unzip();
-        let count = rows.len();
+        let (arrivals, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|w| (w.arrival, w.answer)).unzip();
+        let count = arrivals.len();
         if count == 0 {
             return;
         }
         let began = self.clock.now().mono;
         self.health.commits(Some(began));
-        let committed = self.store.commit(rows).await;
+        let committed = self.store.admit(arrivals).await;
         self.health.commits(None);
         let took = self.clock.now().mono.saturating_sub(began);
         match committed {
-            Ok(committed) => {
+            Ok(outcomes) => {
+                let committed = Committed::of(&outcomes);
                 self.metrics.committed(committed, count, took);
+                self.capacity.stored(committed.stored, &self.metrics);
                 self.retry.lock().unwrap_or_else(PoisonError::into_inner).measure(count, took);
                 self.health.found(Ok(()), &self.metrics);
                 // Its other end is gone only where the whole collector ends.
-                let _ = self.stored.send(answers);
+                let _ = self.stored.send(answers.into_iter().zip(outcomes).collect());
             }
             Err(error) => {
                 self.metrics.failed(count, took);
@@ -244,9 +245,9 @@ impl Answerer {
     /// Answers until the [`Committer`] is gone.
     pub async fn run(mut self) {
         while let Some(answers) = self.stored.recv().await {
-            for answer in answers {
+            for (answer, outcome) in answers {
                 // Who is gone does not want to know.
-                let _ = answer.send(Stored);
+                let _ = answer.send(outcome);
             }
         }
     }

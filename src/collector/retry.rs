@@ -11,6 +11,9 @@ const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 const OUTAGE: Duration = Duration::from_secs(30);
 const OUTAGE_SPREAD: Duration = Duration::from_secs(270);
 
+/// The time that those are spread over who wait for the next day.
+const DAY_SPREAD: Duration = Duration::from_secs(60);
+
 /// What is believed of the storage before anything was measured: so many rows in so many seconds. It weighs little, so that
 /// the first commit already says more. Turns that were given out too slowly would leave the storage idle.
 const ROWS_AT_START: f64 = 2.0;
@@ -57,6 +60,16 @@ impl Retry {
     /// How long somebody should wait while the storage does not work.
     pub fn in_an_outage(&mut self) -> Duration {
         OUTAGE + self.chance.up_to(OUTAGE_SPREAD)
+    }
+
+    /// How long somebody should wait while the storage is full: a purge comes every hour.
+    pub fn when_storage_is_full(&mut self) -> Duration {
+        WAIT_MAX / 2 + self.chance.up_to(WAIT_MAX / 2)
+    }
+
+    /// How long somebody should wait who may send again when the UTC day ends, in `wait`.
+    pub fn when_the_day_ends(&mut self, wait: Duration) -> Duration {
+        wait + self.chance.up_to(DAY_SPREAD)
     }
 
     /// How long somebody should wait whose network may send again after `wait`.

@@ -5,6 +5,7 @@
 mod answers;
 mod routes;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
@@ -22,9 +24,12 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::capacity::Capacity;
 use super::ingest::BODY_MAX;
-use super::limiter::{Client, Limiter};
+use super::limiter::Limiter;
 use super::metrics::Metrics;
+use super::network::Client;
+use super::places::{Displaced, Entry, Place, Places};
 use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
 use crate::config::collector::TlsFiles;
@@ -68,6 +73,12 @@ pub fn limits(connections: usize, commit_timeout: Duration) -> Limits {
 pub struct App {
     /// Who sends too much.
     pub limiter: Limiter,
+    /// Whose word is taken for where a ping comes from.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Who has which of the connections.
+    pub places: Places,
+    /// How much of the disk is left for pings.
+    pub capacity: Arc<Capacity>,
     /// The way into the storage.
     pub queue: Queue,
     /// Whether the collector can do its work.
@@ -140,21 +151,15 @@ pub async fn run(
             sleep(DRAIN).await;
         }
     });
-    loop {
-        tokio::select! {
-            () = &mut over => break,
-            () = supervisor.beat() => {}
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
-                Ok((stream, peer)) => {
-                    let client = Client::new(peer.ip());
-                    connections.spawn(serve(stream, client, tls.clone(), Arc::clone(&app), stopping.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+    {
+        let serve = |stream, client, id| serve(stream, client, id, tls.clone(), Arc::clone(&app), stopping.clone());
+        let mut admitting = pin!(admit(&listener, &app, &mut connections, serve));
+        loop {
+            tokio::select! {
+                () = &mut over => break,
+                () = supervisor.beat() => {}
+                never = &mut admitting => match never {},
+            }
         }
     }
     supervisor.stopping();
@@ -165,37 +170,75 @@ pub async fn run(
     let _ = timeout(limits.finish_time, finished).await;
 }
 
+/// Lets connections in for as long as it is waited for, and has them served.
+async fn admit<F>(
+    listener: &TcpListener,
+    app: &App,
+    connections: &mut JoinSet<()>,
+    serve: impl Fn(TcpStream, Client, u64) -> F,
+) -> Infallible
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // Who was accepted and has no place yet.
+    let mut guest: Option<(TcpStream, Client)> = None;
+    loop {
+        let mut room_in = None;
+        if let Some((stream, client)) = guest.take() {
+            // Who limits nobody, or names a proxy, lets that one have as many as it likes.
+            let is_exempt = !app.limiter.limits_pings() || client.is_in(&app.trusted_proxies);
+            match app.places.enter(&client, is_exempt) {
+                Entry::Taken { id, displaced } => {
+                    match displaced {
+                        Some(Displaced::ByOwnNetwork) => app.metrics.connection_refused(),
+                        Some(Displaced::UnderPressure) => app.metrics.connection_displaced(),
+                        None => {}
+                    }
+                    app.places.serves(id, connections.spawn(serve(stream, client, id)));
+                }
+                Entry::Refused => app.metrics.connection_refused(),
+                Entry::Full(at) => {
+                    room_in = at.map(|at| at.saturating_sub(app.clock.now().mono));
+                    guest = Some((stream, client));
+                }
+            }
+        }
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            () = sleep(room_in.unwrap_or_default()), if room_in.is_some() => {}
+            () = app.places.answered.notified(), if guest.is_some() => {}
+            accepted = listener.accept(), if guest.is_none() => match accepted {
+                Ok((stream, peer)) => guest = Some((stream, Client::new(peer.ip()))),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
 async fn serve(
     stream: TcpStream,
     client: Client,
+    id: u64,
     tls: Option<TlsAcceptor>,
     app: Arc<App>,
     stopping: watch::Receiver<bool>,
 ) {
-    let Some(_place) = app.limiter.enter(&client, per_network(app.limits.connections), app.clock.now().mono) else {
-        return app.metrics.connection_refused();
-    };
+    let place = app.places.place(id);
     // Without it an answer may wait for the next packet; where it cannot be set, it does.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return converse(stream, client, app, stopping).await };
+    let Some(tls) = tls else { return converse(stream, &client, &place, &app, stopping).await };
     if let Ok(Ok(stream)) = timeout(app.limits.head_time, tls.accept(stream)).await {
-        converse(stream, client, app, stopping).await;
+        converse(stream, &client, &place, &app, stopping).await;
     }
 }
 
-async fn converse<S>(stream: S, client: Client, app: Arc<App>, stopping: watch::Receiver<bool>)
+async fn converse<S>(stream: S, client: &Client, place: &Place<'_>, app: &App, stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (limits, client) = (app.limits, Arc::new(client));
-    let answer = move |request| {
-        let (app, client) = (Arc::clone(&app), Arc::clone(&client));
-        async move { routes::answer(&app, &client, request).await }
-    };
-    crate::serve::converse(stream, &limits, stopping, answers::add_headers, answer).await;
-}
-
-/// How many of so many connections one network may have open at a time.
-fn per_network(connections: usize) -> usize {
-    (connections / 16).max(8)
+    let answer = |request| routes::answer(app, client, place, request);
+    crate::serve::converse(stream, &app.limits, stopping, answers::add_headers, answer).await;
 }

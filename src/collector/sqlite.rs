@@ -3,6 +3,7 @@
 //! A commit is on the disk when it is answered (`synchronous=FULL`). What is dropped is overwritten with zeros
 //! (`secure_delete`), and the write-ahead log is emptied after it, so that purged bytes are in neither file.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -19,11 +20,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, Trans
 use tokio::task::yield_now;
 
 use super::export::LATER_COLUMNS;
-use super::ingest::{Cell, Cells};
+use super::ingest::Cell;
 use super::storage::{
-    Column, Committed, DAY_PREFIX, Purged, RECEIVED_AT, RETENTION_DAYS, Read, Row, Scanning, Span, Store, StoreError,
-    VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table, day_table, duplicate_window,
-    first_day_kept, last_day_kept,
+    Arrival, COMPARED_ROWS, Column, DAY_PREFIX, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS, ROWS_PER_ID, Read,
+    Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table,
+    day_table, duplicate_window, first_day_kept, last_day_kept,
 };
 use crate::contract::{FIELDS, Kind};
 
@@ -38,6 +39,9 @@ const LOCK: &str = "-lock";
 
 /// How long another process may hold the file, as a report does for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many statements are kept prepared: for each of 92 days one that looks for an ID, and four more for today and yesterday.
+const STATEMENTS: usize = 128;
 
 /// Owner only: rows are nobody else's business on a shared machine.
 const FILE_MODE: u32 = 0o600;
@@ -98,8 +102,12 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
-        self.ask(move |writer| writer.commit(&rows))
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>> {
+        self.ask(move |writer| writer.admit(&arrivals))
+    }
+
+    fn size(&self) -> Working<'_, u64> {
+        self.ask(|writer| writer.size())
     }
 
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
@@ -194,7 +202,12 @@ type FileId = (u64, u64);
 /// The statements of one day's table.
 struct Statements {
     insert: String,
+    /// Whether one of the newest rows of an ID is equal to this one, and of a time between those two.
     find: String,
+    /// How many rows an ID has, up to [`ROWS_PER_ID`].
+    count: String,
+    /// Whether an ID has any.
+    has: String,
 }
 
 impl Writer {
@@ -217,6 +230,7 @@ impl Writer {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         version_of(connection)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -244,32 +258,40 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, rows: &[Row]) -> Result<Committed, StoreError> {
+    fn admit(&mut self, arrivals: &[Arrival]) -> Result<Vec<Outcome>, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         let mut added = BTreeMap::new();
-        for row in rows {
+        let mut outcomes = Vec::with_capacity(arrivals.len());
+        for Arrival { row, may_be_new } in arrivals {
             let day = day_of(row.received_at);
             if !self.days.contains_key(&day) && !added.contains_key(&day) {
                 create_day(&transaction, day)?;
                 added.insert(day, Statements::new(day));
             }
-        }
-        let mut committed = Committed::default();
-        for row in rows {
-            let day = day_of(row.received_at);
-            let statements = |day: Date| added.get(&day).or_else(|| self.days.get(&day));
-            if is_duplicate(&transaction, row, statements)? {
-                committed.duplicates += 1;
-            } else if let Some(Statements { insert, .. }) = statements(day) {
-                let values = Values { time: time_text(row.received_at), cells: &row.cells };
-                transaction.prepare_cached(insert)?.execute(params_from_iter(values.iter()))?;
-                committed.stored += 1;
+            let mut days: Vec<_> = self.days.iter().chain(&added).collect();
+            days.sort_unstable_by_key(|(day, _)| Reverse(**day));
+            let outcome = judge(&transaction, &days, row, *may_be_new)?;
+            if matches!(outcome, Outcome::Stored { .. })
+                && let Some((_, Statements { insert, .. })) = days.iter().find(|(known, _)| **known == day)
+            {
+                let time = time_text(row.received_at);
+                let values = std::iter::once(&time as &dyn ToSql);
+                let values = values.chain(row.cells.iter().map(|cell| cell as &dyn ToSql));
+                transaction.prepare_cached(insert)?.execute(params_from_iter(values))?;
             }
+            outcomes.push(outcome);
         }
         transaction.commit()?;
         self.days.append(&mut added);
-        Ok(committed)
+        Ok(outcomes)
+    }
+
+    fn size(&self) -> Result<u64, StoreError> {
+        let number = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pages = number("page_count")? - number("freelist_count")?;
+        let log = beside(&self.path, LOG).metadata().map_or(0, |log| log.len());
+        Ok((pages * number("page_size")?).unsigned_abs() + log)
     }
 
     fn old_days(&mut self, now: Timestamp) -> Result<Vec<Date>, StoreError> {
@@ -326,45 +348,61 @@ impl Statements {
             FIELDS.iter().zip(&places[1..]).map(|(field, place)| format!("{} IS {place}", field.name)).collect();
         Self {
             insert: format!("INSERT INTO {table} ({columns}) VALUES ({})", places.join(", ")),
+            // By the row's number, which the index holds too: no row but these is looked at.
             find: format!(
-                "SELECT 1 FROM {table} WHERE {RECEIVED_AT} BETWEEN ?1 AND ?{} AND {} LIMIT 1",
+                "SELECT 1 FROM (SELECT * FROM {table} WHERE install_id = ?2 ORDER BY rowid DESC LIMIT {COMPARED_ROWS}) \
+                 WHERE {RECEIVED_AT} BETWEEN ?1 AND ?{} AND {}",
                 FIELDS.len() + 2,
                 equal.join(" AND ")
             ),
+            count: format!("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE install_id = ?1 LIMIT {ROWS_PER_ID})"),
+            has: format!("SELECT 1 FROM {table} WHERE install_id = ?1 LIMIT 1"),
         }
     }
 }
 
-/// Whether the same ping is stored already, on its day or, near midnight, on the day beside it.
-fn is_duplicate<'a>(
+/// What is to become of a row. `days` are all days, the newest first.
+fn judge(
     transaction: &Transaction<'_>,
+    days: &[(&Date, &Statements)],
     row: &Row,
-    statements: impl Fn(Date) -> Option<&'a Statements>,
-) -> Result<bool, StoreError> {
+    may_be_new: bool,
+) -> Result<Outcome, StoreError> {
+    if is_duplicate(transaction, days, row)? {
+        return Ok(Outcome::Duplicate);
+    }
+    let today = day_of(row.received_at);
+    let (id, mut rows) = (&row.cells[ID], 0);
+    if let Some((_, Statements { count, .. })) = days.iter().find(|(day, _)| **day == today) {
+        rows = transaction.prepare_cached(count)?.query_row([id], |row| row.get::<_, u32>(0))?;
+    }
+    let mut is_known = rows > 0;
+    // A known ID was seen yesterday, as a rule, so this ends soon.
+    for (_, Statements { has, .. }) in days {
+        if is_known {
+            break;
+        }
+        is_known = transaction.prepare_cached(has)?.exists([id])?;
+    }
+    Ok(match () {
+        () if rows >= ROWS_PER_ID => Outcome::TooManyRows,
+        () if is_known || may_be_new => Outcome::Stored { new_id: !is_known },
+        () => Outcome::UnknownId,
+    })
+}
+
+/// Whether the same ping is stored already, on its day or, near midnight, on the day beside it.
+fn is_duplicate(transaction: &Transaction<'_>, days: &[(&Date, &Statements)], row: &Row) -> Result<bool, StoreError> {
     let (since, until) = duplicate_window(row.received_at);
-    let mut days = vec![day_of(since), day_of(until)];
-    days.dedup();
-    for Statements { find, .. } in days.into_iter().filter_map(statements) {
-        let values = Values { time: time_text(since), cells: &row.cells };
-        let until = time_text(until);
-        let values = values.iter().chain(std::iter::once(&until as &dyn ToSql));
+    let (from, to) = (time_text(since), time_text(until));
+    for (_, Statements { find, .. }) in days.iter().filter(|(day, _)| (day_of(since)..=day_of(until)).contains(day)) {
+        let values = std::iter::once(&from as &dyn ToSql).chain(row.cells.iter().map(|cell| cell as &dyn ToSql));
+        let values = values.chain(std::iter::once(&to as &dyn ToSql));
         if transaction.prepare_cached(find)?.exists(params_from_iter(values))? {
             return Ok(true);
         }
     }
     Ok(false)
-}
-
-/// The values of a statement: a time and the fields.
-struct Values<'a> {
-    time: String,
-    cells: &'a Cells,
-}
-
-impl Values<'_> {
-    fn iter(&self) -> impl Iterator<Item = &dyn ToSql> {
-        std::iter::once(&self.time as &dyn ToSql).chain(self.cells.iter().map(|cell| cell as &dyn ToSql))
-    }
 }
 
 impl ToSql for Cell {

@@ -19,8 +19,19 @@ pub const RETENTION_DAYS: i64 = 90;
 /// answer was lost. The sidecar comes again up to an hour later, with some chance on top, or when `Retry-After` says.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs((2 * 60 + 15) * 60);
 
+/// How many rows of its ID, the newest, a row is compared with to find out whether it is a duplicate. A sender has one ping
+/// under way at a time, so a retry follows close behind it.
+pub const COMPARED_ROWS: usize = 8;
+
+/// The most rows of one ID in a UTC day: a heartbeat and a startup an hour are 25, and two senders that share an ID by mistake
+/// have 50.
+pub const ROWS_PER_ID: u32 = 64;
+
 /// The name of the column that is not a field.
 pub const RECEIVED_AT: &str = "received_at";
+
+/// Which of a row's cells is its install ID.
+pub(super) const ID: usize = 0;
 
 /// What begins the name of the table, or partition, of a day; the day follows as `YYYYMMDD`.
 pub const DAY_PREFIX: &str = "pings_";
@@ -37,6 +48,31 @@ pub struct Row {
     pub cells: Box<Cells>,
 }
 
+/// A row on its way into the storage.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The row.
+    pub row: Row,
+    /// Whether its ID may be one that is not stored yet.
+    pub may_be_new: bool,
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is stored.
+    Stored {
+        /// Whether its ID was not stored before.
+        new_id: bool,
+    },
+    /// It was stored before, and is not stored again.
+    Duplicate,
+    /// Its ID has [`ROWS_PER_ID`] rows that day, so it is not stored.
+    TooManyRows,
+    /// Its ID is not stored yet and must not be a new one, so it is not stored.
+    UnknownId,
+}
+
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
@@ -44,6 +80,18 @@ pub struct Committed {
     pub stored: u64,
     /// How many were there already.
     pub duplicates: u64,
+}
+
+impl Committed {
+    /// Counts what became of the rows of a batch.
+    #[must_use]
+    pub fn of(outcomes: &[Outcome]) -> Self {
+        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64;
+        Self {
+            stored: count(|outcome| matches!(outcome, Outcome::Stored { .. })),
+            duplicates: count(|outcome| matches!(outcome, Outcome::Duplicate)),
+        }
+    }
 }
 
 /// What a purge did.
@@ -94,8 +142,18 @@ pub type Visitor<'a> = dyn FnMut(Row) + 'a;
 
 /// Where pings are kept. A future may block the thread that drives it, so the collector drives them on one of their own.
 pub trait Store: Send + Sync {
-    /// Stores the rows durably, all or none; one that is there already, as [`DUPLICATE_WINDOW`] says, is not stored again.
-    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed>;
+    /// Stores the rows durably, or fails for all of them, and says what became of each, in their order. One that is there
+    /// already, as [`DUPLICATE_WINDOW`] and [`COMPARED_ROWS`] say, is not stored again.
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>>;
+
+    /// Stores rows as [`Store::admit`] does, each of which may have a new ID.
+    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
+        let arrivals = rows.into_iter().map(|row| Arrival { row, may_be_new: true }).collect();
+        Box::pin(async move { Ok(Committed::of(&self.admit(arrivals).await?)) })
+    }
+
+    /// How many bytes the pings take of the disk, indexes and logs included. What a purge has freed does not count.
+    fn size(&self) -> Working<'_, u64>;
 
     /// Removes every day that began 90 days ago or earlier, so that no row gets older than that, and every day later than
     /// tomorrow.

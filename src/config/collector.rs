@@ -21,6 +21,9 @@ pub const DEFAULTS: &str = include_str!("../../config/collector.toml");
 /// The configuration file that is read, where it exists, when none is named.
 pub const DEFAULT_FILE: &str = "/etc/pulse-telemetry-collector/config.toml";
 
+/// The least that `limits.storage_bytes` may be: SQLite's write-ahead log alone may take some 4 MiB.
+const STORAGE_MIN: u64 = 16 << 20;
+
 const COLLECTOR: Program = Program {
     defaults: DEFAULTS,
     default_file: DEFAULT_FILE,
@@ -100,6 +103,10 @@ impl Postgres {
 pub struct Limits {
     /// How many pings one network may send in a minute; 0 for any number.
     pub per_minute: u32,
+    /// How many new install IDs one network may bring in a UTC day; 0 for any number.
+    pub new_ids: u32,
+    /// How many bytes of the disk the pings may take; 0 for any number.
+    pub storage_bytes: u64,
     /// How many pings may wait to be stored: 1 to 65536.
     pub queue: usize,
     /// How long a ping may wait for that: 1 to 9 seconds.
@@ -158,6 +165,8 @@ struct WrittenStorage {
 #[serde(deny_unknown_fields)]
 struct WrittenLimits {
     per_minute: u64,
+    new_ids: u64,
+    storage_bytes: u64,
     queue: u64,
     commit_timeout: String,
 }
@@ -226,6 +235,13 @@ impl WrittenStorage {
 impl WrittenLimits {
     fn check(self, check: &mut Checker<'_>) -> Option<Limits> {
         let per_minute = whole(check, "limits.per_minute", self.per_minute, 0, 1_000_000);
+        let new_ids = whole(check, "limits.new_ids", self.new_ids, 0, 1_000_000);
+        let bytes = match self.storage_bytes {
+            0 => Ok(0),
+            bytes if bytes >= STORAGE_MIN => Ok(bytes),
+            _ => Err(format!("must be 0, for any number, or at least {STORAGE_MIN}")),
+        };
+        let storage_bytes = check.accept("limits.storage_bytes", &self.storage_bytes.to_string(), bytes);
         let queue = whole(check, "limits.queue", self.queue, 1, 65_536);
         let timeout = parse_duration(&self.commit_timeout).and_then(|timeout| match timeout {
             timeout if timeout < Duration::from_secs(1) => Err("must be at least 1s"),
@@ -235,6 +251,8 @@ impl WrittenLimits {
         let commit_timeout = check.accept("limits.commit_timeout", &self.commit_timeout, timeout);
         Some(Limits {
             per_minute: u32::try_from(per_minute?).ok()?,
+            new_ids: u32::try_from(new_ids?).ok()?,
+            storage_bytes: storage_bytes?,
             queue: usize::try_from(queue?).ok()?,
             commit_timeout: commit_timeout?,
         })

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// How long a caller may keep the server waiting before its place can be given to another one: long enough to send a
 /// request, or to take an answer. So 64 places let 640 new connections a second in, however many of them stay silent.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Since when a connection has been waiting for its caller; `None` while a request of it is being answered.
 #[derive(Clone, Debug)]

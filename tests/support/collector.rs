@@ -219,6 +219,7 @@ impl Setup {
             .with("STORAGE__URL", &storage.url())
             .with("SERVE__LISTEN", "127.0.0.1:0")
             .with("LIMITS__PER_MINUTE", "0")
+            .with("LIMITS__NEW_IDS", "0")
             .with("LOG__LEVEL", "trace")
     }
 

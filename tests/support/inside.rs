@@ -9,13 +9,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pulse_telemetry::chance::{Chance, SystemChance};
 use pulse_telemetry::clock::SystemClock;
+use pulse_telemetry::collector::capacity::Capacity;
 use pulse_telemetry::collector::limiter::Limiter;
 use pulse_telemetry::collector::metrics::Metrics;
+use pulse_telemetry::collector::places::{self, Places};
 use pulse_telemetry::collector::purge::look_after_the_storage;
 use pulse_telemetry::collector::queue::{Health, queue};
 use pulse_telemetry::collector::retry::Retry;
 use pulse_telemetry::collector::server::{self, App};
-use pulse_telemetry::collector::storage::{Committed, Purged, Row, Span, Store, StoreError, Working};
+use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, StoreError, Working};
 use pulse_telemetry::supervisor::Supervisor;
 use tokio::sync::{oneshot, watch};
 
@@ -64,17 +66,21 @@ impl Obedient {
 }
 
 impl Store for Obedient {
-    fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>> {
         let mut open = self.open.subscribe();
         Box::pin(async move {
             let _ = open.wait_for(|open| *open).await;
             self.works()?;
-            tokio::time::sleep(self.per_row * u32::try_from(rows.len()).unwrap()).await;
+            tokio::time::sleep(self.per_row * u32::try_from(arrivals.len()).unwrap()).await;
             self.commits.fetch_add(1, Ordering::SeqCst);
-            let stored = rows.len() as u64;
-            lock(&self.rows).extend(rows);
-            Ok(Committed { stored, duplicates: 0 })
+            let outcomes = vec![Outcome::Stored { new_id: true }; arrivals.len()];
+            lock(&self.rows).extend(arrivals.into_iter().map(|arrival| arrival.row));
+            Ok(outcomes)
         })
+    }
+
+    fn size(&self) -> Working<'_, u64> {
+        Box::pin(async { Ok(0) })
     }
 
     fn purge(&self, _: Timestamp) -> Working<'_, Purged> {
@@ -133,17 +139,26 @@ impl Inside {
                     let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
                     bound.send(listener.local_addr().unwrap()).unwrap();
                     let health = Arc::new(Health::default());
+                    let capacity = Arc::new(Capacity::new(0));
                     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
                     let (queue, committer, answerer) = queue(
                         settings.queue,
                         Arc::clone(&store),
                         Arc::clone(&health),
+                        Arc::clone(&capacity),
                         Arc::clone(&metrics),
                         Arc::clone(&retry),
                         Arc::new(SystemClock),
                     );
                     let app = App {
-                        limiter: Limiter::new(settings.per_minute, Vec::new(), settings.chance),
+                        limiter: Limiter::new(settings.per_minute, 0, settings.chance),
+                        trusted_proxies: Vec::new(),
+                        places: Places::new(
+                            settings.connections,
+                            places::per_network(settings.connections),
+                            Arc::new(SystemClock),
+                        ),
+                        capacity: Arc::clone(&capacity),
                         queue,
                         health: Arc::clone(&health),
                         metrics: Arc::clone(&metrics),
@@ -152,7 +167,7 @@ impl Inside {
                         commit_timeout: settings.commit_timeout,
                         limits: server::limits(settings.connections, settings.commit_timeout),
                     };
-                    let looking = tokio::spawn(look_after_the_storage(store, health, metrics));
+                    let looking = tokio::spawn(look_after_the_storage(store, health, capacity, metrics));
                     tokio::spawn(answerer.run());
                     let committing = tokio::spawn(committer.run());
                     server::run(listener, None, Arc::new(app), Supervisor::nobody(), async { drop(stopped.await) })

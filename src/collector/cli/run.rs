@@ -9,8 +9,10 @@ use super::{Failure, open_postgres};
 use crate::chance::SystemChance;
 use crate::cli::{asked_to_stop, start_log};
 use crate::clock::SystemClock;
+use crate::collector::capacity::Capacity;
 use crate::collector::limiter::Limiter;
 use crate::collector::metrics::Metrics;
+use crate::collector::places::{self, Places};
 use crate::collector::purge::{look_after_the_storage, purge_by_itself};
 use crate::collector::queue::{Health, SharedClock, queue};
 use crate::collector::retry::Retry;
@@ -49,16 +51,25 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     let clock: SharedClock = Arc::new(SystemClock);
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
+    let capacity = Arc::new(Capacity::new(config.limits.storage_bytes));
     let (queue, committer, answerer) = queue(
         config.limits.queue,
         Arc::clone(&store),
         Arc::clone(&health),
+        Arc::clone(&capacity),
         Arc::clone(&metrics),
         Arc::clone(&retry),
         Arc::clone(&clock),
     );
     let app = Arc::new(App {
-        limiter: Limiter::new(config.limits.per_minute, config.serve.trusted_proxies.clone(), Box::new(SystemChance)),
+        limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemChance)),
+        trusted_proxies: config.serve.trusted_proxies.clone(),
+        places: Places::new(
+            config.serve.connections,
+            places::per_network(config.serve.connections),
+            Arc::clone(&clock),
+        ),
+        capacity: Arc::clone(&capacity),
         queue,
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
@@ -70,7 +81,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     let mut answering = tokio::spawn(answerer.run());
     let mut committing = storage.spawn(committer.run());
     let mut purging = storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
-    let mut looking = storage.spawn(look_after_the_storage(store, health, metrics));
+    let mut looking = storage.spawn(look_after_the_storage(store, health, capacity, metrics));
     let serving = server::run(listener, tls, Arc::clone(&app), Supervisor::of_this_process(), async {
         asked_to_stop().await;
         tracing::info!("stopping");

@@ -5,36 +5,42 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use jiff::Timestamp;
+use jiff::tz::Offset;
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::answers::{self, Answer};
 use super::{App, PING_PATH};
+use crate::collector::capacity::Fullness;
 use crate::collector::ingest;
-use crate::collector::limiter::Client;
-use crate::collector::metrics;
+use crate::collector::metrics::{self, NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
+use crate::collector::network::{Client, ProxyMismatch};
+use crate::collector::places::Place;
 use crate::collector::purge::is_plausible;
 use crate::collector::queue::TurnedAway;
 use crate::collector::retry::Retry;
-use crate::collector::storage::Row;
+use crate::collector::storage::{Arrival, Outcome, Row, day_of};
 use crate::contract;
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const PING: &str = "POST, OPTIONS";
 
-/// Answers one request.
-pub(super) async fn answer(app: &App, client: &Client, request: Request<Incoming>) -> Answer {
-    let mut answer = route(app, client, request).await;
+/// Answers one request. Only a ping that is stored, or need not be, keeps its connection open.
+pub(super) async fn answer(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
+    let mut answer = route(app, client, place, request).await;
     answers::add_headers(answer.headers_mut());
+    if answer.status() != StatusCode::NO_CONTENT {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     answer
 }
 
-async fn route(app: &App, client: &Client, request: Request<Incoming>) -> Answer {
+async fn route(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let (allow, is_read) = match path {
@@ -52,7 +58,7 @@ async fn route(app: &App, client: &Client, request: Request<Incoming>) -> Answer
         return answers::with_allow(error, allow);
     }
     match path {
-        PING_PATH => ping(app, client, &head, body).await,
+        PING_PATH => ping(app, client, place, &head, body).await,
         "/v1/contract" => contract(),
         "/metrics" => {
             app.metrics.counted_networks(app.limiter.networks());
@@ -63,11 +69,17 @@ async fn route(app: &App, client: &Client, request: Request<Incoming>) -> Answer
     }
 }
 
-async fn ping(app: &App, client: &Client, head: &Parts, body: Incoming) -> Answer {
+async fn ping(app: &App, client: &Client, place: &Place<'_>, head: &Parts, body: Incoming) -> Answer {
     let now = app.clock.now();
     let forwarded = head.headers.get_all("x-forwarded-for").iter();
-    if let Err(wait) = app.limiter.check(client, forwarded, now.mono) {
-        app.metrics.limited(app.limiter.networks());
+    let (client, mismatch) = client.behind(&app.trusted_proxies, forwarded);
+    if let Some(mismatch) = mismatch {
+        tell(app, mismatch);
+    }
+    if let Err(wait) = app.limiter.check(&client, now.mono) {
+        app.metrics.limited(PER_MINUTE);
+        // What is left unread when a connection is closed takes the answer with it.
+        let _ = timeout(app.limits.body_time, discard(Limited::new(body, app.limits.body_bytes))).await;
         let wait = turn(app, |retry| retry.when_limited(wait));
         let message = "Too many pings come from your network. Come back after the time in Retry-After.";
         return answers::come_back(StatusCode::TOO_MANY_REQUESTS, "too_many_pings", message, wait);
@@ -86,12 +98,29 @@ async fn ping(app: &App, client: &Client, head: &Parts, body: Incoming) -> Answe
     match ingest::read(&body) {
         Ok(accepted) => {
             app.metrics.dropped(accepted.dropped);
-            store(app, accepted.cells).await
+            store(app, &client, place, accepted.cells).await
         }
         Err(refusal) => {
             app.metrics.refused(refusal.word(), refusal.field());
             answers::refused(refusal)
         }
+    }
+}
+
+/// Says once that strangers may share one limit. No address is told.
+fn tell(app: &App, mismatch: ProxyMismatch) {
+    if !app.metrics.proxy_mismatch(mismatch) {
+        return;
+    }
+    match mismatch {
+        ProxyMismatch::Untrusted => tracing::warn!(
+            "a ping has X-Forwarded-For and comes from a peer that serve.trusted_proxies does not name: if it is your proxy, \
+             name it there, or all its clients share one limit; if it is not, this is a stranger's header and means nothing"
+        ),
+        ProxyMismatch::Missing => tracing::warn!(
+            "a ping comes from a proxy of serve.trusted_proxies, and X-Forwarded-For names no client: have the proxy set it, or \
+             all its clients share one limit"
+        ),
     }
 }
 
@@ -138,7 +167,13 @@ where
     Ok(bytes)
 }
 
-async fn store(app: &App, cells: Box<ingest::Cells>) -> Answer {
+/// Reads a body to its end, and keeps nothing.
+async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+async fn store(app: &App, client: &Client, place: &Place<'_>, cells: Box<ingest::Cells>) -> Answer {
+    let _busy = place.keep();
     let now = app.clock.now();
     let unavailable = |message, wait| answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait);
     if !is_plausible(now.wall) {
@@ -146,8 +181,42 @@ async fn store(app: &App, cells: Box<ingest::Cells>) -> Answer {
         return unavailable("The clock of this server is wrong.", turn(app, Retry::in_an_outage));
     }
     let received_at = Timestamp::from_second(now.wall.as_second()).unwrap_or(now.wall);
-    match timeout(app.commit_timeout, app.queue.store(Row { received_at, cells })).await {
-        Ok(Ok(_stored)) => answers::empty(StatusCode::NO_CONTENT),
+    let full = || {
+        app.metrics.turned_away(1);
+        unavailable(
+            "The storage is full. Come back after the time in Retry-After.",
+            turn(app, Retry::when_storage_is_full),
+        )
+    };
+    let fullness = app.capacity.fullness();
+    if fullness == Fullness::Full {
+        return full();
+    }
+    let today = day_of(received_at);
+    let takes_new_ids = fullness < Fullness::NoNewIds;
+    let new_id = takes_new_ids.then(|| app.limiter.take_new_id(client, today)).flatten();
+    let arrival = Arrival { row: Row { received_at, cells }, may_be_new: new_id.is_some() };
+    match timeout(app.commit_timeout, app.queue.store(arrival)).await {
+        Ok(Ok(Outcome::Stored { new_id: is_new })) => {
+            // What was not new goes back to its network.
+            if let Some(new_id) = new_id.filter(|_| is_new) {
+                new_id.keep();
+            }
+            answers::empty(StatusCode::NO_CONTENT)
+        }
+        Ok(Ok(Outcome::Duplicate)) => answers::empty(StatusCode::NO_CONTENT),
+        Ok(Ok(Outcome::UnknownId)) if !takes_new_ids => full(),
+        Ok(Ok(Outcome::UnknownId)) => {
+            app.metrics.limited(NEW_IDS);
+            let message =
+                "Too many new install IDs come from your network today. Come back after the time in Retry-After.";
+            until_the_day_ends(app, received_at, "too_many_new_ids", message)
+        }
+        Ok(Ok(Outcome::TooManyRows)) => {
+            app.metrics.limited(ROWS_OF_AN_ID);
+            let message = "Too many pings came with this install ID today. Come back after the time in Retry-After.";
+            until_the_day_ends(app, received_at, "too_many_pings_of_an_id", message)
+        }
         Ok(Err(TurnedAway::Full)) => {
             app.metrics.turned_away(1);
             let wait = turn(app, |retry| retry.when_full(now.mono));
@@ -162,6 +231,14 @@ async fn store(app: &App, cells: Box<ingest::Cells>) -> Answer {
             unavailable("The ping was not stored in time. Come back after the time in Retry-After.", wait)
         }
     }
+}
+
+/// 429 until the UTC day of `now` ends.
+fn until_the_day_ends(app: &App, now: Timestamp, word: &str, message: &str) -> Answer {
+    let tomorrow = day_of(now).tomorrow().ok().and_then(|day| Offset::UTC.to_timestamp(day.into()).ok());
+    let wait = tomorrow.and_then(|tomorrow| Duration::try_from(tomorrow.duration_since(now)).ok()).unwrap_or_default();
+    let wait = turn(app, |retry| retry.when_the_day_ends(wait));
+    answers::come_back(StatusCode::TOO_MANY_REQUESTS, word, message, wait)
 }
 
 fn turn(app: &App, ask: impl FnOnce(&mut Retry) -> Duration) -> Duration {
@@ -187,6 +264,10 @@ fn ready(app: &App) -> Answer {
         () if !app.health.storage_works() || app.health.is_stuck(now.mono, app.commit_timeout) => not_ready("storage"),
         () if !app.queue.has_room() => not_ready("full"),
         () if !is_plausible(now.wall) => not_ready("clock"),
+        () if app.capacity.fullness() == Fullness::Full => not_ready("storage_full"),
+        () if app.capacity.fullness() == Fullness::NoNewIds => {
+            answers::json(StatusCode::OK, &json!({"status": "ready", "but": "no_new_ids"}))
+        }
         () => answers::json(StatusCode::OK, &json!({"status": "ready"})),
     }
 }

@@ -1,0 +1,393 @@
+//! The places that connections take: how many a network may have, and who gives way where every place is taken.
+//!
+//! A connection waits for its caller until a whole ping is there, and again once that is answered. Where every place is
+//! taken, the network with the most connections gives way: of the widest networks the greediest, within it the greediest of
+//! the next width, and there the connection that has waited for longest. So whoever comes from many networks below one is
+//! one, and nobody pushes out a network that has fewer connections than its own.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::network::{Client, Network};
+use super::queue::SharedClock;
+use crate::serve::PATIENCE;
+
+/// What a network may have at least, however few places there are.
+const NETWORK_MIN: usize = 8;
+
+/// The places of one listener.
+pub struct Places {
+    shared: Mutex<(Table, HashMap<Id, AbortHandle>)>,
+    clock: SharedClock,
+    /// Told whenever a ping has been answered.
+    pub(super) answered: Notify,
+}
+
+/// A connection's number.
+type Id = u64;
+
+/// What is decided about a connection that wants to come in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It has a place: this one.
+    Taken {
+        id: Id,
+        /// Why another one gave way, if one did.
+        displaced: Option<Displaced>,
+    },
+    /// Its network has all that it may, so it is closed.
+    Refused,
+    /// Every place is taken. Somebody will have waited for long enough at that time; `None` where all are being answered.
+    Full(Option<Duration>),
+}
+
+/// Why a connection gave its place to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Displaced {
+    /// Its network has all that it may, and the other one is of the same.
+    ByOwnNetwork,
+    /// Every place was taken.
+    UnderPressure,
+}
+
+/// A connection's place, which is free again when this is dropped.
+pub(super) struct Place<'a> {
+    places: &'a Places,
+    id: Id,
+}
+
+/// For as long as this lives, its connection does not wait for its caller.
+pub(super) struct Busy<'a>(&'a Place<'a>);
+
+impl Places {
+    /// So many places, of which one of the narrowest networks may have `per_network`.
+    #[must_use]
+    pub fn new(most: usize, per_network: usize, clock: SharedClock) -> Self {
+        let shared = Mutex::new((Table::new(most, per_network), HashMap::new()));
+        Self { shared, clock, answered: Notify::new() }
+    }
+
+    /// Lets a connection in, or says why not. One that is exempt belongs to no network, and gives way last.
+    pub(super) fn enter(&self, client: &Client, is_exempt: bool) -> Entry {
+        let (table, served) = &mut *self.lock();
+        let networks = if is_exempt { Vec::new() } else { client.networks().map(|(network, _)| network).collect() };
+        let (entry, displaced) = table.enter(networks, self.clock.now().mono);
+        if let Some(handle) = displaced.and_then(|id| served.remove(&id)) {
+            handle.abort();
+        }
+        entry
+    }
+
+    /// Says what serves the connection that has this place, so that it can be ended.
+    pub(super) fn serves(&self, id: Id, handle: AbortHandle) {
+        self.lock().1.insert(id, handle);
+    }
+
+    /// The place of that number.
+    pub(super) fn place(&self, id: Id) -> Place<'_> {
+        Place { places: self, id }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Table, HashMap<Id, AbortHandle>)> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// Says that a ping of this connection is being answered.
+    pub(super) fn keep(&self) -> Busy<'_> {
+        self.places.lock().0.wait(self.id, None);
+        Busy(self)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let (table, served) = &mut *self.places.lock();
+        table.leave(self.id);
+        served.remove(&self.id);
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let Place { places, id } = self.0;
+        places.lock().0.wait(*id, Some(places.clock.now().mono));
+        places.answered.notify_one();
+    }
+}
+
+/// How many of so many places one of the narrowest networks may have: a sixteenth. A wider one may have 16 times that, which
+/// is all of them.
+#[must_use]
+pub fn per_network(most: usize) -> usize {
+    (most / 16).max(NETWORK_MIN)
+}
+
+/// Who has which place. Pure.
+struct Table {
+    most: usize,
+    per_network: usize,
+    next: Id,
+    connections: HashMap<Id, Connection>,
+    networks: HashMap<Network, Holding>,
+    /// Since when those connections have waited that belong to no network.
+    exempt: BTreeSet<(Duration, Id)>,
+}
+
+struct Connection {
+    /// The widest first.
+    networks: Vec<Network>,
+    waits_since: Option<Duration>,
+}
+
+/// What a network holds.
+#[derive(Default)]
+struct Holding {
+    connections: usize,
+    /// Those that wait for their caller, and since when.
+    waiting: BTreeSet<(Duration, Id)>,
+    /// The networks within it, the greediest last.
+    within: BTreeSet<(Greed, Network)>,
+}
+
+/// How greedy a network is: whether any connection of it waits, how many it has, and which has waited for longest.
+type Greed = (bool, usize, Reverse<Duration>);
+
+impl Holding {
+    fn greed(&self) -> Greed {
+        let longest = self.waiting.first().map_or(Duration::MAX, |(since, _)| *since);
+        (!self.waiting.is_empty(), self.connections, Reverse(longest))
+    }
+}
+
+impl Table {
+    fn new(most: usize, per_network: usize) -> Self {
+        let (connections, networks, exempt) = (HashMap::new(), HashMap::new(), BTreeSet::new());
+        Self { most, per_network, next: 0, connections, networks, exempt }
+    }
+
+    /// What is decided, and who gives way for it.
+    fn enter(&mut self, networks: Vec<Network>, now: Duration) -> (Entry, Option<Id>) {
+        let has_waited = |(since, id): &(Duration, Id)| (*since + PATIENCE <= now).then_some(*id);
+        let own = networks.last().and_then(|network| self.networks.get(network));
+        let (displaced, why) = match own.filter(|own| own.connections >= self.per_network) {
+            Some(own) => match own.waiting.first().and_then(has_waited) {
+                Some(id) => (Some(id), Some(Displaced::ByOwnNetwork)),
+                None => return (Entry::Refused, None),
+            },
+            None if self.connections.len() < self.most => (None, None),
+            None => {
+                // It counts itself: its network is not to displace one that has as many.
+                let id = self.add(networks.clone(), None);
+                let longest = self.greediest();
+                self.leave(id);
+                match longest {
+                    Some(longest) if has_waited(&longest).is_some() => {
+                        (Some(longest.1), Some(Displaced::UnderPressure))
+                    }
+                    longest => return (Entry::Full(longest.map(|(since, _)| since + PATIENCE)), None),
+                }
+            }
+        };
+        if let Some(id) = displaced {
+            self.leave(id);
+        }
+        (Entry::Taken { id: self.add(networks, Some(now)), displaced: why }, displaced)
+    }
+
+    /// Who is to give way: the one that has waited for longest in the greediest network.
+    fn greediest(&self) -> Option<(Duration, Id)> {
+        let mut holding = self.networks.get(&Network::ALL);
+        while let Some((_, within)) = holding.and_then(|holding| holding.within.last()) {
+            holding = self.networks.get(within);
+        }
+        holding.and_then(|holding| holding.waiting.first()).or_else(|| self.exempt.first()).copied()
+    }
+
+    fn add(&mut self, networks: Vec<Network>, waits_since: Option<Duration>) -> Id {
+        let id = self.next;
+        self.next += 1;
+        self.change(&networks, |holding| holding.connections += 1);
+        self.connections.insert(id, Connection { networks, waits_since: None });
+        self.wait(id, waits_since);
+        id
+    }
+
+    /// Frees a place. Nothing happens where its connection has given way before.
+    fn leave(&mut self, id: Id) {
+        self.wait(id, None);
+        if let Some(Connection { networks, .. }) = self.connections.remove(&id) {
+            self.change(&networks, |holding| holding.connections -= 1);
+        }
+    }
+
+    /// Since when a connection waits for its caller; `None`: it does not.
+    fn wait(&mut self, id: Id, since: Option<Duration>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut connection.waits_since, since);
+        if before == since {
+            return;
+        }
+        let networks = connection.networks.clone();
+        let update = |waiting: &mut BTreeSet<_>| {
+            if let Some(before) = before {
+                waiting.remove(&(before, id));
+            }
+            if let Some(since) = since {
+                waiting.insert((since, id));
+            }
+        };
+        if networks.is_empty() {
+            update(&mut self.exempt);
+        }
+        self.change(&networks, |holding| update(&mut holding.waiting));
+    }
+
+    /// Changes what each of the networks holds, and their order within the next wider one.
+    fn change(&mut self, networks: &[Network], change: impl Fn(&mut Holding)) {
+        // From the narrowest on, so that what is empty is gone before what held it.
+        for (at, network) in networks.iter().enumerate().rev() {
+            let wider = at.checked_sub(1).map_or(Network::ALL, |above| networks[above]);
+            let holding = self.networks.entry(*network).or_default();
+            let before = holding.greed();
+            change(holding);
+            let (after, is_empty) = (holding.greed(), holding.connections == 0);
+            let above = self.networks.entry(wider).or_default();
+            above.within.remove(&(before, *network));
+            if is_empty {
+                self.networks.remove(network);
+            } else {
+                above.within.insert((after, *network));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(address: &str) -> Vec<Network> {
+        Client::new(address.parse().unwrap()).networks().map(|(network, _)| network).collect()
+    }
+
+    fn at(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    impl Table {
+        fn enters(&mut self, address: &str, now: u64) -> (Entry, Option<Id>) {
+            self.enter(networks(address), at(now))
+        }
+
+        /// A connection that gets a place; its number, and whose place it takes.
+        fn takes(&mut self, address: &str, now: u64) -> (Id, Option<Id>) {
+            match self.enters(address, now) {
+                (Entry::Taken { id, .. }, displaced) => (id, displaced),
+                (other, _) => panic!("{address}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_network_cannot_hold_all_places_and_who_leaves_makes_room() {
+        let mut table = Table::new(100, 2);
+        let (first, _) = table.takes("192.0.2.1", 0);
+        table.takes("192.0.2.200", 0);
+        assert_eq!(table.enters("192.0.2.3", 50), (Entry::Refused, None));
+        assert_eq!(table.enters("::ffff:192.0.2.3", 50), (Entry::Refused, None));
+        assert_eq!(table.enters("64:ff9b::192.0.2.3", 50), (Entry::Refused, None));
+        assert_eq!(table.takes("192.0.3.1", 50).1, None, "others get in");
+        table.leave(first);
+        table.takes("192.0.2.3", 50);
+        assert_eq!(table.enters("192.0.2.3", 50), (Entry::Refused, None));
+    }
+
+    #[test]
+    fn a_neighbour_of_who_holds_all_of_a_network_gets_the_place_of_the_longest_waiting() {
+        let mut table = Table::new(100, 2);
+        let (busy, _) = table.takes("192.0.2.1", 0);
+        table.wait(busy, None);
+        let (idle, _) = table.takes("192.0.2.1", 10);
+        assert_eq!(table.enters("192.0.2.9", 109), (Entry::Refused, None));
+        let (entry, displaced) = table.enters("192.0.2.9", 110);
+        assert!(matches!(entry, Entry::Taken { displaced: Some(Displaced::ByOwnNetwork), .. }), "{entry:?}");
+        assert_eq!(displaced, Some(idle));
+    }
+
+    #[test]
+    fn where_every_place_is_taken_the_greediest_network_gives_way_and_its_longest_waiting_first() {
+        let mut table = Table::new(5, 4);
+        let (honest, _) = table.takes("198.51.100.1", 0);
+        let greedy: Vec<Id> = (1..=4).map(|n| table.takes("192.0.2.1", n).0).collect();
+        // Nobody gives way before a moment has passed.
+        assert_eq!(table.enters("203.0.113.1", 60), (Entry::Full(Some(at(101))), None));
+        let (newcomer, displaced) = table.takes("203.0.113.1", 101);
+        assert_eq!(displaced, Some(greedy[0]));
+        assert_eq!(table.takes("203.0.114.1", 103).1, Some(greedy[1]));
+        // Two /24 of one /16 are as greedy as the /24 with two, and the one that has waited for longest goes.
+        assert_eq!(table.takes("198.18.0.1", 104).1, Some(greedy[2]));
+        // Now the /16 of both newcomers is the greediest, though neither /24 is.
+        assert_eq!(table.takes("198.19.0.1", 300).1, Some(newcomer));
+        assert_eq!(table.takes("198.20.0.1", 300).1, Some(honest), "all have one: who waited for longest goes");
+    }
+
+    #[test]
+    fn many_networks_with_a_connection_each_are_one_where_a_wider_one_holds_them() {
+        for (attacker, honest) in [
+            (&(|n: usize| format!("10.7.{n}.1")) as &dyn Fn(usize) -> String, "10.8.0.1"),
+            (&|n| format!("2001:db8:0:{n:x}00::1"), "2001:db8:1::1"),
+            (&|n| format!("2001:db8:{n:x}::1"), "2001:db9::1"),
+            (&|n| format!("2002:0a07:{n:02x}01::1"), "2002:0a08:0001::1"),
+        ] {
+            let mut table = Table::new(100, 8);
+            let (honest, _) = table.takes(honest, 0);
+            for n in 0..99 {
+                table.takes(&attacker(n), 1);
+            }
+            for round in 1..500 {
+                let (_, displaced) = table.takes(&attacker(round % 250), 100 * round as u64 + 1);
+                assert!(displaced.is_some_and(|id| id != honest));
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_being_answered_gives_way_to_nobody_and_who_is_exempt_last() {
+        let mut table = Table::new(3, 8);
+        let (exempt, _) = match table.enter(Vec::new(), at(0)) {
+            (Entry::Taken { id, .. }, displaced) => (id, displaced),
+            other => panic!("{:?}", other.0),
+        };
+        let (answered, _) = table.takes("192.0.2.1", 1);
+        let (idle, _) = table.takes("198.51.100.1", 2);
+        table.wait(answered, None);
+        assert_eq!(table.takes("203.0.113.1", 200).1, Some(idle));
+        table.wait(table.next - 1, None);
+        assert_eq!(table.takes("203.0.114.1", 200).1, Some(exempt));
+        table.wait(table.next - 1, None);
+        assert_eq!(table.enters("203.0.115.1", 900), (Entry::Full(None), None));
+        table.wait(answered, Some(at(900)));
+        assert_eq!(table.enters("203.0.115.1", 950), (Entry::Full(Some(at(1000))), None));
+        assert_eq!(table.takes("203.0.115.1", 1000).1, Some(answered));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_who_has_left() {
+        let mut table = Table::new(100, 8);
+        let ids: Vec<Id> = (0..100).map(|n| table.takes(&format!("10.{}.{n}.1", n % 7), n).0).collect();
+        for id in ids {
+            table.leave(id);
+            table.leave(id);
+        }
+        assert!(table.connections.is_empty() && table.exempt.is_empty());
+        assert_eq!(table.networks.len(), 1);
+        assert!(table.networks[&Network::ALL].within.is_empty());
+    }
+}
