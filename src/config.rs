@@ -21,6 +21,7 @@ mod state;
 mod telemetry;
 mod tokens;
 mod url;
+mod variables;
 
 use std::path::Path;
 
@@ -59,6 +60,8 @@ const SIDECAR: Program = Program {
         ("PULSE_CACERT", "pulse", "ca_file"),
     ],
     others: &["COLLECTOR_"],
+    consent: "write PULSE_TELEMETRY=false or PULSE_TELEMETRY_TELEMETRY__ENABLED=false to switch telemetry off, and \
+              PULSE_TELEMETRY_EVENTS__RECORD=false for the local events",
 };
 
 /// The whole configuration, checked. A part is handed its own section only.
@@ -83,6 +86,7 @@ pub struct Config {
     /// The proxy variables, as they were found.
     pub proxy: ProxyVariables,
     origins: Vec<Setting>,
+    warnings: Vec<Problem>,
 }
 
 /// One key's value in force, and where it comes from.
@@ -114,6 +118,12 @@ impl Config {
     #[must_use]
     pub fn origins(&self) -> &[Setting] {
         &self.origins
+    }
+
+    /// What was passed over and may have been meant for this program, for `check` and the log to tell.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 }
 
@@ -150,6 +160,7 @@ impl Sections {
             consent: ConsentVariables::of(env),
             proxy: ProxyVariables::of(env),
             origins: check.settings(),
+            warnings: check.warnings(),
         })
     }
 }

@@ -18,6 +18,9 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     for setting in config.origins() {
         writeln!(out, "  {:<24} {:<46} {}", setting.key, setting.value, setting.origin)?;
     }
+    for warning in config.warnings() {
+        writeln!(out, "  Note: {warning}.")?;
+    }
     // What a start would need besides: that it can be set up is seen here, not at night.
     drop(super::sender(config)?);
     let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await;

@@ -28,6 +28,9 @@ const WAITING_QUESTIONS: usize = 64;
 pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
     warn_of_cores(leaves_no_core);
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let pulse = pulse_client(&config.pulse)?;
     let sender = super::sender(config)?;
     let token = config.serve.read_token()?;

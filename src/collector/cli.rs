@@ -186,6 +186,9 @@ async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
     for setting in config.origins() {
         writeln!(out, "{} = {} ({})", setting.key, setting.value, setting.origin)?;
     }
+    for warning in config.warnings() {
+        writeln!(out, "Note: {warning}.")?;
+    }
     if let Some(files) = &config.serve.tls {
         server::tls(files).map_err(Failure::SetUp)?;
     }

@@ -30,6 +30,8 @@ const COLLECTOR: Program = Program {
     prefix: "PULSE_TELEMETRY_COLLECTOR_",
     short_names: &[],
     others: &[],
+    consent: "the collector has no such switch; it takes pings while it runs, and PULSE_TELEMETRY=false is for the \
+              sidecar",
 };
 
 /// The whole configuration, checked. A part is handed its own section only.
@@ -44,6 +46,7 @@ pub struct Config {
     /// What is logged, and how.
     pub log: Log,
     origins: Vec<Setting>,
+    warnings: Vec<Problem>,
 }
 
 /// Where it listens, and whose word it takes for where a ping comes from.
@@ -131,6 +134,12 @@ impl Config {
     pub fn origins(&self) -> &[Setting] {
         &self.origins
     }
+
+    /// What was passed over and may have been meant for this program, for `check` and the log to tell.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
 }
 
 /// All sections as they are written, of the right types and not yet checked.
@@ -178,7 +187,14 @@ impl Sections {
         let storage = self.storage.check(check);
         let limits = self.limits.check(check);
         let log = self.log.check(check);
-        Some(Config { serve: serve?, storage: storage?, limits: limits?, log: log?, origins: check.settings() })
+        Some(Config {
+            serve: serve?,
+            storage: storage?,
+            limits: limits?,
+            log: log?,
+            origins: check.settings(),
+            warnings: check.warnings(),
+        })
     }
 }
 

@@ -29,10 +29,10 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
-    /// The variable's value, where it is set and not empty.
+    /// The variable's value, where it is set and not blank.
     #[must_use]
     pub fn get_filled(&self, name: &str) -> Option<&str> {
-        self.get(name).filter(|value| !value.is_empty())
+        self.get(name).filter(|value| !value.trim().is_empty())
     }
 
     /// All names and values, by name.

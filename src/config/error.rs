@@ -132,6 +132,11 @@ impl<'a> Checker<'a> {
         self.decided.push(Setting { key: key.to_owned(), value, origin });
     }
 
+    /// What was passed over.
+    pub(super) fn warnings(&self) -> Vec<Problem> {
+        self.layers.warnings().to_vec()
+    }
+
     /// Every key with its value and origin, by key.
     pub(super) fn settings(&self) -> Vec<Setting> {
         let mut settings = self.layers.settings();

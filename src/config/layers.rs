@@ -9,6 +9,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
+use super::variables::Meaning;
 use super::{ConfigError, Environment, Problem, Setting};
 
 /// The origin of what nobody set.
@@ -26,6 +27,8 @@ pub(super) struct Program {
     pub(super) short_names: &'static [(&'static str, &'static str, &'static str)],
     /// What follows the prefix in variables that are meant for another program.
     pub(super) others: &'static [&'static str],
+    /// What to write instead of a variable that speaks of consent and is no key.
+    pub(super) consent: &'static str,
 }
 
 /// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one. It also panics at some
@@ -36,6 +39,7 @@ const BRACKETS_MAX: usize = 64;
 pub(super) struct Layers {
     figment: Figment,
     merged: Value,
+    warnings: Vec<Problem>,
 }
 
 impl Layers {
@@ -45,8 +49,10 @@ impl Layers {
     /// What is not a key or not of its key's type, in any layer; a file that cannot be read.
     pub(super) fn stack(program: &Program, file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
         let defaults = Layer { origin: BUILT_IN.to_owned(), values: parse_toml(program.defaults, BUILT_IN)? };
-        let keys = Keys { program, defaults: &defaults.values };
+        let keys = Keys { defaults: &defaults.values };
+        let names: Vec<String> = keys_of(Some(&defaults.values)).map(|(key, _)| key).collect();
         let mut problems = Vec::new();
+        let mut warnings = Vec::new();
         let mut layers = Vec::new();
         let read = match file {
             Some(file) => read_file(file).map(Some),
@@ -56,10 +62,15 @@ impl Layers {
             Ok(layer) => layers.extend(layer),
             Err(problem) => problems.push(problem),
         }
-        for (name, text) in env.iter().filter(|(name, _)| program.is_addressed_by(name)) {
-            match keys.variable(name, text) {
-                Ok(layer) => layers.push(layer),
-                Err(problem) => problems.push(problem),
+        for (name, text) in env.iter() {
+            let told = |what: String| Problem::new(&format!("environment variable {name}"), what);
+            match program.meaning_of(name, &names) {
+                Meaning::Key(section, key) => layers.push(keys.variable(name, &section, &key, text)),
+                Meaning::Foreign => {}
+                Meaning::Mistake(instead) => problems.push(told(format!("is not a key: {instead}"))),
+                Meaning::Unknown(nearest) => {
+                    warnings.push(told(format!("is not a key and changes nothing: the nearest key is {nearest}")));
+                }
             }
         }
         for (name, section, key) in program.short_names {
@@ -68,14 +79,18 @@ impl Layers {
             }
         }
         problems.extend(layers.iter().flat_map(|layer| keys.problems_of(layer)));
-        if problems.is_empty() { Ok(Self::merge(defaults, layers)?) } else { Err(ConfigError { problems }) }
+        if !problems.is_empty() {
+            return Err(ConfigError { problems });
+        }
+        let figment = layers.into_iter().map(Layer::without_blanks).fold(Figment::from(defaults), Figment::merge);
+        let mut profiles = figment.data().map_err(|error| unforeseen(&error))?;
+        let merged = profiles.remove(&Profile::Default).ok_or_else(|| Problem::new(BUILT_IN, "has no keys"))?;
+        Ok(Self { figment, merged: Value::from(merged), warnings })
     }
 
-    fn merge(defaults: Layer, layers: Vec<Layer>) -> Result<Self, Problem> {
-        let figment = layers.into_iter().fold(Figment::from(defaults), Figment::merge);
-        let mut profiles = figment.data().map_err(|error| unforeseen(&error))?;
-        let merged = Value::from(profiles.remove(&Profile::Default).unwrap_or_default());
-        Ok(Self { figment, merged })
+    /// What was passed over and may have been meant for this program.
+    pub(super) fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
     /// The merged values as `T`.
@@ -127,6 +142,20 @@ impl Layer {
         let values = Dict::from([(section.to_owned(), Value::from(Dict::from([(key.to_owned(), value)])))]);
         Self { origin: format!("environment variable {name}"), values }
     }
+
+    /// The layer without the keys that hold a blank text, for that means: not set.
+    fn without_blanks(mut self) -> Self {
+        for section in self.values.values_mut() {
+            if let Value::Dict(_, keys) = section {
+                keys.retain(|_, value| !is_blank(value));
+            }
+        }
+        self
+    }
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
 impl Provider for Layer {
@@ -139,62 +168,24 @@ impl Provider for Layer {
     }
 }
 
-impl Program {
-    /// Whether a variable is meant for this program: neither the bare prefix, which is no key, nor another program's,
-    /// nor what Kubernetes puts into the environment for a service named after the program.
-    fn is_addressed_by(&self, name: &str) -> bool {
-        let Some(rest) = name.strip_prefix(self.prefix) else { return false };
-        let is_of_a_service = rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_");
-        !is_of_a_service && !self.others.iter().any(|other| rest.starts_with(other))
-    }
-
-    fn variable_name(&self, key: &str) -> String {
-        format!("{}{}", self.prefix, key.replace('.', "__").to_uppercase())
-    }
-}
-
 /// The known keys and their types: those of the defaults.
 struct Keys<'a> {
-    program: &'a Program,
     defaults: &'a Dict,
 }
 
 impl Keys<'_> {
-    /// The layer of a variable whose name begins with the prefix.
-    fn variable(&self, name: &str, text: &str) -> Result<Layer, Problem> {
-        let rest = name.strip_prefix(self.program.prefix).unwrap_or(name).to_lowercase();
-        let Some((section, key)) = rest.split_once("__") else {
-            return Err(self.not_a_key(name, &rest));
-        };
+    /// The layer of a variable that has the form of a key.
+    fn variable(&self, name: &str, section: &str, key: &str, text: &str) -> Layer {
         let default = self.defaults.get(section).and_then(|section| section.as_dict()?.get(key));
         let value = match default {
+            _ if text.trim().is_empty() => Value::from(text),
             Some(Value::Bool(..)) => text.to_ascii_lowercase().parse().map_or_else(|_| Value::from(text), bool::into),
             Some(Value::Num(..)) => text.parse().map_or_else(|_| Value::from(text), i64::into),
             Some(Value::Array(..) | Value::Dict(..)) => parse_compound(text),
             // Texts are taken as they stand, so that a path or a name made of digits stays one.
             _ => Value::from(text),
         };
-        Ok(Layer::variable(name, section, key, value))
-    }
-
-    /// What to say of a variable without two underscores: it is most likely a key written with one.
-    fn not_a_key(&self, name: &str, rest: &str) -> Problem {
-        let all: Vec<String> = keys_of(Some(self.defaults)).map(|(key, _)| key).collect();
-        let exact = all.iter().filter(|key| key.replace('.', "_") == rest);
-        let by_last_words = all.iter().filter(|key| {
-            let last = key.rsplit('.').next().unwrap_or_default();
-            rest.strip_suffix(last).is_some_and(|before| before.is_empty() || before.ends_with('_'))
-        });
-        let mut right: Vec<String> = exact.map(|key| self.program.variable_name(key)).collect();
-        if right.is_empty() {
-            right = by_last_words.map(|key| self.program.variable_name(key)).collect();
-        }
-        let advice = if right.is_empty() {
-            format!("write {}<SECTION>__<KEY>, where the keys are {}", self.program.prefix, all.join(", "))
-        } else {
-            format!("write {}", right.join(" or "))
-        };
-        Problem::new(&format!("environment variable {name}"), format!("is not a key: {advice}"))
+        Layer::variable(name, section, key, value)
     }
 
     /// Whatever of `layer` is not a key, or not of its key's type.
@@ -221,6 +212,9 @@ fn problem_of(section: &str, key: &str, value: &Value, known: &Dict) -> Option<P
     let Some(default) = known.get(key) else {
         return Some(Problem::new(&name, unknown("key", &format!("the keys of {section} are"), known)));
     };
+    if is_blank(value) {
+        return None;
+    }
     if value.as_str().is_some_and(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
         return Some(Problem::new(&name, "must be valid UTF-8"));
     }

@@ -28,6 +28,9 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     warn_of_cores(leaves_no_core);
     end_at_a_panic();
     allow_many_files();
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
     let storage = storage_thread()?;
     let settings = config.storage.clone();
