@@ -272,10 +272,16 @@ impl Field {
         };
         if let Some(object) = schema.as_object_mut() {
             object.insert("description".to_owned(), json!(self.purpose));
-            let example: Value = serde_json::from_str(self.example).unwrap_or_default();
-            object.insert("examples".to_owned(), json!([example]));
+            object.insert("examples".to_owned(), json!([self.example_value()]));
         }
         schema
+    }
+
+    /// The example as a value.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "the examples are constants, and a test reads each")]
+    pub fn example_value(&self) -> Value {
+        serde_json::from_str(self.example).expect("an example is JSON")
     }
 }
 

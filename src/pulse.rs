@@ -34,6 +34,9 @@ const X_PULSE_ORG_ID: HeaderName = HeaderName::from_static("x-pulse-org-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("pulse-telemetry/", env!("CARGO_PKG_VERSION")));
 
+/// The longest path before Pulse's own paths, so that both together are not too long for a URI (64 KiB).
+const PREFIX_MAX: usize = 2 * 1024;
+
 /// The most bytes that the body of a refusal has.
 const REFUSAL_MAX: usize = 4 * 1024;
 
@@ -236,7 +239,8 @@ fn token(secret: &SecretString) -> Result<HeaderValue, SettingsError> {
 fn host(url: &Uri) -> Result<HeaderValue, SettingsError> {
     let authority = url.authority().ok_or(SettingsError::Url)?;
     let is_http = matches!(url.scheme_str(), Some("http" | "https"));
-    if !is_http || authority.host().is_empty() || authority.as_str().contains('@') || url.query().is_some() {
+    let too_long = url.path().len() > PREFIX_MAX;
+    if !is_http || too_long || authority.host().is_empty() || authority.as_str().contains('@') || url.query().is_some() {
         return Err(SettingsError::Url);
     }
     header_of(url).ok_or(SettingsError::Url)

@@ -644,6 +644,7 @@ fn the_endpoint_is_https_or_on_loopback() {
         "//example.org/",
         "/v1",
         "*",
+        &format!("https://example.org/{}", "x".repeat(2048)),
     ] {
         let error = accepted(endpoint).err().unwrap_or_else(|| panic!("{endpoint} is accepted")).to_string();
         assert!(error.starts_with("telemetry.endpoint"), "{error}");

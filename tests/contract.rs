@@ -14,7 +14,7 @@ const ID: &str = "81f9c1f6-6c0f-4459-b79b-17aeefba91fc";
 #[test]
 fn the_files_made_from_the_code_are_up_to_date() {
     for (path, content) in support::generated::generated() {
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        let found = std::fs::read_to_string(&path).ok().unwrap_or_default();
         assert!(found == content, "{} is out of date: run `make generate`", path.display());
     }
 }

@@ -83,7 +83,7 @@ impl Files {
 
     /// Whether the sidecar's ledger has an attempt with exactly these bytes. It is written before the ping is sent.
     pub(super) fn ledger_holds(&self, body: &[u8]) -> bool {
-        let ledger = fs::read_to_string(self.state().join("ledger.jsonl")).unwrap_or_default();
+        let ledger = fs::read_to_string(self.state().join("ledger.jsonl")).ok().unwrap_or_default();
         let entries = ledger.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let mut attempts = entries.filter(|entry| entry["kind"] == "attempted");
         attempts.any(|attempt| attempt["body"].as_str().map(str::as_bytes) == Some(body))

@@ -532,7 +532,10 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
             (_, ValueRef::Null) => Cell::Null,
             (Kind::Flag, ValueRef::Integer(flag)) => Cell::Flag(flag != 0),
             (_, ValueRef::Integer(count)) => Cell::Count(u32::try_from(count).unwrap_or(u32::MAX)),
-            (_, value) => Cell::Text(value.as_str().unwrap_or_default().to_owned()),
+            (_, value) => match value.as_str() {
+                Ok(text) => Cell::Text(text.to_owned()),
+                Err(_) => return Err(StoreError::Failed(format!("a {} is no text", field.name))),
+            },
         };
     }
     Ok(Row { received_at: time_of(&row.get::<_, String>(0)?)?, cells })

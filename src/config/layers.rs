@@ -263,7 +263,8 @@ fn keys_of(sections: Option<&Dict>) -> impl Iterator<Item = (String, &Value)> {
 
 /// A value as the file could have it: what JSON writes for texts, truth values, numbers and lists of them is TOML too.
 fn written(value: &Value) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    // A number of more than 64 bits, which no key takes.
+    serde_json::to_string(value).unwrap_or_else(|error| format!("[{error}]"))
 }
 
 /// A list or a map from a variable, as figment writes them; what is neither becomes a text, which is then refused.

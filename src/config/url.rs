@@ -8,6 +8,9 @@ use crate::host::{Authority, Host, HostError, ZONE, port_of};
 
 const ACCEPTED: &str = "must be a URL that begins with http:// or https:// and a host, such as https://pulse.lan:7655";
 
+/// The longest address: what servers and proxies read.
+const LENGTH_MAX: usize = 2048;
+
 /// An http or https address: a host, perhaps a port, perhaps a path. It has no user name, no query and no fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
@@ -24,6 +27,9 @@ impl Url {
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains('#') {
             return Err("must not have a fragment (#…)");
+        }
+        if text.len() > LENGTH_MAX {
+            return Err("must have at most 2048 characters");
         }
         if !text.is_ascii() {
             return Err("must be written in ASCII: a host name as xn--…, a path with %XX");

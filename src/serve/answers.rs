@@ -59,8 +59,8 @@ pub(super) fn constant(asked: &HeaderMap, content_type: &'static str, content: i
 
 /// Whether a list of entity tags, or `*`, names this one.
 fn names(list: &HeaderValue, tag: &str) -> bool {
-    let mut listed = list.to_str().unwrap_or_default().split(',').map(str::trim);
-    listed.any(|listed| listed == "*" || listed.strip_prefix("W/").unwrap_or(listed) == tag)
+    let Ok(list) = list.to_str() else { return false };
+    list.split(',').map(str::trim).any(|listed| listed == "*" || listed.strip_prefix("W/").unwrap_or(listed) == tag)
 }
 
 /// The bytes of a whole answer to a head that never became a request; its connection ends with it.
@@ -75,7 +75,7 @@ pub(super) fn raw(status: StatusCode, add_headers: fn(&mut HeaderMap)) -> Vec<u8
     let content = json!({"error": word, "message": message}).to_string();
     let mut raw = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n", content.len());
     for (name, value) in answer.headers() {
-        raw += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+        raw += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
     }
     (raw + "\r\n" + &content).into_bytes()
 }

@@ -65,7 +65,7 @@ fn of_the_collector(root: &Path) -> Vec<(PathBuf, String)> {
 
 /// The file with the text between its two marks replaced.
 fn section(path: PathBuf, name: &str, text: &str) -> (PathBuf, String) {
-    let before = fs::read_to_string(&path).unwrap_or_default();
+    let before = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (open, close) = (format!("<!-- {name}: written by `make generate` -->\n"), format!("<!-- end of {name} -->"));
     let start = before.find(&open).unwrap_or_else(|| panic!("{} has no mark {open}", path.display())) + open.len();
     let end = before.find(&close).unwrap_or_else(|| panic!("{} has no mark {close}", path.display()));

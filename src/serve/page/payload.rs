@@ -21,7 +21,10 @@ const GROUPS: [(&str, &str); 6] = [
 /// Every field with its value, its purpose and an example; or why there is nothing to show.
 pub(super) fn fields(preview: &Result<Preview, NoPreview>, status: &StatusReport) -> String {
     let values: Map<String, Value> = match preview {
-        Ok(preview) => serde_json::from_str(&preview.bytes).unwrap_or_default(),
+        Ok(preview) => match serde_json::from_str(&preview.bytes) {
+            Ok(values) => values,
+            Err(_) => return "<p class=\"trouble\">The fields cannot be told apart: look at the bytes.</p>\n".to_owned(),
+        },
         Err(no) => return nothing(&no.because, status),
     };
     let rows: String = FIELDS.iter().map(|field| format!("{}{}", group(field), shown(field, &values))).collect();
@@ -76,7 +79,7 @@ fn shown(field: &Field, values: &Map<String, Value>) -> String {
         || "<span class=\"dim\">left out</span>".to_owned(),
         |value| code(&value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)),
     );
-    let example = serde_json::from_str::<Value>(field.example).unwrap_or_default();
+    let example = field.example_value();
     let example = example.as_str().map_or_else(|| example.to_string(), ToOwned::to_owned);
     let why = format!("{} <span class=\"dim\">For example {}.</span>", escape(field.purpose), code(&example));
     row(&[&code(field.name), &value, &why])
