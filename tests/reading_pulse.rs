@@ -923,6 +923,11 @@ fn settings_that_cannot_work_are_refused_without_showing_a_token() {
         let settings = PulseSettings { url: url.parse().unwrap(), ..settings(one()) };
         assert!(matches!(refused(settings), SettingsError::Url), "{url}");
     }
+    // Pulse's own paths behind it would not be a URI, and what is asked must never be another path.
+    for length in [2049, 65_500] {
+        let url = format!("http://pulse.test/{}", "x".repeat(length)).parse().unwrap();
+        assert!(matches!(refused(PulseSettings { url, ..settings(one()) }), SettingsError::Url), "{length}");
+    }
     for token in ["", " ", "two\nlines", "a\0secret"] {
         let error = refused(settings(Tokens::One(token.into())));
         assert!(matches!(error, SettingsError::Token), "{token:?}");
