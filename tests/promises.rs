@@ -43,7 +43,7 @@ fn every_fault_of_others_names_tests_that_exist() {
 
 fn exists(test: &str) {
     let (file, name) = test.split_once("::").unwrap_or_default();
-    let source = std::fs::read_to_string(in_the_project(&format!("tests/{file}.rs"))).unwrap();
+    let source = std::fs::read_to_string(in_the_project(&format!("tests/{file}.rs"))).ok().unwrap_or_default();
     assert!(source.contains(&format!("fn {name}(")), "there is no {test}");
 }
 

@@ -68,7 +68,7 @@ impl Guards {
             _ => return Err(Refusal::HostMissing),
         };
         if is_health {
-            return Ok(host.unwrap_or_default());
+            return Ok(host.unwrap_or(""));
         }
         let host = host?;
         // A target in absolute form names the server too.
