@@ -240,7 +240,8 @@ fn host(url: &Uri) -> Result<HeaderValue, SettingsError> {
     let authority = url.authority().ok_or(SettingsError::Url)?;
     let is_http = matches!(url.scheme_str(), Some("http" | "https"));
     let too_long = url.path().len() > PREFIX_MAX;
-    if !is_http || too_long || authority.host().is_empty() || authority.as_str().contains('@') || url.query().is_some() {
+    if !is_http || too_long || authority.host().is_empty() || authority.as_str().contains('@') || url.query().is_some()
+    {
         return Err(SettingsError::Url);
     }
     header_of(url).ok_or(SettingsError::Url)

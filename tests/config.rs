@@ -217,7 +217,7 @@ fn every_shipped_file_is_accepted_as_a_configuration_file() {
 
 #[test]
 fn short_names_are_texts_whatever_they_look_like() {
-    for token in ["123", "true", "1.5", "[a]", "{a=b}", "\"quoted\"", "'a'"] {
+    for token in ["123", "true", "1.5", "[a]", "{a=b}", "QUJDRA==", "a=b"] {
         assert_eq!(one_token(&with_variable("PULSE_TOKEN", token).config()), token);
     }
     let config = with_variable("PULSE_CACERT", "123").config();
@@ -943,6 +943,79 @@ fn a_token_file_that_holds_no_token_is_named_and_not_quoted() {
         "pulse.token_file: \"/nonexistent/token\" from environment variable PULSE_TOKEN_FILE: \
          cannot be read: No such file or directory (os error 2)"
     );
+}
+
+#[test]
+fn a_token_as_people_write_it_is_refused_with_a_sentence_that_names_what_was_found() {
+    let utf_16 = |little: bool, text: &str| -> Vec<u8> {
+        text.encode_utf16().flat_map(|unit| if little { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect()
+    };
+    let quoted = "has quotation marks around the token: take them away, for they would be sent with it";
+    let assigned = "holds an assignment, such as PULSE_TOKEN=… or export PULSE_TOKEN=…: leave the token alone in it";
+    let wide = "is UTF-16, as > of PowerShell writes it: save it as UTF-8 or ASCII (Set-Content -Encoding ascii)";
+    let text = |pattern: &str| pattern.replace('@', SECRET).into_bytes();
+    for (content, said) in [
+        (text("\"@\""), quoted),
+        (text("'@'\n"), quoted),
+        (text("`@`"), quoted),
+        (text("\u{feff}\"@\"\r\n"), quoted),
+        (text("\u{201c}@\u{201d}"), quoted),
+        (text("\"@"), quoted),
+        (text("PULSE_TOKEN=@"), assigned),
+        (text("PULSE_KEY=@\n"), assigned),
+        (text("export PULSE_KEY=@"), assigned),
+        (text("export key='@'"), assigned),
+        (text("# of Pulse\nPULSE_KEY = \"@\"\n"), assigned),
+        (text("$env:pulse=\"@\""), assigned),
+        (text("pulse_token=@"), assigned),
+        (text("\u{feff}api_token=@"), assigned),
+        ([b"\xff\xfe".to_vec(), utf_16(true, SECRET)].concat(), wide),
+        ([b"\xfe\xff".to_vec(), utf_16(false, SECRET)].concat(), wide),
+        (utf_16(true, &format!("{SECRET}\r\n")), wide),
+    ] {
+        let setup = Setup::new();
+        let path = setup.write("token", &content);
+        for (key, read) in [
+            ("pulse.token_file", &(|config: &Config| config.pulse.read_tokens().map(drop)) as &dyn Fn(&Config) -> _),
+            ("serve.token_file", &|config: &Config| config.serve.read_token().map(drop)),
+        ] {
+            let config = with_variable(&variable_name(key), &path).config();
+            let error = read(&config).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{key}: {path:?} from")) && error.ends_with(said), "{error}");
+            assert!(!error.contains(SECRET), "{error}");
+        }
+        if let Ok(text) = String::from_utf8(content)
+            && !text.contains('\0')
+        {
+            let error = with_variable("PULSE_TOKEN", &text).error();
+            assert_eq!(error, format!("environment variable PULSE_TOKEN: {said}"));
+        }
+    }
+}
+
+#[test]
+fn a_byte_order_mark_alone_is_passed_over_and_a_token_may_look_like_much() {
+    for token in [SECRET, "QUJDRA==", "a=b", "aB3=x", "{a=b}", "don't", "AB=", "=="] {
+        for content in [token.to_owned(), format!("\u{feff}{token}\r\n"), format!(" {token}\n\n")] {
+            let setup = Setup::new();
+            let path = setup.write("token", &content);
+            assert_eq!(one_token(&setup.variable("PULSE_TOKEN_FILE", &path).config()), token, "{content:?}");
+        }
+    }
+}
+
+#[cfg(feature = "collector")]
+#[test]
+fn a_password_may_have_the_characters_that_a_token_may_not() {
+    let setup = Setup::new();
+    for password in ["\"quoted\"", "PASS=word", "it's"] {
+        let path = setup.write("password", format!("\u{feff}{password}\n"));
+        let config =
+            collector(&[("storage.url", "postgres://pulse@127.0.0.1/pulse"), ("storage.password_file", &path)])
+                .unwrap();
+        let collector::Storage::Postgres(postgres) = config.storage else { panic!("PostgreSQL") };
+        assert_eq!(postgres.read_password().unwrap().unwrap().expose_secret(), password);
+    }
 }
 
 #[test]

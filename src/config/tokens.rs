@@ -14,6 +14,12 @@ const FILE_MAX: u64 = 4096;
 
 const ACCEPTED: &str = "must hold one token: visible ASCII characters on one line";
 
+/// What was found instead of a bare token, and what to do. Nothing of it is ever shown.
+const QUOTED: &str = "has quotation marks around the token: take them away, for they would be sent with it";
+const ASSIGNED: &str =
+    "holds an assignment, such as PULSE_TOKEN=… or export PULSE_TOKEN=…: leave the token alone in it";
+const UTF_16: &str = "is UTF-16, as > of PowerShell writes it: save it as UTF-8 or ASCII (Set-Content -Encoding ascii)";
+
 /// Where Pulse's API tokens come from.
 #[derive(Clone, Debug)]
 pub enum TokenSource {
@@ -87,9 +93,23 @@ impl TokenFile {
     /// # Errors
     /// The file cannot be read, or does not hold one token. What it holds is not told.
     pub(super) fn read(&self) -> Result<SecretString, Problem> {
-        let bytes = read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(bytes).ok();
-        text.as_deref().and_then(parse_token).ok_or_else(|| self.problem(ACCEPTED.to_owned()))
+        parse_token(&self.bytes()?).map_err(|what| self.problem(what.to_owned()))
+    }
+
+    /// The password in the file, without the white space around it. A password may have any visible character, quotation
+    /// marks too.
+    ///
+    /// # Errors
+    /// As for [`TokenFile::read`].
+    #[cfg(feature = "collector")]
+    pub(super) fn read_password(&self) -> Result<SecretString, Problem> {
+        let bytes = self.bytes()?;
+        let password = text_of(&bytes).and_then(|text| one_word(text).ok_or(ACCEPTED));
+        password.map(SecretString::from).map_err(|what| self.problem(what.to_owned()))
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, Problem> {
+        read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))
     }
 
     /// The password in the file: the text of its one line, blanks included, without its end.
@@ -115,14 +135,52 @@ impl TokenFile {
 
 /// The token that a variable holds.
 pub(super) fn token_of_variable(name: &str, value: &str) -> Result<SecretString, Problem> {
-    parse_token(value).ok_or_else(|| Problem::new(&format!("environment variable {name}"), ACCEPTED))
+    parse_token(value.as_bytes()).map_err(|what| Problem::new(&format!("environment variable {name}"), what))
 }
 
-/// The token in `text`, which becomes part of a header's value.
-fn parse_token(text: &str) -> Option<SecretString> {
-    let token = text.trim();
-    let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    is_token.then(|| SecretString::from(token))
+/// The token in `bytes`, which becomes part of a header's value; else what was found.
+fn parse_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
+    let text = text_of(bytes)?;
+    if text.lines().any(is_assignment) {
+        return Err(ASSIGNED);
+    }
+    if text.trim().starts_with(QUOTES) || text.trim().ends_with(QUOTES) {
+        return Err(QUOTED);
+    }
+    one_word(text).map(SecretString::from).ok_or(ACCEPTED)
+}
+
+/// The text of a file without a byte order mark.
+fn text_of(bytes: &[u8]) -> Result<&str, &'static str> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let is_marked = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let is_ascii_in_pairs = !bytes.is_empty() && bytes.chunks(2).all(|pair| pair.len() == 2 && pair.contains(&0));
+    if is_marked || is_ascii_in_pairs { Err(UTF_16) } else { std::str::from_utf8(bytes).map_err(|_| ACCEPTED) }
+}
+
+/// The one word of visible ASCII characters, where there is no other.
+fn one_word(text: &str) -> Option<&str> {
+    let word = text.trim();
+    (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic())).then_some(word)
+}
+
+/// Quotation marks, those that an editor makes of them included.
+const QUOTES: [char; 9] = ['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}'];
+
+/// Whether a line sets a variable, as a shell or a file of variables does. A token may have `=` in it, as in base64, so
+/// the name has to be one that people give to a variable.
+fn is_assignment(line: &str) -> bool {
+    let line = line.trim();
+    let words = ["export ", "set ", "$env:"];
+    let (line, is_command) =
+        words.into_iter().find_map(|word| Some((line.strip_prefix(word)?.trim_start(), true))).unwrap_or((line, false));
+    let Some((name, value)) = line.split_once('=') else { return false };
+    let name = name.trim_end();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(is_part);
+    let is_padding = value.bytes().all(|byte| byte == b'=');
+    let is_upper = name.len() >= 3 && !is_padding && !name.contains(|c: char| c.is_ascii_lowercase());
+    is_name && (is_command || is_upper || name.to_ascii_lowercase().contains("token"))
 }
 
 fn read_all(files: &[(String, TokenFile)]) -> Result<Vec<(String, SecretString)>, Vec<Problem>> {

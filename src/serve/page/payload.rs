@@ -23,7 +23,9 @@ pub(super) fn fields(preview: &Result<Preview, NoPreview>, status: &StatusReport
     let values: Map<String, Value> = match preview {
         Ok(preview) => match serde_json::from_str(&preview.bytes) {
             Ok(values) => values,
-            Err(_) => return "<p class=\"trouble\">The fields cannot be told apart: look at the bytes.</p>\n".to_owned(),
+            Err(_) => {
+                return "<p class=\"trouble\">The fields cannot be told apart: look at the bytes.</p>\n".to_owned();
+            }
         },
         Err(no) => return nothing(&no.because, status),
     };
