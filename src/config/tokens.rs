@@ -96,18 +96,6 @@ impl TokenFile {
         parse_token(&self.bytes()?).map_err(|what| self.problem(what.to_owned()))
     }
 
-    /// The password in the file, without the white space around it. A password may have any visible character, quotation
-    /// marks too.
-    ///
-    /// # Errors
-    /// As for [`TokenFile::read`].
-    #[cfg(feature = "collector")]
-    pub(super) fn read_password(&self) -> Result<SecretString, Problem> {
-        let bytes = self.bytes()?;
-        let password = text_of(&bytes).and_then(|text| one_word(text).ok_or(ACCEPTED));
-        password.map(SecretString::from).map_err(|what| self.problem(what.to_owned()))
-    }
-
     fn bytes(&self) -> Result<Vec<u8>, Problem> {
         read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))
     }
@@ -118,9 +106,8 @@ impl TokenFile {
     /// The file cannot be read, or does not hold one line of text. What it holds is not told.
     #[cfg(feature = "collector")]
     pub(super) fn read_password(&self) -> Result<SecretString, Problem> {
-        let bytes = read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|_| self.problem("must hold the password in UTF-8".to_owned()))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let bytes = self.bytes()?;
+        let text = text_of(&bytes, "must hold the password in UTF-8").map_err(|what| self.problem(what.to_owned()))?;
         let line = text.trim_end_matches(['\r', '\n']);
         let is_password = !line.is_empty() && !line.contains(['\r', '\n', '\0']);
         let accepted = "must hold one password: any text, on one line";
@@ -140,7 +127,7 @@ pub(super) fn token_of_variable(name: &str, value: &str) -> Result<SecretString,
 
 /// The token in `bytes`, which becomes part of a header's value; else what was found.
 fn parse_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
-    let text = text_of(bytes)?;
+    let text = text_of(bytes, ACCEPTED)?;
     if text.lines().any(is_assignment) {
         return Err(ASSIGNED);
     }
@@ -150,12 +137,12 @@ fn parse_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
     one_word(text).map(SecretString::from).ok_or(ACCEPTED)
 }
 
-/// The text of a file without a byte order mark.
-fn text_of(bytes: &[u8]) -> Result<&str, &'static str> {
+/// The text of a file without a byte order mark; `otherwise` is said of what is no text.
+fn text_of<'a>(bytes: &'a [u8], otherwise: &'static str) -> Result<&'a str, &'static str> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let is_marked = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
     let is_ascii_in_pairs = !bytes.is_empty() && bytes.chunks(2).all(|pair| pair.len() == 2 && pair.contains(&0));
-    if is_marked || is_ascii_in_pairs { Err(UTF_16) } else { std::str::from_utf8(bytes).map_err(|_| ACCEPTED) }
+    if is_marked || is_ascii_in_pairs { Err(UTF_16) } else { std::str::from_utf8(bytes).map_err(|_| otherwise) }
 }
 
 /// The one word of visible ASCII characters, where there is no other.

@@ -82,7 +82,7 @@ fn responses(capture: &Path, index: &Value) -> Value {
 /// What is read of an answer, or `None` for one that nobody asks for.
 fn body(path: &str, status: u16, body: &[u8], five: bool) -> Option<Value> {
     let reduce = of_path(path, five)?;
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let body: Value = serde_json::from_slice(body).ok().unwrap_or_default();
     Some(match status {
         200 | 503 => reduce(&body),
         403 => only(&body, &["error", "requiredScope"]),
