@@ -96,7 +96,7 @@ impl Client {
         forwarded: impl DoubleEndedIterator<Item = &'a HeaderValue>,
     ) -> (Self, Option<ProxyMismatch>) {
         let (mut client, mut is_forwarded) = (Self(self.0), false);
-        let texts = forwarded.rev().map(|value| value.to_str().unwrap_or_default());
+        let texts = forwarded.rev().map(|value| value.to_str().unwrap_or("not an address"));
         for entry in texts.flat_map(|text| text.rsplit(',')) {
             is_forwarded = true;
             if !client.is_in(trusted) {
