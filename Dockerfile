@@ -2,7 +2,7 @@
 #
 # Any image with Rust and a C compiler can build it: docker build --build-arg RUST_IMAGE=… On Alpine the program is
 # linked with musl; elsewhere with what is there, just as static.
-ARG RUST_IMAGE=docker.io/library/rust:1-alpine
+ARG RUST_IMAGE=docker.io/library/rust:1.95.0-alpine3.23
 
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build

@@ -5,9 +5,12 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 LOG = $(TARGET)/test-output/tests.log
 FUZZER = $(TARGET)/schemathesis
 TOOLS = $(TARGET)/tools
+# docs/dependencies.md lists each tool, and says how to raise it.
 CARGO_DEB = cargo-deb@3.8.0
+INSTALL = $(CARGO) install --quiet --locked --root $(TOOLS)
+WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
 
-.PHONY: demo test test-system test-boot test-image test-years soak bench bench-collector mutants fuzz coverage promises promise lint generate setup fuzzer deny \
+.PHONY: demo test test-system test-boot test-image test-years soak bench bench-collector mutants fuzz coverage promises promise lint generate setup axe fuzzer deny \
 	dist sbom reproducible dist-tools test-package
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
@@ -28,7 +31,7 @@ test-image: ## the image, built and run; needs root, mmdebstrap, buildah, podman
 
 test-package: ## the Debian packages, installed, upgraded and purged under a booted systemd; needs what test-boot needs
 	@# Unoptimised it is built in a third of the time.
-	test -x $(TOOLS)/bin/cargo-deb || $(CARGO) install --quiet --locked --debug --root $(TOOLS) $(CARGO_DEB)
+	test -x $(TOOLS)/bin/cargo-deb || $(INSTALL) --debug $(CARGO_DEB)
 	$(CARGO) test --features collector --test package -- --ignored
 
 test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
@@ -46,15 +49,18 @@ soak: ## the long sizes of what CI samples; takes about an hour
 DECIDING = engine consent identity verdict version
 DECIDED_BY = $(DECIDING:%=--test %)
 
-mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes an hour, and cargo-mutants
-	PROPTEST_RNG_SEED=1 $(CARGO) mutants --output $(TARGET) -f 'src/engine/*.rs' $(DECIDING:%=-f src/%.rs) -- $(DECIDED_BY)
+mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes an hour
+	$(INSTALL) cargo-mutants@27.1.0
+	PROPTEST_RNG_SEED=1 $(WITH_TOOLS) $(CARGO) mutants --output $(TARGET) -f 'src/engine/*.rs' $(DECIDING:%=-f src/%.rs) -- $(DECIDED_BY)
 
-fuzz: ## what the collector takes, under a fuzzer, for FUZZ_SECONDS; needs cargo-fuzz (cargo install cargo-fuzz)
+fuzz: ## what the collector takes, under a fuzzer, for FUZZ_SECONDS
+	$(INSTALL) cargo-fuzz@0.13.2
 	mkdir -p fuzz/corpus/ingest
-	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run ingest fuzz/corpus/ingest fuzz/seeds -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+	RUSTC_BOOTSTRAP=1 $(WITH_TOOLS) $(CARGO) fuzz run ingest fuzz/corpus/ingest fuzz/seeds -- -max_total_time=$(or $(FUZZ_SECONDS),60)
 
-coverage: ## line coverage of the deciding modules by their own tests; needs cargo-llvm-cov
-	$(CARGO) llvm-cov --summary-only $(DECIDED_BY) 2>/dev/null \
+coverage: ## line coverage of the deciding modules by their own tests; needs rustup's llvm-tools
+	$(INSTALL) cargo-llvm-cov@0.9.1
+	$(WITH_TOOLS) $(CARGO) llvm-cov --summary-only $(DECIDED_BY) 2>/dev/null \
 		| grep -E '^Filename|^(engine|consent|identity|verdict|version)[./]'
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
@@ -103,27 +109,31 @@ setup: ## what CI needs beyond the Rust toolchain; needs root
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	apt-get install -y --no-install-recommends postgresql-15
 	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
-	npm install --silent --no-fund --no-audit --prefix $(TARGET)/axe axe-core@4.14.1
-	$(MAKE) fuzzer
+	$(MAKE) axe fuzzer
 
-fuzzer: ## schemathesis, beside the build, for the test that draws requests from the OpenAPI document
+axe: ## axe-core, beside the build, for the test of the page
+	mkdir -p $(TARGET)/axe
+	cp .ci/tools/package.json .ci/tools/package-lock.json $(TARGET)/axe
+	npm ci --silent --no-fund --no-audit --prefix $(TARGET)/axe
+
+fuzzer: ## schemathesis and Prometheus' parser, beside the build, for the tests of the OpenAPI document and the metrics
 	python3 -m venv $(FUZZER)
-	$(FUZZER)/bin/pip install --quiet schemathesis==4.32.5
+	$(FUZZER)/bin/pip install --quiet --require-hashes --requirement .ci/tools/requirements.txt
 
 deny: ## licences and sources of the dependencies; builds cargo-deny first, which takes minutes
-	$(CARGO) install --locked cargo-deny
-	$(CARGO) deny check bans licenses sources
+	$(INSTALL) cargo-deny@0.20.2
+	$(WITH_TOOLS) $(CARGO) deny check bans licenses sources
 
 # Tools of the release, beside the build.
 dist: dist-tools ## tarballs, Debian packages, lists of crates and SHA256SUMS, in dist/ beside the build; takes ten minutes
-	PATH="$(abspath $(TOOLS))/bin:$$PATH" packaging/dist
+	$(WITH_TOOLS) packaging/dist
 
 sbom: dist-tools ## the lists of crates alone
 	mkdir -p $(TARGET)/dist
-	PATH="$(abspath $(TOOLS))/bin:$$PATH" packaging/sbom $(TARGET)/dist
+	$(WITH_TOOLS) packaging/sbom $(TARGET)/dist
 
 reproducible: dist-tools ## two builds in different directories, compared byte by byte; takes a quarter of an hour
-	PATH="$(abspath $(TOOLS))/bin:$$PATH" packaging/reproduce
+	$(WITH_TOOLS) packaging/reproduce
 
 dist-tools:
-	$(CARGO) install --quiet --locked --root $(TOOLS) cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 $(CARGO_DEB)
+	$(INSTALL) cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 $(CARGO_DEB)

@@ -30,6 +30,12 @@ show() {
     systemctl list-units --failed --plain --no-legend "$unit*" | sed 's/^/failed: /'
 }
 until_there() { for _ in $(seq 60); do test -e "$1" && return; sleep 1; done; }
+with_a_mount() { mkdir -p $mounted && mount -t tmpfs none $mounted && touch $mounted/kept; }
+without_the_mount() {
+    test -e $mounted/kept && echo what is mounted is kept
+    find $(dirname $mounted) -xdev -mindepth 1 ! -path $mounted
+    umount $mounted; rmdir $mounted $(dirname $mounted)
+}
 process() { systemctl show -p MainPID --value $unit; }
 "#;
 
@@ -80,6 +86,8 @@ fn the_package_starts_nothing_by_itself_keeps_what_is_yours_and_purges_all_of_it
         assert!(step("upgraded while it is switched off").contains("state: inactive disabled\nversion: 3\n"), "{seen}");
         assert!(step("removed").contains("state: inactive"), "{seen}");
         assert!(step("removed").contains("kept: configuration token state\n"), "{seen}");
+        assert!(step("purged").contains("stays, for something is mounted in it\n"), "{seen}");
+        assert!(step("purged").ends_with("what is mounted is kept\n"), "{seen}");
         assert_eq!(step("what the purge left"), "", "{seen}");
         assert!(!seen.contains("failed: "), "{seen}");
         // The restarts follow within the hour.
@@ -114,8 +122,10 @@ dpkg --remove pulse-telemetry; show state
 test -e /usr/bin/pulse-telemetry && echo the program is still there
 echo "kept: $(cmp /given/edited /etc/pulse-telemetry/config.toml && echo configuration) \
 $(cmp /given/token /etc/pulse-telemetry/token && echo token) $(cmp /given/id $state/.install_id && echo state)"
+mounted=$state/mounted; with_a_mount
 step purged
 dpkg --purge pulse-telemetry
+without_the_mount
 step what the purge left
 files >/after.files
 diff /before.files /after.files
@@ -133,6 +143,8 @@ fn the_collectors_package_starts_it_restarts_it_at_an_upgrade_and_purges_all_of_
         assert!(step("upgraded").contains("state: active enabled\nanother process\nthe same pings\n"), "{seen}");
         assert!(step("removed").contains("state: inactive"), "{seen}");
         assert!(step("removed").contains("the same pings\n"), "{seen}");
+        assert!(step("purged").contains("stays, for something is mounted in it\n"), "{seen}");
+        assert!(step("purged").ends_with("what is mounted is kept\n"), "{seen}");
         assert_eq!(step("what the purge left"), "", "{seen}");
         assert!(!seen.contains("failed: "), "{seen}");
     });
@@ -150,8 +162,10 @@ test "$file" = "$(pings)" && echo the same pings
 step removed
 dpkg --remove pulse-telemetry-collector; show state
 test "$file" = "$(pings)" && echo the same pings
+mounted=/var/lib/private/pulse-telemetry-collector/mounted; with_a_mount
 step purged
 dpkg --purge pulse-telemetry-collector
+without_the_mount
 step what the purge left
 files >/after.files
 diff /before.files /after.files
