@@ -153,3 +153,30 @@ fn a_purge_passes_over_what_is_mounted_within_its_directories() {
         }
     }
 }
+
+#[test]
+fn every_test_that_needs_more_than_a_user_is_run_by_a_target_that_ci_makes() {
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    let makefile = lines("Makefile");
+    let made: Vec<String> = lines(".ci/run");
+    let made: Vec<&str> = made.iter().filter_map(|line| line.strip_prefix("make ")?.split(' ').next()).collect();
+    let mut target = "";
+    let mut run = BTreeSet::new();
+    for line in &makefile {
+        if let Some((name, _)) = line.split_once(':').filter(|(name, _)| name.bytes().all(is_name)) {
+            target = name;
+        } else if made.contains(&target) && line.contains("-- --ignored") {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            run.extend(words.windows(2).filter(|pair| pair[0] == "--test").map(|pair| pair[1].to_owned()));
+        }
+    }
+    let needs_more = |path: &Path| fs::read_to_string(path).unwrap().contains("#[ignore = ");
+    let files = fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.is_file() && path.file_stem().is_some_and(|stem| stem != "build"));
+    let needed: BTreeSet<String> = files
+        .filter(|path| needs_more(path))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert!(!needed.is_empty());
+    assert_eq!(run, needed, "the tests that the targets of .ci/run run, and those that are marked");
+}
