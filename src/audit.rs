@@ -264,7 +264,7 @@ impl Audit {
             }
             None if self.lines > 1 => {}
             None if line.seq == 1 && line.prev.is_empty() => self.known.attempts = true,
-            None if line.kind == EntryKind::Erased => {}
+            None if matches!(line.kind, EntryKind::Erased | EntryKind::HistoryLost) => {}
             None => self.unexplained = Some((line.seq, line.prev.clone())),
         }
         match (line.kind, line.through, &line.last) {
@@ -281,6 +281,11 @@ impl Audit {
                 self.checks.chain.add(self.lines, what.to_owned());
             }
             (EntryKind::Erased, ..) => self.counted.erased = true,
+            (EntryKind::HistoryLost, through, _) => {
+                let reason = line.reason.as_deref().unwrap_or("unknown");
+                let known = through.map(|through| format!("; the last one known was entry {through}"));
+                self.lose_track(&format!("entries that were here were lost ({reason}){}", known.unwrap_or_default()));
+            }
             _ => {}
         }
     }
@@ -349,7 +354,11 @@ impl Audit {
             }
             EntryKind::ClockStepped => self.known.forget_times(),
             EntryKind::Started => self.on_start(),
-            EntryKind::Suppressed | EntryKind::Stopped | EntryKind::Erased | EntryKind::Pruned => {}
+            EntryKind::Suppressed
+            | EntryKind::Stopped
+            | EntryKind::Erased
+            | EntryKind::Pruned
+            | EntryKind::HistoryLost => {}
         }
     }
 

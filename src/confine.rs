@@ -242,7 +242,10 @@ enum Refused {
 }
 
 fn restrict_files(allowed: &Allowed) -> Result<RestrictionStatus, Refused> {
-    let written = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile});
+    // A folder is removed where one is named `off`, or nobody could switch on again.
+    let written = make_bitflags!(AccessFs::{
+        ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile | RemoveDir
+    });
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let rules = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI::V5))?

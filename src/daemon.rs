@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
@@ -17,7 +16,7 @@ use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::confine::Confinement;
 use crate::consent::{OffSource, Sources};
-use crate::engine::{Action, Engine, EntryKind, Input, Suppression};
+use crate::engine::{Action, Engine, Input, Suppression};
 use crate::metrics::Metrics;
 use crate::ping::{self, Event};
 use crate::posture::Posture;
@@ -25,7 +24,7 @@ use crate::pulse::{Look, PulseClient};
 use crate::send::Sender;
 use crate::snapshot::{Commercial, ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::{Disk, Line};
+use crate::store::Disk;
 use crate::supervisor::Supervisor;
 use crate::verdict::{Answer, Verdict};
 
@@ -36,9 +35,6 @@ const READING_PAUSE: Duration = Duration::from_secs(10);
 /// For how long the status goes by what somebody saw of Pulse, when the engine did not look itself. Longer than the
 /// startup delay, so that a first start tells what stands in the way until the engine knows.
 const SEEN_FOR: Duration = Duration::from_secs(5 * 60);
-
-/// How many entries of the history are looked at at a time for the last success.
-const LOOK_BACK: usize = 200;
 
 /// What the daemon is made of.
 pub struct Parts<D, K> {
@@ -101,10 +97,11 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
         no_reading_before: now.mono,
         sending: None,
         storage_works: true,
+        storage_error: None,
         endpoint_works: true,
         logged: None,
     };
-    if let Some(at) = last_success(&daemon.store) {
+    if let Some(at) = daemon.store.last_delivery() {
         daemon.metrics.delivered(at);
     }
     daemon.carry_out(first);
@@ -133,20 +130,6 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
     }
     supervisor.stopping();
     daemon.feed(Input::Stop);
-}
-
-/// When a ping was last delivered, by the newest page of the history that tells it.
-fn last_success(store: &impl Disk) -> Option<Timestamp> {
-    let mut before = None;
-    loop {
-        let page = store.history(before, LOOK_BACK).ok()?;
-        let lines = page.entries.iter().filter_map(|entry| Line::parse(entry.get().as_bytes()));
-        let sent = lines.filter(|line| line.kind == EntryKind::Sent).map(|line| line.at).next();
-        before = page.before;
-        if sent.is_some() || before.is_none() {
-            return sent;
-        }
-    }
 }
 
 /// The output of the future, once; never where there is none.
@@ -198,6 +181,8 @@ struct Daemon<D, K, C> {
     no_reading_before: Duration,
     sending: Option<Whole<Answer>>,
     storage_works: bool,
+    /// Why not, as of the last try that failed.
+    storage_error: Option<String>,
     endpoint_works: bool,
     /// What was logged last of the state that lasts.
     logged: Option<(Option<OffSource>, Option<&'static str>)>,
@@ -256,6 +241,11 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
                 Action::WakeAt(mono) => self.wake = mono,
                 Action::Send(_) if !stored => send_left_out = true,
                 Action::Send(body) => {
+                    if let Err(error) = self.store.confirm() {
+                        (stored, send_left_out) = (false, true);
+                        failure.get_or_insert(error);
+                        continue;
+                    }
                     let sender = Arc::clone(&self.sender);
                     self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
                 }
@@ -270,12 +260,23 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
                 }
             }
         }
+        if touched && let Err(error) = self.store.confirm() {
+            stored = false;
+            failure.get_or_insert(error);
+        }
+        for notice in self.store.take_notices() {
+            warn!("{notice}");
+            self.notices.push(notice);
+        }
         match failure {
-            Some(error) if self.storage_works => {
-                error!(%error, state_dir = self.state_dir, "failed to write the state directory; nothing is sent");
+            Some(error) => {
+                if self.storage_works {
+                    error!(%error, state_dir = self.state_dir, "failed to write the state directory; nothing is sent");
+                }
+                self.storage_error = Some(error.to_string());
             }
             None if !self.storage_works && touched => info!("the state directory can be written again"),
-            _ => {}
+            None => {}
         }
         self.storage_works = stored && (touched || self.storage_works);
         self.metrics.ledger(self.store.ledger_bytes());
@@ -287,6 +288,19 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         let wants_reading = self.reading.is_none() && (self.engine_waits || !self.waiting.is_empty());
         let next = if wants_reading { self.wake.min(self.no_reading_before) } else { self.wake };
         next.saturating_sub(self.clock.now().mono)
+    }
+
+    /// What was written may be gone although nothing had to be written since.
+    fn look_at_the_storage(&mut self) {
+        if self.engine.status(self.clock.now()).unsaved {
+            return;
+        }
+        if let Err(error) = self.store.confirm() {
+            error!(%error, state_dir = self.state_dir, "the state directory lost what was written; nothing is sent");
+            self.storage_works = false;
+            self.storage_error = Some(error.to_string());
+            self.feed(Input::StorageFailed { send_left_out: false });
+        }
     }
 
     /// A command that did not get through to here may have left the switch's file.
@@ -406,7 +420,10 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         self.waiting.retain(|waiting| !waiting.has_gone());
         match command {
             // Whoever has gone away no longer needs the answer.
-            Command::Status(answer) => drop(answer.send(self.report())),
+            Command::Status(answer) => {
+                self.look_at_the_storage();
+                drop(answer.send(self.report()));
+            }
             Command::Preview(answer) => self.waiting.push(Waiting::Preview(answer)),
             Command::Posture(answer) => self.waiting.push(Waiting::Posture(answer)),
             Command::Reset(answer) => {
@@ -418,6 +435,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
             }
             Command::Switch { on, answer } => drop(answer.send(self.switch(on))),
             Command::History { before, limit, answer } => {
+                self.look_at_the_storage();
                 let page = self.store.history(before, limit);
                 let page = page.inspect_err(|error| warn!(%error, "failed to read the history"));
                 drop(answer.send(page.ok()));
@@ -457,6 +475,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
 
     fn report(&self) -> StatusReport {
         let mut warnings = self.notices.clone();
+        warnings.extend(self.storage_error.iter().filter(|_| !self.storage_works).cloned());
         let mut status = self.engine.status(self.clock.now());
         // Somebody may have looked at Pulse since the engine did.
         let now = self.clock.now().mono;

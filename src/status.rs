@@ -201,9 +201,12 @@ impl UnknownReport {
 /// What a suppression means and what to do about it.
 fn explain(suppression: &Suppression) -> String {
     match suppression {
-        Suppression::Storage => "The state directory cannot be written, and nothing is sent that could not be \
-                                 recorded first. Look at its space and its permissions."
-            .to_owned(),
+        Suppression::Storage => {
+            "The state directory cannot be written, or what was written there is gone, and nothing \
+                                 is sent that could not be recorded first. Look at its space, its permissions, and who \
+                                 removes or replaces files there."
+                .to_owned()
+        }
         Suppression::ClockImplausible => {
             "The clock of this machine says a time that cannot be. It is believed after a \
                                           day, or as soon as it is set."

@@ -1,49 +1,36 @@
 //! The state directory, which no other module touches.
 //!
 //! A file is replaced as a whole (a temporary one, fsync, rename, fsync of the directory), so that a crash leaves the
-//! old one or the new one. A damaged file is put aside under a new name and said so. The ledger is appended, pruned and
-//! erased; of a line that a crash tore the half is cut off and kept beside.
+//! old one or the new one. The ledger is appended, pruned and erased; of a line that a crash tore the half is cut off and
+//! kept beside. What was acknowledged is on the disk under its name: where the ledger or the lock is not any more, nothing
+//! is written until both are taken up anew.
 
 mod events;
+mod files;
 mod ledger;
+mod state_file;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::engine::{Action, State};
 use crate::identity::Identity;
 use crate::ping::Event;
 
 pub use events::EventFile;
+use files::{Dir, EVENTS, FileId, ID, LEDGER, LOCK, NotLocked, PROBE, STATE, SWITCH};
 use ledger::Ledger;
 pub use ledger::{HistoryPage, LINE_MAX, Line, Piece, sha256};
-
-const ID_FILE: &str = ".install_id";
-const SWITCH_FILE: &str = "off";
-const STATE_FILE: &str = "state.json";
-const LOCK_FILE: &str = "lock";
-/// Written and removed at a start, to show that the directory can be written.
-const PROBE_FILE: &str = "probe";
+use state_file::Head;
 
 /// How often, and how far apart, a start tries to lock the directory.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// The layout of `state.json` that this program writes.
-const STATE_VERSION: u32 = 1;
-
-/// What stands in `state.json`.
-#[derive(Serialize, Deserialize)]
-struct StateFile<S> {
-    version: u32,
-    state: S,
-}
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +49,20 @@ pub enum StoreError {
         .0.display()
     )]
     Missing(PathBuf),
-    /// The directory cannot be made, read or written.
+    /// A newer version of this program wrote it. Nothing there was touched.
     #[error(
-        "failed to use the state directory {}: {what}: {source}; it must be a directory that the user of this process \
-         can write (run commands as the user that the daemon runs as), or name another one in state.dir \
-         (PULSE_TELEMETRY_STATE__DIR)",
-        dir.display()
+        "{} was written by a newer version of pulse-telemetry (its layout is {found}, and this one knows {}): run that \
+         version, or name another state.dir (PULSE_TELEMETRY_STATE__DIR)",
+        file.display(), state_file::VERSION
     )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its layout.
+        found: u32,
+    },
+    /// The directory cannot be made, read or written.
+    #[error("failed to use the state directory {}: {what}: {source}; {}", dir.display(), files::advice(source))]
     Io {
         /// The directory.
         dir: PathBuf,
@@ -98,8 +92,7 @@ pub struct Found {
 
 /// What the daemon asks of the disk. [`Store`] is the real one; a simulation has one in memory.
 pub trait Disk {
-    /// Whether the local switch is off on disk. Where the disk cannot tell, nothing can be recorded there either, so
-    /// nothing is sent.
+    /// Whether the local switch is off on disk. One that cannot be looked at is off.
     #[must_use]
     fn is_switched_off(&self) -> bool;
 
@@ -108,6 +101,16 @@ pub trait Disk {
     /// # Errors
     /// Where it cannot be written. What was there before is then still there.
     fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()>;
+
+    /// Whether everything that was acknowledged is on the disk, under its name. Nothing is sent otherwise.
+    ///
+    /// # Errors
+    /// Where it is not. The next action takes up what is there then.
+    fn confirm(&mut self) -> io::Result<()>;
+
+    /// What somebody should know of what was found while the daemon runs, a sentence each; each once.
+    #[must_use]
+    fn take_notices(&mut self) -> Vec<String>;
 
     /// Removes the whole history, durably, and leaves one entry that says so.
     ///
@@ -119,6 +122,10 @@ pub trait Disk {
     #[must_use]
     fn ledger_bytes(&self) -> u64;
 
+    /// When a ping was last delivered, as far as the history tells.
+    #[must_use]
+    fn last_delivery(&self) -> Option<Timestamp>;
+
     /// The newest entries with a `seq` below `before`, at most so many.
     ///
     /// # Errors
@@ -129,90 +136,210 @@ pub trait Disk {
 /// The state directory, locked.
 #[derive(Debug)]
 pub struct Store {
-    dir: PathBuf,
+    dir: Dir,
+    lock: Lock,
     ledger: Ledger,
-    /// Held open: the lock goes with it.
-    _lock: File,
+    /// What `state.json` says, but for the ledger's last entry.
+    state: State,
+    /// What it says of that; `None` where it has to be written anew in any case.
+    kept_head: Option<Option<Head>>,
+    /// The lock or the ledger is not under its name any more: both are taken up before anything else is written.
+    lost: bool,
+    notices: Vec<String>,
+}
+
+/// The lock of the directory, which lasts for as long as the file is open.
+#[derive(Debug)]
+struct Lock {
+    _held: File,
+    id: FileId,
 }
 
 impl Store {
     /// Makes the directory where it is missing, locks it, reads what is there, and shows that it can be written.
     ///
     /// # Errors
-    /// Where another process holds it, or it cannot be read or written.
+    /// Where another process holds it, a newer version wrote it, or it cannot be read or written.
     pub fn open(dir: &Path) -> Result<(Self, Found), StoreError> {
         let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("making it"))?;
-        let lock = open_private(dir, LOCK_FILE).map_err(failed("opening its lock"))?;
-        // A command that looks at the directory holds the lock for a moment.
-        let mut tries = 0;
-        while matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) && tries < LOCK_TRIES {
-            std::thread::sleep(LOCK_PAUSE);
-            tries += 1;
-        }
-        locked(lock.try_lock(), dir)?;
-        replace(dir, PROBE_FILE, b"").and_then(|()| remove(dir, PROBE_FILE)).map_err(failed("writing to it"))?;
-        let mut damage = Vec::new();
-        let state = read_state(dir, &mut damage).map_err(failed("reading state.json"))?;
-        let (ledger, interrupted) = Ledger::open(dir, &mut damage).map_err(failed("reading ledger.jsonl"))?;
+        make_dir(dir)?;
+        let dir = &Dir::new(dir);
+        // Before anything is touched: a newer version's directory stays as it is.
+        look_at_state(dir)?;
+        let lock = lock(dir)?;
+        dir.remove_temporaries()
+            .and_then(|()| dir.replace(PROBE, b""))
+            .and_then(|()| dir.remove(PROBE))
+            .map_err(failed("writing to it"))?;
+        let (mut damage, mut kept_head) = (Vec::new(), None);
+        let (state, head) = match look_at_state(dir)? {
+            state_file::Found::State { state, head, is_current } => {
+                kept_head = is_current.then(|| head.clone());
+                (*state, head)
+            }
+            state_file::Found::Damaged | state_file::Found::Newer(_) => {
+                damage.push(format!(
+                    "{} was damaged; it is replaced, and the schedule begins anew.",
+                    dir.path().join(STATE.name).display()
+                ));
+                (State::default(), None)
+            }
+            state_file::Found::Nothing => {
+                kept_head = Some(None);
+                (State::default(), None)
+            }
+        };
+        let (ledger, interrupted) = Ledger::open(dir, head, &mut damage).map_err(failed("reading ledger.jsonl"))?;
+        let found = find(dir).map_err(failed("reading it"))?;
+        let mut store = Self { dir: dir.clone(), lock, ledger, state, kept_head, lost: false, notices: Vec::new() };
+        store.keep_head().map_err(failed("writing state.json"))?;
+        // An older version kept what it could not read.
+        dir.remove_put_aside(STATE).map_err(failed("writing to it"))?;
         // The lock and the ledger may be new: their names must outlive a power loss as well.
-        sync_dir(dir).map_err(failed("writing to it"))?;
-        let goes_with_the_container = forgotten_with_the_container(dir).then(|| {
-            format!(
-                "The state directory {} is inside of this container and goes with it: each new container would be a \
-                 new installation. Mount a volume there.",
-                dir.display()
-            )
-        });
-        let found =
-            Found { state, interrupted, damage, goes_with_the_container, ..find(dir).map_err(failed("reading it"))? };
-        Ok((Self { dir: dir.to_owned(), ledger, _lock: lock }, found))
+        dir.sync().map_err(failed("writing to it"))?;
+        let found = Found {
+            state: store.state.clone(),
+            interrupted,
+            damage,
+            goes_with_the_container: goes_with_the_container(dir.path()),
+            ..found
+        };
+        Ok((store, found))
     }
 
     /// Reads what is there and changes nothing, for a command where no daemon answers.
     ///
     /// # Errors
-    /// Where a process holds the directory all the same, or it cannot be read.
+    /// Where a process holds the directory all the same, a newer version wrote it, or it cannot be read.
     pub fn peek(dir: &Path) -> Result<Found, StoreError> {
         let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
-        match File::open(dir.join(LOCK_FILE)) {
+        let dir = &Dir::new(dir);
+        match dir.open_to_read(LOCK) {
             // Shared, so that two commands do not take each other for a daemon.
-            Ok(lock) => locked(lock.try_lock_shared(), dir)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(Some(lock)) => locked(lock.try_lock_shared(), dir)?,
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
             Err(source) => return Err(failed("opening its lock")(source)),
         }
-        let state = parse_state(read(&dir.join(STATE_FILE)).map_err(failed("reading state.json"))?);
-        Ok(Found { state: state.unwrap_or_default(), ..find(dir).map_err(failed("reading it"))? })
+        let state = match look_at_state(dir)? {
+            state_file::Found::State { state, .. } => *state,
+            _ => State::default(),
+        };
+        Ok(Found { state, ..find(dir).map_err(failed("reading it"))? })
+    }
+
+    /// Whether the lock and the ledger are under their names.
+    fn check(&self) -> io::Result<()> {
+        let lock = self.dir.look_at(LOCK.name)?.as_ref().map(FileId::from);
+        if lock != Some(self.lock.id) {
+            let path = self.dir.path().join(LOCK.name);
+            let what = if lock.is_none() { "is missing" } else { "is another file than the one that is locked" };
+            return Err(io::Error::other(format!("{} {what}", path.display())));
+        }
+        self.ledger.check()
+    }
+
+    /// Takes up the lock and the ledger that are there now, where one of them was lost.
+    fn take_up(&mut self, now: Timestamp) -> io::Result<()> {
+        if !self.lost {
+            return Ok(());
+        }
+        let lost = self.check().err();
+        let taken_up = self.take_up_what_was_lost(now);
+        self.lost = taken_up.is_err();
+        taken_up.map_err(|error| match lost {
+            Some(lost) => io::Error::new(error.kind(), format!("{lost}; {error}")),
+            None => error,
+        })
+    }
+
+    fn take_up_what_was_lost(&mut self, now: Timestamp) -> io::Result<()> {
+        if self.dir.look_at(LOCK.name)?.as_ref().map(FileId::from) != Some(self.lock.id) {
+            self.lock = lock(&self.dir).map_err(io::Error::other)?;
+        }
+        match self.ledger.check() {
+            Ok(()) => Ok(()),
+            Err(_) => self.ledger.take_up(now, &mut self.notices),
+        }
+    }
+
+    /// Makes `state.json` say what it should of the ledger's last entry.
+    fn keep_head(&mut self) -> io::Result<()> {
+        let head = self.ledger.head();
+        if self.kept_head.as_ref() == Some(&head) {
+            return Ok(());
+        }
+        self.dir.replace(STATE, &state_file::encode(&self.state, head.clone())?)?;
+        self.kept_head = Some(head);
+        Ok(())
+    }
+
+    fn try_to(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
+        match action {
+            Action::SaveSwitch { off: true } => save_off(&self.dir),
+            Action::SaveSwitch { off: false } => remove_off(&self.dir),
+            Action::SaveId(identity) => self.dir.replace(ID, identity.to_file().as_bytes()),
+            Action::DeleteId => {
+                self.dir.remove(ID)?;
+                self.dir.remove_temporaries()?;
+                self.dir.remove_put_aside(LEDGER)
+            }
+            Action::Save(state) => {
+                self.state = state.clone();
+                self.kept_head = None;
+                self.keep_head()
+            }
+            Action::Record(entry) => self.ledger.append(entry, now),
+            Action::Prune { before, at_most } => {
+                self.ledger.prune(*before, *at_most, now)?;
+                [LEDGER, EVENTS].into_iter().try_for_each(|file| self.dir.prune_put_aside(file, *before, *at_most, now))
+            }
+            Action::CancelSend | Action::ReadPulse | Action::Send(_) | Action::WakeAt(_) => Ok(()),
+        }
     }
 }
 
 impl Disk for Store {
     fn is_switched_off(&self) -> bool {
-        self.dir.join(SWITCH_FILE).try_exists().unwrap_or(false)
+        is_switched_off(&self.dir)
     }
 
     fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
-        match action {
-            Action::SaveSwitch { off: true } => replace(&self.dir, SWITCH_FILE, b""),
-            Action::SaveSwitch { off: false } => remove(&self.dir, SWITCH_FILE),
-            Action::SaveId(identity) => replace(&self.dir, ID_FILE, identity.to_file().as_bytes()),
-            Action::DeleteId => remove(&self.dir, ID_FILE),
-            Action::Save(state) => {
-                let content = serde_json::to_vec(&StateFile { version: STATE_VERSION, state })?;
-                replace(&self.dir, STATE_FILE, &content)
-            }
-            Action::Record(entry) => self.ledger.append(entry, now),
-            Action::Prune { before, at_most } => self.ledger.prune(*before, *at_most, now),
-            Action::CancelSend | Action::ReadPulse | Action::Send(_) | Action::WakeAt(_) => Ok(()),
+        if !action.is_for_the_disk() {
+            return Ok(());
         }
+        let taken_up = self.take_up(now);
+        // An off is written whatever else is wrong; anything else might be written over what another process wrote.
+        if taken_up.is_err() && !matches!(action, Action::SaveSwitch { off: true }) {
+            return taken_up;
+        }
+        let done = self.try_to(action, now);
+        self.lost |= done.is_err() && self.check().is_err();
+        taken_up.and(done)
+    }
+
+    fn confirm(&mut self) -> io::Result<()> {
+        self.check().inspect_err(|_| self.lost = true)?;
+        self.keep_head()
+    }
+
+    fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 
     fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
-        self.ledger.erase(now)
+        self.ledger.erase(now)?;
+        self.dir.remove_temporaries()?;
+        self.dir.remove_put_aside(LEDGER)?;
+        self.keep_head()
     }
 
     fn ledger_bytes(&self) -> u64 {
         self.ledger.bytes()
+    }
+
+    fn last_delivery(&self) -> Option<Timestamp> {
+        self.ledger.last_delivery()
     }
 
     fn history(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
@@ -220,12 +347,21 @@ impl Disk for Store {
     }
 }
 
+/// Makes a state directory where it is missing, so that only its owner can use it.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn make_dir(dir: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|source| StoreError::Io { dir: dir.to_owned(), what: "making it", source })
+}
+
 /// A page of the history as [`Disk::history`] gives it, read without the lock: where no daemon answers.
 ///
 /// # Errors
 /// Where the directory or the ledger cannot be read.
 pub fn read_history(dir: &Path, before: Option<u64>, limit: usize) -> Result<HistoryPage, StoreError> {
-    ledger::read_page(dir, before, limit).map_err(unreadable(dir))
+    ledger::read_page(&Dir::new(dir), before, limit).map_err(unreadable(dir))
 }
 
 /// Hands on the ledger piece by piece from its beginning, read without the lock: beside a running daemon too.
@@ -233,14 +369,14 @@ pub fn read_history(dir: &Path, before: Option<u64>, limit: usize) -> Result<His
 /// # Errors
 /// Where the directory or the ledger cannot be read.
 pub fn read_ledger(dir: &Path, each: impl FnMut(Piece<'_>)) -> Result<(), StoreError> {
-    ledger::read(dir, each).map_err(unreadable(dir))
+    ledger::read(&Dir::new(dir), each).map_err(unreadable(dir))
 }
 
 /// Whether a process holds the directory.
 #[must_use]
 pub fn is_in_use(dir: &Path) -> bool {
-    File::open(dir.join(LOCK_FILE))
-        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    let lock = Dir::new(dir).open_to_read(LOCK).ok().flatten();
+    lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
 fn unreadable(dir: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -250,12 +386,33 @@ fn unreadable(dir: &Path) -> impl FnOnce(io::Error) -> StoreError {
     }
 }
 
-/// What came of locking the directory, which lasts for as long as the file is open.
-fn locked(result: Result<(), fs::TryLockError>, dir: &Path) -> Result<(), StoreError> {
+/// Locks the directory for this process alone. A command that looks at the directory holds the lock for a moment.
+fn lock(dir: &Dir) -> Result<Lock, StoreError> {
+    let failed = |what| move |source| StoreError::Io { dir: dir.path().to_owned(), what, source };
+    let file = dir.open_or_create(LOCK).map_err(failed("opening its lock"))?;
+    let id = FileId::from(&file.metadata().map_err(failed("opening its lock"))?);
+    let mut tries = 0;
+    while matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) && tries < LOCK_TRIES {
+        std::thread::sleep(LOCK_PAUSE);
+        tries += 1;
+    }
+    locked(file.try_lock(), dir)?;
+    Ok(Lock { _held: file, id })
+}
+
+/// What came of locking the directory.
+fn locked(result: Result<(), fs::TryLockError>, dir: &Dir) -> Result<(), StoreError> {
+    let dir = dir.path().to_owned();
     match result {
         Ok(()) => Ok(()),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(StoreError::Io { dir: dir.to_owned(), what: "locking it", source }),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir)),
+        Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(StoreError::Io { dir, what: "locking it", source: error })
+        }
+        Err(fs::TryLockError::Error(error)) => {
+            let source = io::Error::new(error.kind(), NotLocked(error));
+            Err(StoreError::Io { dir, what: "opening its lock", source })
+        }
     }
 }
 
@@ -265,131 +422,62 @@ fn locked(result: Result<(), fs::TryLockError>, dir: &Path) -> Result<(), StoreE
 /// # Errors
 /// Where it cannot be written.
 pub fn leave_off(dir: &Path) -> io::Result<()> {
-    replace(dir, SWITCH_FILE, b"")
+    save_off(&Dir::new(dir))
+}
+
+/// Whatever has the switch's name is an off, links not followed; and so is what cannot be looked at.
+fn is_switched_off(dir: &Dir) -> bool {
+    !matches!(dir.look_at(SWITCH.name), Ok(None))
+}
+
+fn save_off(dir: &Dir) -> io::Result<()> {
+    match dir.look_at(SWITCH.name)? {
+        // A file cannot take its place, and it says off already.
+        Some(found) if found.is_dir() => dir.sync(),
+        _ => dir.replace(SWITCH, b""),
+    }
+}
+
+fn remove_off(dir: &Dir) -> io::Result<()> {
+    if dir.look_at(SWITCH.name)?.is_some_and(|found| found.is_dir()) {
+        fs::remove_dir(dir.path().join(SWITCH.name))?;
+        return dir.sync();
+    }
+    dir.remove(SWITCH)
+}
+
+/// Reads `state.json`, and refuses one that a newer version wrote.
+fn look_at_state(dir: &Dir) -> Result<state_file::Found, StoreError> {
+    let content = dir.read(STATE).map_err(|source| StoreError::Io {
+        dir: dir.path().to_owned(),
+        what: "reading state.json",
+        source,
+    })?;
+    match state_file::parse(content.as_deref()) {
+        state_file::Found::Newer(found) => Err(StoreError::Newer { file: dir.path().join(STATE.name), found }),
+        found => Ok(found),
+    }
 }
 
 /// Reads the ID and the switch.
-fn find(dir: &Path) -> io::Result<Found> {
+fn find(dir: &Dir) -> io::Result<Found> {
     Ok(Found {
-        identity: read(&dir.join(ID_FILE))?.as_deref().and_then(Identity::parse),
-        switched_off: dir.join(SWITCH_FILE).try_exists()?,
+        identity: dir.read(ID)?.as_deref().and_then(Identity::parse),
+        switched_off: is_switched_off(dir),
         ..Found::default()
     })
 }
 
-fn read_state(dir: &Path, notices: &mut Vec<String>) -> io::Result<State> {
-    let path = dir.join(STATE_FILE);
-    match parse_state(read(&path)?) {
-        Some(state) => Ok(state),
-        None => {
-            notices.push(put_aside(&path)?);
-            Ok(State::default())
-        }
-    }
-}
-
-/// The state in the file, that of a new installation where there is no file, `None` where it cannot be read.
-fn parse_state(content: Option<Vec<u8>>) -> Option<State> {
-    let Some(content) = content else { return Some(State::default()) };
-    match serde_json::from_slice(&content) {
-        Ok(StateFile { version: STATE_VERSION, state }) => Some(state),
-        _ => None,
-    }
-}
-
-/// Gives a damaged file a new name, and says which.
-fn put_aside(path: &Path) -> io::Result<String> {
-    let aside = unused_name(path, "damaged")?;
-    fs::rename(path, &aside)?;
-    Ok(format!("{} was damaged or is of another version; it was put aside as {}.", path.display(), aside.display()))
-}
-
-/// A name beside `path` that no file has yet.
-fn unused_name(path: &Path, what: &str) -> io::Result<PathBuf> {
-    let mut number = 1;
-    loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{what}-{number}"));
-        let unused = PathBuf::from(name);
-        if !unused.try_exists()? {
-            return Ok(unused);
-        }
-        number += 1;
-    }
-}
-
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Opens a file that only its owner can read, and makes it where it is missing. What root makes belongs to the owner of the
-/// directory, or the daemon, which runs as that user, could not use it.
-fn open_private(dir: &Path, name: &str) -> io::Result<File> {
-    let path = dir.join(name);
-    match create_private(dir, &path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            OpenOptions::new().read(true).write(true).open(&path)
-        }
-        created => created,
-    }
-}
-
-/// Makes a file that is not there yet, as [`open_private`] does.
-fn create_private(dir: &Path, path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    if rustix::process::geteuid().is_root() {
-        let dir = fs::metadata(dir)?;
-        if dir.uid() != file.metadata()?.uid() {
-            // A root that may not do this keeps the file, as any other user would.
-            let _ = fchown(&file, Some(dir.uid()), Some(dir.gid()));
-        }
-    }
-    Ok(file)
-}
-
-/// An empty file for what is to take the place of another one. What a crash left of it goes first.
-fn open_temporary(dir: &Path, name: &str) -> io::Result<(PathBuf, File)> {
-    let temporary = dir.join(name);
-    let file = match create_private(dir, &temporary) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(&temporary)?;
-            create_private(dir, &temporary)?
-        }
-        created => created?,
-    };
-    Ok((temporary, file))
-}
-
-/// Replaces a file as a whole, durably.
-fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let (temporary, mut file) = open_temporary(dir, &format!("{name}.new"))?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, dir.join(name))?;
-    sync_dir(dir)
-}
-
-/// Removes a file, durably. One that is not there is fine.
-fn remove(dir: &Path, name: &str) -> io::Result<()> {
-    match fs::remove_file(dir.join(name)) {
-        Ok(()) => sync_dir(dir),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Without this, a power loss can undo a rename.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Whether the directory is part of a container's own file system, which ends with the container.
-fn forgotten_with_the_container(dir: &Path) -> bool {
+/// Says so where the directory is part of a container's own file system, which ends with the container.
+fn goes_with_the_container(dir: &Path) -> Option<String> {
     let in_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    in_container && device(dir).is_some_and(|dev| device(Path::new("/")) == Some(dev))
+    let goes = in_container && device(dir).is_some_and(|dev| device(Path::new("/")) == Some(dev));
+    goes.then(|| {
+        format!(
+            "The state directory {} is inside of this container and goes with it: each new container would be a new \
+             installation. Mount a volume there.",
+            dir.display()
+        )
+    })
 }

@@ -179,11 +179,10 @@ fn real_answers_of_every_route_errors_included_keep_to_the_document() {
     }
     checker.json(&sidecar, "DELETE", "/api/v1/events", "", 204);
     checker.json(&sidecar, "DELETE", "/api/v1/history", "", 204);
-    std::fs::remove_file(setup.state("off")).unwrap();
-    block("off");
+    block("state.json.new");
     checker.json(&sidecar, "PUT", "/api/v1/switch", r#"{"enabled":true}"#, 503);
     checker.json(&sidecar, "GET", "/readyz", "", 503);
-    std::fs::remove_dir(setup.state("off")).unwrap();
+    std::fs::remove_dir(setup.state("state.json.new")).unwrap();
     checker.json(&sidecar, "PUT", "/api/v1/switch", r#"{"enabled":true}"#, 200);
     block(".install_id.new");
     for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {

@@ -838,7 +838,7 @@ fn a_damaged_state_file_does_not_switch_telemetry_on_again() {
     sidecar.wait_for_log("was damaged");
     assert_eq!(sidecar.status()["off_by"], "switch");
     sidecar.stop();
-    assert!(exists(&setup.state("state.json.damaged-1")), "put aside, not lost");
+    assert!(!exists(&setup.state("state.json.damaged-1")), "replaced, not kept");
     assert_eq!(endpoint.server.connections(), 0);
 }
 

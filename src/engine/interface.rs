@@ -126,6 +126,8 @@ pub enum EntryKind {
     Erased,
     /// What was too old, or too much, was removed from the beginning of the ledger. Written by the store.
     Pruned,
+    /// Entries that were known are not on the disk any more, and nobody asked for that. Written by the store.
+    HistoryLost,
     /// The process stopped.
     Stopped,
 }
@@ -152,6 +154,7 @@ impl EntryKind {
             Self::ClockStepped => "clock_stepped",
             Self::Erased => "erased",
             Self::Pruned => "pruned",
+            Self::HistoryLost => "history_lost",
             Self::Stopped => "stopped",
         }
     }

@@ -440,7 +440,8 @@ fn ready(status: &StatusReport) -> Answer {
     if status.writable && !suppressed_by_storage {
         return answers::json(StatusCode::OK, &json!({"status": "ready"}));
     }
-    let message = "The state directory cannot be written. Look at its space and its permissions.";
+    let message = "The state directory cannot be written, or what was written there is gone. Look at its space, its \
+                   permissions, and the warnings of the status.";
     answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not_ready", "message": message}))
 }
 

@@ -1,23 +1,22 @@
 //! The file of the local-only commercial events. What is in it is `events`' own affair.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::StoreError;
-
-const EVENTS_FILE: &str = "events.jsonl";
+use super::files::{Dir, EVENTS};
 
 /// The file of the local events in a state directory. It is always replaced as a whole.
 #[derive(Clone, Debug)]
 pub struct EventFile {
-    dir: PathBuf,
+    dir: Dir,
 }
 
 impl EventFile {
     /// The file in this directory; it need not be there.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: Dir::new(dir) }
     }
 
     /// What is in it; `None` where there is none.
@@ -25,7 +24,7 @@ impl EventFile {
     /// # Errors
     /// Where it cannot be read.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        super::read(&self.dir.join(EVENTS_FILE))
+        self.dir.read(EVENTS)
     }
 
     /// What is in it, for a command, which tells of an error that it is the state directory's.
@@ -33,7 +32,11 @@ impl EventFile {
     /// # Errors
     /// Where it cannot be read.
     pub fn read_for_command(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read().map_err(|source| StoreError::Io { dir: self.dir.clone(), what: "reading events.jsonl", source })
+        self.read().map_err(|source| StoreError::Io {
+            dir: self.dir.path().to_owned(),
+            what: "reading events.jsonl",
+            source,
+        })
     }
 
     /// Puts this in its place, durably.
@@ -41,7 +44,7 @@ impl EventFile {
     /// # Errors
     /// Where it cannot be written. What was there before is then still there.
     pub fn replace(&self, content: &[u8]) -> io::Result<()> {
-        super::replace(&self.dir, EVENTS_FILE, content)
+        self.dir.replace(EVENTS, content)
     }
 
     /// Gives it a new name, because it is damaged, and says which.
@@ -49,7 +52,7 @@ impl EventFile {
     /// # Errors
     /// Where it cannot be renamed.
     pub fn put_aside(&self) -> io::Result<String> {
-        super::put_aside(&self.dir.join(EVENTS_FILE))
+        self.dir.put_aside(EVENTS)
     }
 
     /// Removes what was put aside of it, durably.
@@ -57,13 +60,6 @@ impl EventFile {
     /// # Errors
     /// Where something of it cannot be removed.
     pub fn remove_what_was_put_aside(&self) -> io::Result<()> {
-        let damaged = format!("{EVENTS_FILE}.damaged-");
-        for entry in std::fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(&damaged) {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-        super::sync_dir(&self.dir)
+        self.dir.remove_put_aside(EVENTS)
     }
 }

@@ -2,32 +2,35 @@
 //!
 //! It is appended, but for two occasions on which a new file takes its place: pruning, which leaves the tail and a line
 //! that says what was before it, and erasing, which leaves one line.
+//!
+//! What was acknowledged is under its name on the disk: before and after each line the open file is compared with what
+//! has its name. Where they differ nothing is appended any more, until the ledger is taken up anew.
 
 mod line;
+mod opening;
 mod reading;
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::contract::CONTRACT_DATE;
 use crate::engine::{Entry, EntryKind};
-use crate::ping::Event;
+
+use super::files::{Dir, FileId, LEDGER, temporary};
+use super::state_file::Head;
 
 pub use line::{LINE_MAX, Line, sha256};
-use reading::Lines;
+use opening::Loss;
+use reading::{At, History, Lines};
 pub use reading::{HistoryPage, Piece};
-
-const LEDGER_FILE: &str = "ledger.jsonl";
-/// The file that is to take the ledger's place.
-const NEW_FILE: &str = "ledger.jsonl.new";
+pub(super) use reading::{read, read_page};
 
 /// The file is never larger.
-const FILE_MAX: u64 = 16 << 20;
+pub(super) const FILE_MAX: u64 = 16 << 20;
 /// What is left of a file that would be, the line that tells of it included.
 const KEPT_MAX: u64 = 12 << 20;
 /// Entries that could not be written wait for the next one, at most so many.
@@ -36,33 +39,25 @@ const OWED_MAX: usize = 256;
 /// The ledger, open for appending.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    dir: PathBuf,
+    dir: Dir,
     file: File,
+    id: FileId,
     /// The file's name is known to outlive a power loss.
     named: bool,
     /// Bytes that are known to be good: all lines up to here are whole.
     length: u64,
+    /// A write failed, and what it left may stand behind them.
+    untidy: bool,
     seq: u64,
     prev: String,
+    /// When a ping was last delivered.
+    delivered: Option<Timestamp>,
+    /// Entries that were known are not there, and no line says so yet.
+    loss: Option<Loss>,
     /// A `pruned` line tells of the lines up to this offset, and they are still there.
     pruned_to: Option<u64>,
     /// What could not be written, and when it happened.
     owed: VecDeque<(Entry, Timestamp)>,
-}
-
-/// What a look at the whole file tells.
-#[derive(Default)]
-struct Scan {
-    /// Where the last whole line ends.
-    whole: u64,
-    torn: bool,
-    /// The last whole line.
-    last: Option<Vec<u8>>,
-    first_seq: Option<u64>,
-    /// The attempt that nothing closed.
-    open: Option<Event>,
-    /// What the last `pruned` line tells: the last line that was pruned, and its hash.
-    pruned: Option<(u64, String)>,
 }
 
 /// A place between two lines.
@@ -74,53 +69,6 @@ struct Cut {
 }
 
 impl Ledger {
-    /// Opens the ledger, and says which attempt nothing closed. A last line that a crash tore is cut off and kept
-    /// beside; a ledger whose last whole line cannot be read is put aside as a whole; a pruning that a crash cut short
-    /// is finished.
-    pub(super) fn open(dir: &Path, notices: &mut Vec<String>) -> io::Result<(Self, Option<Event>)> {
-        // A new file that never took the ledger's place holds history that may have been erased since.
-        super::remove(dir, NEW_FILE)?;
-        let path = dir.join(LEDGER_FILE);
-        let mut file = super::open_private(dir, LEDGER_FILE)?;
-        let mut scan = Scan::of(BufReader::new(&file))?;
-        let last = scan.last.as_deref().and_then(Line::parse).filter(|line| line.seq < u64::MAX);
-        let (seq, prev) = match (&scan.last, last) {
-            (None, _) => (0, String::new()),
-            (Some(bytes), Some(line)) => (line.seq, sha256(bytes)),
-            (Some(_), None) => {
-                notices.push(super::put_aside(&path)?);
-                file = super::open_private(dir, LEDGER_FILE)?;
-                scan = Scan::default();
-                (0, String::new())
-            }
-        };
-        if scan.torn {
-            let beside = keep_torn(dir, &file, scan.whole)?;
-            file.set_len(scan.whole)?;
-            file.sync_all()?;
-            let (path, beside) = (path.display(), beside.display());
-            notices
-                .push(format!("The last line of {path} was torn by a crash; it was cut off and is kept in {beside}."));
-        }
-        let mut ledger = Self {
-            dir: dir.to_owned(),
-            file,
-            named: false,
-            length: scan.whole,
-            seq,
-            prev,
-            pruned_to: None,
-            owed: VecDeque::new(),
-        };
-        if let Some((through, last)) = &scan.pruned
-            && scan.first_seq.is_some_and(|first| first <= *through)
-        {
-            ledger.pruned_to = ledger.end_of(last)?;
-            ledger.finish_pruning()?;
-        }
-        Ok((ledger, scan.open))
-    }
-
     /// Appends one entry, durably, and before it those that could not be written when they happened.
     pub(super) fn append(&mut self, entry: &Entry, now: Timestamp) -> io::Result<()> {
         let result = self.write_owed().and_then(|()| self.write(Line::of(entry, now)));
@@ -147,16 +95,34 @@ impl Ledger {
         self.seq += 1;
         self.prev = prev;
         self.owed.clear();
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if ["torn-", "damaged-"].iter().any(|mark| name.starts_with(&format!("{LEDGER_FILE}.{mark}"))) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        self.named = false;
+        self.loss = None;
+        self.delivered = None;
         self.secure_name()
+    }
+
+    /// The last entry that was written or known; `None` where there never was one.
+    pub(super) fn head(&self) -> Option<Head> {
+        match &self.loss {
+            Some(loss) => loss.known.clone(),
+            None => (self.seq > 0).then(|| Head { seq: self.seq, hash: self.prev.clone() }),
+        }
+    }
+
+    /// When a ping was last delivered, as far as the ledger tells.
+    pub(super) fn last_delivery(&self) -> Option<Timestamp> {
+        self.delivered
+    }
+
+    /// Whether the open file is what has the ledger's name, with all that was written to it.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let what = match self.dir.look_at(LEDGER.name)? {
+            None => "is missing",
+            Some(found) if FileId::from(&found) != self.id => "is another file than the one that was written",
+            Some(found) if found.len() < self.length => "was cut short",
+            Some(found) if found.len() > self.length && !self.untidy => "was written to by somebody else",
+            Some(_) => return Ok(()),
+        };
+        Err(io::Error::other(format!("{} {what}", self.dir.path().join(LEDGER.name).display())))
     }
 
     /// The size of the file.
@@ -166,7 +132,8 @@ impl Ledger {
 
     /// The newest entries with a `seq` below `before`, at most so many.
     pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
-        reading::page(self.reader()?.take(self.length), before, limit)
+        self.check()?;
+        History::of(&self.file, self.length).page(before, limit)
     }
 
     fn write_owed(&mut self) -> io::Result<()> {
@@ -179,8 +146,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// Appends a line, and makes room for it first where the file is full.
+    /// Appends a line, and before it one that tells of a loss; makes room for it first where the file is full.
     fn write(&mut self, line: Line<'_>) -> io::Result<()> {
+        self.tell_of_loss(line.at)?;
         if self.is_full() {
             self.finish_pruning()?;
         }
@@ -198,19 +166,23 @@ impl Ledger {
     }
 
     fn write_at_end(&mut self, line: Line<'_>) -> io::Result<()> {
+        self.check()?;
+        let delivered = (line.kind == EntryKind::Sent).then_some(line.at);
         let (bytes, prev) = self.encode(line)?;
         self.secure_name()?;
         // What a failed write left must not stay in front of this line.
-        if self.file.metadata()?.len() != self.length {
+        if std::mem::replace(&mut self.untidy, true) {
             self.file.set_len(self.length)?;
         }
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(&bytes)?;
         self.file.sync_data()?;
+        self.untidy = false;
         self.length += bytes.len() as u64;
         self.seq += 1;
         self.prev = prev;
-        Ok(())
+        self.delivered = delivered.or(self.delivered);
+        self.check()
     }
 
     /// The line as the next one of the chain, with its newline, and its hash.
@@ -231,23 +203,27 @@ impl Ledger {
 
     fn finish_pruning(&mut self) -> io::Result<()> {
         let Some(offset) = self.pruned_to else { return Ok(()) };
-        let mut tail = self.reader()?;
-        tail.seek(SeekFrom::Start(offset))?;
+        self.check()?;
+        let file = self.file.try_clone()?;
+        let mut tail = At::new(&file, offset);
         self.replace(&mut tail, self.length - offset)?;
         self.secure_name()
     }
 
     /// Puts a new file in the ledger's place. Its name is not yet secure.
     fn replace(&mut self, content: &mut dyn Read, length: u64) -> io::Result<()> {
-        let (temporary, mut file) = super::open_temporary(&self.dir, NEW_FILE)?;
+        let new = temporary(LEDGER);
+        let mut file = self.dir.create_temporary(&new)?;
         if io::copy(&mut content.take(length), &mut file)? != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         file.sync_all()?;
-        fs::rename(&temporary, self.dir.join(LEDGER_FILE))?;
+        self.dir.rename(&new, LEDGER.name)?;
+        self.id = FileId::from(&file.metadata()?);
         self.file = file;
         self.named = false;
         self.length = length;
+        self.untidy = false;
         self.pruned_to = None;
         Ok(())
     }
@@ -255,21 +231,20 @@ impl Ledger {
     /// A line is not durable while a power loss could bring back the file that this one replaced.
     fn secure_name(&mut self) -> io::Result<()> {
         if !self.named {
-            super::sync_dir(&self.dir)?;
+            self.dir.sync()?;
             self.named = true;
         }
         Ok(())
     }
 
     /// The lines that are known to be good, from the beginning.
-    fn reader(&self) -> io::Result<BufReader<File>> {
-        // A handle of its own: a clone would share its position with the one that appends.
-        File::open(self.dir.join(LEDGER_FILE)).map(BufReader::new)
+    fn lines(&self) -> Lines<io::Take<BufReader<At<'_>>>> {
+        Lines::new(BufReader::new(At::new(&self.file, 0)).take(self.length))
     }
 
     /// Where the line with that hash ends.
     fn end_of(&self, hash: &str) -> io::Result<Option<u64>> {
-        let mut lines = Lines::new(self.reader()?.take(self.length));
+        let mut lines = self.lines();
         while let Some(piece) = lines.next()? {
             if matches!(piece, Piece::Line(bytes) if sha256(bytes) == hash) {
                 return Ok(Some(lines.end()));
@@ -281,7 +256,7 @@ impl Ledger {
     /// Where the lines end that may go because of their age. A line of a time that cannot be (the clock was wrong when
     /// it was written) goes with a later one, never by itself.
     fn end_of_old_lines(&self, before: Timestamp, at_most: Duration, now: Timestamp) -> io::Result<Option<Cut>> {
-        let mut lines = Lines::new(self.reader()?.take(self.length));
+        let mut lines = self.lines();
         let (mut bound, mut cut) = (None, None);
         while let Some(piece) = lines.next()? {
             let Piece::Line(bytes) = piece else { continue };
@@ -302,7 +277,7 @@ impl Ledger {
     fn end_of_surplus(&self) -> io::Result<Option<Cut>> {
         // The line that tells of it has to fit as well.
         let room = KEPT_MAX - LINE_MAX as u64;
-        let mut lines = Lines::new(self.reader()?.take(self.length));
+        let mut lines = self.lines();
         while let Some(piece) = lines.next()? {
             let Piece::Line(bytes) = piece else { continue };
             let Some(line) = Line::parse(bytes) else { continue };
@@ -312,85 +287,5 @@ impl Ledger {
             }
         }
         Ok(None)
-    }
-}
-
-impl Scan {
-    fn of(from: impl BufRead) -> io::Result<Self> {
-        let mut scan = Self::default();
-        let mut lines = Lines::new(from);
-        while let Some(piece) = lines.next()? {
-            let bytes = match piece {
-                Piece::Line(bytes) => bytes,
-                Piece::TooLong => &[],
-                Piece::Torn => {
-                    scan.torn = true;
-                    continue;
-                }
-            };
-            scan.last.get_or_insert_default().clear();
-            scan.last.get_or_insert_default().extend_from_slice(bytes);
-            if let Some(line) = Line::parse(bytes) {
-                scan.look_at(&line);
-            }
-        }
-        scan.whole = lines.end();
-        Ok(scan)
-    }
-
-    fn look_at(&mut self, line: &Line<'_>) {
-        self.first_seq.get_or_insert(line.seq);
-        match line.kind {
-            EntryKind::Attempted => self.open = line.event,
-            EntryKind::Sent | EntryKind::Failed => self.open = None,
-            EntryKind::Pruned => self.pruned = line.through.zip(line.last.clone()),
-            _ => {}
-        }
-    }
-}
-
-/// Copies what is behind the last whole line to a new file beside the ledger, durably.
-fn keep_torn(dir: &Path, mut file: &File, whole: u64) -> io::Result<PathBuf> {
-    let mut number = 1;
-    let (beside, mut kept) = loop {
-        let beside = dir.join(format!("{LEDGER_FILE}.torn-{number}"));
-        match super::create_private(dir, &beside) {
-            Ok(kept) => break (beside, kept),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(error),
-        }
-    };
-    file.seek(SeekFrom::Start(whole))?;
-    io::copy(&mut file, &mut kept)?;
-    kept.sync_all()?;
-    super::sync_dir(dir)?;
-    Ok(beside)
-}
-
-/// Reads the ledger of a state directory piece by piece, without its lock: beside a running daemon too.
-pub(super) fn read(dir: &Path, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
-    let Some(file) = open_to_read(dir)? else { return Ok(()) };
-    let mut lines = Lines::new(file);
-    while let Some(piece) = lines.next()? {
-        each(piece);
-    }
-    Ok(())
-}
-
-/// A page of the ledger of a state directory, without its lock.
-pub(super) fn read_page(dir: &Path, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
-    match open_to_read(dir)? {
-        Some(file) => reading::page(file, before, limit),
-        None => Ok(HistoryPage { entries: Vec::new(), before: None }),
-    }
-}
-
-/// `None` where nothing was recorded yet. A directory that is not there is an error.
-fn open_to_read(dir: &Path) -> io::Result<Option<BufReader<File>>> {
-    fs::read_dir(dir)?;
-    match File::open(dir.join(LEDGER_FILE)) {
-        Ok(file) => Ok(Some(BufReader::new(file))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }

@@ -261,7 +261,7 @@ pub fn check_the_state(setup: &Setup) {
     }
     if let Ok(content) = std::fs::read(setup.state("state.json")) {
         let state: Value = serde_json::from_slice(&content).expect("half a state");
-        assert_eq!(state["version"], 1);
+        assert_eq!(state["version"], 2);
     }
     let ledger = std::fs::read(setup.state("ledger.jsonl")).ok().unwrap_or_default();
     let whole = ledger.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -218,6 +218,14 @@ impl Disk for SimulatedDisk {
         self.0.lock().write(action, now)
     }
 
+    fn confirm(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn take_notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
         let disk = &mut self.0.lock().disk;
         disk.may_write()?;
@@ -229,6 +237,11 @@ impl Disk for SimulatedDisk {
 
     fn ledger_bytes(&self) -> u64 {
         self.0.lock().disk.ledger.iter().map(|line| line.len() as u64).sum()
+    }
+
+    fn last_delivery(&self) -> Option<Timestamp> {
+        let lines = self.0.lock().disk.ledger.iter().rev().filter_map(|line| Line::parse(line)).collect::<Vec<_>>();
+        lines.iter().find(|line| line.kind == EntryKind::Sent).map(|line| line.at)
     }
 
     fn history(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {

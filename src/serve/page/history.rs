@@ -83,6 +83,7 @@ fn say(line: &Line<'_>) -> String {
         }
         EntryKind::Erased => "Everything before was erased, because somebody asked for it".to_owned(),
         EntryKind::Pruned => "Older entries were removed for their age or their size".to_owned(),
+        EntryKind::HistoryLost => format!("Entries that were here were lost, and nobody asked for that: {reason}"),
         EntryKind::Stopped => "The sidecar stopped".to_owned(),
     }
 }

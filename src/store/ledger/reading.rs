@@ -1,11 +1,13 @@
-//! Reads a ledger from its beginning, line by line, in memory that does not grow with it.
+//! Reads a ledger line by line, in memory that does not grow with it: all of it from its beginning, a page from its end.
 
-use std::collections::VecDeque;
-use std::io::{self, BufRead, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::super::files::{Dir, LEDGER};
 use super::line::{LINE_MAX, Line, seq_of};
 
 /// A page is not larger than this, but for a single entry: half of what the commands read of an answer.
@@ -69,24 +71,164 @@ pub struct HistoryPage {
     pub before: Option<u64>,
 }
 
-/// The newest entries with a `seq` below `before`, at most so many.
-pub(super) fn page(from: impl BufRead, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
-    let mut newest: VecDeque<(u64, Vec<u8>)> = VecDeque::new();
-    let (mut bytes, mut more) = (0, false);
-    let mut lines = Lines::new(from);
-    while let Some(piece) = lines.next()? {
-        let Piece::Line(line) = piece else { continue };
-        let Some(seq) = seq_of(line).filter(|seq| before.is_none_or(|before| *seq < before)) else { continue };
-        bytes += line.len();
-        newest.push_back((seq, line.to_vec()));
-        while newest.len() > limit || (newest.len() > 1 && bytes > PAGE_BYTES) {
-            bytes -= newest.pop_front().map_or(0, |(_, line)| line.len());
-            more = true;
+/// The entries of a file, to be read from its end.
+pub(in super::super) struct History<'a> {
+    file: &'a File,
+    length: u64,
+}
+
+impl<'a> History<'a> {
+    pub(super) fn of(file: &'a File, length: u64) -> Self {
+        Self { file, length }
+    }
+
+    /// The newest entries with a `seq` below `before`, at most so many. The larger the file, the longer it takes to find
+    /// the place; what stands before it and behind it is not read.
+    pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
+        let end = before.map_or(Ok(self.length), |before| self.begin_of(before))?;
+        let mut newest: Vec<(u64, Vec<u8>)> = Vec::new();
+        let (mut bytes, mut more) = (0, false);
+        let mut lines = LinesBackwards::new(self.file, end);
+        while let Some(line) = lines.next()? {
+            let Some(seq) = seq_of(&line).filter(|seq| before.is_none_or(|before| *seq < before)) else { continue };
+            bytes += line.len();
+            if newest.len() == limit || (!newest.is_empty() && bytes > PAGE_BYTES) {
+                more = true;
+                break;
+            }
+            newest.push((seq, line));
+        }
+        let oldest = newest.iter().map(|(seq, _)| *seq).min();
+        let entries = newest.into_iter().filter_map(|(_, line)| as_stored(line)).collect();
+        Ok(HistoryPage { entries, before: oldest.filter(|_| more) })
+    }
+
+    /// Where the lines begin whose `seq` is not below this one: they grow along the file.
+    fn begin_of(&self, seq: u64) -> io::Result<u64> {
+        // Every line that begins before `low` is below it, and every one that begins at `high` or later is not.
+        let (mut low, mut high) = (0, self.length);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.first_from(middle, high)? {
+                Some((found, end)) if found < seq => low = end,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    /// The `seq` of the first line that begins in that range and has one, and where the line ends.
+    fn first_from(&self, from: u64, to: u64) -> io::Result<Option<(u64, u64)>> {
+        // From the byte before on, to see whether a line begins right there.
+        let start = from.saturating_sub(1);
+        let mut lines =
+            Lines::new(BufReader::with_capacity(CHUNK, At::new(self.file, start)).take(self.length - start));
+        if from > 0 {
+            lines.next()?;
+        }
+        loop {
+            let begin = start + lines.end();
+            let seq = match lines.next()? {
+                Some(Piece::Line(line)) => seq_of(line),
+                Some(Piece::TooLong) => None,
+                Some(Piece::Torn) | None => return Ok(None),
+            };
+            if begin >= to {
+                return Ok(None);
+            }
+            if let Some(seq) = seq {
+                return Ok(Some((seq, start + lines.end())));
+            }
         }
     }
-    let oldest = newest.iter().map(|(seq, _)| *seq).min();
-    let entries = newest.into_iter().rev().filter_map(|(_, line)| as_stored(line)).collect();
-    Ok(HistoryPage { entries, before: oldest.filter(|_| more) })
+}
+
+/// How much is read at a time where only a part of the file is.
+const CHUNK: usize = 16 * 1024;
+
+/// Reads a file from a place on, whatever else reads it.
+pub(super) struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl<'a> At<'a> {
+    pub(super) fn new(file: &'a File, offset: u64) -> Self {
+        Self { file, offset }
+    }
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// Reads whole lines from a place backwards, without their newlines. Those that are too long are left out, and so is what
+/// has no newline behind it.
+struct LinesBackwards<'a> {
+    file: &'a File,
+    /// What stands before this place is still to be read.
+    unread: u64,
+    /// What was read and not yet given.
+    buffer: Vec<u8>,
+    /// The end of the buffer is in the middle of a line that is left out.
+    skips: bool,
+}
+
+impl<'a> LinesBackwards<'a> {
+    fn new(file: &'a File, end: u64) -> Self {
+        Self { file, unread: end, buffer: Vec::new(), skips: true }
+    }
+
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            // A line ends where the one behind it begins; its own newline is gone already.
+            if let Some(newline) = self.buffer.iter().rposition(|byte| *byte == b'\n') {
+                let line = self.buffer.split_off(newline + 1);
+                self.buffer.pop();
+                if !std::mem::take(&mut self.skips) && line.len() <= LINE_MAX {
+                    return Ok(Some(line));
+                }
+                continue;
+            }
+            if self.unread == 0 {
+                let line = std::mem::take(&mut self.buffer);
+                let is_line = !std::mem::replace(&mut self.skips, true) && line.len() <= LINE_MAX;
+                return Ok(is_line.then_some(line));
+            }
+            if self.buffer.len() > LINE_MAX {
+                self.buffer.clear();
+                self.skips = true;
+            }
+            let size = self.unread.min(CHUNK as u64);
+            self.unread -= size;
+            let mut chunk = vec![0; usize::try_from(size).unwrap_or(CHUNK)];
+            self.file.read_exact_at(&mut chunk, self.unread)?;
+            chunk.append(&mut self.buffer);
+            self.buffer = chunk;
+        }
+    }
+}
+
+/// Reads the ledger of a state directory piece by piece, without its lock: beside a running daemon too.
+pub(in super::super) fn read(dir: &Dir, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
+    let Some(file) = dir.open_to_read(LEDGER)? else { return Ok(()) };
+    let mut lines = Lines::new(BufReader::new(file));
+    while let Some(piece) = lines.next()? {
+        each(piece);
+    }
+    Ok(())
+}
+
+/// A page of the ledger of a state directory, without its lock.
+pub(in super::super) fn read_page(dir: &Dir, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
+    match dir.open_to_read(LEDGER)? {
+        Some(file) => History::of(&file, file.metadata()?.len()).page(before, limit),
+        None => Ok(HistoryPage { entries: Vec::new(), before: None }),
+    }
 }
 
 fn as_stored(line: Vec<u8>) -> Option<Box<RawValue>> {

@@ -1,0 +1,357 @@
+//! The one way to a file of the state directory.
+//!
+//! Who can write there can put anything in a file's place: a link to a file of somebody else, a pipe on which nothing ever
+//! comes, a file without end. [`Dir`] opens regular files only, under the one name that they have, of the directory's
+//! owner or the user that this process acts as, and of a bounded size. Everything else is refused with words that name it.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+
+/// A file of the directory, and how many bytes may stand in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    pub(super) name: &'static str,
+    max_bytes: u64,
+}
+
+/// One record of some 100 bytes. Pulse reads no more of it either.
+pub(super) const ID: Name = Name { name: ".install_id", max_bytes: 4 << 10 };
+/// Only whether it is there counts: it is never opened.
+pub(super) const SWITCH: Name = Name { name: "off", max_bytes: 0 };
+/// A pending ping of less than 8 KiB, escaped as JSON, and some dates.
+pub(super) const STATE: Name = Name { name: "state.json", max_bytes: 128 << 10 };
+/// Nothing is ever written in it.
+pub(super) const LOCK: Name = Name { name: "lock", max_bytes: 4 << 10 };
+/// Written and removed at a start, to show that the directory can be written.
+pub(super) const PROBE: Name = Name { name: "probe", max_bytes: 0 };
+/// The ledger makes room before it grows larger.
+pub(super) const LEDGER: Name = Name { name: "ledger.jsonl", max_bytes: super::ledger::FILE_MAX };
+/// 500 events of at most some 1.5 KiB.
+pub(super) const EVENTS: Name = Name { name: "events.jsonl", max_bytes: 1 << 20 };
+
+const ALL: [Name; 7] = [ID, SWITCH, STATE, LOCK, PROBE, LEDGER, EVENTS];
+
+/// A state directory.
+#[derive(Clone, Debug)]
+pub(super) struct Dir {
+    path: PathBuf,
+}
+
+/// Which file it is, whatever its name: its file system and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl From<&Metadata> for FileId {
+    fn from(file: &Metadata) -> Self {
+        Self(file.dev(), file.ino())
+    }
+}
+
+/// What stands in a file's place and is not used.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is {what}", path.display())]
+pub(super) struct Unusable {
+    path: PathBuf,
+    what: String,
+}
+
+/// Whether something that is no file of this directory's stands in a file's place.
+pub(super) fn is_unusable(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Unusable>())
+}
+
+/// The file system does not make a directory's entries durable.
+#[derive(Debug, thiserror::Error)]
+#[error("making its entries durable: {0}")]
+pub(super) struct NotDurable(io::Error);
+
+/// The file system does not lock files.
+#[derive(Debug, thiserror::Error)]
+#[error("locking it: {0}")]
+pub(super) struct NotLocked(pub(super) io::Error);
+
+impl Dir {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a file to read. `None` where there is none; a directory that is not there is an error.
+    pub(super) fn open_to_read(&self, file: Name) -> io::Result<Option<File>> {
+        match self.open(file, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::metadata(&self.path)?;
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Opens a file to read and write, and makes it where there is none.
+    pub(super) fn open_or_create(&self, file: Name) -> io::Result<File> {
+        match self.create_new(file.name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.open(file, OFlags::RDWR),
+            created => created,
+        }
+    }
+
+    /// Makes a file that is not there yet and that only its owner can read. What root makes belongs to the owner of the
+    /// directory, or the daemon, which runs as that user, could not use it.
+    pub(super) fn create_new(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(self.path.join(name), flags, Mode::RUSR | Mode::WUSR)?);
+        if rustix::process::geteuid().is_root() {
+            let dir = fs::metadata(&self.path)?;
+            if dir.uid() != file.metadata()?.uid() {
+                // A root that may not do this keeps the file, as any other user would.
+                let _ = fchown(&file, Some(dir.uid()), Some(dir.gid()));
+            }
+        }
+        Ok(file)
+    }
+
+    /// An empty file for what is to take the place of another one. What a crash left of it goes first.
+    pub(super) fn create_temporary(&self, name: &str) -> io::Result<File> {
+        match self.create_new(name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(self.path.join(name))?;
+                self.create_new(name)
+            }
+            created => created,
+        }
+    }
+
+    /// What stands in a file. `None` where there is none.
+    pub(super) fn read(&self, file: Name) -> io::Result<Option<Vec<u8>>> {
+        let Some(opened) = self.open_to_read(file)? else { return Ok(None) };
+        let mut content = Vec::new();
+        // It may have grown since its size was looked at.
+        opened.take(file.max_bytes).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    /// Replaces a file as a whole, durably.
+    pub(super) fn replace(&self, file: Name, content: &[u8]) -> io::Result<()> {
+        let temporary = temporary(file);
+        let mut new = self.create_temporary(&temporary)?;
+        new.write_all(content)?;
+        new.sync_all()?;
+        self.rename(&temporary, file.name)?;
+        self.sync()
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    /// Removes a file, durably. One that is not there is fine.
+    pub(super) fn remove(&self, file: Name) -> io::Result<()> {
+        if self.unlink(file.name)? { self.sync() } else { Ok(()) }
+    }
+
+    /// Removes what a crash may have left of files that were to take the place of others.
+    pub(super) fn remove_temporaries(&self) -> io::Result<()> {
+        let mut removed = self.unlink(PROBE.name)?;
+        for file in ALL {
+            removed |= self.unlink(&temporary(file))?;
+        }
+        if removed { self.sync() } else { Ok(()) }
+    }
+
+    /// Whether there was a file of that name, which is then no more.
+    fn unlink(&self, name: &str) -> io::Result<bool> {
+        match fs::remove_file(self.path.join(name)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Without this, a power loss can undo a rename.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let dir = File::open(&self.path)?;
+        dir.sync_all().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => io::Error::new(error.kind(), NotDurable(error)),
+            _ => error,
+        })
+    }
+
+    /// What has that name, links not followed. `None` where nothing has.
+    pub(super) fn look_at(&self, name: &str) -> io::Result<Option<Metadata>> {
+        match fs::symlink_metadata(self.path.join(name)) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives what stands in a file's place a name beside it, and says which.
+    pub(super) fn put_aside(&self, file: Name) -> io::Result<String> {
+        let mut number = 1;
+        let aside = loop {
+            let name = format!("{}.{DAMAGED}{number}", file.name);
+            if self.look_at(&name)?.is_none() {
+                break name;
+            }
+            number += 1;
+        };
+        self.rename(file.name, &aside)?;
+        Ok(format!("{} was damaged; it was put aside as {aside}.", self.path.join(file.name).display()))
+    }
+
+    /// A new file for the end of a file that a crash tore, and its name.
+    pub(super) fn create_torn(&self, file: Name) -> io::Result<(String, File)> {
+        let mut number = 1;
+        loop {
+            let name = format!("{}.{TORN}{number}", file.name);
+            match self.create_new(&name) {
+                Ok(torn) => return Ok((name, torn)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes everything that was put aside of a file, durably.
+    pub(super) fn remove_put_aside(&self, file: Name) -> io::Result<()> {
+        self.remove_those(self.put_aside_of(file)?)
+    }
+
+    /// Removes what was put aside of a file and last written before that time, at most what was written so long after the
+    /// oldest of it.
+    pub(super) fn prune_put_aside(
+        &self,
+        file: Name,
+        before: Timestamp,
+        at_most: std::time::Duration,
+        now: Timestamp,
+    ) -> io::Result<()> {
+        let mut aside = Vec::new();
+        for name in self.put_aside_of(file)? {
+            let Some(found) = self.look_at(&name)? else { continue };
+            let written = Timestamp::from_second(found.mtime()).unwrap_or(Timestamp::MAX);
+            if written > now {
+                // A clock that was wrong gave it a time to come, by which it would stay for longer.
+                self.set_time(&name, now)?;
+            }
+            aside.push((written, name));
+        }
+        let bound = aside
+            .iter()
+            .map(|(written, _)| *written)
+            .min()
+            .map(|oldest| before.min(oldest.saturating_add(at_most).unwrap_or(Timestamp::MAX)));
+        self.remove_those(aside.into_iter().filter(|(at, _)| Some(*at) < bound).map(|(_, name)| name).collect())
+    }
+
+    fn set_time(&self, name: &str, time: Timestamp) -> io::Result<()> {
+        let time = Timespec { tv_sec: time.as_second(), tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        Ok(rustix::fs::utimensat(CWD, self.path.join(name), &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// The names of what was put aside of a file. A directory of such a name is not this program's.
+    fn put_aside_of(&self, file: Name) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let rest = name.strip_prefix(file.name).and_then(|rest| rest.strip_prefix('.'));
+            let is_one = rest.is_some_and(|rest| rest.starts_with(DAMAGED) || rest.starts_with(TORN));
+            if is_one && !entry.file_type()?.is_dir() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn remove_those(&self, names: Vec<String>) -> io::Result<()> {
+        let mut removed = false;
+        for name in names {
+            removed |= self.unlink(&name)?;
+        }
+        if removed { self.sync() } else { Ok(()) }
+    }
+
+    fn open(&self, file: Name, access: OFlags) -> io::Result<File> {
+        let path = self.path.join(file.name);
+        // Before it is opened, for opening a device may do something; and after, for it may have been exchanged.
+        self.check(file, &fs::symlink_metadata(&path)?)?;
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
+        self.check(file, &opened.metadata()?)?;
+        Ok(opened)
+    }
+
+    /// Refuses what is no file of this directory's.
+    fn check(&self, file: Name, found: &Metadata) -> io::Result<()> {
+        let unusable =
+            |what| Err(io::Error::new(io::ErrorKind::InvalidData, Unusable { path: self.path.join(file.name), what }));
+        let kind = found.file_type();
+        if !kind.is_file() {
+            return unusable(match () {
+                () if kind.is_symlink() => "a symbolic link, which is not followed".to_owned(),
+                () if kind.is_dir() => "a directory".to_owned(),
+                () if kind.is_fifo() => "a named pipe (FIFO)".to_owned(),
+                () if kind.is_socket() => "a socket".to_owned(),
+                () => "a device".to_owned(),
+            });
+        }
+        if found.nlink() > 1 {
+            return unusable(format!("a file with {} names (hard links)", found.nlink()));
+        }
+        let (owner, acting) = (fs::metadata(&self.path)?.uid(), rustix::process::geteuid().as_raw());
+        if ![owner, acting].contains(&found.uid()) {
+            return unusable(format!(
+                "a file of user {}, and neither of the directory's owner ({owner}) nor of the user of this process \
+                 ({acting})",
+                found.uid()
+            ));
+        }
+        if found.len() > file.max_bytes {
+            return unusable(format!("a file of {} bytes, and {} at most are read", found.len(), file.max_bytes));
+        }
+        Ok(())
+    }
+}
+
+const DAMAGED: &str = "damaged-";
+const TORN: &str = "torn-";
+
+/// The name of the file that is to take this one's place.
+pub(super) fn temporary(file: Name) -> String {
+    format!("{}.new", file.name)
+}
+
+/// What to do about an error.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    const LOCAL: &str = "nothing durable can be promised on such a file system, as some network file systems are: name a \
+                         directory on a local disk in state.dir (PULSE_TELEMETRY_STATE__DIR)";
+    let inner = error.get_ref();
+    if inner.is_some_and(|inner| inner.is::<NotDurable>() || inner.is::<NotLocked>()) {
+        return LOCAL;
+    }
+    if is_unusable(error) {
+        return "nothing of it was read or written: see where it comes from, and move it away";
+    }
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "it must be a directory that the user of this process can write (run commands as the user that the daemon \
+             runs as), or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "it is mounted read-only: mount it to be written, or name another directory in state.dir \
+             (PULSE_TELEMETRY_STATE__DIR)"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
+        _ => "look at that directory and its disk, or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)",
+    }
+}

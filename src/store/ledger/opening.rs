@@ -1,0 +1,208 @@
+//! Takes up the ledger that is on the disk, and finds out what of it is missing.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+
+use jiff::Timestamp;
+
+use crate::engine::EntryKind;
+use crate::ping::Event;
+
+use super::super::files::{Dir, FileId, LEDGER, is_unusable};
+use super::super::state_file::Head;
+use super::line::{Line, sha256};
+use super::reading::{Lines, Piece};
+use super::{Ledger, VecDeque};
+
+/// Entries that were known and are not there.
+#[derive(Clone, Debug)]
+pub(super) struct Loss {
+    /// Why, in one word: `missing`, `replaced`, `truncated` or `damaged`.
+    reason: &'static str,
+    /// The last entry that was known.
+    pub(super) known: Option<Head>,
+}
+
+/// What a look at the whole file tells.
+#[derive(Default)]
+struct Scan {
+    /// Where the last whole line ends.
+    whole: u64,
+    torn: bool,
+    /// The last whole line.
+    last: Option<Vec<u8>>,
+    first_seq: Option<u64>,
+    /// The attempt that nothing closed.
+    open: Option<Event>,
+    /// When a ping was last delivered.
+    delivered: Option<Timestamp>,
+    /// What the last `pruned` line tells: the last line that was pruned, and its hash.
+    pruned: Option<(u64, String)>,
+    /// The entry that was known is there, or a line says why it is not.
+    has_known: bool,
+}
+
+impl Ledger {
+    /// Opens the ledger, and says which attempt nothing closed. `known` is its last entry, as far as it is known from
+    /// elsewhere. A last line that a crash tore is cut off and kept beside; a ledger whose last whole line cannot be read
+    /// is put aside as a whole; a pruning that a crash cut short is finished.
+    pub(in super::super) fn open(
+        dir: &Dir,
+        known: Option<Head>,
+        notices: &mut Vec<String>,
+    ) -> io::Result<(Self, Option<Event>)> {
+        let was_there = dir.look_at(LEDGER.name)?.is_some();
+        let mut file = dir.open_or_create(LEDGER)?;
+        let mut scan = Scan::of(BufReader::new(&file), known.as_ref())?;
+        let last = scan.last.as_deref().and_then(Line::parse).filter(|line| line.seq < u64::MAX);
+        let goes_on = || known.clone().map_or((0, String::new()), |head| (head.seq, head.hash));
+        let (mut reason, (seq, prev)) = match (&scan.last, last) {
+            (None, _) => (None, goes_on()),
+            (Some(bytes), Some(line)) => (None, (line.seq, sha256(bytes))),
+            (Some(_), None) => {
+                notices.push(dir.put_aside(LEDGER)?);
+                file = dir.open_or_create(LEDGER)?;
+                scan = Scan::default();
+                (Some("damaged"), goes_on())
+            }
+        };
+        if known.is_some() && !scan.has_known {
+            reason.get_or_insert(if was_there { "replaced" } else { "missing" });
+        }
+        if scan.torn {
+            let beside = keep_torn(dir, &file, scan.whole)?;
+            file.set_len(scan.whole)?;
+            file.sync_all()?;
+            let path = dir.path().join(LEDGER.name);
+            notices.push(format!(
+                "The last line of {} was torn by a crash; it was cut off and is kept in {beside}.",
+                path.display()
+            ));
+        }
+        let mut ledger = Self {
+            dir: dir.clone(),
+            id: FileId::from(&file.metadata()?),
+            file,
+            named: false,
+            length: scan.whole,
+            untidy: false,
+            seq,
+            prev,
+            delivered: scan.delivered,
+            loss: reason.map(|reason| Loss { reason, known }),
+            pruned_to: None,
+            owed: VecDeque::new(),
+        };
+        notices.extend(ledger.loss.as_ref().map(Loss::to_text));
+        if let Some((through, last)) = &scan.pruned
+            && scan.first_seq.is_some_and(|first| first <= *through)
+        {
+            ledger.pruned_to = ledger.end_of(last)?;
+            ledger.finish_pruning()?;
+        }
+        Ok((ledger, scan.open))
+    }
+
+    /// Takes up what has the ledger's name now, after the open file lost it, and tells of what is missing in it.
+    pub(in super::super) fn take_up(&mut self, now: Timestamp, notices: &mut Vec<String>) -> io::Result<()> {
+        let found = self.dir.look_at(LEDGER.name)?;
+        let is_cut = found.as_ref().is_some_and(|found| FileId::from(found) == self.id && found.len() < self.length);
+        if found.is_some() && self.dir.open_to_read(LEDGER).is_err_and(|error| is_unusable(&error)) {
+            // It is not even read.
+            notices.push(self.dir.put_aside(LEDGER)?);
+        }
+        let (mut ledger, _) = Self::open(&self.dir, self.head(), notices)?;
+        if let (true, Some(loss)) = (is_cut, &mut ledger.loss) {
+            loss.reason = "truncated";
+        }
+        ledger.owed = std::mem::take(&mut self.owed);
+        *self = ledger;
+        self.tell_of_loss(now)
+    }
+
+    /// Writes down what is missing, where that was not done yet.
+    pub(super) fn tell_of_loss(&mut self, now: Timestamp) -> io::Result<()> {
+        let Some(Loss { reason, known }) = self.loss.clone() else { return Ok(()) };
+        let (through, last) = known.map(|head| (head.seq, head.hash)).unzip();
+        let line = Line::new(EntryKind::HistoryLost, now);
+        self.write_at_end(Line { reason: Some(reason.into()), through, last, ..line })?;
+        self.loss = None;
+        Ok(())
+    }
+}
+
+impl Loss {
+    fn to_text(&self) -> String {
+        let reason = match self.reason {
+            "missing" => "was missing",
+            "damaged" => "could not be read",
+            _ => "was replaced or cut short",
+        };
+        let known = self.known.as_ref().map(|head| format!("; its last entry was number {}", head.seq));
+        format!(
+            "The history {} {reason}{}. An entry says so; see who removes or restores files there.",
+            LEDGER.name,
+            known.unwrap_or_default()
+        )
+    }
+}
+
+impl Scan {
+    fn of(from: impl BufRead, known: Option<&Head>) -> io::Result<Self> {
+        let mut scan = Self::default();
+        let mut lines = Lines::new(from);
+        while let Some(piece) = lines.next()? {
+            let bytes = match piece {
+                Piece::Line(bytes) => bytes,
+                Piece::TooLong => &[],
+                Piece::Torn => {
+                    scan.torn = true;
+                    continue;
+                }
+            };
+            scan.last.get_or_insert_default().clear();
+            scan.last.get_or_insert_default().extend_from_slice(bytes);
+            if let Some(line) = Line::parse(bytes) {
+                scan.look_at(&line);
+                scan.has_known |= known.is_some_and(|known| scan.tells_of(&line, bytes, known));
+            }
+        }
+        scan.whole = lines.end();
+        Ok(scan)
+    }
+
+    fn look_at(&mut self, line: &Line<'_>) {
+        self.first_seq.get_or_insert(line.seq);
+        match line.kind {
+            EntryKind::Attempted => self.open = line.event,
+            EntryKind::Sent => {
+                self.open = None;
+                self.delivered = Some(line.at);
+            }
+            EntryKind::Failed => self.open = None,
+            EntryKind::Pruned => self.pruned = line.through.zip(line.last.clone()),
+            _ => {}
+        }
+    }
+
+    /// Whether the line is the known one, or says why that is not there.
+    fn tells_of(&self, line: &Line<'_>, bytes: &[u8], known: &Head) -> bool {
+        match line.kind {
+            _ if line.seq == known.seq => sha256(bytes) == known.hash,
+            EntryKind::Pruned | EntryKind::HistoryLost => line.through.is_some_and(|through| through >= known.seq),
+            // With everything before it, on request.
+            EntryKind::Erased => self.first_seq == Some(line.seq) && line.seq > known.seq,
+            _ => false,
+        }
+    }
+}
+
+/// Copies what is behind the last whole line to a new file beside the ledger, durably, and gives its name.
+fn keep_torn(dir: &Dir, mut file: &File, whole: u64) -> io::Result<String> {
+    let (beside, mut kept) = dir.create_torn(LEDGER)?;
+    file.seek(SeekFrom::Start(whole))?;
+    io::copy(&mut file, &mut kept)?;
+    kept.sync_all()?;
+    dir.sync()?;
+    Ok(beside)
+}

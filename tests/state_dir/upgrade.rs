@@ -1,0 +1,149 @@
+//! Directories that the version before wrote, which had the first layout of `state.json`: they are taken up without loss.
+//!
+//! Each has its own time in a file `now`, so that nothing in it grows old.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry::audit::{Audit, Report};
+use pulse_telemetry::clock::Now;
+use pulse_telemetry::consent::Sources;
+use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Start, State};
+use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
+use pulse_telemetry::verdict::Answer;
+use serde_json::Value;
+
+use crate::copy_all;
+use crate::support::history::{DAY, SCHEDULE, entries};
+use crate::support::readings::handed_over;
+use crate::support::seeded::Seeded;
+
+pub(crate) const FIXTURES: [&str; 6] = ["full", "pending", "interrupted", "off", "pruned", "doubted"];
+
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layout-1").join(name)
+}
+
+/// A directory of the version before, taken up by this one.
+struct Upgraded {
+    dir: tempfile::TempDir,
+    before: Value,
+    ledger: Vec<u8>,
+    now: Now,
+    store: Store,
+    found: Found,
+}
+
+fn upgrade(name: &str) -> Upgraded {
+    let dir = tempfile::tempdir().unwrap();
+    copy_all(&fixture(name), dir.path());
+    let now: Timestamp = fs::read_to_string(dir.path().join("now")).unwrap().trim().parse().unwrap();
+    let before = serde_json::from_slice(&fs::read(dir.path().join("state.json")).unwrap()).unwrap();
+    let ledger = fs::read(dir.path().join("ledger.jsonl")).unwrap();
+    let (store, found) = Store::open(dir.path()).unwrap();
+    // Some hours later.
+    let now = Now { wall: now + SignedDuration::from_hours(2), mono: Duration::from_secs(500) };
+    Upgraded { dir, before, ledger, now, store, found }
+}
+
+fn audit(dir: &Path) -> Report {
+    let mut audit = Audit::new(SCHEDULE);
+    read_ledger(dir, |piece| audit.take(piece)).unwrap();
+    audit.finish()
+}
+
+#[test]
+fn a_state_file_of_the_version_before_is_read_without_loss_and_written_anew() {
+    for name in FIXTURES {
+        let Upgraded { dir, before, ledger, found, store, .. } = upgrade(name);
+        assert_eq!(before["version"], 1);
+        let expected: State = serde_json::from_value(before["state"].clone()).unwrap();
+        assert_eq!(found.state, expected, "{name}");
+        assert_eq!(found.damage, Vec::<String>::new(), "{name}");
+        let anew: Value = serde_json::from_slice(&fs::read(dir.path().join("state.json")).unwrap()).unwrap();
+        assert_eq!(anew["version"], 2, "{name}");
+        for (key, value) in before["state"].as_object().unwrap() {
+            assert_eq!(&anew["state"][key], value, "{name}: {key}");
+        }
+        let last = entries(&ledger).last().unwrap().seq;
+        assert_eq!(anew["ledger"]["seq"], last, "{name}: from now on a loss is seen");
+        assert_eq!(fs::read(dir.path().join("ledger.jsonl")).unwrap(), ledger, "{name}");
+        drop(store);
+        assert_eq!(Store::open(dir.path()).unwrap().1.state, expected, "{name}: and again");
+    }
+}
+
+#[test]
+fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_ping_and_chain() {
+    for name in FIXTURES {
+        let Upgraded { dir, ledger, mut now, mut store, found, .. } = upgrade(name);
+        let (state, identity, off) = (found.state.clone(), found.identity.clone(), found.switched_off);
+        let id = identity.as_ref().map(|identity| identity.install_id.clone());
+        assert_eq!((off, id.is_none()), (name == "off", name == "off"), "{name}");
+        let start = Start {
+            sources: Sources { switched_off: off, ..Sources::default() },
+            identity,
+            state: found.state,
+            interrupted: found.interrupted,
+        };
+        assert_eq!(found.interrupted.is_some(), name == "interrupted", "{name}");
+        let (mut engine, first) = Engine::start(SCHEDULE, start, Seeded(1), now);
+        let mut sent = Vec::new();
+        // Carries out what is asked for, and says what comes of it.
+        let mut carry_out = |actions: Vec<Action>, now: Now, sent: &mut Vec<String>| {
+            let mut inputs = Vec::new();
+            for action in actions {
+                store.carry_out(&action, now.wall).unwrap();
+                match action {
+                    Action::ReadPulse => inputs.push(Input::Reading(Box::new(Ok(handed_over())))),
+                    Action::Send(body) => {
+                        sent.push(body);
+                        inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }));
+                    }
+                    _ => {}
+                }
+            }
+            store.confirm().unwrap();
+            inputs
+        };
+        let mut inputs = carry_out(first, now, &mut sent);
+        {
+            let status = engine.status(now);
+            assert_eq!(status.last, state.last.as_ref(), "{name}");
+            assert_eq!(status.off.is_some(), name == "off");
+            let pending = status.pending.map(|(_, body, _)| body.to_owned());
+            assert_eq!(pending, state.pending.as_ref().map(|pending| pending.body.clone()), "{name}");
+            if let Some(id) = &id {
+                assert_eq!(&engine.preview_id(now), id, "{name}");
+            }
+        }
+        // A day and a half goes by, in steps of five minutes.
+        for _ in 0..432 {
+            while let Some(input) = inputs.pop() {
+                inputs.extend(carry_out(engine.handle(now, input), now, &mut sent));
+            }
+            now.mono += Duration::from_secs(300);
+            now.wall += SignedDuration::from_secs(300);
+            inputs.push(Input::Tick);
+        }
+        carry_out(engine.handle(now, Input::Stop), now, &mut sent);
+        assert_eq!(sent.is_empty(), name == "off", "{name}");
+        if let Some(pending) = &state.pending {
+            assert_eq!(sent[0], pending.body, "{name}: what was pending goes first, as it was");
+        }
+        if let (Some(id), Some(first)) = (&id, sent.first()) {
+            assert!(first.contains(id), "{name}: the ID is kept");
+        }
+        let joined = fs::read(dir.path().join("ledger.jsonl")).unwrap();
+        if name != "pruned" {
+            assert!(joined.starts_with(&ledger), "{name}: the chain goes on");
+        }
+        assert!(entries(&joined).iter().all(|line| line.kind != EntryKind::HistoryLost), "{name}");
+        let report = audit(dir.path());
+        assert!(report.is_clean(), "{name}: {}", report.to_text());
+        let due = state.heartbeat_due.map(|due| due.duration_since(now.wall).abs() < DAY * 3);
+        assert_ne!(due, Some(false), "{name}: the fixture's own time is right");
+    }
+}
