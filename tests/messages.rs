@@ -8,6 +8,9 @@ mod support;
 
 use std::process::Output;
 
+use bytes::Bytes;
+
+use support::client;
 use support::collector::{self, Storage};
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
@@ -24,7 +27,8 @@ fn rows() -> Vec<Vec<String>> {
     let written = include_str!("../docs/OPERATING.md").split(HEADING).nth(1).expect("the heading");
     let section = written.split("\n## ").next().unwrap_or(written);
     let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
-    let sentences = cells.filter_map(|cell| cell.strip_prefix('`')?.strip_suffix('`'));
+    let fenced = |cell: &'static str| cell.strip_prefix("`` ")?.strip_suffix(" ``");
+    let sentences = cells.filter_map(|cell| fenced(cell).or_else(|| cell.strip_prefix('`')?.strip_suffix('`')));
     sentences.map(|sentence| sentence.split(ANYTHING).map(str::to_owned).collect()).collect()
 }
 
@@ -36,7 +40,7 @@ fn says(said: &str, parts: &[String]) -> bool {
 
 /// Each situation by its name, with all that the program said in it.
 fn situations() -> Vec<(&'static str, String)> {
-    [token_files(), spellings()].concat()
+    [token_files(), spellings(), requests()].concat()
 }
 
 /// S40: what people write into a token's file.
@@ -74,6 +78,21 @@ fn spellings() -> Vec<(&'static str, String)> {
         (name, text(&output))
     })
     .to_vec()
+}
+
+/// S39: requests to the page that a proxy changed.
+fn requests() -> Vec<(&'static str, String)> {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let sidecar = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).start();
+    let ask = |headers: &[(&str, &str)]| {
+        let body = Bytes::from_static(br#"{"enabled":false}"#);
+        let answer = client::fetch(sidecar.address(), "PUT", "/api/v1/switch", headers, body).expect("an answer");
+        answer.json()["message"].as_str().expect("a sentence").to_owned()
+    };
+    vec![
+        ("a proxy that changes the Host", ask(&[("Host", "localhost"), ("Origin", "http://localhost:8080")])),
+        ("a name that is not the server's", ask(&[("Host", "telemetry.lan")])),
+    ]
 }
 
 #[test]
