@@ -107,7 +107,7 @@ setup: ## what CI needs beyond the Rust toolchain; needs root
 		buildah podman crun nginx-light caddy prometheus
 	# The tests make clusters of their own; Debian's would only take memory.
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
-	apt-get install -y --no-install-recommends postgresql-15
+	apt-get install -y --no-install-recommends postgresql-15 pgbouncer
 	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
 	$(MAKE) axe fuzzer
 

@@ -24,7 +24,7 @@ fn minutes(minutes: i64) -> SignedDuration {
 
 #[test]
 fn the_same_ping_within_the_senders_back_off_is_stored_once_in_one_batch_and_over_batches_and_restarts() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let once = row(&ping_of(1), at(NOON));
             let store = open(&storage).await;
@@ -50,7 +50,7 @@ fn the_same_ping_within_the_senders_back_off_is_stored_once_in_one_batch_and_ove
 
 #[test]
 fn the_same_ping_on_both_sides_of_midnight_is_stored_once() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             let first = row(&ping_of(1), at("2026-11-22T23:59:00Z"));
@@ -78,7 +78,7 @@ fn a_ping_that_differs_in_any_field_is_another_ping() {
     };
     let pings: Vec<Value> =
         std::iter::once(json!({})).chain(FIELDS.iter().map(|field| json!({field.name: change(field)}))).collect();
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             for change in &pings {
@@ -92,7 +92,7 @@ fn a_ping_that_differs_in_any_field_is_another_ping() {
 
 #[test]
 fn a_sender_that_asks_again_gets_the_same_answer_and_leaves_one_row() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         for _ in 0..3 {
             assert_eq!(collector.post(&ping_of(1)).status, 204);

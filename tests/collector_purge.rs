@@ -38,7 +38,7 @@ fn planted(number: u64) -> serde_json::Value {
 
 #[test]
 fn a_day_is_dropped_when_it_is_90_days_old_and_not_before() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             let old = at("2026-08-25T23:59:59Z");
@@ -145,7 +145,7 @@ fn a_day_that_another_collector_purges_meanwhile_is_in_no_readers_way() {
 #[test]
 fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
     let now = SystemClock.now().wall;
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             let old = |number: u64| row(&ping_of(number), now - days(91));
@@ -176,7 +176,7 @@ fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
 #[test]
 fn the_collector_purges_by_itself_when_it_starts_and_a_metric_tells_the_oldest_row() {
     let now = SystemClock.now().wall;
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let yesterday = now - days(1);
         block_on(async {
             let store = open(&storage).await;
@@ -197,7 +197,7 @@ fn the_collector_purges_by_itself_when_it_starts_and_a_metric_tells_the_oldest_r
 #[test]
 fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
     let now = SystemClock.now().wall;
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let setup = Setup::new(&storage);
         let collector = setup.start();
         collector.wait_for("the purge at the start is done", || collector.metric("last_purge_timestamp_seconds") > 0.5);
@@ -322,7 +322,7 @@ async fn a_clock_that_is_set_soon_after_the_start_purges_then_and_has_dropped_no
 #[test]
 fn a_collector_purges_nothing_by_a_clock_that_is_months_behind_or_ahead_of_its_pings() {
     let now = SystemClock.now().wall;
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         for (number, apart) in [(1, days(100)), (2, -days(100))] {
             block_on(async {
                 open(&storage).await.commit(vec![row(&planted(number), now - apart)]).await.unwrap();
@@ -338,7 +338,7 @@ fn a_collector_purges_nothing_by_a_clock_that_is_months_behind_or_ahead_of_its_p
 
 #[test]
 fn a_collector_notices_the_days_that_were_purged_by_hand_and_takes_pings_into_them_again() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let (running, by_hand) = (open(&storage).await, open(&storage).await);
             let old = at("2026-08-25T12:00:00Z");
@@ -371,7 +371,7 @@ async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
 #[test]
 fn what_a_clock_that_was_ahead_brought_is_read_by_nobody_and_purged() {
     let now = SystemClock.now().wall;
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             store.commit(vec![row(&ping_of(1), now), row(&planted(2), now + days(3))]).await.unwrap();

@@ -27,7 +27,7 @@ fn refused(storage: &Storage, change: &str) -> String {
 
 #[test]
 fn a_column_more_or_less_than_the_contract_stops_the_start_and_is_named() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             open(&storage).await.commit(vec![row(&ping_of(1), "2026-11-23T12:00:00Z".parse().unwrap())]).await.unwrap();
         });
@@ -167,7 +167,7 @@ fn a_file_that_is_removed_or_replaced_under_the_collector_gets_no_ping_acknowled
 
 #[test]
 fn no_command_that_reads_makes_or_changes_a_storage_and_one_that_is_not_there_yet_is_told_so() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let setup = Setup::new(&storage);
         let check = setup.run(&["check"]);
         let said = String::from_utf8(check.stdout).unwrap();

@@ -29,7 +29,7 @@ fn both_recorded_pings_end_as_rows_with_exactly_the_listed_columns() {
         return;
     }
     let pings: Vec<Value> = ["ping-6.0.0-rc.1.txt", "ping-6.3.0.txt"].map(|name| recorded(name).unwrap()).into();
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         for ping in &pings {
             assert_eq!(collector.post(ping).status, 204, "{}", storage.name());
@@ -48,7 +48,7 @@ fn both_recorded_pings_end_as_rows_with_exactly_the_listed_columns() {
 
 #[test]
 fn the_pings_of_a_real_sidecar_end_as_rows() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         let pulse = SimulatedPulse::start(PulseModel::default());
         let endpoint = format!("http://{}{PING_PATH}", collector.address);
@@ -79,7 +79,7 @@ fn the_pings_of_a_real_sidecar_end_as_rows() {
 fn a_licence_tier_a_token_count_and_every_other_unlisted_field_leave_nothing_on_disk_or_in_the_log() {
     let secret = "platinum-tier-of-wilhelmina";
     let body = ping(&json!({"license_tier": secret, "api_tokens": 4711, "nested": {"deep": [secret]}, secret: true}));
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         assert_eq!(collector.post(&body).status, 204);
         assert!((collector.metric("dropped_fields_total") - 4.0).abs() < 0.5);

@@ -3,25 +3,29 @@
 //! Three locks keep collectors apart, each held for one transaction: one while the schema or a day is made, one for the
 //! purge, and one for each commit, so that two of them do not both store a ping that was sent twice.
 
+mod session;
+mod words;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{Object, Pool, Transaction};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::time::timeout;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::types::{ToSql, Type};
 
+use self::session::{begin_commit, connection, lock, pool, reading, writing};
 use super::ingest::{Cell, Cells};
 use super::storage::{
     Arrival, COMPARED_ROWS, Column, DAY_PREFIX, DUPLICATE_WINDOW, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS,
     ROWS_PER_ID, Read, Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns,
-    day_of, day_of_table, day_table, first_day_kept, last_day_kept,
+    day_of, day_of_table, day_table, first_day_kept, last_day_kept, unreadable,
 };
 use crate::contract::{FIELDS, Kind};
 use crate::wire;
@@ -34,31 +38,11 @@ const LOCK_SCHEMA: i64 = 0x7075_6c73_6501;
 const LOCK_PURGE: i64 = 0x7075_6c73_6502;
 const LOCK_COMMIT: i64 = 0x7075_6c73_6503;
 
-/// Connections of one collector: a commit, a purge, a look, and one to spare.
-const CONNECTIONS: usize = 4;
-
-/// How long it may take to connect, and then to do what is asked. A sender waits 10 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it may take to do what is asked. A sender waits 10 s.
 const WORK_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long a purge may take; it waits for commits that are under way.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The limits of a session, which the server keeps: what this side gave up must not run later, and a session that is stuck
-/// or whose collector is gone must not hold the locks that every collector waits for. What is acknowledged is on the disk,
-/// whatever the server's own setting is. An earlier ping of the same ID is looked for in the index: of a day that has just
-/// begun the planner has no statistics, and would read all of it, and sort it, for every commit. A statement behind a lock must
-/// see what was committed while it waited for the lock.
-const SESSION: &str = "SET synchronous_commit = on; SET timezone = 'UTC';
-    SET default_transaction_isolation = 'read committed';
-    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off;
-    SET lock_timeout = '7s'; SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s';
-    SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
-
-/// The session of a reader: it can write nothing. It may take as long as it likes, for it holds no lock that a commit waits
-/// for.
-const READING: &str = "SET default_transaction_read_only = on; SET timezone = 'UTC'; SET lock_timeout = '7s';
-    SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
 /// How often a reader begins anew because a day was purged while it began.
 const READ_TRIES: u32 = 10;
@@ -84,7 +68,7 @@ impl PostgresStore {
         password: Option<&SecretString>,
         trust: &wire::Trust,
     ) -> Result<Self, StoreError> {
-        let pool = pool(connect, password, trust, SESSION)?;
+        let pool = pool(connect, password, trust)?;
         let store = Self { pool, insert: insert_statement(), days: Mutex::default() };
         store
             .working(PURGE_TIMEOUT, |mut client| async move {
@@ -100,10 +84,15 @@ impl PostgresStore {
     where
         F: Future<Output = Result<(Object, T), Failed>>,
     {
-        let client = self.pool.get().await.map_err(|error| unreachable(&error))?;
+        let client = connection(&self.pool).await?;
         match timeout(limit, work(client)).await {
             Ok(Ok((_client, done))) => Ok(done),
-            Ok(Err(failed)) => Err(failed.into()),
+            Ok(Err(failed)) => {
+                if matches!(&failed, Failed::Postgres(error) if words::calls_for_a_new_connection(error)) {
+                    self.pool.retain(|_, _| false);
+                }
+                Err(failed.into())
+            }
             Err(_) => {
                 self.pool.retain(|_, _| false);
                 Err(StoreError::Failed("PostgreSQL: no answer in time".to_owned()))
@@ -131,11 +120,11 @@ impl PostgresStore {
         }
         let making = missing.clone();
         self.working(WORK_TIMEOUT, |mut client| async move {
-            let transaction = client.transaction().await?;
-            transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).await?;
+            let transaction = writing(&mut client).await?;
+            lock(&transaction, LOCK_SCHEMA).await?;
             for day in making {
                 let (table, next) = (day_table(day), day.tomorrow().unwrap_or(day));
-                if is_there(&transaction, &table).await? {
+                if is_there(transaction.client(), &table).await? {
                     continue;
                 }
                 // To make it as a partition at once would wait for whoever reads, and keep everybody waiting.
@@ -195,7 +184,8 @@ impl PostgresStore {
             "SELECT id FROM unnest($1::text[]) AS id WHERE EXISTS (SELECT FROM {TABLE} old WHERE old.install_id = id)"
         );
         self.working(WORK_TIMEOUT, |client| async move {
-            let stored = client.query(&query, &[&ids]).await?.iter().map(|row| row.get(0)).collect();
+            let stored = client.query_typed(&query, &[(&ids, Type::TEXT_ARRAY)]).await?;
+            let stored = stored.iter().map(|row| row.get(0)).collect();
             Ok((client, stored))
         })
         .await
@@ -206,19 +196,16 @@ impl PostgresStore {
         let insert = &self.insert;
         let inserted = self
             .working(WORK_TIMEOUT, |client| async move {
-                let lock = client.prepare_cached("SELECT pg_advisory_xact_lock($1)").await?;
-                let insert = client.prepare_cached(insert).await?;
                 // All at once, in this order, so that the locks are held for no longer than the server works. After an error
                 // it takes the last for a rollback.
-                let (begun, locked, verdicts, committed) = tokio::join!(
+                let (begin, parameters) = (begin_commit(LOCK_COMMIT), columns.parameters());
+                let (begun, verdicts, committed) = tokio::join!(
                     biased;
-                    client.batch_execute("BEGIN"),
-                    client.execute(&lock, &[&LOCK_COMMIT]),
-                    async { client.query(&insert, &columns.parameters()).await },
+                    client.batch_execute(&begin),
+                    client.query_typed(insert, &parameters),
                     client.batch_execute("COMMIT")
                 );
                 begun?;
-                locked?;
                 let verdicts = verdicts?.iter().map(|row| row.try_get(0).map(Verdict::of)).collect::<Result<_, _>>()?;
                 committed?;
                 Ok((client, verdicts))
@@ -236,17 +223,17 @@ impl PostgresStore {
         let stays = kept.clone();
         let purged = self
             .working(PURGE_TIMEOUT, |mut client| async move {
-                let transaction = client.transaction().await?;
+                let transaction = writing(&mut client).await?;
                 transaction.batch_execute(LONG).await?;
-                let lock = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK_PURGE]).await?;
-                if !lock.get::<_, bool>(0) {
-                    drop(transaction);
+                let free = format!("SELECT pg_try_advisory_xact_lock({LOCK_PURGE})");
+                if !transaction.query_typed_one(&free, &[]).await?.get::<_, bool>(0) {
+                    transaction.rollback().await?;
                     return Ok((client, Purged { days: 0, elsewhere: true }));
                 }
                 // While it waits for whoever reads, every commit waits behind it. So it does not wait, and tries again in a minute.
                 transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await?;
                 let mut days = 0;
-                for day in partitions(&transaction).await?.into_iter().filter(|day| !stays.contains(day)) {
+                for day in partitions(transaction.client()).await?.into_iter().filter(|day| !stays.contains(day)) {
                     transaction.batch_execute(&format!("DROP TABLE {}", day_table(day))).await?;
                     days += 1;
                 }
@@ -268,7 +255,7 @@ impl Store for PostgresStore {
         Box::pin(self.working(WORK_TIMEOUT, |client| async move {
             let query = "SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
                          FROM pg_inherits WHERE inhparent = to_regclass($1)";
-            let bytes: i64 = client.query_one(query, &[&TABLE]).await?.get(0);
+            let bytes: i64 = client.query_typed_one(query, &[(&TABLE, Type::TEXT)]).await?.get(0);
             Ok((client, bytes.unsigned_abs()))
         }))
     }
@@ -278,19 +265,19 @@ impl Store for PostgresStore {
     }
 
     fn span(&self) -> Working<'_, Option<Span>> {
-        Box::pin(self.working(WORK_TIMEOUT, |client| async move {
-            let days = partitions(&client).await?;
-            let oldest = end(&client, days.iter(), "min").await?;
-            let newest = end(&client, days.iter().rev(), "max").await?;
-            Ok((client, oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest })))
+        Box::pin(self.working(WORK_TIMEOUT, |mut client| async move {
+            let span = span(&mut client).await?;
+            Ok((client, span))
         }))
     }
 
     fn probe(&self) -> Working<'_, ()> {
-        Box::pin(self.working(WORK_TIMEOUT, |client| async move {
-            // A page that is written and flushed, in a table of this connection's own, for a disk that is full.
-            let probe = "CREATE TEMPORARY TABLE probe AS SELECT 1 AS works; DROP TABLE probe";
-            client.batch_execute(probe).await?;
+        Box::pin(self.working(WORK_TIMEOUT, |mut client| async move {
+            // A page that is written and flushed, in a table of this transaction's own, for a disk that is full.
+            let probe = "CREATE TEMPORARY TABLE probe ON COMMIT DROP AS SELECT 1 AS works";
+            let transaction = writing(&mut client).await?;
+            transaction.batch_execute(probe).await?;
+            transaction.commit().await?;
             Ok((client, ()))
         }))
     }
@@ -311,74 +298,60 @@ impl PostgresReader {
         password: Option<&SecretString>,
         trust: &wire::Trust,
     ) -> Result<Self, StoreError> {
-        Ok(Self { pool: pool(connect, password, trust, READING)? })
+        Ok(Self { pool: pool(connect, password, trust)? })
     }
 }
 
 impl Read for PostgresReader {
     fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
         Box::pin(async move {
-            let mut client = self.pool.get().await.map_err(|error| unreachable(&error))?;
+            let mut client = connection(&self.pool).await?;
             read(&mut client, since, visit).await.map_err(StoreError::from)
         })
     }
-}
-
-/// Connections that all begin with `session`.
-fn pool(
-    mut connect: tokio_postgres::Config,
-    password: Option<&SecretString>,
-    trust: &wire::Trust,
-    session: &'static str,
-) -> Result<Pool, StoreError> {
-    if let Some(password) = password {
-        connect.password(password.expose_secret());
-    }
-    connect.application_name("pulse-telemetry-collector").connect_timeout(CONNECT_TIMEOUT);
-    connect.keepalives_idle(Duration::from_secs(15)).keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
-    let tls = wire::tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
-    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling);
-    Pool::builder(manager)
-        .max_size(CONNECTIONS)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(CONNECT_TIMEOUT))
-        .create_timeout(Some(CONNECT_TIMEOUT))
-        .post_create(Hook::async_fn(move |client, _| {
-            Box::pin(async move { client.batch_execute(session).await.map_err(HookError::Backend) })
-        }))
-        .build()
-        .map_err(|error| StoreError::Failed(format!("PostgreSQL: {error}")))
-}
-
-fn unreachable(error: &dyn std::error::Error) -> StoreError {
-    StoreError::Failed(format!("PostgreSQL: {}", chain(error)))
 }
 
 async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), Failed> {
     let from = civil(since);
     let mut tries = 1;
     loop {
-        let transaction = client
-            .build_transaction()
-            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
+        let transaction = reading(client).await?;
         match hold_days(&transaction, from.date()).await {
             Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
-            days => return show(&transaction, &days?, from, visit).await,
+            days => {
+                for day in days? {
+                    show(&transaction, day, from, visit).await?;
+                }
+                return Ok(transaction.commit().await?);
+            }
+        }
+    }
+}
+
+async fn span(client: &mut Object) -> Result<Option<Span>, Failed> {
+    let mut tries = 1;
+    loop {
+        let transaction = reading(client).await?;
+        match hold_days(&transaction, Date::MIN).await {
+            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
+            days => {
+                let days = days?;
+                let oldest = end(&transaction, days.iter(), "min").await?;
+                let newest = end(&transaction, days.iter().rev(), "max").await?;
+                transaction.commit().await?;
+                return Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }));
+            }
         }
     }
 }
 
 /// The days since `from`, none of which goes before the transaction ends.
 async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
-    if !is_there(transaction, TABLE).await? {
+    if !is_there(transaction.client(), TABLE).await? {
         return Err(StoreError::NotYet("the database of storage.url".to_owned()).into());
     }
-    check_columns(transaction).await?;
-    let days: Vec<Date> = partitions(transaction).await?.into_iter().filter(|day| *day >= from).collect();
+    check_columns(transaction.client()).await?;
+    let days: Vec<Date> = partitions(transaction.client()).await?.into_iter().filter(|day| *day >= from).collect();
     if !days.is_empty() {
         let tables: Vec<String> = days.iter().map(|day| day_table(*day)).collect();
         transaction.batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "))).await?;
@@ -386,29 +359,21 @@ async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date
     Ok(days)
 }
 
-async fn show(
-    transaction: &Transaction<'_>,
-    days: &[Date],
-    from: DateTime,
-    visit: &mut Visitor<'_>,
-) -> Result<(), Failed> {
-    for day in days {
-        let query = format!(
-            "SELECT {} FROM {} WHERE {RECEIVED_AT} >= $1 ORDER BY {RECEIVED_AT}",
-            column_list(),
-            day_table(*day)
-        );
-        let portal = transaction.bind(&query, &[&from]).await?;
-        loop {
-            let rows = transaction.query_portal(&portal, 10_000).await?;
-            if rows.is_empty() {
-                break;
-            }
-            for row in rows {
-                visit(read_row(&row)?);
-            }
+/// Shows the rows of one day. A cursor keeps what is on the way small, and needs no statement with a name.
+async fn show(transaction: &Transaction<'_>, day: Date, from: DateTime, visit: &mut Visitor<'_>) -> Result<(), Failed> {
+    let (columns, table) = (column_list(), day_table(day));
+    let rows = format!("SELECT {columns} FROM {table} WHERE {RECEIVED_AT} >= '{from}' ORDER BY {RECEIVED_AT}");
+    transaction.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {rows}")).await?;
+    loop {
+        let rows = transaction.query_typed("FETCH 10000 FROM rows", &[]).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in rows {
+            visit(read_row(&row, day)?);
         }
     }
+    transaction.batch_execute("CLOSE rows").await?;
     Ok(())
 }
 
@@ -425,11 +390,11 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
         .zip(std::iter::once(true).chain(FIELDS.iter().map(crate::contract::Field::required)))
         .map(|(Column { name, kind }, required)| format!("{name} {kind}{}", if required { " NOT NULL" } else { "" }))
         .collect();
-    let transaction = client.transaction().await?;
+    let transaction = writing(client).await?;
     transaction.batch_execute(LONG).await?;
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_SCHEMA]).await?;
-    check_database(&transaction).await?;
-    if !is_there(&transaction, TABLE).await? {
+    lock(&transaction, LOCK_SCHEMA).await?;
+    check_database(transaction.client()).await?;
+    if !is_there(transaction.client(), TABLE).await? {
         transaction
             .batch_execute(&format!(
                 "CREATE TABLE {TABLE} ({}) PARTITION BY RANGE ({RECEIVED_AT});
@@ -438,7 +403,7 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
             ))
             .await?;
     }
-    check_columns(&transaction).await?;
+    check_columns(transaction.client()).await?;
     // Rows older than 90 days are not in it, whether they were purged or not.
     let view = format!(
         "SELECT {} FROM {TABLE}
@@ -448,7 +413,7 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
     );
     // How another version made it cannot be told from how PostgreSQL writes it down, so the text stands beside it.
     let said = "SELECT obj_description(to_regclass($1), 'pg_class')";
-    let said: Option<String> = transaction.query_one(said, &[&VIEW]).await?.get(0);
+    let said: Option<String> = transaction.query_typed_one(said, &[(&VIEW, Type::TEXT)]).await?.get(0);
     let text = view.replace("''", "'");
     if said.as_ref() != Some(&text) {
         let make = format!("CREATE OR REPLACE VIEW {VIEW} AS {text}; COMMENT ON VIEW {VIEW} IS '{view}'");
@@ -458,67 +423,77 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether the database can hold whatever a ping may hold, and lets the collector look whether it works.
-async fn check_database(client: &impl deadpool_postgres::GenericClient) -> Result<(), Failed> {
+/// Whether the database can hold whatever a ping may hold, and the collector's role may do in it what is to be done.
+async fn check_database(client: &Client) -> Result<(), Failed> {
     let query = "SELECT current_setting('server_encoding'),
-                 has_database_privilege(current_database(), 'TEMPORARY')";
-    let row = client.query_one(query, &[]).await?;
-    let (encoding, temporary): (String, bool) = (row.get(0), row.get(1));
-    if encoding != "UTF8" {
-        return Err(StoreError::Failed(format!(
-            "the database's encoding is {encoding}, and a version may hold any character: make one with UTF8"
-        ))
-        .into());
-    }
-    if !temporary {
-        let grant = "GRANT TEMPORARY ON DATABASE … TO …";
-        return Err(StoreError::Failed(format!(
-            "the collector may not make temporary tables in the database, by which it looks whether it works: {grant}"
-        ))
-        .into());
-    }
-    Ok(())
+                        has_database_privilege(current_database(), 'TEMPORARY'),
+                        quote_ident(current_schema())::text,
+                        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+                        coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)), true),
+                        quote_ident(current_user)::text, quote_ident(current_database())::text";
+    let row = client.query_typed_one(query, &[(&TABLE, Type::TEXT)]).await?;
+    let (encoding, schema): (String, Option<String>) = (row.get(0), row.get(2));
+    let [temporary, makes, owns]: [bool; 3] = [row.get(1), row.get(3), row.get(4)];
+    let (role, database): (String, String) = (row.get(5), row.get(6));
+    let schema_or_public = schema.as_deref().unwrap_or("public");
+    let wrong = if encoding != "UTF8" {
+        format!("the database's encoding is {encoding}, and a version may hold any character: make one with UTF8")
+    } else if schema.is_none() || !makes {
+        format!(
+            "the collector's role may make no tables in the database, and each day has one of its own: GRANT USAGE, \
+             CREATE ON SCHEMA {schema_or_public} TO {role}"
+        )
+    } else if !owns {
+        format!(
+            "the table {TABLE} belongs to another role, and only its owner can add and drop days: ALTER TABLE {TABLE} OWNER \
+             TO {role}, and each {DAY_PREFIX}… and {VIEW} likewise"
+        )
+    } else if !temporary {
+        format!(
+            "the collector may not make temporary tables in the database, by which it looks whether it works: GRANT \
+             TEMPORARY ON DATABASE {database} TO {role}"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::Failed(wrong).into())
 }
 
 /// Whether there is a table or view of that name.
-async fn is_there(client: &impl deadpool_postgres::GenericClient, name: &str) -> Result<bool, tokio_postgres::Error> {
-    Ok(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?.get(0))
+async fn is_there(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
+    let query = "SELECT to_regclass($1) IS NOT NULL";
+    Ok(client.query_typed_one(query, &[(&name, Type::TEXT)]).await?.get(0))
 }
 
-async fn check_columns(client: &impl deadpool_postgres::GenericClient) -> Result<(), Failed> {
+async fn check_columns(client: &Client) -> Result<(), Failed> {
     let columns = "SELECT column_name::text, data_type::text FROM information_schema.columns
                    WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position";
-    let found = client.query(columns, &[&TABLE]).await?;
+    let found = client.query_typed(columns, &[(&TABLE, Type::TEXT)]).await?;
     let found: Vec<Column> = found.iter().map(|row| Column { name: row.get(0), kind: row.get(1) }).collect();
     Ok(compare_columns(TABLE, &found, &expected_columns())?)
 }
 
 /// The first time that there is, at that end of the first of these days that has any.
 async fn end(
-    client: &Object,
+    transaction: &Transaction<'_>,
     days: impl Iterator<Item = &Date>,
     end: &'static str,
 ) -> Result<Option<Timestamp>, Failed> {
     for day in days {
         let query = format!("SELECT {end}({RECEIVED_AT}) FROM {}", day_table(*day));
-        match client.query_one(&query, &[]).await {
-            Ok(row) => {
-                if let Some(at) = row.get::<_, Option<DateTime>>(0) {
-                    return Ok(Some(timestamp(at)?));
-                }
-            }
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(error.into()),
+        let row = transaction.query_typed_one(&query, &[]).await?;
+        if let Some(at) = row.try_get::<_, Option<DateTime>>(0)? {
+            return Ok(Some(timestamp(at).ok_or_else(|| unreadable(RECEIVED_AT, *day))?));
         }
     }
     Ok(None)
 }
 
 /// The days that have a partition, the oldest first.
-async fn partitions(client: &impl deadpool_postgres::GenericClient) -> Result<Vec<Date>, Failed> {
+async fn partitions(client: &Client) -> Result<Vec<Date>, Failed> {
     let query = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                 WHERE i.inhparent = to_regclass($1) AND starts_with(c.relname, $2) ORDER BY 1";
-    let rows = client.query(query, &[&TABLE, &DAY_PREFIX]).await?;
+                 WHERE i.inhparent = to_regclass($1) AND starts_with(c.relname::text, $2) ORDER BY 1";
+    let rows = client.query_typed(query, &[(&TABLE, Type::TEXT), (&DAY_PREFIX, Type::TEXT)]).await?;
     Ok(rows.iter().filter_map(|row| day_of_table(row.get(0))).collect())
 }
 
@@ -627,7 +602,7 @@ fn insert_statement() -> String {
 /// A batch, column by column.
 struct Columns {
     received_at: Vec<DateTime>,
-    fields: Vec<Box<dyn ToSql + Sync + Send>>,
+    fields: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
     may_be_new: Vec<bool>,
     is_known: Vec<Option<bool>>,
     /// Between these two lie the days that are looked at.
@@ -640,11 +615,14 @@ impl Columns {
         let since = days().min().and_then(|day| day.yesterday().ok()).unwrap_or(Date::MIN);
         let until = days().max().and_then(|day| day.tomorrow().ok()).unwrap_or(Date::MAX);
         let cells = |at: usize| arrivals.iter().map(move |arrival| &arrival.row.cells[at]);
-        let fields = FIELDS.iter().enumerate().map(|(at, field)| -> Box<dyn ToSql + Sync + Send> {
+        let fields = FIELDS.iter().enumerate().map(|(at, field)| -> (Box<dyn ToSql + Sync + Send>, Type) {
             match field.kind {
-                Kind::Count => Box::new(cells(at).map(count).collect::<Vec<_>>()),
-                Kind::Flag => Box::new(cells(at).map(|cell| *cell == Cell::Flag(true)).collect::<Vec<_>>()),
-                _ => Box::new(cells(at).map(|cell| text(cell).map(str::to_owned)).collect::<Vec<_>>()),
+                Kind::Count => (Box::new(cells(at).map(count).collect::<Vec<_>>()), Type::INT4_ARRAY),
+                Kind::Flag => (Box::new(cells(at).map(flag).collect::<Vec<_>>()), Type::BOOL_ARRAY),
+                _ => (
+                    Box::new(cells(at).map(|cell| text(cell).map(str::to_owned)).collect::<Vec<_>>()),
+                    Type::TEXT_ARRAY,
+                ),
             }
         });
         let is_known = |cell| match known {
@@ -661,19 +639,28 @@ impl Columns {
         }
     }
 
-    fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let fields = self.fields.iter().map(|field| field.as_ref() as &(dyn ToSql + Sync));
-        let first: &(dyn ToSql + Sync) = &self.received_at;
-        let flags: [&(dyn ToSql + Sync); 2] = [&self.may_be_new, &self.is_known];
-        let span = self.span.iter().map(|time| time as &(dyn ToSql + Sync));
+    fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        let fields = self.fields.iter().map(|(field, kind)| (field.as_ref() as &(dyn ToSql + Sync), kind.clone()));
+        let first: (&(dyn ToSql + Sync), Type) = (&self.received_at, Type::TIMESTAMP_ARRAY);
+        let flags: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&self.may_be_new, Type::BOOL_ARRAY), (&self.is_known, Type::BOOL_ARRAY)];
+        let span = self.span.iter().map(|time| (time as &(dyn ToSql + Sync), Type::TIMESTAMP));
         std::iter::once(first).chain(fields).chain(flags).chain(span).collect()
     }
 }
 
-fn count(cell: &Cell) -> i32 {
+/// What is no count becomes NULL, which the column refuses: unknown is not zero.
+fn count(cell: &Cell) -> Option<i32> {
     match cell {
-        Cell::Count(count) => i32::try_from(*count).unwrap_or(i32::MAX),
-        _ => 0,
+        Cell::Count(count) => i32::try_from(*count).ok(),
+        _ => None,
+    }
+}
+
+fn flag(cell: &Cell) -> Option<bool> {
+    match cell {
+        Cell::Flag(flag) => Some(*flag),
+        _ => None,
     }
 }
 
@@ -684,16 +671,21 @@ fn text(cell: &Cell) -> Option<&str> {
     }
 }
 
-fn read_row(row: &tokio_postgres::Row) -> Result<Row, Failed> {
+fn read_row(row: &tokio_postgres::Row, day: Date) -> Result<Row, StoreError> {
     let mut cells: Box<Cells> = Box::new([const { Cell::Null }; FIELDS.len()]);
     for (at, (field, cell)) in FIELDS.iter().zip(&mut *cells).enumerate() {
-        *cell = match field.kind {
-            Kind::Count => Cell::Count(u32::try_from(row.try_get::<_, i32>(at + 1)?).unwrap_or(0)),
-            Kind::Flag => Cell::Flag(row.try_get(at + 1)?),
-            _ => row.try_get::<_, Option<String>>(at + 1)?.map_or(Cell::Null, Cell::Text),
+        let found = match field.kind {
+            Kind::Count => row.try_get(at + 1).ok().and_then(|count: i32| u32::try_from(count).ok()).map(Cell::Count),
+            Kind::Flag => row.try_get(at + 1).ok().map(Cell::Flag),
+            _ => match row.try_get(at + 1).ok() {
+                Some(None) if !field.required() => Some(Cell::Null),
+                text => text.flatten().map(Cell::Text),
+            },
         };
+        *cell = found.ok_or_else(|| unreadable(field.name, day))?;
     }
-    Ok(Row { received_at: timestamp(row.try_get(0)?)?, cells })
+    let received_at = row.try_get(0).ok().and_then(timestamp).ok_or_else(|| unreadable(RECEIVED_AT, day))?;
+    Ok(Row { received_at, cells })
 }
 
 fn expected_columns() -> Vec<Column> {
@@ -710,8 +702,8 @@ fn civil(at: Timestamp) -> DateTime {
     Offset::UTC.to_datetime(at)
 }
 
-fn timestamp(civil: DateTime) -> Result<Timestamp, StoreError> {
-    Offset::UTC.to_timestamp(civil).map_err(|_| StoreError::Failed(format!("a {RECEIVED_AT} is no time")))
+fn timestamp(civil: DateTime) -> Option<Timestamp> {
+    Offset::UTC.to_timestamp(civil).ok()
 }
 
 /// Either side's error, within this module.
@@ -736,23 +728,7 @@ impl From<Failed> for StoreError {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Store(error) => error,
-            Failed::Postgres(error) => match error.as_db_error() {
-                // Detail and context may repeat values of a row, so only the message is told.
-                Some(db) => Self::Failed(format!("PostgreSQL: {} ({})", db.message(), db.code().code())),
-                None => Self::Failed(format!("PostgreSQL: {}", chain(&error))),
-            },
+            Failed::Postgres(error) => Self::Failed(words::of(&error)),
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -24,7 +24,7 @@ use super::ingest::Cell;
 use super::storage::{
     Arrival, COMPARED_ROWS, Column, DAY_PREFIX, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS, ROWS_PER_ID, Read,
     Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table,
-    day_table, duplicate_window, first_day_kept, last_day_kept,
+    day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
 };
 use crate::contract::{FIELDS, Kind};
 
@@ -168,7 +168,7 @@ impl SqliteReader {
             let mut statement = reading.prepare(&query)?;
             let mut rows = statement.query([time_text(since)])?;
             while let Some(row) = rows.next()? {
-                visit(read_row(row)?);
+                visit(read_row(row, day)?);
             }
         }
         Ok(())
@@ -327,7 +327,7 @@ impl Writer {
         let end = |day: &Date, end: &str| {
             let query = format!("SELECT {RECEIVED_AT} FROM {} ORDER BY rowid {end} LIMIT 1", day_table(*day));
             let at: Option<String> = transaction.query_row(&query, [], |row| row.get(0)).optional()?;
-            at.map(|at| time_of(&at)).transpose()
+            at.map(|at| time_of(&at).ok_or_else(|| unreadable(RECEIVED_AT, *day))).transpose()
         };
         let oldest = self.days.keys().find_map(|day| end(day, "ASC").transpose()).transpose()?;
         let newest = self.days.keys().rev().find_map(|day| end(day, "DESC").transpose()).transpose()?;
@@ -525,20 +525,20 @@ fn expected_columns() -> Vec<Column> {
     std::iter::once(column(RECEIVED_AT, "TEXT")).chain(fields).collect()
 }
 
-fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
+fn read_row(row: &rusqlite::Row<'_>, day: Date) -> Result<Row, StoreError> {
     let mut cells = Box::new([const { Cell::Null }; FIELDS.len()]);
     for (at, (field, cell)) in FIELDS.iter().zip(&mut *cells).enumerate() {
-        *cell = match (field.kind, row.get_ref(at + 1)?) {
-            (_, ValueRef::Null) => Cell::Null,
-            (Kind::Flag, ValueRef::Integer(flag)) => Cell::Flag(flag != 0),
-            (_, ValueRef::Integer(count)) => Cell::Count(u32::try_from(count).unwrap_or(u32::MAX)),
-            (_, value) => match value.as_str() {
-                Ok(text) => Cell::Text(text.to_owned()),
-                Err(_) => return Err(StoreError::Failed(format!("a {} is no text", field.name))),
-            },
+        let found = match (field.kind, row.get_ref(at + 1)?) {
+            (_, ValueRef::Null) => (!field.required()).then_some(Cell::Null),
+            (Kind::Flag, ValueRef::Integer(flag)) => (0..=1).contains(&flag).then_some(Cell::Flag(flag == 1)),
+            (Kind::Count, ValueRef::Integer(count)) => u32::try_from(count).ok().map(Cell::Count),
+            (Kind::Flag | Kind::Count, _) => None,
+            (_, value) => value.as_str().ok().map(|text| Cell::Text(text.to_owned())),
         };
+        *cell = found.ok_or_else(|| unreadable(field.name, day))?;
     }
-    Ok(Row { received_at: time_of(&row.get::<_, String>(0)?)?, cells })
+    let received_at = row.get_ref(0)?.as_str().ok().and_then(time_of);
+    Ok(Row { received_at: received_at.ok_or_else(|| unreadable(RECEIVED_AT, day))?, cells })
 }
 
 /// A time as it is stored.
@@ -546,10 +546,9 @@ pub(super) fn time_text(at: Timestamp) -> String {
     Offset::UTC.to_datetime(at).strftime(TIME_FORM).to_string()
 }
 
-fn time_of(text: &str) -> Result<Timestamp, StoreError> {
-    let local = jiff::civil::DateTime::strptime(TIME_FORM, text).ok();
-    let at = local.and_then(|local| Offset::UTC.to_timestamp(local).ok());
-    at.ok_or_else(|| StoreError::Failed(format!("a {RECEIVED_AT} is no time")))
+fn time_of(text: &str) -> Option<Timestamp> {
+    let local = jiff::civil::DateTime::strptime(TIME_FORM, text).ok()?;
+    Offset::UTC.to_timestamp(local).ok()
 }
 
 fn not_opened(path: &Path, error: &dyn std::error::Error) -> StoreError {

@@ -245,6 +245,15 @@ pub(super) fn compare_columns(table: &str, found: &[Column], expected: &[Column]
     Err(StoreError::Columns { table: table.to_owned(), difference })
 }
 
+/// A cell holds what its column cannot, as after a change by hand. Unknown is not zero: nothing is told of such a storage.
+pub(super) fn unreadable(column: &str, day: Date) -> StoreError {
+    StoreError::Failed(format!(
+        "the column {column} of {day} holds what cannot be read, so no report or export of it would be right: set it right, \
+         or remove the rows of that day ({})",
+        day_table(day)
+    ))
+}
+
 /// A column: its name, and its type as the database spells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Column {

@@ -80,6 +80,12 @@ impl Storage {
         std::iter::once(Self::sqlite()).chain(Cluster::start().map(Self::postgres)).collect()
     }
 
+    /// Both kinds, and PostgreSQL in each way that it is reached by.
+    pub fn all() -> Vec<Self> {
+        let others = [Cluster::start_with_tls(), Cluster::start_with_pooler()];
+        Self::both().into_iter().chain(others.into_iter().flatten().map(Self::postgres)).collect()
+    }
+
     pub fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
@@ -99,7 +105,7 @@ impl Storage {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "SQLite",
-            Self::Postgres(_) => "PostgreSQL",
+            Self::Postgres(cluster) => cluster.name(),
         }
     }
 
@@ -214,7 +220,13 @@ pub struct Setup {
 impl Setup {
     /// With that storage, on a free port, the log at its most talkative, and nobody limited.
     pub fn new(storage: &Storage) -> Self {
-        let setup = Self { dir: Arc::new(tempfile::tempdir().unwrap()), environment: BTreeMap::new() };
+        let mut setup = Self { dir: Arc::new(tempfile::tempdir().unwrap()), environment: BTreeMap::new() };
+        if let Storage::Postgres(cluster) = storage
+            && let Some(authority) = cluster.authority()
+        {
+            let file = setup.write("authority.pem", authority);
+            setup = setup.with("STORAGE__CA_FILE", file.to_str().unwrap());
+        }
         setup
             .with("STORAGE__URL", &storage.url())
             .with("SERVE__LISTEN", "127.0.0.1:0")
@@ -403,7 +415,8 @@ pub async fn open(storage: &Storage) -> Arc<dyn Store> {
 
 /// Opens PostgreSQL.
 pub async fn open_postgres(storage: &Storage) -> PostgresStore {
-    PostgresStore::open(storage.url().parse().unwrap(), None, &Trust::System).await.unwrap()
+    let (connect, trust) = way_to_postgres(storage);
+    PostgresStore::open(connect, None, &trust).await.unwrap()
 }
 
 /// Opens a storage for reading.
@@ -411,9 +424,19 @@ pub fn reader(storage: &Storage) -> Box<dyn Read> {
     match storage {
         Storage::Sqlite(_) => Box::new(SqliteReader::new(&storage.file())),
         Storage::Postgres(_) => {
-            Box::new(PostgresReader::new(storage.url().parse().unwrap(), None, &Trust::System).unwrap())
+            let (connect, trust) = way_to_postgres(storage);
+            Box::new(PostgresReader::new(connect, None, &trust).unwrap())
         }
     }
+}
+
+fn way_to_postgres(storage: &Storage) -> (tokio_postgres::Config, Trust) {
+    let authority = match storage {
+        Storage::Postgres(cluster) => cluster.authority(),
+        Storage::Sqlite(_) => None,
+    };
+    let trust = authority.map_or(Trust::System, |pem| Trust::SystemAnd(pem.as_bytes().to_vec()));
+    (storage.url().replace("verify-full", "require").parse().unwrap(), trust)
 }
 
 /// Waits for something on a runtime of its own.

@@ -5,17 +5,24 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use super::endpoint::Issued;
+use super::endpoint::{CertificateAuthority, Issued};
 
 /// How long it may take to start. After a kill it recovers first.
 const START: Duration = Duration::from_secs(60);
+
+/// Debian's pooler, and the port that names its socket.
+const POOLER: &str = "/usr/sbin/pgbouncer";
+const POOLER_PORT: u16 = 6432;
+
+/// The port that names the socket of a server that listens nowhere else.
+const PORT: u16 = 5432;
 
 /// The user `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -33,6 +40,18 @@ pub struct Cluster {
     programs: PathBuf,
     server: Option<Child>,
     settings: Vec<String>,
+    port: u16,
+    way: Way,
+}
+
+/// How a collector reaches it.
+enum Way {
+    /// By its socket.
+    Socket,
+    /// Over TLS at that port; the certificate's authority.
+    Tls(u16, String),
+    /// By the socket of a pooler in transaction mode.
+    Pooler(Option<Child>),
 }
 
 impl Cluster {
@@ -46,7 +65,7 @@ impl Cluster {
         };
         let dir = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         give_to_postgres(dir.path());
-        let mut cluster = Self { dir, programs, server: None, settings: Vec::new() };
+        let mut cluster = Self { dir, programs, server: None, settings: Vec::new(), port: PORT, way: Way::Socket };
         let output = cluster
             .command("initdb")
             .args(["--username=pulse", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
@@ -56,6 +75,69 @@ impl Cluster {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         cluster.restart();
         Some(cluster)
+    }
+
+    /// One that is reached over TLS, with a certificate that an authority of its own issued.
+    pub fn start_with_tls() -> Option<Self> {
+        let mut cluster = Self::start()?;
+        let authority = CertificateAuthority::new();
+        let port = cluster.listen_with_tls(&authority.issue_for_loopback());
+        cluster.way = Way::Tls(port, authority.ca_pem());
+        Some(cluster)
+    }
+
+    /// One that is reached through a pooler which shares one connection of it for all of a database, transaction by
+    /// transaction. With `CI=true` there has to be a pooler.
+    #[expect(clippy::disallowed_methods, reason = "CI says that nothing may be missing")]
+    pub fn start_with_pooler() -> Option<Self> {
+        if !Path::new(POOLER).exists() {
+            assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "pgbouncer is not installed");
+            let _ = writeln!(std::io::stderr(), "pgbouncer is not here: without a pooler");
+            return None;
+        }
+        let mut cluster = Self::start()?;
+        let dir = cluster.dir.path().display().to_string();
+        let settings = format!(
+            "[databases]\n* = host={dir}\n[pgbouncer]\npool_mode = transaction\ndefault_pool_size = 1\n\
+             listen_port = {POOLER_PORT}\nunix_socket_dir = {dir}\nauth_type = trust\nauth_file = {dir}/users\n"
+        );
+        std::fs::write(cluster.dir.path().join("pooler.ini"), settings).unwrap();
+        std::fs::write(cluster.dir.path().join("users"), "\"pulse\" \"\"\n").unwrap();
+        cluster.restart_pooler();
+        Some(cluster)
+    }
+
+    /// Starts the pooler, again where it runs already.
+    pub fn restart_pooler(&mut self) {
+        self.stop_pooler();
+        let mut pooler =
+            self.command(POOLER).arg("pooler.ini").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = lines_of(pooler.stderr.take().unwrap());
+        let said = std::iter::from_fn(|| log.recv_timeout(START).ok()).find(|line| line.contains("process up"));
+        assert!(said.is_some(), "pgbouncer did not start");
+        self.way = Way::Pooler(Some(pooler));
+    }
+
+    fn stop_pooler(&mut self) {
+        if let Way::Pooler(pooler) = &mut self.way
+            && let Some(mut pooler) = pooler.take()
+        {
+            let _ = pooler.kill();
+            let _ = pooler.wait();
+        }
+    }
+
+    /// The authority of its certificate, where it is reached over TLS.
+    pub fn authority(&self) -> Option<&str> {
+        if let Way::Tls(_, authority) = &self.way { Some(authority) } else { None }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self.way {
+            Way::Socket => "PostgreSQL",
+            Way::Tls(..) => "PostgreSQL over TLS",
+            Way::Pooler(_) => "PostgreSQL behind a pooler",
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -94,14 +176,7 @@ impl Cluster {
         }
         // A group of its own, so that a signal for it is for nobody else.
         let mut server = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(server.stderr.take().unwrap());
-        let (line, lines) = mpsc::channel();
-        // It reads to the end, or a full pipe would hold the server up.
-        std::thread::spawn(move || {
-            for said in stderr.lines().map_while(Result::ok) {
-                let _ = line.send(said);
-            }
-        });
+        let lines = lines_of(server.stderr.take().unwrap());
         let mut log = String::new();
         while let Ok(line) = lines.recv_timeout(START) {
             if line.contains("ready to accept connections") {
@@ -123,14 +198,20 @@ impl Cluster {
 
     /// The URL of a database.
     pub fn url(&self, name: &str) -> String {
-        format!("postgres:///{name}?host={}&user=pulse", self.dir.path().display())
+        let dir = self.dir.path().display();
+        match self.way {
+            Way::Socket => format!("postgres:///{name}?host={dir}&port={}&user=pulse", self.port),
+            Way::Tls(port, _) => format!("postgres://pulse@localhost:{port}/{name}?sslmode=verify-full"),
+            Way::Pooler(_) => format!("postgres:///{name}?host={dir}&port={POOLER_PORT}&user=pulse"),
+        }
     }
 
     /// What psql says, a line a row.
     pub fn psql(&self, database: &str, statement: &str) -> String {
         let output = self
             .command("psql")
-            .args(["-X", "-q", "-At", "-U", "pulse", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", statement, "-h"])
+            .args(["-X", "-q", "-At", "-U", "pulse", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", statement])
+            .args(["-p", &self.port.to_string(), "-h"])
             .arg(self.dir.path())
             .output()
             .unwrap();
@@ -145,25 +226,29 @@ impl Cluster {
 
     /// Starts it again on TCP too, with TLS and that certificate. The port.
     pub fn listen_with_tls(&mut self, certificate: &Issued) -> u16 {
-        for (name, content) in [("cert.pem", &certificate.cert_pem), ("key.pem", &certificate.key_pem)] {
-            let path = self.dir.path().join(name);
-            std::fs::write(&path, content).unwrap();
-            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-            if rustix::process::geteuid().is_root() {
-                std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-        }
+        self.listen(Some(certificate))
+    }
+
+    /// Starts it again on TCP too, with TLS where there is a certificate. The port.
+    pub fn listen(&mut self, certificate: Option<&Issued>) -> u16 {
         // PostgreSQL takes no port 0, so a free one is looked for.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let file = |name: &str| self.dir.path().join(name).display().to_string();
-        self.settings = vec![
-            "listen_addresses=127.0.0.1".to_owned(),
-            format!("port={port}"),
-            "ssl=on".to_owned(),
-            format!("ssl_cert_file={}", file("cert.pem")),
-            format!("ssl_key_file={}", file("key.pem")),
-        ];
+        self.settings = vec!["listen_addresses=localhost".to_owned(), format!("port={port}")];
+        if let Some(certificate) = certificate {
+            self.settings.push("ssl=on".to_owned());
+            let files = [("ssl_cert_file", &certificate.cert_pem), ("ssl_key_file", &certificate.key_pem)];
+            for (setting, content) in files {
+                let path = self.dir.path().join(setting);
+                std::fs::write(&path, content).unwrap();
+                std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+                if rustix::process::geteuid().is_root() {
+                    std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+                }
+                self.settings.push(format!("{setting}={}", path.display()));
+            }
+        }
         self.stop();
+        self.port = port;
         self.restart();
         port
     }
@@ -186,11 +271,23 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        self.stop_pooler();
         if let Some(mut server) = self.server.take() {
             let _ = kill_process_group(Pid::from_child(&server), Signal::KILL);
             let _ = server.wait();
         }
     }
+}
+
+/// The lines that a program says. They are read to the end, or a full pipe would hold it up.
+fn lines_of(stderr: ChildStderr) -> mpsc::Receiver<String> {
+    let (line, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for said in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let _ = line.send(said);
+        }
+    });
+    lines
 }
 
 /// Where PostgreSQL's programs are: the newest of Debian's, else on the path.

@@ -1,0 +1,62 @@
+//! What PostgreSQL's errors mean for who runs the collector.
+
+use tokio_postgres::error::{DbError, SqlState};
+
+/// The error in words, with what to do about it where that can be told. Detail and context may repeat values of a row, so
+/// of what the server says only the message is told.
+pub(super) fn of(error: &tokio_postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        let advice = advice(said).map(|advice| format!(": {advice}")).unwrap_or_default();
+        return format!("PostgreSQL: {} ({}){advice}", said.message(), said.code().code());
+    }
+    let text = chain(error);
+    let advice = if text.contains("server does not support TLS") {
+        ": switch it on there (ssl = on), or where nobody else is on the way between, write sslmode=disable in storage.url"
+    } else if text.contains("does not allow writes") {
+        ": none of the servers of storage.url takes writes now; it is tried again"
+    } else {
+        ""
+    };
+    format!("PostgreSQL: {text}{advice}")
+}
+
+/// Whether another server, or the same one later, may do what this one does not.
+pub(super) fn calls_for_a_new_connection(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+}
+
+fn advice(said: &DbError) -> Option<&'static str> {
+    let code = said.code();
+    if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        Some(
+            "it is a standby, or set to read only; the collector goes on as soon as it takes writes, and with several hosts \
+             and target_session_attrs=read-write in storage.url it finds the one that does",
+        )
+    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        Some("the collector's role must own its tables, and report and export need SELECT on them")
+    } else if *code == SqlState::INVALID_CATALOG_NAME {
+        Some("make it with CREATE DATABASE, or name another one in storage.url")
+    } else if *code == SqlState::INVALID_PASSWORD {
+        Some("look at the user in storage.url, and at the password there or in storage.password_file")
+    } else if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION && said.message().contains("no encryption") {
+        Some("where the server asks for TLS, write sslmode=verify-full in storage.url")
+    } else if *code == SqlState::TOO_MANY_CONNECTIONS {
+        Some("a collector holds 4 connections at most; raise max_connections, or put a pooler between")
+    } else if *code == SqlState::CANNOT_CONNECT_NOW {
+        Some("it starts, stops or recovers; it is tried again")
+    } else {
+        None
+    }
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
