@@ -257,3 +257,63 @@ proptest! {
         }
     }
 }
+
+/// The ping of Pulse 6.0.0-rc.1 as it was released: 20 fields.
+fn of_the_first_candidate(version: &str) -> Value {
+    let mut ping = ping(&json!({"version": version}));
+    ping.as_object_mut().unwrap().retain(|name, _| !name.starts_with("version_"));
+    assert_eq!(ping.as_object().unwrap().len(), 20);
+    ping
+}
+
+#[test]
+fn a_ping_with_none_of_the_five_fields_on_its_version_gets_them_from_its_version() {
+    for (sent, version, raw, channel, build, is_development, is_published_release) in [
+        ("6.0.0-rc.1", "6.0.0-rc.1", None, "rc", None, false, true),
+        ("6.0.0", "6.0.0", None, "stable", None, false, true),
+        ("v6.0.0", "6.0.0", Some("v6.0.0"), "stable", None, false, true),
+        ("6.0.0-dev", "6.0.0-dev", None, "dev", None, true, false),
+        ("6.0.0-beta", "6.0.0-beta", None, "prerelease", None, false, false),
+        (
+            "6.0.0-rc.1-3-gABC-dirty",
+            "6.0.0-rc.1+git.3.gabc.dirty",
+            Some("6.0.0-rc.1-3-gABC-dirty"),
+            "dev",
+            Some("git.3.gabc.dirty"),
+            true,
+            false,
+        ),
+        ("main", "0.0.0-main", Some("main"), "prerelease", None, false, false),
+    ] {
+        let mut expected = expected_row(&ping(&json!({
+            "version": version, "version_channel": channel, "version_is_development": is_development,
+            "version_is_published_release": is_published_release,
+        })));
+        expected["version_raw"] = json!(raw);
+        expected["version_build"] = json!(build);
+        let accepted = accepted(&of_the_first_candidate(sent));
+        holds_to_the_contract(&accepted);
+        assert_eq!((json_of(&accepted), accepted.dropped), (expected, 0), "{sent}");
+    }
+    for version in ["", "6.0.0 ", "6.0.0-\u{e9}", &"x".repeat(65), &"x".repeat(64), "6.0.0-<b>"] {
+        let body = of_the_first_candidate(version).to_string();
+        assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("version")), "{version:?}");
+    }
+}
+
+#[test]
+fn a_ping_with_some_of_the_five_fields_on_its_version_is_refused_for_the_first_required_one_that_is_missing() {
+    let five =
+        ["version_raw", "version_channel", "version_build", "version_is_development", "version_is_published_release"];
+    let whole = ping(&json!({"version_raw": "v6.0.0", "version_build": "git.1"}));
+    for some in 1_u32..32 {
+        let mut body = of_the_first_candidate("6.0.0-rc.1");
+        for (_, name) in five.iter().enumerate().filter(|(at, _)| some >> at & 1 == 1) {
+            body[name] = whole[name].clone();
+        }
+        let missing = five.into_iter().find(|name| {
+            body.get(name).is_none() && FIELDS.iter().any(|field| field.name == *name && field.required())
+        });
+        assert_eq!(read(body.to_string().as_bytes()).err(), missing.map(Refusal::Missing), "{body}");
+    }
+}

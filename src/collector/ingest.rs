@@ -8,6 +8,7 @@ use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess,
 use serde_json::Value;
 
 use crate::contract::{FIELDS, Field, Kind};
+use crate::version::{identify, is_sendable};
 
 /// The largest body of a ping, in bytes. The largest that a Pulse sends today has 6,234.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -86,6 +87,7 @@ pub fn read(body: &[u8]) -> Result<Accepted, Refusal> {
     let mut found = found.map_err(|error| {
         if error.classify() == serde_json::error::Category::Data { Refusal::NotAnObject } else { Refusal::NotJson }
     })?;
+    found.complete_version();
     let mut cells = Box::new([const { Cell::Null }; FIELDS.len()]);
     for ((field, cell), value) in FIELDS.iter().zip(&mut *cells).zip(&mut found.values) {
         let says_something = value.as_ref().and_then(Value::as_str).is_some_and(|text| !text.is_empty());
@@ -130,6 +132,45 @@ fn expected(name: &str) -> String {
 struct Found {
     values: [Option<Value>; FIELDS.len()],
     dropped: u64,
+}
+
+/// The five fields that say what a version is. Pulse 6.0.0-rc.1, as it was released, sends none of them.
+const OF_A_VERSION: [&str; 5] =
+    ["version_raw", "version_channel", "version_build", "version_is_development", "version_is_published_release"];
+
+impl Found {
+    fn of(&mut self, name: &str) -> Option<&mut Option<Value>> {
+        FIELDS.iter().position(|field| field.name == name).map(|at| &mut self.values[at])
+    }
+
+    /// Says of the version what later senders say themselves, where a ping has none of the five fields. One that has some of
+    /// them is left as it is, to be refused for those that are missing.
+    fn complete_version(&mut self) {
+        if FIELDS.iter().zip(&self.values).any(|(field, value)| OF_A_VERSION.contains(&field.name) && value.is_some()) {
+            return;
+        }
+        let Some(Some(Value::String(written))) = self.of("version") else { return };
+        if !is_sendable(written) {
+            return;
+        }
+        // What may not be stored becomes a version that is none, and is refused as such.
+        let identity = identify(written);
+        let version = identity.as_ref().map_or(Value::Null, |identity| Value::from(identity.version.as_str()));
+        let derived = identity.map_or([const { None }; 5], |identity| {
+            [
+                identity.raw.map(Value::from),
+                serde_json::to_value(identity.channel).ok(),
+                identity.build.map(Value::from),
+                Some(Value::from(identity.is_development)),
+                Some(Value::from(identity.is_published_release)),
+            ]
+        });
+        for (name, value) in OF_A_VERSION.into_iter().zip(derived).chain([("version", Some(version))]) {
+            if let Some(place) = self.of(name) {
+                *place = value;
+            }
+        }
+    }
 }
 
 struct Reading;

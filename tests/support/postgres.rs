@@ -233,7 +233,7 @@ impl Cluster {
     pub fn listen(&mut self, certificate: Option<&Issued>) -> u16 {
         // PostgreSQL takes no port 0, so a free one is looked for.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        self.settings = vec!["listen_addresses=localhost".to_owned(), format!("port={port}")];
+        self.settings = vec!["listen_addresses=127.0.0.1,::1".to_owned(), format!("port={port}")];
         if let Some(certificate) = certificate {
             self.settings.push("ssl=on".to_owned());
             let files = [("ssl_cert_file", &certificate.cert_pem), ("ssl_key_file", &certificate.key_pem)];
