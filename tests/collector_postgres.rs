@@ -9,7 +9,8 @@ use std::net::TcpListener;
 use std::process::Output;
 
 use rusqlite::Connection;
-use support::collector::{Setup, Storage, block_on, install_id, ping_of};
+use serde_json::{Map, Value};
+use support::collector::{Setup, Storage, block_on, expected_row, install_id, ping_of};
 use support::endpoint::CertificateAuthority;
 use support::postgres::Cluster;
 
@@ -202,4 +203,160 @@ fn a_restart_and_a_failover_that_leaves_the_server_read_only_cost_no_ping_and_ar
     collector.stop();
     let expected: Vec<String> = [1, 3, 4].map(install_id).into();
     assert_eq!(storage.install_ids().into_iter().filter(|id| *id != install_id(2)).collect::<Vec<_>>(), expected);
+}
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/collector-1").join(name)
+}
+
+/// Puts what the first version wrote into a storage.
+fn take_up(storage: &Storage) {
+    match storage {
+        Storage::Sqlite(_) => drop(std::fs::copy(fixture("pings.sqlite"), storage.file()).unwrap()),
+        Storage::Postgres(cluster) => {
+            drop(cluster.psql("pulse", &std::fs::read_to_string(fixture("pings.sql")).unwrap()));
+        }
+    }
+}
+
+fn without_its_time(mut row: Map<String, Value>) -> Map<String, Value> {
+    row.remove("received_at");
+    row
+}
+
+#[test]
+fn what_the_first_version_stored_and_how_it_was_configured_is_taken_up_without_loss() {
+    let pings = std::fs::read_to_string(fixture("pings.json")).unwrap();
+    let pings: Vec<Value> = serde_json::from_str(&pings).unwrap();
+    for storage in Storage::both() {
+        take_up(&storage);
+        let setup = Setup::new(&storage);
+        for command in [["check"], ["report"]] {
+            let ended = setup.run(&command);
+            assert_eq!(ended.status.code(), Some(0), "{}: {command:?}: {}", storage.name(), said(&ended));
+        }
+        let collector = setup.start();
+        assert_eq!(collector.post(&ping_of(9)).status, 204);
+        collector.stop();
+        let expected: Vec<_> = pings.iter().chain([&ping_of(9)]).map(expected_row).collect();
+        let mut rows: Vec<_> = storage.rows().into_iter().map(without_its_time).collect();
+        rows.sort_by_key(|row| row["install_id"].to_string());
+        assert_eq!(rows, expected, "{}", storage.name());
+    }
+    let written = fixture("collector.toml");
+    let ended = Setup::new(&Storage::sqlite()).run(&["check", "--config", written.to_str().unwrap()]);
+    assert_eq!(ended.status.code(), Some(0), "{}", said(&ended));
+}
+
+#[test]
+fn a_storage_of_a_newer_version_is_refused_by_every_command_and_left_as_it_is() {
+    for storage in Storage::both() {
+        take_up(&storage);
+        match &storage {
+            Storage::Sqlite(_) => {
+                let connection = Connection::open(storage.file()).unwrap();
+                connection.execute_batch("PRAGMA user_version = 2; PRAGMA journal_mode = DELETE").unwrap();
+            }
+            Storage::Postgres(cluster) => {
+                drop(cluster.psql("pulse", "COMMENT ON TABLE pings IS 'pulse-telemetry-collector, version 2'"));
+            }
+        }
+        let all = || match &storage {
+            Storage::Sqlite(_) => support::disk::files_below(storage.dir())
+                .into_iter()
+                .map(|(path, content)| (path.display().to_string(), content))
+                .collect(),
+            Storage::Postgres(cluster) => vec![(String::new(), cluster.dump("pulse").into_bytes())],
+        };
+        let before = all();
+        let setup = Setup::new(&storage);
+        let file = setup.write("place", "").with_file_name("export.sqlite");
+        let export = ["export", "--sqlite", file.to_str().unwrap()];
+        for command in [&["run"][..], &["check"], &["purge"], &["report"], &export] {
+            let ended = setup.run(command);
+            let said = said(&ended);
+            assert_eq!(ended.status.code(), Some(5), "{}: {command:?}: {said}", storage.name());
+            assert!(said.contains("is 2, and this program knows 1: use the newer program"), "{said}");
+            assert!(all() == before, "{}: {command:?} left it otherwise", storage.name());
+        }
+    }
+}
+
+#[test]
+fn whatever_ends_a_start_ends_a_check_with_the_same_code_and_words_and_the_check_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::create_dir(path("directory")).unwrap();
+    std::fs::write(path("text"), "this is no database, and is not made one either").unwrap();
+    std::fs::write(path("file"), "").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let storage = Storage::sqlite();
+    let mut cases = vec![
+        vec![("STORAGE__URL", format!("sqlite:{}", path("directory")))],
+        vec![("STORAGE__URL", format!("sqlite:{}", path("text")))],
+        vec![("STORAGE__URL", format!("sqlite:{}", path("nowhere/pings.sqlite")))],
+        vec![("STORAGE__URL", format!("sqlite:{}", path("file/pings.sqlite")))],
+        vec![("STORAGE__URL", "sqlite:/proc/pings.sqlite".to_owned())],
+        vec![("STORAGE__URL", "postgres:///x?host=/nonexistent".to_owned())],
+        vec![("STORAGE__URL", "postgres://x@127.0.0.1/x".to_owned()), ("STORAGE__PASSWORD_FILE", path("nowhere"))],
+        vec![("SERVE__TLS_CERT", path("nowhere")), ("SERVE__TLS_KEY", path("nowhere"))],
+        vec![("SERVE__TLS_CERT", path("text")), ("SERVE__TLS_KEY", path("text"))],
+        vec![("SERVE__LISTEN", address)],
+        vec![("SERVE__LISTEN", "192.0.2.1:1".to_owned())],
+        vec![("SERVE__LISTEN", "nowhere".to_owned())],
+    ];
+    let mut cluster = Cluster::start();
+    if let Some(cluster) = &mut cluster {
+        cluster.database("pulse");
+        cluster.psql("pulse", "CREATE ROLE small LOGIN");
+        cases.push(vec![("STORAGE__URL", cluster.url("pulse").replace("user=pulse", "user=small"))]);
+        cases.push(vec![("STORAGE__URL", cluster.url("nowhere"))]);
+    }
+    for case in cases {
+        let setup = case.iter().fold(Setup::new(&storage), |setup, (name, value)| setup.with(name, value));
+        let [check, run] =
+            [&["check"][..], &["run"]].map(|command| setup.clone().with("LOG__LEVEL", "off").run(command));
+        assert_eq!(check.status.code(), run.status.code(), "{case:?}: {} / {}", said(&check), said(&run));
+        assert_ne!(check.status.code(), Some(0), "{case:?}");
+        assert_eq!(String::from_utf8_lossy(&check.stderr), String::from_utf8_lossy(&run.stderr), "{case:?}");
+    }
+}
+
+#[test]
+fn a_check_makes_nothing_in_a_storage_that_can_be_used_and_finds_the_collector_that_runs() {
+    for storage in Storage::both() {
+        // SQLite's index of its log is memory that all who have the database open write in.
+        let is_index = |path: &str| path.ends_with("-shm");
+        let all = || match &storage {
+            Storage::Sqlite(_) => support::disk::files_below(storage.dir())
+                .into_iter()
+                .map(|(path, content)| (path.display().to_string(), content))
+                .map(|(path, content)| if is_index(&path) { (path, Vec::new()) } else { (path, content) })
+                .collect(),
+            Storage::Postgres(cluster) => vec![(String::new(), cluster.dump("pulse").into_bytes())],
+        };
+        let setup = Setup::new(&storage);
+        let check = |setup: &Setup| {
+            let before = all();
+            let ended = setup.run(&["check"]);
+            assert!(all() == before, "{}: {}", storage.name(), said(&ended));
+            (ended.status.code(), said(&ended))
+        };
+        let (code, words) = check(&setup);
+        assert!(code == Some(0) && words.contains("holds no pings yet: the first start"), "{words}");
+        let collector = setup.start();
+        assert_eq!(collector.post(&ping_of(1)).status, 204);
+        // Beside it, with its address, and with another one.
+        let (code, words) = check(&setup.clone().with("SERVE__LISTEN", &collector.address.to_string()));
+        assert_eq!(code, Some(0), "{words}");
+        let (code, words) = check(&setup);
+        let is_sqlite = matches!(storage, Storage::Sqlite(_));
+        assert_eq!(code, Some(if is_sqlite { 5 } else { 0 }), "{words}");
+        assert!(!is_sqlite || words.contains("another collector takes pings into"), "{words}");
+        assert_eq!(collector.post(&ping_of(2)).status, 204);
+        collector.stop();
+        assert_eq!(check(&setup).0, Some(0));
+        assert_eq!(storage.rows().len(), 2);
+    }
 }

@@ -33,6 +33,93 @@ fn with_postgresql_on_a_full_disk_it_answers_503_acknowledges_nothing_that_is_no
     fills_and_recovers(&Storage::Postgres(Box::new(cluster)), &disk);
 }
 
+/// The user of the collector's image.
+const USER: u32 = 65_532;
+
+/// The files of a directory: name, owner, content.
+fn files(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> = entries
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, entry.metadata().unwrap().uid(), std::fs::read(entry.path()).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
+fn what_root_does_in_the_collectors_directory_is_done_as_its_owner_and_makes_nothing_where_there_is_no_storage() {
+    // As systemd has it: a directory of the user's below one that is closed to him.
+    let storage = Storage::sqlite();
+    let private = storage.dir().join("private");
+    let dir = private.join("collector");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::set_permissions(&private, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&dir, Some(USER), Some(USER)).unwrap();
+    let url = format!("sqlite:{}/pings.sqlite", dir.display());
+    let root = Setup::new(&storage).with("STORAGE__URL", &url);
+    let outside = tempfile::tempdir().unwrap();
+    let export = outside.path().join("export.sqlite");
+    let commands = [&["check"][..], &["purge"], &["report"], &["export", "--sqlite", export.to_str().unwrap()]];
+    for (command, code) in commands.iter().zip([0, 0, 5, 5]) {
+        assert_eq!(root.run(command).status.code(), Some(code), "{command:?}");
+        assert!(files(&dir).is_empty(), "{command:?} made {:?}", files(&dir));
+    }
+    // Where root makes the storage it belongs to the user, who can go on with it.
+    let collector = root.start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    let is_the_users = || files(&dir).iter().all(|(_, owner, _)| *owner == USER);
+    assert!(files(&dir).len() == 4 && is_the_users(), "{:?}", files(&dir));
+    collector.kill();
+    for command in &commands {
+        assert_eq!(root.run(command).status.code(), Some(0), "{command:?}");
+        assert!(is_the_users(), "{command:?} made {:?}", files(&dir));
+    }
+    assert_eq!(std::fs::metadata(&export).map(|export| std::os::unix::fs::MetadataExt::uid(&export)).unwrap(), 0);
+    std::fs::set_permissions(&private, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(storage.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let collector = Setup::new(&storage).with("STORAGE__URL", &url).with_user(USER).start();
+    assert_eq!(collector.post(&ping_of(2)).status, 204);
+    collector.stop();
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
+fn no_link_in_the_collectors_directory_makes_root_change_or_give_away_a_file_of_its_own() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    for hard in [false, true] {
+        for name in ["pings.sqlite", "pings.sqlite-lock", "pings.sqlite-wal", "pings.sqlite-shm", "pings.sqlite-check"]
+        {
+            let storage = Storage::sqlite();
+            let secret = storage.dir().join("secret");
+            std::fs::write(&secret, "of root alone").unwrap();
+            std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let dir = storage.dir().join("collector");
+            std::fs::create_dir(&dir).unwrap();
+            std::os::unix::fs::chown(&dir, Some(USER), Some(USER)).unwrap();
+            let link = dir.join(name);
+            if hard {
+                std::fs::hard_link(&secret, &link).unwrap();
+            } else {
+                std::os::unix::fs::symlink(&secret, &link).unwrap();
+            }
+            let root = Setup::new(&storage)
+                .with("STORAGE__URL", &format!("sqlite:{}/pings.sqlite", dir.display()))
+                .with("SERVE__LISTEN", "192.0.2.1:1");
+            for command in [&["purge"][..], &["check"], &["report"], &["run"]] {
+                root.run(command);
+                let file = std::fs::metadata(&secret).unwrap();
+                let content = std::fs::read(&secret).unwrap();
+                assert!(content == b"of root alone" && file.uid() == 0, "{command:?}, {name}, hard: {hard}");
+            }
+        }
+    }
+}
+
 fn fills_and_recovers(storage: &Storage, disk: &Disk) {
     let collector = Setup::new(storage).start();
     let mut acknowledged = BTreeSet::new();

@@ -1,5 +1,6 @@
 //! The command line of the collector: what each command does, and how it ends.
 
+mod check;
 mod run;
 
 use std::ffi::OsString;
@@ -8,15 +9,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use jiff::Timestamp;
 
 pub use self::run::end_at_a_panic;
 use super::export::export;
 use super::postgres::{PostgresReader, PostgresStore};
 use super::purge::is_plausible;
 use super::report::report;
-use super::server;
 use super::sqlite::{SqliteReader, SqliteStore};
-use super::storage::{Read, Store, StoreError};
+use super::storage::{Purged, Read, Store, StoreError};
 use crate::cli::{Exit, help_of};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::collector::{Config, Postgres, Storage};
@@ -148,7 +149,7 @@ fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -
                 let rows = export(reader(&config.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
                 Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
             }
-            Command::Check => check(&config, out).await,
+            Command::Check => check::check(&config, out).await,
         }
     })
 }
@@ -159,16 +160,25 @@ async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), Failure> {
         let said = format!("the clock says {now}, which is before the contract was published: set it first");
         return Err(Failure::Other(said));
     }
-    let purged = match storage {
-        Storage::Sqlite(path) => SqliteStore::open(path)?.purge(now).await?,
-        Storage::Postgres(postgres) => open_postgres(postgres).await?.purge(now).await?,
-    };
-    if purged.elsewhere {
-        writeln!(out, "Another collector purges just now.")?;
-    } else {
-        writeln!(out, "Days that were dropped because they are 90 days old: {}.", purged.days)?;
+    match purge_storage(storage, now).await {
+        Ok(Purged { elsewhere: true, .. }) => writeln!(out, "Another collector purges just now.")?,
+        Ok(Purged { days, .. }) => writeln!(out, "Days that were dropped because they are 90 days old: {days}.")?,
+        Err(Failure::Storage(not_yet @ StoreError::NotYet(_))) => writeln!(out, "Nothing to purge: {not_yet}.")?,
+        Err(failure) => return Err(failure),
     }
     Ok(())
+}
+
+/// Purges what is there, and makes nothing.
+async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, Failure> {
+    Ok(match storage {
+        Storage::Sqlite(path) => SqliteStore::open_existing(path)?.purge(now).await?,
+        Storage::Postgres(postgres) => {
+            let (password, trust) = (postgres.read_password()?, trust(postgres)?);
+            let connect = postgres.connect.clone();
+            PostgresStore::open_existing(connect, password.as_ref(), &trust).await?.purge(now).await?
+        }
+    })
 }
 
 async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -178,24 +188,6 @@ async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), 
         writeln!(out)?;
     } else {
         write!(out, "{}", report.to_text())?;
-    }
-    Ok(())
-}
-
-async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
-    for setting in config.origins() {
-        writeln!(out, "{} = {} ({})", setting.key, setting.value, setting.origin)?;
-    }
-    for warning in config.warnings() {
-        writeln!(out, "Note: {warning}.")?;
-    }
-    if let Some(files) = &config.serve.tls {
-        server::tls(files).map_err(Failure::SetUp)?;
-    }
-    match reader(&config.storage)?.scan(SystemClock.now().wall, &mut |_| {}).await {
-        Ok(()) => writeln!(out, "storage: it can be read, and has the columns of the contract")?,
-        Err(not_yet @ StoreError::NotYet(_)) => writeln!(out, "storage: {not_yet}")?,
-        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

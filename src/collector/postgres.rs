@@ -33,6 +33,10 @@ use crate::wire;
 /// The table that the days are partitions of.
 const TABLE: &str = "pings";
 
+/// The version of the tables, and what stands before it in the comment on [`TABLE`].
+const SCHEMA_VERSION: u32 = 1;
+const VERSION: &str = "pulse-telemetry-collector, version ";
+
 /// The keys of the advisory locks. They only have to differ from those of other programs in the same database.
 const LOCK_SCHEMA: i64 = 0x7075_6c73_6501;
 const LOCK_PURGE: i64 = 0x7075_6c73_6502;
@@ -68,15 +72,60 @@ impl PostgresStore {
         password: Option<&SecretString>,
         trust: &wire::Trust,
     ) -> Result<Self, StoreError> {
-        let pool = pool(connect, password, trust)?;
-        let store = Self { pool, insert: insert_statement(), days: Mutex::default() };
-        store
-            .working(PURGE_TIMEOUT, |mut client| async move {
-                migrate(&mut client).await?;
-                Ok((client, ()))
-            })
-            .await?;
+        let store = Self::new(connect, password, trust)?;
+        store.migrating(Migration::Keep).await?;
         Ok(store)
+    }
+
+    /// Connects where a collector has made its tables.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::open`], or there are none yet.
+    pub async fn open_existing(
+        connect: tokio_postgres::Config,
+        password: Option<&SecretString>,
+        trust: &wire::Trust,
+    ) -> Result<Self, StoreError> {
+        let store = Self::new(connect, password, trust)?;
+        let is_made = store.working(WORK_TIMEOUT, |client| async move {
+            let is_made = is_there(&client, TABLE).await?;
+            check_version(&client).await?;
+            Ok((client, is_made))
+        });
+        if is_made.await? { Ok(store) } else { Err(not_yet()) }
+    }
+
+    /// Does what [`PostgresStore::open`] needs to work, and undoes it. Says whether a collector has made its tables.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::open`].
+    pub async fn try_out(
+        connect: tokio_postgres::Config,
+        password: Option<&SecretString>,
+        trust: &wire::Trust,
+    ) -> Result<bool, StoreError> {
+        let store = Self::new(connect, password, trust)?;
+        let is_made = store.migrating(Migration::Undo).await?;
+        if is_made {
+            store.span().await?;
+        }
+        Ok(is_made)
+    }
+
+    fn new(
+        connect: tokio_postgres::Config,
+        password: Option<&SecretString>,
+        trust: &wire::Trust,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { pool: pool(connect, password, trust)?, insert: insert_statement(), days: Mutex::default() })
+    }
+
+    async fn migrating(&self, migration: Migration) -> Result<bool, StoreError> {
+        self.working(PURGE_TIMEOUT, |mut client| async move {
+            let was_made = migrate(&mut client, migration).await?;
+            Ok((client, was_made))
+        })
+        .await
     }
 
     /// Does something with a connection. Where it takes too long, that connection and those at rest are closed.
@@ -348,8 +397,9 @@ async fn span(client: &mut Object) -> Result<Option<Span>, Failed> {
 /// The days since `from`, none of which goes before the transaction ends.
 async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
     if !is_there(transaction.client(), TABLE).await? {
-        return Err(StoreError::NotYet("the database of storage.url".to_owned()).into());
+        return Err(not_yet().into());
     }
+    check_version(transaction.client()).await?;
     check_columns(transaction.client()).await?;
     let days: Vec<Date> = partitions(transaction.client()).await?.into_iter().filter(|day| *day >= from).collect();
     if !days.is_empty() {
@@ -382,9 +432,20 @@ fn is_gone(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }
 
+fn not_yet() -> StoreError {
+    StoreError::NotYet("the database of storage.url".to_owned())
+}
+
+/// What becomes of a migration that worked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Migration {
+    Keep,
+    Undo,
+}
+
 /// Makes what is not there, and touches nothing else: that would wait for whoever reads, and keep other collectors waiting.
-/// Several collectors may do this at once.
-async fn migrate(client: &mut Object) -> Result<(), Failed> {
+/// Several collectors may do this at once. Says whether the tables were there before.
+async fn migrate(client: &mut Object, migration: Migration) -> Result<bool, Failed> {
     let columns: Vec<String> = expected_columns()
         .iter()
         .zip(std::iter::once(true).chain(FIELDS.iter().map(crate::contract::Field::required)))
@@ -394,11 +455,15 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
     transaction.batch_execute(LONG).await?;
     lock(&transaction, LOCK_SCHEMA).await?;
     check_database(transaction.client()).await?;
-    if !is_there(transaction.client(), TABLE).await? {
+    let was_made = is_there(transaction.client(), TABLE).await?;
+    if was_made {
+        check_version(transaction.client()).await?;
+    } else {
         transaction
             .batch_execute(&format!(
                 "CREATE TABLE {TABLE} ({}) PARTITION BY RANGE ({RECEIVED_AT});
-                 CREATE INDEX {TABLE}_by_id ON {TABLE} (install_id);",
+                 CREATE INDEX {TABLE}_by_id ON {TABLE} (install_id);
+                 COMMENT ON TABLE {TABLE} IS '{VERSION}{SCHEMA_VERSION}'",
                 columns.join(", ")
             ))
             .await?;
@@ -419,7 +484,24 @@ async fn migrate(client: &mut Object) -> Result<(), Failed> {
         let make = format!("CREATE OR REPLACE VIEW {VIEW} AS {text}; COMMENT ON VIEW {VIEW} IS '{view}'");
         transaction.batch_execute(&make).await?;
     }
-    transaction.commit().await?;
+    match migration {
+        Migration::Keep => transaction.commit().await?,
+        Migration::Undo => transaction.rollback().await?,
+    }
+    Ok(was_made)
+}
+
+/// Refuses what a newer program made. Its version stands beside the table; the first one wrote none.
+async fn check_version(client: &Client) -> Result<(), Failed> {
+    let said = "SELECT obj_description(to_regclass($1), 'pg_class')";
+    let said: Option<String> = client.query_typed_one(said, &[(&TABLE, Type::TEXT)]).await?.get(0);
+    let version = said.as_deref().and_then(|said| said.strip_prefix(VERSION)?.parse::<u32>().ok()).unwrap_or(1);
+    if version > SCHEMA_VERSION {
+        return Err(StoreError::Failed(format!(
+            "the version of the tables is {version}, and this program knows {SCHEMA_VERSION}: use the newer program"
+        ))
+        .into());
+    }
     Ok(())
 }
 
@@ -438,6 +520,11 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
     let schema_or_public = schema.as_deref().unwrap_or("public");
     let wrong = if encoding != "UTF8" {
         format!("the database's encoding is {encoding}, and a version may hold any character: make one with UTF8")
+    } else if !temporary {
+        format!(
+            "the collector may not make temporary tables in the database, by which it looks whether it works: GRANT \
+             TEMPORARY ON DATABASE {database} TO {role}"
+        )
     } else if schema.is_none() || !makes {
         format!(
             "the collector's role may make no tables in the database, and each day has one of its own: GRANT USAGE, \
@@ -447,11 +534,6 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
         format!(
             "the table {TABLE} belongs to another role, and only its owner can add and drop days: ALTER TABLE {TABLE} OWNER \
              TO {role}, and each {DAY_PREFIX}… and {VIEW} likewise"
-        )
-    } else if !temporary {
-        format!(
-            "the collector may not make temporary tables in the database, by which it looks whether it works: GRANT \
-             TEMPORARY ON DATABASE {database} TO {role}"
         )
     } else {
         return Ok(());

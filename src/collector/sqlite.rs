@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +21,7 @@ use tokio::task::yield_now;
 
 use super::export::LATER_COLUMNS;
 use super::ingest::Cell;
+use super::owner::as_owner;
 use super::storage::{
     Arrival, COMPARED_ROWS, Column, DAY_PREFIX, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS, ROWS_PER_ID, Read,
     Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table,
@@ -36,6 +37,13 @@ const SCHEMA_VERSION: i64 = 1;
 const LOG: &str = "-wal";
 const LOG_INDEX: &str = "-shm";
 const LOCK: &str = "-lock";
+
+/// What the name of the storage ends with that `check` makes and removes.
+const TRIAL: &str = "-check";
+
+/// How long the head of a SQLite file is, and where in it the version stands (`user_version`).
+const HEAD: usize = 100;
+const VERSION_AT: usize = 60;
 
 /// How long another process may hold the file, as a report does for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,19 +71,16 @@ impl SqliteStore {
     /// # Errors
     /// Those of [`SqliteStore::open`], or another collector has the file.
     pub fn open_alone(path: &Path) -> Result<Self, StoreError> {
-        create_file(path).map_err(|error| not_opened(path, &error))?;
-        // By its one true name: two collectors may be told different ones.
-        let lock = beside(&path.canonicalize().map_err(|error| not_opened(path, &error))?, LOCK);
-        let held = create_file(&lock).map_err(|error| not_opened(&lock, &error))?;
-        match held.try_lock() {
-            Ok(()) => Ok(Self { writer: Mutex::new(Writer { _held: Some(held), ..Writer::open(path)? }) }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Failed(format!(
-                "another collector takes pings into {} already: stop it, or give this one a file of its own (several \
-                 collectors can share a PostgreSQL)",
-                path.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(not_opened(&lock, &error)),
-        }
+        as_owner(path, || {
+            create_file(path).map_err(|error| not_opened(path, &error))?;
+            refuse_newer(path)?;
+            let lock = lock_of(path)?;
+            let held = create_file(&lock).map_err(|error| not_opened(&lock, &error))?;
+            if !is_free(&held, &lock)? {
+                return Err(taken(path));
+            }
+            Ok(Self { writer: Mutex::new(Writer { _held: Some(held), ..Writer::open(path)? }) })
+        })
     }
 
     /// Opens the file, making it where it is not there, and holds its columns against the contract. A collector may have
@@ -84,7 +89,45 @@ impl SqliteStore {
     /// # Errors
     /// It cannot be opened, is no database of this program, or has other columns.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { writer: Mutex::new(Writer::open(path)?) })
+        as_owner(path, || {
+            create_file(path).map_err(|error| not_opened(path, &error))?;
+            refuse_newer(path)?;
+            Ok(Self { writer: Mutex::new(Writer::open(path)?) })
+        })
+    }
+
+    /// Opens the file where a collector has made it. A collector may have it open meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`], or there is none yet.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        as_owner(path, || {
+            if !is_made(path)? {
+                return Err(StoreError::NotYet(path.display().to_string()));
+            }
+            Ok(Self { writer: Mutex::new(Writer::open(path)?) })
+        })
+    }
+
+    /// Does what [`SqliteStore::open_alone`] needs to work, and undoes it.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open_alone`], but for another collector.
+    pub fn try_out(path: &Path) -> Result<Trial, StoreError> {
+        as_owner(path, || {
+            if !path.try_exists().map_err(|error| not_opened(path, &error))? {
+                return try_to_make(path).map(|()| Trial::NotYet);
+            }
+            OpenOptions::new().append(true).open(path).map_err(|error| not_opened(path, &error))?;
+            refuse_newer(path)?;
+            let held = match File::open(lock_of(path)?) {
+                Ok(lock) => !is_free(&lock, path)?,
+                Err(_) => false,
+            };
+            let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
+            let tried = try_to_set_up(connection).map_err(|error| named(path, error))?;
+            Ok(if held { Trial::Taken(taken(path)) } else { tried })
+        })
     }
 
     fn ask<'a, T: Send + 'a>(
@@ -145,19 +188,23 @@ impl SqliteReader {
         Self { path: path.to_owned() }
     }
 
-    fn read(&self, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+    fn open(&self) -> Result<Connection, StoreError> {
         let not_yet = || StoreError::NotYet(self.path.display().to_string());
         if !self.path.try_exists().map_err(|error| not_opened(&self.path, &error))? {
             return Err(not_yet());
         }
+        refuse_newer(&self.path)?;
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .map_err(|error| not_opened(&self.path, &error))?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // This opens the log, too.
+        if version_of(&connection)? == 0 { Err(not_yet()) } else { Ok(connection) }
+    }
+
+    fn read(&self, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+        let connection = as_owner(&self.path, || self.open())?;
         // One transaction, so that all is read as of one moment.
         let reading = connection.unchecked_transaction()?;
-        if version_of(&reading)? == 0 {
-            return Err(not_yet());
-        }
         let days = days(&reading)?;
         for day in &days {
             check_columns(&reading, &day_table(*day))?;
@@ -211,31 +258,26 @@ struct Statements {
 }
 
 impl Writer {
+    /// Opens a file that is there.
     fn open(path: &Path) -> Result<Self, StoreError> {
-        create_file(path).map_err(|error| not_opened(path, &error))?;
         let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
         let (place, days) = (Vec::new(), BTreeMap::new());
         let mut writer = Self { connection, path: path.to_owned(), place, days, seen: None, _held: None };
-        writer.set_up().map_err(|error| match error {
-            StoreError::Failed(text) => StoreError::Failed(format!("failed to open {}: {text}", path.display())),
-            other => other,
-        })?;
+        writer.set_up().map_err(|error| named(path, error))?;
         Ok(writer)
     }
 
     fn set_up(&mut self) -> Result<(), StoreError> {
         let connection = &mut self.connection;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        version_of(connection)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        version_of(connection)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        // The view may come from a program that knew other later columns.
-        make_view(&transaction)?;
+        bring_up_to_date(&transaction)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         transaction.commit()?;
         self.place = [self.path.clone(), beside(&self.path, LOG), beside(&self.path, LOG_INDEX)]
@@ -324,14 +366,7 @@ impl Writer {
     fn span(&mut self) -> Result<Option<Span>, StoreError> {
         let transaction = self.connection.transaction()?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
-        let end = |day: &Date, end: &str| {
-            let query = format!("SELECT {RECEIVED_AT} FROM {} ORDER BY rowid {end} LIMIT 1", day_table(*day));
-            let at: Option<String> = transaction.query_row(&query, [], |row| row.get(0)).optional()?;
-            at.map(|at| time_of(&at).ok_or_else(|| unreadable(RECEIVED_AT, *day))).transpose()
-        };
-        let oldest = self.days.keys().find_map(|day| end(day, "ASC").transpose()).transpose()?;
-        let newest = self.days.keys().rev().find_map(|day| end(day, "DESC").transpose()).transpose()?;
-        Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }))
+        span(&transaction, &self.days)
     }
 
     /// Writes a page and flushes it: the version again, as it is.
@@ -433,9 +468,133 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     path.metadata().map(|file| (file.dev(), file.ino()))
 }
 
+/// What a start would find.
+#[derive(Debug)]
+pub enum Trial {
+    /// A storage that it can take.
+    Free,
+    /// None, and one can be made.
+    NotYet,
+    /// A storage that another collector has, and what the start would say of it.
+    Taken(StoreError),
+}
+
+/// Where the lock of the one collector is: beside the file's one true name, for two collectors may be told different ones.
+fn lock_of(path: &Path) -> Result<PathBuf, StoreError> {
+    Ok(beside(&path.canonicalize().map_err(|error| not_opened(path, &error))?, LOCK))
+}
+
+/// Takes the lock, where no other collector has it.
+fn is_free(lock: &File, path: &Path) -> Result<bool, StoreError> {
+    match lock.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(not_opened(path, &error)),
+    }
+}
+
+fn taken(path: &Path) -> StoreError {
+    StoreError::Failed(format!(
+        "another collector takes pings into {} already: stop it, or give this one a file of its own (several collectors can \
+         share a PostgreSQL)",
+        path.display()
+    ))
+}
+
+/// Refuses what a newer program wrote before SQLite touches it: merely to open a file may empty the log beside it.
+fn refuse_newer(path: &Path) -> Result<(), StoreError> {
+    let mut head = [0; HEAD];
+    let mut file = File::open(path).map_err(|error| not_opened(path, &error))?;
+    // A file that ends before is empty, or no database; the latter is found later.
+    if file.read_exact(&mut head).is_err() {
+        return Ok(());
+    }
+    let version = head.get(VERSION_AT..VERSION_AT + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+    let is_database = head.starts_with(b"SQLite format 3\0");
+    check_version(version.filter(|_| is_database).unwrap_or_default().into())
+        .map(drop)
+        .map_err(|error| named(path, error))
+}
+
+/// Whether a collector has made the storage.
+fn is_made(path: &Path) -> Result<bool, StoreError> {
+    if !path.try_exists().map_err(|error| not_opened(path, &error))? {
+        return Ok(false);
+    }
+    refuse_newer(path)?;
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|error| not_opened(path, &error))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(version_of(&connection)? > 0)
+}
+
+/// Makes a storage beside the one that is to be made, and removes it.
+fn try_to_make(path: &Path) -> Result<(), StoreError> {
+    let trial = beside(path, TRIAL);
+    let remove = || {
+        for end in ["", LOG, LOG_INDEX] {
+            // It is not there where it could not be made.
+            let _ = std::fs::remove_file(beside(&trial, end));
+        }
+    };
+    remove();
+    let tried = create_file(&trial).map_err(|error| not_opened(path, &error)).and_then(|_| Writer::open(&trial));
+    let tried = tried.map(drop);
+    remove();
+    // In the words of a start.
+    tried.map_err(|error| match error {
+        StoreError::Failed(text) => {
+            StoreError::Failed(text.replace(&trial.display().to_string(), &path.display().to_string()))
+        }
+        other => other,
+    })
+}
+
+/// Sets everything up in a transaction that is then rolled back.
+fn try_to_set_up(mut connection: Connection) -> Result<Trial, StoreError> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let is_new = version_of(&connection)? == 0;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    bring_up_to_date(&transaction)?;
+    let mut days = BTreeMap::new();
+    read_days(&transaction, &mut days, &mut None)?;
+    span(&transaction, &days)?;
+    transaction.rollback()?;
+    Ok(if is_new { Trial::NotYet } else { Trial::Free })
+}
+
+fn span(transaction: &Transaction<'_>, days: &BTreeMap<Date, Statements>) -> Result<Option<Span>, StoreError> {
+    let end = |day: &Date, end: &str| {
+        let query = format!("SELECT {RECEIVED_AT} FROM {} ORDER BY rowid {end} LIMIT 1", day_table(*day));
+        let at: Option<String> = transaction.query_row(&query, [], |row| row.get(0)).optional()?;
+        at.map(|at| time_of(&at).ok_or_else(|| unreadable(RECEIVED_AT, *day))).transpose()
+    };
+    let oldest = days.keys().find_map(|day| end(day, "ASC").transpose()).transpose()?;
+    let newest = days.keys().rev().find_map(|day| end(day, "DESC").transpose()).transpose()?;
+    Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }))
+}
+
+fn bring_up_to_date(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    // The view may come from a program that knew other later columns.
+    make_view(transaction)
+}
+
+/// The error with the file's name.
+fn named(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Failed(text) => StoreError::Failed(format!("failed to open {}: {text}", path.display())),
+        other => other,
+    }
+}
+
 /// The version of what is in the file; 0 where nothing is.
 fn version_of(connection: &Connection) -> Result<i64, StoreError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    check_version(version)
+}
+
+fn check_version(version: i64) -> Result<i64, StoreError> {
     if (0..=SCHEMA_VERSION).contains(&version) {
         return Ok(version);
     }

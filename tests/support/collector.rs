@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -215,12 +216,13 @@ pub fn expected_row(ping: &Value) -> Map<String, Value> {
 pub struct Setup {
     dir: Arc<TempDir>,
     environment: BTreeMap<String, String>,
+    user: Option<u32>,
 }
 
 impl Setup {
     /// With that storage, on a free port, the log at its most talkative, and nobody limited.
     pub fn new(storage: &Storage) -> Self {
-        let mut setup = Self { dir: Arc::new(tempfile::tempdir().unwrap()), environment: BTreeMap::new() };
+        let mut setup = Self { dir: Arc::new(tempfile::tempdir().unwrap()), environment: BTreeMap::new(), user: None };
         if let Storage::Postgres(cluster) = storage
             && let Some(authority) = cluster.authority()
         {
@@ -246,6 +248,12 @@ impl Setup {
         self
     }
 
+    /// Runs everything as that user, which root may.
+    pub fn with_user(self, user: u32) -> Self {
+        std::os::unix::fs::chown(self.dir.path(), Some(user), Some(user)).unwrap();
+        Self { user: Some(user), ..self }
+    }
+
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, content).unwrap();
@@ -255,6 +263,9 @@ impl Setup {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null()).current_dir(self.dir.path());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 

@@ -219,6 +219,20 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Everything of a database, as statements.
+    pub fn dump(&self, database: &str) -> String {
+        let output = self
+            .command("pg_dump")
+            .args(["-U", "pulse", "--inserts", "-p", &self.port.to_string(), "-h"])
+            .arg(self.dir.path())
+            .arg(database)
+            .output()
+            .unwrap();
+        let dump = String::from_utf8(output.stdout).unwrap();
+        // Newer ones write a word of chance into it.
+        dump.lines().filter(|line| !line.starts_with('\\')).map(|line| format!("{line}\n")).collect()
+    }
+
     /// Everything that it keeps on the disk.
     pub fn dir(&self) -> &Path {
         self.dir.path()
