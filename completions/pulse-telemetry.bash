@@ -113,12 +113,16 @@ _pulse__telemetry() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__audit)
-            opts="-h --config --help"
+            opts="-h --since --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

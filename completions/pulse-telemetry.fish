@@ -61,6 +61,7 @@ complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand events" 
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand events" -l json -d 'As JSON'
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand events" -l erase -d 'Erase them'
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand audit" -l since -d 'A line of the history must have this hash: what an earlier audit told of its newest line' -r
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand audit" -l config -d 'The configuration file [default: /etc/pulse-telemetry/config.toml, where it exists]' -r -F
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand audit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand on" -l config -d 'The configuration file [default: /etc/pulse-telemetry/config.toml, where it exists]' -r -F

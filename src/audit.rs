@@ -4,20 +4,22 @@
 //! removed, repeated or moved, but for what is at the very end: nothing follows the newest line, so that nothing shows
 //! whether it was changed or whether newer ones were cut off. A forgery by whoever owns the disk cannot be shown.
 //!
+//! Whoever wrote the newest line's hash down elsewhere sees later whether the chain still holds that line.
+//!
 //! A finding is a fact about the ledger. Where a line cannot be read, or does not follow from the one before, everything
 //! that hangs on what went before is forgotten, so that one damage is one finding.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::contract::{self, FIELDS};
 use crate::engine::{EntryKind, Schedule};
 use crate::identity::ROTATION;
-use crate::ping::Event;
+use crate::ping::{self, Event};
 use crate::store::{LINE_MAX, Line, Piece, sha256};
 
 /// So many findings of a check are told one by one; more are only counted.
@@ -29,12 +31,20 @@ const UNRECORDED_STEP: Duration = Duration::from_secs(60);
 /// An audit under way.
 #[derive(Debug)]
 pub struct Audit {
-    schedule: Schedule,
+    now: Timestamp,
+    /// The hash of a line that has to be there.
+    since: Option<Since>,
+    /// The schedule in force, where the ledger tells it.
+    schedule: Option<Schedule>,
     checks: Checks,
     /// How many lines there were so far.
     lines: u64,
     /// When the first and the last line were written.
     times: Option<(Timestamp, Timestamp)>,
+    /// The newest line that can be read: its `seq` and its hash.
+    newest: Option<(u64, String)>,
+    /// The first of the lines so far whose time is in the future, and how many there are.
+    ahead: Option<(u64, u64)>,
     /// The line before; `None` at the beginning and after one that cannot be read.
     before: Option<Before>,
     /// The `seq` and `prev` of a first line that a later `pruned` line has to explain.
@@ -56,6 +66,8 @@ pub struct Report {
     pub lines: u64,
     /// When its first and its last line were written.
     pub times: Option<(Timestamp, Timestamp)>,
+    /// The newest line that can be read: its `seq` and its hash.
+    pub newest: Option<(u64, String)>,
     /// What was checked.
     pub checks: Vec<Check>,
 }
@@ -85,6 +97,7 @@ pub struct Finding {
 #[derive(Debug, Default)]
 struct Checks {
     chain: Findings,
+    times: Findings,
     bodies: Findings,
     rotation: Findings,
     spacing: Findings,
@@ -96,6 +109,38 @@ struct Checks {
 struct Findings {
     told: Vec<Finding>,
     untold: u64,
+}
+
+/// The SHA-256 of a line, as an audit prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineHash([u8; 32]);
+
+impl FromStr for LineHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digit = |byte| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            b'A'..=b'F' => Some(byte - b'A' + 10),
+            _ => None,
+        };
+        let digits = text.bytes().map(digit).collect::<Option<Vec<u8>>>();
+        let digits = digits.filter(|digits| digits.len() == 64);
+        let digits = digits.ok_or("a hash is 64 digits of 0 to 9 and a to f, as an audit prints it")?;
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
+            *byte = pair.iter().fold(0, |byte, digit| byte << 4 | digit);
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// A hash that somebody wrote down, and the entry that has it.
+#[derive(Debug)]
+struct Since {
+    hash: String,
+    found: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -136,24 +181,45 @@ struct Known {
     off: Option<(String, u64)>,
     startup: Option<Ping>,
     heartbeat: Option<Ping>,
+    /// There is a new ID since then, by that line, and its first heartbeat is still to come.
+    new_id: Option<NewId>,
+}
+
+/// An ID that took the place of another one.
+#[derive(Clone, Copy, Debug)]
+struct NewId {
+    at: Timestamp,
+    line: u64,
+    /// How far its first heartbeat has to be.
+    least: Duration,
 }
 
 /// A ping that was attempted.
 #[derive(Debug)]
 struct Ping {
     hash: String,
+    install_id: String,
     /// The first attempt.
     at: Timestamp,
     line: u64,
+    /// How far the next one has to be, by the schedule in force then.
+    least: Duration,
     delivered: bool,
 }
 
 impl Audit {
-    /// An audit against that schedule.
+    /// An audit at that time. Where a hash is given, a line has to have it.
     #[must_use]
-    pub fn new(schedule: Schedule) -> Self {
+    pub fn new(now: Timestamp, since: Option<LineHash>) -> Self {
         Self {
-            schedule,
+            now,
+            since: since.map(|LineHash(hash)| Since {
+                hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+                found: None,
+            }),
+            schedule: None,
+            newest: None,
+            ahead: None,
             checks: Checks::default(),
             lines: 0,
             times: None,
@@ -189,20 +255,25 @@ impl Audit {
             let what = format!("begins with entry {seq}, and no later entry says why the ones before are gone");
             self.checks.chain.add(1, what);
         }
-        let (heartbeats, startups) = (words(self.heartbeat_distance()), words(self.schedule.spacing()));
-        let Checks { chain, bodies, rotation, spacing, attempts, consent } = self.checks;
+        if let Some((line, more)) = self.ahead {
+            let more = if more > 1 { format!(", and so do {} more", more - 1) } else { String::new() };
+            self.checks.times.add(line, format!("its time lies in the future{more}, and no later line sets it right"));
+        }
+        let since = self.check_since();
+        let Checks { chain, times, bodies, rotation, spacing, attempts, consent } = self.checks;
         let Counted { pruned_through, erased, .. } = self.counted;
         let beginning = match (pruned_through, erased) {
             (Some(through), _) => format!(" (older ones were pruned, up to entry {through})"),
-            (None, true) => " (older ones were erased on request)".to_owned(),
+            (None, true) => " (an entry says that the history before was erased on request)".to_owned(),
             (None, false) => String::new(),
         };
         let counted = &self.counted;
         let checks = vec![
             chain.of(
                 "chain",
-                format!("{} lines: each follows from the one before, by number and hash{beginning}", self.lines),
+                format!("{} lines: each follows from the one before, by number and hash{beginning}{since}", self.lines),
             ),
+            times.of("times", "no line is from the future".to_owned()),
             bodies.of(
                 "bodies",
                 format!("{} bodies: each has its SHA-256, keeps the contract, and is compact JSON", counted.bodies),
@@ -214,8 +285,7 @@ impl Audit {
             spacing.of(
                 "spacing",
                 format!(
-                    "{} heartbeats at least {heartbeats} apart, {} startups at least {startups} apart, as \
-                     schedule.interval and schedule.jitter are now",
+                    "{} heartbeats and {} startups: each keeps the distance that the schedule in force asked for",
                     counted.heartbeats, counted.startups
                 ),
             ),
@@ -228,10 +298,15 @@ impl Audit {
             ),
             consent.of("consent", format!("{} switches: no attempt while telemetry was off", counted.switches)),
         ];
-        Report { lines: self.lines, times: self.times, checks }
+        Report { lines: self.lines, times: self.times, newest: self.newest, checks }
     }
 
     fn take_line(&mut self, line: &Line<'_>, hash: String) {
+        self.newest = Some((line.seq, hash.clone()));
+        if let Some(since) = self.since.as_mut().filter(|since| since.hash == hash) {
+            since.found = Some(line.seq);
+        }
+        self.check_time(line);
         self.times = Some((self.times.map_or(line.at, |(first, _)| first), line.at));
         self.check_place(line);
         let document = line.body.as_deref().and_then(|body| self.check_body(line, body));
@@ -243,11 +318,38 @@ impl Audit {
         self.before = Some(Before { seq: line.seq, hash, at: line.at, kind: line.kind });
     }
 
+    /// A clock that was ahead and was set right is told by an entry, or by the next start.
+    fn check_time(&mut self, line: &Line<'_>) {
+        if line.at > self.now.saturating_add(UNRECORDED_STEP).unwrap_or(Timestamp::MAX) {
+            let (first, count) = self.ahead.unwrap_or((self.lines, 0));
+            self.ahead = Some((first, count + 1));
+        } else if matches!(line.kind, EntryKind::ClockStepped | EntryKind::Started) {
+            self.ahead = None;
+        }
+    }
+
+    /// Looks for the line whose hash was given, and says where it is.
+    fn check_since(&mut self) -> String {
+        match &self.since {
+            None => String::new(),
+            Some(Since { found: Some(seq), .. }) => format!("; the hash that was given is that of entry {seq}"),
+            Some(Since { hash, .. }) => {
+                let what = format!(
+                    "no line has the hash that was given, {hash}: that line was removed or the chain was written \
+                     anew since (what is pruned after 90 days goes as well)"
+                );
+                self.checks.chain.add(self.lines, what);
+                String::new()
+            }
+        }
+    }
+
     /// The line cannot be read, so what comes next cannot be held against it.
     fn lose_track(&mut self, what: &str) {
         self.checks.chain.add(self.lines, what.to_owned());
         self.before = None;
         self.uncertain = self.generation;
+        self.schedule = None;
         self.known = Known::default();
     }
 
@@ -272,6 +374,9 @@ impl Audit {
                 let explains = |(seq, prev): &(u64, String)| through.checked_add(1) == Some(*seq) && prev == last;
                 self.unexplained.take_if(|first| explains(first));
                 self.counted.pruned_through = Some(through);
+                if let Some(since) = self.since.as_mut().filter(|since| since.hash == *last) {
+                    since.found = Some(through);
+                }
             }
             (EntryKind::Pruned, ..) => {
                 self.checks.chain.add(self.lines, "says that it pruned, but not what".to_owned())
@@ -296,18 +401,14 @@ impl Audit {
         if line.sha256.as_deref() != Some(&sha256(body.as_bytes())) {
             self.checks.bodies.add(self.lines, "the body is not the one that its SHA-256 belongs to".to_owned());
         }
-        let document: Value = match serde_json::from_str(body) {
+        let document = match ping::decode(body) {
             Ok(document) => document,
-            Err(_) => {
-                self.checks.bodies.add(self.lines, "the body is not JSON".to_owned());
-                return None;
+            Err(why) => {
+                self.checks.bodies.add(self.lines, format!("the body {why}"));
+                return serde_json::from_str(body).ok();
             }
         };
-        if let Err(violation) = contract::validate(&document) {
-            self.checks.bodies.add(self.lines, format!("the body breaks the contract: {violation}"));
-        } else if !is_as_encoded(&document, body) {
-            self.checks.bodies.add(self.lines, "the body is not compact JSON in the contract's order".to_owned());
-        } else if line.event.map(Event::word) != document["event"].as_str() {
+        if line.event.map(Event::word) != document["event"].as_str() {
             self.checks.bodies.add(self.lines, "the body is another event than the entry says".to_owned());
         }
         Some(document)
@@ -338,22 +439,31 @@ impl Audit {
             EntryKind::IdRotated => {
                 self.generation += 1;
                 if line.reason.as_deref() == Some("none") {
-                    // The ID went with a switch to off that is not recorded, and the pending ping with it.
+                    // The ID went with a switch to off, recorded or not, and the pending ping with it.
+                    let new_id = self.known.new_id;
                     self.known.forget_times();
+                    self.known.new_id = new_id;
+                } else {
+                    self.on_new_id(line);
                 }
             }
-            EntryKind::IdReset => self.generation += 1,
+            EntryKind::IdReset => {
+                self.generation += 1;
+                self.on_new_id(line);
+            }
             EntryKind::ConsentChanged => {
                 self.counted.switches += 1;
                 let reason = line.reason.as_deref().unwrap_or_default();
                 self.known.off = (reason != "on").then(|| (reason.to_owned(), self.lines));
-                if reason != "on" {
+                self.known.forget_times();
+                if reason == "on" {
+                    self.on_new_id(line);
+                } else {
                     self.generation += 1;
                 }
-                self.known.forget_times();
             }
             EntryKind::ClockStepped => self.known.forget_times(),
-            EntryKind::Started => self.on_start(),
+            EntryKind::Started => self.on_start(line),
             EntryKind::Suppressed
             | EntryKind::Stopped
             | EntryKind::Erased
@@ -364,7 +474,15 @@ impl Audit {
 
     /// A new process looks anew at everything that switches telemetry off; only the local switch outlives it, and
     /// after a crash not even that is known, for its last turn may not have been recorded.
-    fn on_start(&mut self) {
+    fn on_start(&mut self, line: &Line<'_>) {
+        match schedule_in(line) {
+            Some(schedule) => self.put_in_force(schedule),
+            None => {
+                // An earlier version, which may have been configured otherwise.
+                self.schedule = None;
+                self.known.forget_times();
+            }
+        }
         let before = self.before.as_ref().map(|before| before.kind);
         self.known.off.take_if(|(reason, _)| reason != "switch" || before != Some(EntryKind::Stopped));
         if before == Some(EntryKind::Sent) {
@@ -373,6 +491,22 @@ impl Audit {
                 ping.delivered = false;
             }
         }
+    }
+
+    /// From now on this schedule holds. A time that the one before set is kept, unless it is further away than any of
+    /// the new one.
+    fn put_in_force(&mut self, schedule: Schedule) {
+        match self.schedule.replace(schedule) {
+            Some(before) if before.interval <= schedule.interval => {}
+            _ => self.known.forget_times(),
+        }
+    }
+
+    /// The times of the old ID are nothing to the new one.
+    fn on_new_id(&mut self, line: &Line<'_>) {
+        self.known.heartbeat = None;
+        let least = self.schedule.map_or(Duration::ZERO, |schedule| schedule.interval / 2);
+        self.known.new_id = Some(NewId { at: line.at, line: self.lines, least });
     }
 
     fn on_attempt(&mut self, line: &Line<'_>, document: Option<&Value>) {
@@ -394,10 +528,23 @@ impl Audit {
             }
             return;
         };
-        if let Some(id) = document["install_id"].as_str() {
-            self.check_id(id, line.at);
+        let Some(id) = document["install_id"].as_str() else { return };
+        self.check_id(id, line.at);
+        if let Some(schedule) = schedule_in(line) {
+            self.put_in_force(schedule);
         }
-        self.check_distance(event, sha256(body.as_bytes()), line.at);
+        let hash = sha256(body.as_bytes());
+        self.check_distance(
+            event,
+            Ping {
+                hash,
+                install_id: id.to_owned(),
+                at: line.at,
+                line: self.lines,
+                least: Duration::ZERO,
+                delivered: false,
+            },
+        );
     }
 
     fn check_id(&mut self, id: &str, at: Timestamp) {
@@ -414,33 +561,38 @@ impl Audit {
         }
     }
 
-    fn check_distance(&mut self, event: Event, hash: String, at: Timestamp) {
-        let line = self.lines;
-        let least = match event {
-            Event::Startup => self.schedule.spacing(),
-            Event::Heartbeat => self.heartbeat_distance(),
-        };
-        let ping = Ping { hash, at, line, delivered: false };
+    fn check_distance(&mut self, event: Event, ping: Ping) {
+        let least = self.schedule.map_or(Duration::ZERO, |schedule| match event {
+            Event::Startup => schedule.spacing(),
+            Event::Heartbeat => schedule.interval.saturating_sub(schedule.jitter),
+        });
+        let (at, install_id) = (ping.at, ping.install_id.clone());
         let before = match self.known.ping(event) {
             Some(before) if before.hash == ping.hash && !before.delivered => return,
-            before => before.replace(ping),
+            before => before.replace(Ping { least, ..ping }),
         };
         match event {
             Event::Startup => self.counted.startups += 1,
             Event::Heartbeat => self.counted.heartbeats += 1,
         }
-        if let Some(before) = before {
-            let apart = at.duration_since(before.at).unsigned_abs();
-            if apart + UNRECORDED_STEP.min(least / 10) < least {
-                let (apart, event) = (words(apart), event.word());
-                let what = format!("a {event} ping only {apart} after the one in line {}", before.line);
-                self.checks.spacing.add(line, what);
-            }
+        // Another ID without an entry of its own is another file, whose schedule began with its start.
+        let same = |before: &Ping| event == Event::Startup || before.install_id == install_id;
+        if let Some(before) = before.filter(same) {
+            self.hold_apart(event, before.least.min(least), (before.at, before.line), at);
+        }
+        if event == Event::Heartbeat
+            && let Some(NewId { at: since, line, least }) = self.known.new_id.take()
+        {
+            self.hold_apart(event, least, (since, line), at);
         }
     }
 
-    fn heartbeat_distance(&self) -> Duration {
-        self.schedule.interval.saturating_sub(self.schedule.jitter)
+    fn hold_apart(&mut self, event: Event, least: Duration, (since, before): (Timestamp, u64), at: Timestamp) {
+        let apart = at.duration_since(since).unsigned_abs();
+        if apart + UNRECORDED_STEP.min(least / 10) < least {
+            let (apart, event) = (words(apart), event.word());
+            self.checks.spacing.add(self.lines, format!("a {event} ping only {apart} after line {before}"));
+        }
     }
 }
 
@@ -455,6 +607,7 @@ impl Known {
     fn forget_times(&mut self) {
         self.startup = None;
         self.heartbeat = None;
+        self.new_id = None;
     }
 }
 
@@ -503,6 +656,13 @@ impl Report {
                 let _ = writeln!(text, "{:<16} and {untold} more", "");
             }
         }
+        if let Some((seq, hash)) = &self.newest {
+            let _ = writeln!(text, "\nThe newest line is entry {seq}, and its hash {hash}");
+            let _ = writeln!(
+                text,
+                "(kept elsewhere, it shows later with --since whether the history was cut or rewritten)"
+            );
+        }
         let _ = match self.findings() {
             0 => writeln!(text, "\nNothing was found."),
             found => writeln!(text, "\n{found} found."),
@@ -511,12 +671,10 @@ impl Report {
     }
 }
 
-/// Whether the body is what our encoder makes of the document: no space, no key twice, and the contract's order.
-fn is_as_encoded(document: &Value, body: &str) -> bool {
-    let in_order = |object: &serde_json::Map<String, Value>| {
-        object.keys().eq(FIELDS.iter().map(|field| field.name).filter(|name| object.contains_key(*name)))
-    };
-    document.as_object().is_some_and(in_order) && serde_json::to_string(document).is_ok_and(|encoded| encoded == body)
+/// The schedule that a line tells.
+fn schedule_in(line: &Line<'_>) -> Option<Schedule> {
+    let (interval, jitter) = (Duration::from_millis(line.interval_ms?), Duration::from_millis(line.jitter_ms?));
+    Some(Schedule { startup_delay: Duration::ZERO, interval, jitter })
 }
 
 fn words(duration: Duration) -> String {

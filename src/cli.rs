@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::audit::LineHash;
 use crate::config::{Config, ConfigError, Environment};
 use crate::no_core::leave_no_core;
 use crate::pulse::{PulseClient, PulseSettings};
@@ -81,8 +82,8 @@ enum Command {
     Preview,
     /// Replace the install ID by a new one at once
     ///
-    /// The old ID is never sent again. No ping is sent because of it: the next one goes at its old time, and one that
-    /// waited to be tried again is dropped.
+    /// The old ID is never sent again. No ping is sent because of it: one that waited to be tried again is dropped, and
+    /// the new ID's first heartbeat goes at a random time of the next 12 to 36 hours.
     ResetId,
     /// Tell whether telemetry is on, who decided it, what is due next and what became of the last ping
     Status {
@@ -132,8 +133,13 @@ enum Command {
     ///
     /// Reads the file itself, works beside a running daemon and contacts nobody. Ends with 6 where it finds something.
     /// Damage and omission show, but for the newest line, which nothing follows; a forgery by whoever owns the disk does
-    /// not.
-    Audit,
+    /// not. Its hash is printed: whoever keeps it elsewhere and hands it to a later audit sees whether the history was cut
+    /// or rewritten since.
+    Audit {
+        /// A line of the history must have this hash: what an earlier audit told of its newest line
+        #[arg(long, value_name = "HASH")]
+        since: Option<LineHash>,
+    },
     /// Turn the local switch on
     On,
     /// Turn the local switch off: nothing is sent any more, and the install ID is deleted
@@ -261,7 +267,7 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
             }
             Command::Events { erase: true, .. } => events::erase(&config, out).await,
             Command::Events { json, .. } => events::show(&config, json, out).await,
-            Command::Audit => audit::audit(&config, out),
+            Command::Audit { since } => audit::audit(&config, since, out),
             Command::On => switch::on(&config, out).await,
             Command::Off => switch::off(&config, out).await,
             Command::Healthcheck => healthcheck(&config).await,

@@ -8,6 +8,7 @@
 
 mod belief;
 mod interface;
+mod new_id;
 mod state;
 mod status;
 mod suppression;
@@ -23,7 +24,7 @@ use crate::consent::{OffSource, Sources};
 use crate::identity::Identity;
 use crate::ping::{self, Event};
 use crate::snapshot::{OwnSender, ReadError, Reading};
-use crate::verdict::{Answer, Verdict};
+use crate::verdict::{Answer, RETRY_AFTER_MAX, Verdict};
 
 use belief::Belief;
 pub use interface::{Action, Entry, EntryKind, Input};
@@ -51,6 +52,12 @@ const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const PRUNING: Duration = DAY;
 /// How often it is kept on disk for how long the clock has been doubted.
 const DOUBT_KEPT: Duration = Duration::from_secs(10 * 60);
+/// To what the endpoint asks for a random time is added, up to this part of it and at least up to [`ASKED_ADDED`]: a
+/// time that the endpoint chose to the second would be known again.
+const ASKED_PART: u32 = 10;
+const ASKED_ADDED: Duration = Duration::from_secs(2 * 60);
+/// What the endpoint asks for is never further away.
+const ASKED_MAX: Duration = RETRY_AFTER_MAX.saturating_add(Duration::from_secs(RETRY_AFTER_MAX.as_secs() / 10));
 /// A wall clock that moves by more than this against the monotonic one has stepped. Clocks that are slewed stay below.
 const STEP: Duration = MINUTE;
 
@@ -72,6 +79,11 @@ impl Schedule {
     pub fn spacing(&self) -> Duration {
         STARTUP_SPACING.min(self.interval)
     }
+
+    /// What the ledger keeps of it.
+    fn recorded(&self) -> Option<(Duration, Duration)> {
+        Some((self.interval, self.jitter))
+    }
 }
 
 /// What was found at a start.
@@ -81,6 +93,8 @@ pub struct Start {
     pub sources: Sources,
     /// The ID on disk, where there is a valid record of one, however old.
     pub identity: Option<Identity>,
+    /// The ledger shows that this ID was made or used here.
+    pub identity_is_ours: bool,
     /// The state on disk, or the state of a new installation.
     pub state: State,
     /// The ledger's last entry is an attempt that nothing closed.
@@ -115,6 +129,8 @@ pub struct Engine<C> {
     chance: C,
     sources: Sources,
     identity: Option<Identity>,
+    /// It was made or taken up here, not only found as a file.
+    id_is_ours: bool,
     /// What a preview shows where there is no current ID; it becomes the ID when the next ping is built.
     candidate: Uuid,
     /// When the process started.
@@ -138,6 +154,9 @@ pub struct Engine<C> {
     look_again: Duration,
     looks: u32,
     unsaved: bool,
+    /// When what could not be written is tried again, and how often it was.
+    save_again: Duration,
+    saves: u32,
     belief: Belief,
     /// While the clock is doubted: when that is kept on disk next.
     doubt_kept: Duration,
@@ -154,7 +173,7 @@ impl<C: Chance> Engine<C> {
     /// The engine at a start, and what is to be done first: off, and what it takes with it, before anything else.
     #[must_use]
     pub fn start(schedule: Schedule, start: Start, mut chance: C, now: Now) -> (Self, Vec<Action>) {
-        let Start { sources, identity, mut state, interrupted } = start;
+        let Start { sources, identity, identity_is_ours, mut state, interrupted } = start;
         let damaged = state.pending.take_if(|pending| !pending.is_sound()).map(|pending| pending.event);
         let mut engine = Self {
             candidate: chance.uuid(),
@@ -162,6 +181,7 @@ impl<C: Chance> Engine<C> {
             chance,
             sources,
             identity,
+            id_is_ours: identity_is_ours,
             started: now.mono,
             startup_due: None,
             startup_attempted_at: None,
@@ -177,6 +197,8 @@ impl<C: Chance> Engine<C> {
             look_again: now.mono,
             looks: 0,
             unsaved: false,
+            save_again: now.mono,
+            saves: 0,
             belief: Belief::new(
                 state.believed_at,
                 state.doubted_seconds.map(|seconds| Duration::from_secs(seconds.into())),
@@ -188,15 +210,16 @@ impl<C: Chance> Engine<C> {
             last_seen: now,
         };
         let mut out = Vec::new();
-        engine.adopt(&state, now);
         engine.belief.look(now);
+        engine.take_up_the_id(now);
+        engine.adopt(&state, now);
         if engine.belief.doubted_until.is_some() {
             engine.unadopted = Some(state);
         }
         if engine.sources.off().is_some() {
             engine.forget(now, &mut out);
         }
-        out.push(Action::Record(Entry::new(EntryKind::Started)));
+        out.push(Action::Record(Entry { schedule: schedule.recorded(), ..Entry::new(EntryKind::Started) }));
         for (event, reason) in [(interrupted, "interrupted"), (damaged, "damaged")] {
             if event.is_some() {
                 out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) }));
@@ -211,11 +234,12 @@ impl<C: Chance> Engine<C> {
         let schedule = self.schedule;
         self.startup_attempted_at = state.startup_attempted_at;
         self.spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
-        self.not_before = now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(DAY);
+        self.not_before = now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(ASKED_MAX);
         // A due time further away than any that is ever set was set by a clock that was wrong.
+        let most = schedule.interval + schedule.jitter.max(schedule.interval / 2);
         self.heartbeat_due = state.heartbeat_due.map(|due| {
             let left = until(due, now.wall);
-            now.mono + if left > schedule.interval + schedule.jitter { Duration::ZERO } else { left }
+            now.mono + if left > most { Duration::ZERO } else { left }
         });
         self.pending = state.pending.clone().map(|record| Pending {
             expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
@@ -228,7 +252,9 @@ impl<C: Chance> Engine<C> {
         });
         self.pruned_at = state.pruned_at;
         self.prune_due = now.mono + state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
-        let startup_skipped = self.pending.is_some() || self.spacing_ends > now.mono;
+        self.adopt_for_the_id(state, now);
+        let stands_in = self.pending.as_ref().is_some_and(|pending| self.may_carry(&pending.install_id, now));
+        let startup_skipped = stands_in || self.spacing_ends > now.mono;
         self.startup_due = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
     }
 
@@ -279,6 +305,7 @@ impl<C: Chance> Engine<C> {
             suppressed: if off.is_none() { self.suppressed.as_ref() } else { None },
             next_due: off.is_none().then(|| plus(now.wall, self.next_due().saturating_sub(now.mono))),
             next_event: off.is_none().then(|| self.next_event()),
+            next_replaces_id: off.is_none() && self.next_replaces_id(now),
             pending: self.pending.as_ref().map(|p| (p.event, p.body.as_str(), p.attempts)),
             last: self.last.as_ref(),
             id_issued_at: self.current_identity(now).map(|identity| identity.issued_at),
@@ -286,18 +313,16 @@ impl<C: Chance> Engine<C> {
         }
     }
 
-    fn current_identity(&self, now: Now) -> Option<&Identity> {
-        self.identity.as_ref().filter(|identity| identity.is_current(now.wall))
-    }
-
     /// Starts whatever is due, and says when to look again.
     fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
         self.keep_the_doubt(now, out);
         self.prune(now, out);
+        self.meet_deadlines(now, out);
         if self.phase == Phase::Idle {
             self.start_what_is_due(now, out);
         }
-        let next = if self.phase == Phase::Idle { self.next_look(now) } else { now.mono + WAKE_MAX };
+        let next =
+            self.next_deadline(now).min(if self.phase == Phase::Idle { self.next_look() } else { Duration::MAX });
         out.push(Action::WakeAt(next.clamp(now.mono, now.mono + WAKE_MAX)));
     }
 
@@ -321,15 +346,34 @@ impl<C: Chance> Engine<C> {
         out.push(Action::Prune { before: minus(now.wall, KEPT), at_most: PRUNING });
     }
 
-    fn start_what_is_due(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.unsaved && now.mono >= self.look_again {
+    /// What has its time whatever the engine waits for.
+    fn meet_deadlines(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.unsaved && now.mono >= self.save_again {
             self.save_all(now, out);
         }
+        self.replace_what_has_expired(now, out);
+        // Of a send under way the answer decides.
+        let is_over = |pending: &Pending| now.mono >= pending.expires;
+        if self.phase != Phase::Sending && self.pending.as_ref().is_some_and(is_over) {
+            self.conclude(now, Outcome::GaveUp, "gave_up", None, out);
+        }
+    }
+
+    /// When the next of these is.
+    fn next_deadline(&self, now: Now) -> Duration {
+        let of_the_clock = match self.belief.doubted_until {
+            Some(until) => until.min(self.doubt_kept),
+            None => self.prune_due,
+        };
+        let of_the_pending = self.pending.as_ref().filter(|_| self.phase != Phase::Sending).map(|p| p.expires);
+        let of_the_disk = self.unsaved.then_some(self.save_again);
+        let others = [of_the_pending, of_the_disk, self.id_expires(now)];
+        others.into_iter().flatten().fold(of_the_clock, Duration::min)
+    }
+
+    fn start_what_is_due(&mut self, now: Now, out: &mut Vec<Action>) {
         if matches!(self.sources.off(), Some(source) if source != OffSource::Pulse) {
             return;
-        }
-        if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) {
-            self.conclude(now, Outcome::GaveUp, "gave_up", None, out);
         }
         if self.heartbeat_due.is_none() && self.startup_due.is_none() && self.pending.is_none() {
             self.heartbeat_due = Some(self.after_an_interval(now));
@@ -361,6 +405,13 @@ impl<C: Chance> Engine<C> {
         due.max(self.not_before)
     }
 
+    /// The ID will be 30 days old when the next heartbeat is due: it is replaced then, and the heartbeat goes later.
+    fn next_replaces_id(&self, now: Now) -> bool {
+        let at = Now { wall: plus(now.wall, self.next_due().saturating_sub(now.mono)), ..now };
+        let is_heartbeat = self.pending.is_none() && self.startup_due.is_none();
+        is_heartbeat && self.identity.is_some() && self.current_identity(at).is_none()
+    }
+
     fn next_event(&self) -> Event {
         match (&self.pending, self.startup_due) {
             (Some(pending), _) => pending.event,
@@ -369,22 +420,12 @@ impl<C: Chance> Engine<C> {
         }
     }
 
-    fn next_look(&self, now: Now) -> Duration {
-        let mut next = self.next_due();
-        if let Some(pending) = &self.pending {
-            next = next.min(pending.expires);
+    /// When the engine has to start something.
+    fn next_look(&self) -> Duration {
+        match self.sources.off() {
+            Some(source) if source != OffSource::Pulse => Duration::MAX,
+            _ => self.next_due(),
         }
-        if matches!(self.sources.off(), Some(source) if source != OffSource::Pulse) {
-            next = now.mono + WAKE_MAX;
-        }
-        next = next.min(match self.belief.doubted_until {
-            Some(until) => until.min(self.doubt_kept),
-            None => self.prune_due,
-        });
-        if self.unsaved {
-            next = next.min(self.look_again);
-        }
-        next
     }
 
     fn on_reading(&mut self, now: Now, reading: &Result<Reading, ReadError>, out: &mut Vec<Action>) {
@@ -429,25 +470,13 @@ impl<C: Chance> Engine<C> {
 
     /// The one door that every attempt passes: consent and suppression were looked at just now.
     fn attempt(&mut self, now: Now, reading: &Reading, out: &mut Vec<Action>) {
+        self.replace_what_has_expired(now, out);
         if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) || self.attempt_due() > now.mono {
-            // While Pulse was read, its time has passed, or a reset or an opt-out has taken it away.
+            // While Pulse was read, its time has passed, or a reset, an opt-out or a new ID has taken it away.
             return;
         }
-        let replaces = match self.pending.take() {
-            Some(pending) if self.may_carry(&pending.install_id, now) => {
-                self.pending = Some(pending);
-                None
-            }
-            Some(expired) => {
-                let entry = Entry::because(EntryKind::Failed, "id_expired");
-                out.push(Action::Record(Entry { event: Some(expired.event), ..entry }));
-                Some(expired.event)
-            }
-            None => None,
-        };
         if self.pending.is_none() {
-            let event = replaces.unwrap_or_else(|| self.next_event());
-            self.build(now, event, reading, out);
+            self.build(now, self.next_event(), reading, out);
         }
         let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts));
         let Some(pending) = &mut self.pending else { return self.look_later(now) };
@@ -461,24 +490,23 @@ impl<C: Chance> Engine<C> {
         }
         out.push(Action::Save(self.state(now)));
         let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
-        out.push(Action::Record(entry));
+        out.push(Action::Record(Entry { schedule: self.schedule.recorded(), ..entry }));
         out.push(Action::Send(body));
         self.phase = Phase::Sending;
     }
 
-    /// Whether a ping with this ID may still be sent: it is the current one, and that is less than 30 days old.
-    fn may_carry(&self, install_id: &str, now: Now) -> bool {
-        self.current_identity(now).is_some_and(|identity| identity.install_id == install_id)
-    }
-
     fn build(&mut self, now: Now, event: Event, reading: &Reading, out: &mut Vec<Action>) {
         if self.current_identity(now).is_none() {
-            let reason = if self.identity.is_some() { "expired" } else { "none" };
-            let identity = Identity::new(self.candidate, now.wall);
-            self.candidate = self.chance.uuid();
-            out.push(Action::SaveId(identity.clone()));
-            out.push(Action::Record(Entry::because(EntryKind::IdRotated, reason)));
-            self.identity = Some(identity);
+            if self.identity.is_some() {
+                self.rotate(now, out);
+            } else {
+                self.make_id(now, out);
+                out.push(Action::Record(Entry::because(EntryKind::IdRotated, "none")));
+                // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
+                if event == Event::Startup && self.heartbeat_due.is_some() {
+                    self.leave_the_old_schedule(now);
+                }
+            }
         }
         let Some(identity) = &self.identity else { return };
         let Some(body) = ping::encode(reading, &identity.install_id, event) else { return };
@@ -506,7 +534,8 @@ impl<C: Chance> Engine<C> {
             Verdict::Drop { reason } => self.conclude(now, Outcome::Dropped, reason, answer.status(), out),
             Verdict::Retry { after, reason } => {
                 if let Some(after) = after {
-                    self.not_before = now.mono + after;
+                    let most = (after / ASKED_PART).max(ASKED_ADDED).min(self.schedule.interval);
+                    self.not_before = now.mono + after + self.chance.up_to(most);
                 }
                 // Drawn again, for the pause counts from the answer; what was kept before the attempt is for a crash.
                 let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts.saturating_sub(1)));
@@ -530,17 +559,31 @@ impl<C: Chance> Engine<C> {
         status: Option<u16>,
         out: &mut Vec<Action>,
     ) {
-        let Some(pending) = self.pending.take() else { return };
+        if let Some(event) = self.end_pending(now, outcome, reason, status, out) {
+            self.set_next_heartbeat(now, event, outcome);
+            out.push(Action::Save(self.state(now)));
+        }
+    }
+
+    /// The pending ping is done with, and this is recorded of it.
+    fn end_pending(
+        &mut self,
+        now: Now,
+        outcome: Outcome,
+        reason: &'static str,
+        status: Option<u16>,
+        out: &mut Vec<Action>,
+    ) -> Option<Event> {
+        let event = self.pending.take()?.event;
         let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
-        let reason_recorded = (outcome != Outcome::Delivered).then_some(reason);
-        let event = Some(pending.event);
-        out.push(Action::Record(Entry { event, status, reason: reason_recorded, ..Entry::new(kind) }));
-        self.set_next_heartbeat(now, pending.event, outcome);
-        self.last = Some(Concluded { at: now.wall, event: pending.event, outcome, reason: reason.to_owned(), status });
+        let recorded = (outcome != Outcome::Delivered).then_some(reason);
+        out.push(Action::Record(Entry { event: Some(event), status, reason: recorded, ..Entry::new(kind) }));
+        self.last = Some(Concluded { at: now.wall, event, outcome, reason: reason.to_owned(), status });
         if let Some(state) = &mut self.unadopted {
+            state.pending = None;
             state.last.clone_from(&self.last);
         }
-        out.push(Action::Save(self.state(now)));
+        Some(event)
     }
 
     /// When the next heartbeat goes after a ping that ended so.
@@ -552,7 +595,6 @@ impl<C: Chance> Engine<C> {
         };
         if let Some(state) = &mut self.unadopted {
             // What the clock says now will mean nothing later; the last time that was believed will.
-            state.pending = None;
             let Schedule { interval, jitter, .. } = self.schedule;
             state.heartbeat_due = state.believed_at.map(|believed| plus(believed, interval.saturating_sub(jitter)));
         }
@@ -579,6 +621,9 @@ impl<C: Chance> Engine<C> {
         if after.is_some() {
             self.cancel("switched_off", out);
             self.forget(now, out);
+        } else if self.heartbeat_due.is_some() {
+            self.leave_the_old_schedule(now);
+            out.push(Action::Save(self.state(now)));
         }
         self.look_again = now.mono;
         self.looks = 0;
@@ -589,10 +634,10 @@ impl<C: Chance> Engine<C> {
     /// Off: no pending ping, no ID. The ping that is gone is not built again as soon as telemetry is on again, or the
     /// timing would link the old ID to the new one.
     fn forget(&mut self, now: Now, out: &mut Vec<Action>) {
-        if let Some(pending) = self.pending.take() {
-            self.set_next_heartbeat(now, pending.event, Outcome::Dropped);
+        let had_an_id = self.identity.take().is_some();
+        if self.pending.take().is_some() || had_an_id || self.heartbeat_due.is_some() {
+            self.leave_the_old_schedule(now);
         }
-        self.identity = None;
         self.candidate = self.chance.uuid();
         self.suppressed = None;
         out.push(Action::DeleteId);
@@ -605,20 +650,19 @@ impl<C: Chance> Engine<C> {
             out.push(Action::CancelSend);
         }
         self.candidate = self.chance.uuid();
-        if self.sources.off().is_none() {
-            let identity = Identity::new(self.candidate, now.wall);
-            self.candidate = self.chance.uuid();
-            out.push(Action::SaveId(identity.clone()));
-            self.identity = Some(identity);
+        let is_on = self.sources.off().is_none();
+        if is_on {
+            self.make_id(now, out);
+            // The new ID must not follow the old one at a time that links both: what was pending is done with.
+            self.end_pending(now, Outcome::Dropped, "reset", None, out);
+            self.leave_the_old_schedule(now);
+            out.push(Action::Save(self.state(now)));
         }
-        // The new ID must not follow the old one at a time that links both: what was pending is done with, and the
-        // next ping goes when it would have gone.
-        self.conclude(now, Outcome::Dropped, "reset", None, out);
         if self.unsaved {
             // The old ID, or its pending ping, may still be on the disk.
             self.save_all(now, out);
         }
-        if self.sources.off().is_none() {
+        if is_on {
             out.push(Action::Record(Entry::new(EntryKind::IdReset)));
         }
     }
@@ -635,6 +679,8 @@ impl<C: Chance> Engine<C> {
 
     fn on_storage_failed(&mut self, now: Now, send_left_out: bool, out: &mut Vec<Action>) {
         self.unsaved = true;
+        self.save_again = now.mono + self.backoff(self.saves);
+        self.saves = self.saves.saturating_add(1);
         if send_left_out && self.phase == Phase::Sending {
             self.phase = Phase::Idle;
             let event = self.pending.as_ref().map(|pending| pending.event);
@@ -690,6 +736,7 @@ impl<C: Chance> Engine<C> {
         let step = now.wall.duration_since(expected);
         self.last_seen = now;
         self.belief.look(now);
+        self.take_up_the_id(now);
         if step.unsigned_abs() > STEP {
             let entry = Entry { step_seconds: Some(step.as_secs()), ..Entry::new(EntryKind::ClockStepped) };
             out.push(Action::Record(entry));
@@ -732,6 +779,7 @@ impl<C: Chance> Engine<C> {
             believed_at: self.belief.latest,
             doubted_seconds,
             pruned_at: self.pruned_at,
+            schedule_of: self.identity.as_ref().map(|identity| identity.issued_at),
         }
     }
 }

@@ -6,13 +6,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// How long an ID may be used: 30 days, as the privacy page says.
 pub const ROTATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A clock that is set back by up to this makes no new ID of one that was made or used here.
+const SET_BACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// An install ID and the time it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,14 @@ impl Identity {
     #[must_use]
     pub fn is_current(&self, now: Timestamp) -> bool {
         Duration::try_from(now.duration_since(self.issued_at)).is_ok_and(|age| age < ROTATION)
+    }
+
+    /// Whether an ID that was made or used here may still be used: its time may lie ahead by as much as a clock that
+    /// was wrong is commonly set back. Of a file that comes from elsewhere [`Self::is_current`] decides, as in Pulse.
+    #[must_use]
+    pub fn is_current_where_it_was_made(&self, now: Timestamp) -> bool {
+        let age = now.duration_since(self.issued_at);
+        self.is_current(now) || (-SET_BACK..SignedDuration::ZERO).contains(&age)
     }
 }
 
@@ -157,8 +168,8 @@ fn rfc3339(json: &str) -> Option<Timestamp> {
     let nanos: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
     let local: jiff::civil::DateTime = text.get(..19)?.parse().ok()?;
     let at = jiff::tz::Offset::UTC.to_timestamp(local).ok()?;
-    let at = at.checked_sub(jiff::SignedDuration::from_secs(i64::from(offset_seconds))).ok()?;
-    let at = at.checked_add(jiff::SignedDuration::from_nanos(nanos.parse().ok()?)).ok()?;
+    let at = at.checked_sub(SignedDuration::from_secs(i64::from(offset_seconds))).ok()?;
+    let at = at.checked_add(SignedDuration::from_nanos(nanos.parse().ok()?)).ok()?;
     let go_zero: Timestamp = "0001-01-01T00:00:00Z".parse().ok()?;
     (at != go_zero).then_some(at)
 }

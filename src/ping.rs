@@ -2,7 +2,9 @@
 //! preview, ledger and wire hold the same bytes.
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::contract::{self, FIELDS, Violation};
 use crate::snapshot::{Platform, Reading};
 use crate::version::Channel;
 
@@ -99,6 +101,35 @@ pub fn encode(reading: &Reading, install_id: &str, event: Event) -> Option<Strin
         has_api_tokens: *s.has_api_tokens.as_ref().ok()?,
     };
     serde_json::to_string(&ping).ok()
+}
+
+/// Why some bytes are no ping as [`encode`] writes it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It is not one JSON document.
+    #[error("is not JSON")]
+    NotJson,
+    /// It is not what the contract says.
+    #[error("breaks the contract: {0}")]
+    Contract(#[from] Violation),
+    /// It is spelled otherwise: a space, a key twice, another order, an escape that is not needed.
+    #[error("is not compact JSON in the contract's order")]
+    Spelling,
+}
+
+/// The values of a ping, where the bytes are to the last one what [`encode`] makes of them: nothing is hidden in
+/// between that a reader of JSON passes over.
+///
+/// # Errors
+/// Where they are not.
+pub fn decode(body: &str) -> Result<Value, DecodeError> {
+    let document: Value = serde_json::from_str(body).map_err(|_| DecodeError::NotJson)?;
+    contract::validate(&document)?;
+    let in_order = document.as_object().is_some_and(|object| {
+        object.keys().eq(FIELDS.iter().map(|field| field.name).filter(|name| object.contains_key(*name)))
+    });
+    let is_as_encoded = in_order && serde_json::to_string(&document).is_ok_and(|encoded| encoded == body);
+    if is_as_encoded { Ok(document) } else { Err(DecodeError::Spelling) }
 }
 
 /// The operating system, as Go names it. The sidecar's own: it shares the host with Pulse.

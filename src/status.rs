@@ -81,6 +81,9 @@ pub struct NextReport {
     pub event: Event,
     /// When it is sent, or looked at again.
     pub at: Timestamp,
+    /// The ID is replaced then, and the heartbeat goes at a random time of the next 12 to 36 hours.
+    #[serde(default)]
+    pub replaces_id: bool,
 }
 
 /// The pending ping.
@@ -139,7 +142,11 @@ impl StatusReport {
             locked: status.off.is_some_and(OffSource::is_locked),
             suppressed,
             endpoint: surroundings.endpoint.to_owned(),
-            next: status.next_due.zip(status.next_event).map(|(at, event)| NextReport { event, at }),
+            next: status.next_due.zip(status.next_event).map(|(at, event)| NextReport {
+                event,
+                at,
+                replaces_id: status.next_replaces_id,
+            }),
             pending: status.pending.map(|(event, bytes, attempts)| PendingReport {
                 event,
                 attempts,
@@ -353,9 +360,13 @@ impl StatusReport {
         if !self.running {
             line("No pulse-telemetry answers at serve.listen: this is what the state directory says.".to_owned());
         }
-        if let Some(NextReport { event, at }) = &self.next {
+        if let Some(NextReport { event, at, replaces_id }) = &self.next {
             line(match (self.running, &self.suppressed) {
                 (false, _) => format!("Next:      a {} ping, once the daemon runs", event.word()),
+                (true, None) if *replaces_id => format!(
+                    "Next:      a new ID, at {}; its first heartbeat goes at a random time of the 12 to 36 hours after",
+                    seconds(*at)
+                ),
                 (true, None) => format!("Next:      a {} ping, at {}", event.word(), seconds(*at)),
                 (true, Some(_)) => format!("Next:      a look at Pulse, at {}", seconds(*at)),
             });

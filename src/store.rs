@@ -372,6 +372,12 @@ pub fn read_ledger(dir: &Path, each: impl FnMut(Piece<'_>)) -> Result<(), StoreE
     ledger::read(&Dir::new(dir), each).map_err(unreadable(dir))
 }
 
+/// Whether the ledger shows that this ID was made or used here, read without the lock. What cannot be read shows nothing.
+#[must_use]
+pub fn ledger_shows(dir: &Path, identity: &Identity) -> bool {
+    ledger::shows(&Dir::new(dir), identity).unwrap_or(false)
+}
+
 /// Whether a process holds the directory.
 #[must_use]
 pub fn is_in_use(dir: &Path) -> bool {

@@ -4,18 +4,20 @@
 mod support;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
-use pulse_telemetry::audit::Audit;
+use pulse_telemetry::audit::{Audit, LineHash};
 use pulse_telemetry::engine::EntryKind::{
     Attempted, ClockStepped, ConsentChanged, Erased, Failed, IdReset, IdRotated, Pruned, Sent, Started, Stopped,
 };
+use pulse_telemetry::engine::Schedule;
 use pulse_telemetry::ping::Event::{Heartbeat, Startup};
 use pulse_telemetry::store::{LINE_MAX, Line, Piece, sha256};
 use support::history::{
     DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, chained_behind, end, entries, found, life, line, noon,
-    split,
+    split, started,
 };
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -28,7 +30,7 @@ fn a_year_of_everything_that_may_happen_audits_clean_and_the_report_counts_it() 
     let report = audit(&chained(life(365)));
     assert!(report.is_clean(), "{}", report.to_text());
     let text = report.to_text();
-    for said in ["lines: each follows", "402 bodies", "73 IDs", "364 heartbeats at least 23h 30m apart", "1 startups"] {
+    for said in ["lines: each follows", "402 bodies", "73 IDs", "364 heartbeats and 1 startups: each keeps"] {
         assert!(text.contains(said), "{said} in {text}");
     }
     assert!(text.ends_with("\nNothing was found.\n"), "{text}");
@@ -141,28 +143,156 @@ fn pings_that_are_too_close_are_found_and_retries_are_not() {
     let apart = |distance, same_bytes| {
         let then = noon() + distance;
         let vms = if same_bytes { 1 } else { 2 };
-        found(&chained(vec![heartbeat(noon(), 1), sent(noon()), heartbeat(then, vms), sent(then)]))
+        let first = [started(noon(), SCHEDULE), heartbeat(noon(), 1), sent(noon())];
+        found(&chained([&first[..], &[heartbeat(then, vms), sent(then)]].concat()))
     };
     for same_bytes in [true, false] {
         assert_eq!(apart(HOUR * 23 + MINUTE * 30, same_bytes), []);
-        assert_eq!(apart(HOUR * 23 + MINUTE * 28, same_bytes), [("spacing", 3)]);
-        assert_eq!(apart(SignedDuration::ZERO, same_bytes), [("spacing", 3)]);
+        assert_eq!(apart(HOUR * 23 + MINUTE * 28, same_bytes), [("spacing", 4)]);
+        assert_eq!(apart(SignedDuration::ZERO, same_bytes), [("spacing", 4)]);
     }
 
     let startup = |at, vms| attempt(at, Startup, body(1, Startup, vms));
     let startups = |distance| {
         let then = noon() + distance;
-        let between = [end(Sent, noon(), Startup, None), line(Stopped, then), line(Started, then)];
-        found(&chained([&[startup(noon(), 1)][..], &between, &[startup(then, 1)]].concat()))
+        let between = [end(Sent, noon(), Startup, None), line(Stopped, then), started(then, SCHEDULE)];
+        found(&chained([&[started(noon(), SCHEDULE), startup(noon(), 1)][..], &between, &[startup(then, 1)]].concat()))
     };
     assert_eq!(startups(HOUR), []);
-    assert_eq!(startups(HOUR - MINUTE * 2), [("spacing", 5)]);
+    assert_eq!(startups(HOUR - MINUTE * 2), [("spacing", 6)]);
 
     let retry = end(Failed, noon(), Heartbeat, Some("server_error"));
     let then = noon() + MINUTE;
-    assert_eq!(found(&chained(vec![heartbeat(noon(), 1), retry, heartbeat(then, 1)])), []);
-    let crash = line(Started, then);
-    assert_eq!(found(&chained(vec![heartbeat(noon(), 1), sent(noon()), crash, heartbeat(then, 1)])), []);
+    let first = || [started(noon(), SCHEDULE), heartbeat(noon(), 1)];
+    assert_eq!(found(&chained([&first()[..], &[retry, heartbeat(then, 1)]].concat())), []);
+    let crash = started(then, SCHEDULE);
+    assert_eq!(found(&chained([&first()[..], &[sent(noon()), crash, heartbeat(then, 1)]].concat())), []);
+}
+
+#[test]
+fn each_heartbeat_is_held_against_the_schedule_in_force_when_it_was_built() {
+    let schedule = |hours: u64| Schedule {
+        interval: Duration::from_secs(hours * 3600),
+        jitter: Duration::from_secs(hours * 75),
+        ..SCHEDULE
+    };
+    let heartbeat = |at, vms| [attempt(at, Heartbeat, body(1, Heartbeat, vms)), end(Sent, at, Heartbeat, None)];
+    let ledger = |first: Line<'static>, second: Option<Line<'static>>, apart: [i64; 2]| {
+        let (then, later) = (noon() + HOUR * apart[0] as i32, noon() + HOUR * (apart[0] + apart[1]) as i32);
+        let restart = second.into_iter().map(|line| Line { at: noon() + HOUR, ..line });
+        let lines = [first].into_iter().chain(heartbeat(noon(), 1)).chain(restart);
+        found(&chained(lines.chain(heartbeat(then, 2)).chain(heartbeat(later, 3)).collect()))
+    };
+    let (day, week, short) = (|| started(noon(), schedule(24)), || started(noon(), schedule(168)), schedule(1));
+    // Configured otherwise meanwhile: what the schedule before set is kept, and no distance is asked that it did not.
+    assert_eq!(ledger(day(), Some(week()), [24, 168]), []);
+    assert_eq!(ledger(day(), Some(week()), [24, 24]), [("spacing", 7)]);
+    assert_eq!(ledger(day(), Some(week()), [3, 168]), [("spacing", 5)]);
+    assert_eq!(ledger(week(), Some(day()), [3, 24]), []);
+    assert_eq!(ledger(week(), Some(day()), [3, 3]), [("spacing", 7)]);
+    assert_eq!(ledger(day(), Some(started(noon(), short)), [2, 1]), []);
+    assert_eq!(ledger(day(), None, [24, 23]), [("spacing", 6)]);
+    // An earlier version did not say which schedule it had.
+    assert_eq!(ledger(line(Started, noon()), None, [1, 1]), []);
+    assert_eq!(ledger(day(), Some(line(Started, noon())), [1, 1]), []);
+    // Nothing but an attempt tells it where a process outlives what is kept.
+    let told = |line: Line<'static>| Line { interval_ms: Some(86_400_000), jitter_ms: Some(1_800_000), ..line };
+    let alone = [heartbeat(noon(), 1), heartbeat(noon() + HOUR, 2)].concat().into_iter().map(|line| match line.kind {
+        Attempted => told(line),
+        _ => line,
+    });
+    assert_eq!(found(&chained(alone.collect())), [("spacing", 3)]);
+}
+
+#[test]
+fn the_first_heartbeat_of_a_new_id_is_held_against_half_an_interval() {
+    let ping = |id, at, vms| [attempt(at, Heartbeat, body(id, Heartbeat, vms)), end(Sent, at, Heartbeat, None)];
+    let new_ids = [
+        vec![because(IdRotated, noon() + HOUR, "expired")],
+        vec![line(IdReset, noon() + HOUR)],
+        vec![because(ConsentChanged, noon(), "pulse"), because(ConsentChanged, noon() + HOUR, "on")],
+        vec![
+            because(ConsentChanged, noon(), "switch"),
+            because(ConsentChanged, noon() + HOUR, "on"),
+            because(IdRotated, noon() + HOUR * 2, "none"),
+        ],
+    ];
+    for new_id in new_ids {
+        for (hours, expected) in [(13, None), (36, None), (12, Some("spacing")), (2, Some("spacing"))] {
+            let first = [&[started(noon(), SCHEDULE)][..], &ping(1, noon(), 1), &new_id].concat();
+            let ledger = chained([&first[..], &ping(2, noon() + HOUR * hours, 2)].concat());
+            let found: Vec<_> = found(&ledger).into_iter().map(|(check, _)| check).collect();
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{:?} and {hours} h", new_id[0].kind);
+        }
+    }
+}
+
+#[test]
+fn a_time_in_the_future_is_found_unless_the_clock_was_set_right_since() {
+    const NONE: [u64; 0] = [];
+    let ahead = |at| Line { at, ..because(ConsentChanged, noon(), "on") };
+    let year = noon() + DAY * 365;
+    let audited = |lines: Vec<Line<'static>>, now| {
+        let mut audit = Audit::new(now, None);
+        let ledger = chained(lines);
+        split(&ledger).iter().for_each(|line| audit.take(Piece::Line(line.strip_suffix(b"\n").unwrap())));
+        let report = audit.finish();
+        let times = report.checks.iter().find(|check| check.name == "times").unwrap();
+        times.findings.iter().map(|finding| finding.line).collect::<Vec<_>>()
+    };
+    assert_eq!(audited(vec![line(Started, noon()), ahead(year)], noon()), [2]);
+    assert_eq!(audited(vec![line(Started, noon()), ahead(noon() + MINUTE * 2)], noon()), [2]);
+    assert_eq!(audited(vec![line(Started, year), ahead(year), ahead(year)], noon()), [1], "the first one is told");
+    assert_eq!(audited(vec![ahead(year), ahead(noon())], noon()), [1], "nothing says why the clock went back");
+    for set_right in [ClockStepped, Started] {
+        assert_eq!(audited(vec![ahead(year), line(set_right, noon())], noon()), NONE);
+    }
+    assert_eq!(audited(vec![line(Started, noon()), ahead(noon() + MINUTE)], noon()), NONE);
+    assert_eq!(audited(vec![line(Started, noon()), ahead(year)], year), NONE);
+}
+
+#[test]
+fn a_hash_that_was_written_down_shows_a_cut_and_a_rewrite() {
+    let whole = chained(life(12));
+    let lines = split(&whole);
+    let with = |ledger: &[Vec<u8>], hash: &str| {
+        let mut audit = Audit::new(noon() + DAY * 30, Some(hash.parse().unwrap()));
+        ledger.iter().for_each(|line| audit.take(Piece::Line(line.strip_suffix(b"\n").unwrap())));
+        audit.finish()
+    };
+    let newest = |ledger: &[Vec<u8>]| audit(&ledger.concat()).newest.unwrap();
+    let (seq, hash) = newest(&lines[..10]);
+    assert_eq!((seq, &hash), (10, &sha256(lines[9].strip_suffix(b"\n").unwrap())));
+    let text = audit(&whole).to_text();
+    assert!(text.contains(&format!("The newest line is entry {}, and its hash {}", lines.len(), newest(&lines).1)));
+
+    let report = with(&lines, &hash);
+    assert!(report.is_clean() && report.to_text().contains("is that of entry 10"), "{}", report.to_text());
+    assert!(with(&lines, &hash.to_uppercase()).is_clean());
+    // Cut off at the end, which the chain alone does not show.
+    assert!(audit(&lines[..9].concat()).is_clean());
+    assert!(!with(&lines[..9], &hash).is_clean());
+    // Written anew, each line following from the one before.
+    let mut forged = entries(&whole);
+    forged[4].at += MINUTE;
+    let forged = chained(forged);
+    assert!(audit(&forged).is_clean() && !with(&split(&forged), &hash).is_clean());
+    assert!(!with(&[], &hash).is_clean(), "nothing is left at all");
+    // What was pruned is told by its hash.
+    let pruned = Line { through: Some(7), last: Some(hash.clone()), ..line(Pruned, noon()) };
+    let ledger = chained_behind(7, hash.clone(), vec![line(Started, noon()), pruned]);
+    assert!(with(&split(&ledger), &hash).is_clean());
+
+    for wrong in ["", "abc", &hash[1..], &format!("{hash}0"), &hash.replace(&hash[..1], "g")] {
+        assert!(wrong.parse::<LineHash>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_erasure_is_told_as_what_an_entry_says() {
+    let ledger = chained_behind(7, "1".repeat(64), vec![line(Erased, noon()), line(Started, noon())]);
+    let text = audit(&ledger).to_text();
+    assert!(text.contains("an entry says that the history before was erased on request"), "{text}");
 }
 
 #[test]
@@ -269,7 +399,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_audit_panic(pieces in prop::collection::vec(piece(), 0..40)) {
-        let mut audit = Audit::new(SCHEDULE);
+        let mut audit = Audit::new(noon(), None);
         for piece in &pieces {
             audit.take(Piece::Line(piece));
         }

@@ -1,6 +1,8 @@
 //! The engine in virtual time: schedule, consent, suppression, retries, clocks.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
+#[path = "engine/new_id.rs"]
+mod new_id;
 mod support;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -14,7 +16,7 @@ use pulse_telemetry::consent::{Fixed, OffSource, Sources};
 use pulse_telemetry::contract;
 use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression};
 use pulse_telemetry::identity::{Identity, ROTATION};
-use pulse_telemetry::ping::Event;
+use pulse_telemetry::ping::{self, Event};
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope};
 use pulse_telemetry::verdict::Answer;
 use serde_json::Value;
@@ -85,6 +87,10 @@ fn no_connection() -> Answer {
     Answer::NoConnection("connection refused".to_owned())
 }
 
+fn some_id() -> Identity {
+    Identity::new(Seeded(1).uuid(), noon() - SignedDuration::from_hours(24))
+}
+
 fn noon() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
@@ -96,7 +102,7 @@ impl World {
 
     fn with(sources: Sources, state: State, identity: Option<Identity>, wall: Timestamp) -> Self {
         let now = Now { wall, mono: Duration::from_secs(1000) };
-        let start = Start { sources, identity: identity.clone(), state: state.clone(), interrupted: None };
+        let start = Start { sources, identity: identity.clone(), state: state.clone(), ..Start::default() };
         let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(7), now);
         let mut world = Self {
             now,
@@ -129,6 +135,7 @@ impl World {
         let start = Start {
             sources: self.sources,
             identity: self.identity.clone(),
+            identity_is_ours: true,
             state: self.state.clone(),
             interrupted: None,
         };
@@ -206,7 +213,7 @@ impl World {
         assert_eq!(recorded, Some((EntryKind::Attempted, Some(body.clone()))), "in the ledger before it is made");
         let identity = self.identity.as_ref().expect("an ID on disk");
         assert_eq!(document["install_id"], identity.install_id, "the ID is the one on disk");
-        assert!(identity.is_current(self.now.wall), "no ID that is 30 days old, or from the future");
+        assert!(identity.is_current_where_it_was_made(self.now.wall), "no ID that is 30 days old, or from the future");
         let answer = self.answers.pop_front().unwrap_or_else(|| self.answer_otherwise.clone());
         if matches!(answer, Some(Answer::Status { code: 200..=299, .. })) {
             self.accepted.push(self.sent.len());
@@ -260,11 +267,12 @@ fn a_ping_goes_two_minutes_after_the_start_and_then_one_every_24_hours() {
     assert_eq!(world.events()[..2], ["startup", "heartbeat"]);
     assert_eq!(world.sent[0].at.mono - start, 2 * MINUTE);
     assert!(world.events()[1..].iter().all(|event| event == "heartbeat"));
-    for pair in world.sent.windows(2) {
+    for pair in world.sent.windows(2).filter(|pair| pair[0].id() == pair[1].id()) {
         let apart = pair[1].at.mono - pair[0].at.mono;
         assert!(apart >= DAY - HOUR / 2 && apart <= DAY + HOUR / 2, "{apart:?} apart");
     }
-    assert!((59..=61).contains(&world.sent.len()), "{} pings in 60 days", world.sent.len());
+    // Each of the two rotations takes half a day to one and a half.
+    assert!((56..=61).contains(&world.sent.len()), "{} pings in 60 days", world.sent.len());
 }
 
 #[test]
@@ -312,7 +320,7 @@ fn off_by_pulses_own_setting_sends_nothing_and_leaves_no_id_file() {
     assert_eq!(world.reasons(EntryKind::ConsentChanged), ["pulse"]);
 
     world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::OffByEnvironment);
-    world.run_for(DAY);
+    world.run_for(DAY * 2);
     assert!(world.sent.len() > before, "on again in Pulse is on again here");
 }
 
@@ -442,7 +450,7 @@ fn a_pending_ping_found_at_a_start_stands_in_for_the_startup_and_is_the_same_byt
 #[test]
 fn an_overdue_heartbeat_waits_an_hour_after_the_startup() {
     let state = State { heartbeat_due: Some(noon() - SignedDuration::from_hours(48)), ..State::default() };
-    let mut world = World::with(Sources::default(), state, None, noon());
+    let mut world = World::with(Sources::default(), state, Some(some_id()), noon());
     world.run_for(3 * HOUR);
     assert_eq!(world.events(), ["startup", "heartbeat"]);
     assert!(world.sent[1].at.mono - world.sent[0].at.mono >= HOUR);
@@ -451,17 +459,17 @@ fn an_overdue_heartbeat_waits_an_hour_after_the_startup() {
 #[test]
 fn a_due_time_in_the_far_future_does_not_silence_for_years() {
     let state = State { heartbeat_due: Some(noon() + SignedDuration::from_hours(24 * 3650)), ..State::default() };
-    let mut world = World::with(Sources::default(), state, None, noon());
+    let mut world = World::with(Sources::default(), state, Some(some_id()), noon());
     world.run_for(3 * HOUR);
     assert_eq!(world.events(), ["startup", "heartbeat"]);
 }
 
 #[test]
 fn a_due_time_as_far_away_as_any_is_set_is_kept() {
-    let due = noon() + SignedDuration::from_hours(24) + SignedDuration::from_mins(30);
-    let mut world =
-        World::with(Sources::default(), State { heartbeat_due: Some(due), ..State::default() }, None, noon());
-    world.run_for(DAY + HOUR / 2);
+    let due = noon() + SignedDuration::from_hours(36);
+    let state = State { heartbeat_due: Some(due), ..State::default() };
+    let mut world = World::with(Sources::default(), state, Some(some_id()), noon());
+    world.run_for(DAY + DAY / 2);
     assert_eq!(world.events(), ["startup"]);
     world.run_for(MINUTE);
     assert_eq!(world.events(), ["startup", "heartbeat"]);
@@ -529,7 +537,7 @@ fn a_reset_cancels_a_send_under_way_and_nothing_else() {
     world.feed(Input::Reset);
     assert_eq!(world.cancels, 0);
     world.answers.push_back(None);
-    world.run_for(DAY + HOUR);
+    world.run_for(DAY * 2);
     world.feed(Input::Reset);
     assert_eq!(world.cancels, 1);
 }
@@ -586,7 +594,8 @@ fn what_the_endpoint_asked_for_holds_after_a_restart_as_well() {
     world.answers.push_back(Some(Answer::Status { code: 503, retry_after: Some("18000".to_owned()) }));
     world.run_for(5 * MINUTE);
     let asked = world.sent[0].at;
-    assert_eq!(world.state.not_before, Some(asked.wall + SignedDuration::from_hours(5)));
+    let not_before = world.state.not_before.unwrap().duration_since(asked.wall);
+    assert!((SignedDuration::from_hours(5)..=SignedDuration::from_mins(330)).contains(&not_before), "{not_before:?}");
     world.crash_and_start();
     world.run_for(DAY);
     assert!(world.sent[1].at.mono - asked.mono >= 5 * HOUR);
@@ -694,11 +703,10 @@ fn retry_after_is_honoured_up_to_a_day_and_for_the_next_ping_too() {
     let mut world = World::new();
     world.answers.push_back(Some(Answer::Status { code: 429, retry_after: Some("99999999999999999999".to_owned()) }));
     world.run_for(HOUR);
-    world.feed(Input::Reset);
     world.crash_and_start();
     world.run_for(DAY * 2);
-    assert!(world.sent[1].at.mono - world.sent[0].at.mono >= DAY, "after a reset and a restart as well");
-    assert!(world.sent[1].at.mono - world.sent[0].at.mono <= DAY * 2);
+    let apart = world.sent[1].at.mono - world.sent[0].at.mono;
+    assert!((DAY..DAY + DAY / 10 + HOUR).contains(&apart), "{apart:?}, over a restart");
 }
 
 #[test]
@@ -741,21 +749,6 @@ fn the_id_rotates_every_thirty_days_while_the_process_runs() {
 }
 
 #[test]
-fn a_pending_ping_whose_id_expires_is_dropped_and_built_anew() {
-    let identity =
-        Identity::new(Seeded(1).uuid(), noon() - SignedDuration::from_hours(24 * 30) + SignedDuration::from_mins(10));
-    let mut world = World::with(Sources::default(), State::default(), Some(identity), noon());
-    world.answers.push_back(Some(status(503)));
-    world.answers.push_back(Some(Answer::Status { code: 503, retry_after: Some("900".to_owned()) }));
-    world.run_for(DAY / 2);
-    assert!(world.reasons(EntryKind::Failed).contains(&"id_expired"));
-    let ids: BTreeSet<_> = world.sent.iter().map(Sent::id).collect();
-    assert_eq!(ids.len(), 2);
-    assert!(world.events().iter().all(|event| event == "startup"), "it is the same ping, built anew");
-    assert_eq!(world.accepted.len(), 1);
-}
-
-#[test]
 fn after_a_reset_no_ping_carries_the_old_id_a_retry_under_way_included() {
     for pending in ["none", "waiting", "under way"] {
         let mut world = World::new();
@@ -775,17 +768,6 @@ fn after_a_reset_no_ping_carries_the_old_id_a_retry_under_way_included() {
         world.run_for(DAY * 3);
         assert!(world.sent.len() > sent && world.sent[sent..].iter().all(|sent| sent.id() == new), "{pending}");
     }
-}
-
-#[test]
-fn a_reset_triggers_no_ping_and_moves_none() {
-    let mut world = World::new();
-    world.run_for(HOUR);
-    let due = world.state.heartbeat_due.unwrap();
-    world.feed(Input::Reset);
-    assert_eq!(world.state.heartbeat_due, Some(due));
-    world.run_for(DAY * 2);
-    assert_eq!(world.sent[1].at.wall.duration_since(due).abs().as_secs(), 0);
 }
 
 #[test]
@@ -954,7 +936,7 @@ fn boots_without_a_clock_send_no_heartbeat_before_its_time() {
 }
 
 #[test]
-fn a_machine_that_is_restarted_every_day_is_silent_for_a_day_at_most_after_its_clock_was_ten_years_ahead() {
+fn a_machine_that_is_restarted_every_day_is_silent_for_a_day_and_a_new_ids_pause_after_its_clock_was_ten_years_ahead() {
     let mut world = World::new();
     world.run_for(2 * HOUR);
     let ten_years = 10 * 365 * 24 * 3600;
@@ -962,11 +944,12 @@ fn a_machine_that_is_restarted_every_day_is_silent_for_a_day_at_most_after_its_c
     world.run_for(2 * DAY);
     world.step_clock(-ten_years);
     let sent = world.sent.len();
-    for _ in 0..3 {
+    // The ID that was made ten years ahead is replaced.
+    for _ in 0..5 {
         world.crash_and_start();
         world.run_for(14 * HOUR);
     }
-    assert!(world.sent.len() > sent, "42 hours of silence");
+    assert!(world.sent.len() > sent, "70 hours of silence");
 }
 
 #[test]
@@ -1104,7 +1087,25 @@ fn what_a_damaged_state_holds_is_not_sent() {
     let other_event = pending.body.replace("startup", "heartbeat");
     let other_id = pending.body.replace(&pending.install_id, "81f9c1f6-6c0f-4459-b79b-17aeefba91fc");
     let another_key = pending.body.replace("{", "{\"hostname\":\"pve-secret\",");
-    for body in [other_event, other_id, another_key, "{}".to_owned(), "[".to_owned(), String::new()] {
+    // Nothing may be hidden where a reader of JSON passes over it.
+    let free_text = pending.body.replacen("{", "{\"vms\":\"hostname pve01, token full\",", 1);
+    let twice = pending.body.replacen("{", "{\"pve_nodes\":3,", 1);
+    let two_documents = format!("{0}{0}", pending.body);
+    let other_order = pending.body.replace("\"vms\":1,\"containers\":12", "\"containers\":12,\"vms\":1");
+    let spaced = pending.body.replace("\"vms\":", "\"vms\": ");
+    let newline = format!("{}\n", pending.body);
+    let fraction = pending.body.replace("\"pve_nodes\":3", "\"pve_nodes\":3.0");
+    let exponent = pending.body.replace("\"pve_nodes\":3", "\"pve_nodes\":3e0");
+    let escaped = pending.body.replace("startup", "st\\u0061rtup");
+    let escaped_key = pending.body.replace("\"vms\"", "\"v\\u006ds\"");
+    let misspelled =
+        [free_text, twice, two_documents, other_order, spaced, newline, fraction, exponent, escaped, escaped_key];
+    for body in &misspelled {
+        // The audit asks the same function.
+        assert!(body != &pending.body && ping::decode(body).is_err(), "{body}");
+    }
+    let others = [other_event, other_id, another_key, "{}".to_owned(), "[".to_owned(), String::new()];
+    for body in misspelled.into_iter().chain(others) {
         let mut state = sound.clone();
         state.pending.as_mut().unwrap().body = body.clone();
         let mut world = World::with(Sources::default(), state, world.identity.clone(), world.now.wall);
@@ -1112,22 +1113,6 @@ fn what_a_damaged_state_holds_is_not_sent() {
         assert_eq!(world.reasons(EntryKind::Failed), ["damaged"]);
         assert!(world.sent.iter().all(|sent| sent.body != body), "{body}");
     }
-}
-
-#[test]
-fn off_and_on_again_sends_nothing_before_the_next_heartbeats_time() {
-    let mut world = World::new();
-    world.run_for(DAY + HOUR);
-    world.answer_otherwise = Some(status(503));
-    world.run_for(DAY);
-    let sent = world.sent.len();
-    assert!(world.state.pending.is_some());
-    world.feed(Input::Switch { off: true });
-    world.pass(MINUTE);
-    world.feed(Input::Switch { off: false });
-    let on = world.now.mono;
-    world.run_for(DAY * 2);
-    assert!(world.sent[sent].at.mono - on >= DAY - HOUR, "or the timing would link the old ID to the new one");
 }
 
 #[test]
@@ -1200,7 +1185,7 @@ fn an_id_that_the_disk_does_not_have_is_not_sent() {
     world.holds_readings = false;
     world.feed(reading);
     assert_eq!((world.sent.len(), world.suppressed()), (1, Some("storage")));
-    world.run_for(2 * HOUR);
+    world.run_for(DAY + DAY / 2);
     assert_eq!(world.sent.len(), 2, "that it is the ID on disk is checked at every attempt");
 }
 
@@ -1294,7 +1279,7 @@ fn a_reset_in_1970_sends_no_heartbeat_before_its_time_when_the_clock_is_set() {
     world.now.wall = truth;
     world.run_for(DAY * 2);
     let heartbeat = world.sent.iter().find(|sent| sent.event() == "heartbeat" && sent.id() != last.id()).unwrap();
-    assert!(heartbeat.at.mono - last.at.mono >= DAY - HOUR / 2);
+    assert!(heartbeat.at.mono - last.at.mono >= DAY / 2);
 }
 
 #[test]
@@ -1414,9 +1399,7 @@ proptest! {
                     built.push(sent);
                 }
             }
-            // A ping whose ID expired is built anew: it is the same one.
-            let rebuilt = world.reasons(EntryKind::Failed).contains(&"id_expired");
-            for pair in built.windows(2).filter(|_| !rebuilt) {
+            for pair in built.windows(2).filter(|pair| pair[0].id() == pair[1].id()) {
                 let apart = pair[1].at.mono - pair[0].at.mono;
                 prop_assert!(apart >= DAY - HOUR / 2, "two heartbeats {:?} apart", apart);
             }

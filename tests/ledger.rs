@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::clock::Now;
+use pulse_telemetry::chance::Chance;
+use pulse_telemetry::clock::{Clock, Now, SystemClock};
 use pulse_telemetry::consent::Sources;
 use pulse_telemetry::engine::{Action, Engine, Entry, EntryKind, Input, Start};
+use pulse_telemetry::identity::Identity;
 use pulse_telemetry::ping::Event;
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading};
-use pulse_telemetry::store::{Disk as _, Line, Store, sha256};
+use pulse_telemetry::store::{Disk as _, Line, Store, ledger_shows, sha256};
 use pulse_telemetry::verdict::Answer;
 use serde_json::{Value, json};
 use support::endpoint::Endpoint;
@@ -68,7 +70,7 @@ impl Disk {
 }
 
 fn entry(kind: EntryKind) -> Entry {
-    Entry { kind, event: None, body: None, status: None, reason: None, step_seconds: None }
+    Entry { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None }
 }
 
 fn record(store: &mut Store, kind: EntryKind, at: Timestamp) -> std::io::Result<()> {
@@ -82,6 +84,27 @@ fn year() -> Vec<Line<'static>> {
 
 fn prune(store: &mut Store, before: Timestamp, now: Timestamp) -> std::io::Result<()> {
     store.carry_out(&Action::Prune { before, at_most: Duration::from_secs(24 * 3600) }, now)
+}
+
+#[test]
+fn the_ledger_shows_an_id_that_was_made_or_used_here_and_no_other() {
+    let disk = Disk::new();
+    let mut store = disk.open();
+    let made = Identity::new(Seeded(1).uuid(), noon());
+    let used = Identity::new(Seeded(2).uuid(), noon() - DAY * 20);
+    let foreign = Identity::new(Seeded(3).uuid(), noon() + SignedDuration::from_mins(5));
+    let shows = |identity| ledger_shows(disk.dir.path(), identity);
+    assert!(![&made, &used, &foreign].into_iter().any(shows), "an empty one shows nothing");
+    record(&mut store, EntryKind::IdRotated, noon() + SignedDuration::from_millis(3)).unwrap();
+    record(&mut store, EntryKind::Suppressed, foreign.issued_at).unwrap();
+    let body = Some(body(2, Event::Heartbeat, 3).replace("00000002-0000-4000-8000-000000000000", &used.install_id));
+    let attempted = Entry { body, event: Some(Event::Heartbeat), ..entry(EntryKind::Attempted) };
+    store.carry_out(&Action::Record(attempted), noon()).unwrap();
+    assert!(shows(&made) && shows(&used) && !shows(&foreign));
+    record(&mut store, EntryKind::IdReset, foreign.issued_at).unwrap();
+    assert!(shows(&foreign));
+    std::fs::remove_file(disk.path("ledger.jsonl")).unwrap();
+    assert!(!shows(&made), "what is not there shows nothing");
 }
 
 #[test]
@@ -376,6 +399,7 @@ impl World {
         self.store = Some(store);
         let start = Start {
             sources: Sources { switched_off: found.switched_off, ..Sources::default() },
+            identity_is_ours: true,
             identity: found.identity,
             state: found.state,
             interrupted: found.interrupted,
@@ -615,7 +639,7 @@ fn setup(pulse: &SimulatedPulse, endpoint: &Endpoint, ledger: &[u8]) -> Setup {
 
 /// A ledger that the daemon has no reason to prune: its newest entry is of the hour.
 fn recent(days: u32) -> Vec<u8> {
-    let shift = pulse_telemetry::clock::Clock::now(&pulse_telemetry::clock::SystemClock).wall.duration_since(noon());
+    let shift = SystemClock.now().wall.duration_since(noon());
     let mut lines = life(days);
     let end = lines.last().unwrap().at.duration_since(noon());
     for line in &mut lines {
@@ -734,9 +758,18 @@ fn audit_ends_with_0_where_it_finds_nothing_6_where_it_does_and_5_where_it_canno
     assert_eq!(none.run(&["audit"]).status.code(), Some(0), "nothing was recorded yet");
     assert!(text(&none.run(&["history"]).stdout).contains("Nothing was recorded yet."));
 
-    let sound = chained(life(12));
+    let ago = SystemClock.now().wall.duration_since(noon()) - DAY * 30;
+    let sound = chained(life(12).into_iter().map(|line| Line { at: line.at + ago, ..line }).collect());
     let setup = setup(&pulse, &endpoint, &sound);
-    assert_eq!(setup.run(&["audit"]).status.code(), Some(0));
+    let output = setup.run(&["audit"]);
+    assert_eq!(output.status.code(), Some(0));
+    let newest = audit(&sound).newest.unwrap().1;
+    assert!(text(&output.stdout).contains(&newest), "{}", text(&output.stdout));
+    assert_eq!(setup.run(&["audit", "--since", &newest]).status.code(), Some(0));
+    assert_eq!(setup.run(&["audit", "--since", &"0".repeat(64)]).status.code(), Some(6));
+    assert_eq!(setup.run(&["audit", "--since", "nonsense"]).status.code(), Some(2));
+    let setup = setup.with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "168h");
+    assert_eq!(setup.run(&["audit"]).status.code(), Some(0), "the schedule of now is not that of then");
     let changed = text(&sound).replacen("no_connection", "timed_out", 1);
     std::fs::write(setup.state("ledger.jsonl"), changed).unwrap();
     let before: BTreeSet<_> =

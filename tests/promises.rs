@@ -42,7 +42,8 @@ fn every_fault_of_others_names_tests_that_exist() {
 }
 
 fn exists(test: &str) {
-    let (file, name) = test.split_once("::").unwrap_or_default();
+    let (file, name) = test.rsplit_once("::").unwrap_or_default();
+    let file = file.replace("::", "/");
     let source = std::fs::read_to_string(in_the_project(&format!("tests/{file}.rs"))).ok().unwrap_or_default();
     assert!(source.contains(&format!("fn {name}(")), "there is no {test}");
 }

@@ -9,8 +9,9 @@ mod support;
 use simulation::rules::Rule;
 use simulation::saboteurs::{
     AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest,
-    IdKeptAfterReset, PendingKeptWhenOff, PulsesSettingReadOnce, ResetWithoutCancel, RetryAfterIgnored,
-    RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten, UnknownTakenForZero,
+    IdKeptAfterReset, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce, ResetWithoutCancel,
+    RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten,
+    UnknownTakenForZero,
 };
 use simulation::simulate;
 
@@ -55,7 +56,7 @@ fn a_reset_that_leaves_a_send_under_way_is_caught() {
 
 #[test]
 fn a_due_time_that_is_not_kept_is_caught() {
-    is_caught::<DueTimeNotKept>(&[Rule::NotPostponed, Rule::HeartbeatsKeepTheirDistance]);
+    is_caught::<DueTimeNotKept>(&[Rule::NotPostponed, Rule::HeartbeatsKeepTheirDistance, Rule::NewIdHasItsOwnTime]);
 }
 
 #[test]
@@ -86,6 +87,16 @@ fn an_attempt_before_its_entry_is_caught() {
 #[test]
 fn a_retry_after_that_is_ignored_is_caught() {
     is_caught::<RetryAfterIgnored>(&[Rule::RetryAfterIsHonoured]);
+}
+
+#[test]
+fn a_heartbeat_at_the_old_ids_time_after_a_reset_is_caught() {
+    is_caught::<PhaseKeptOverReset>(&[Rule::NewIdHasItsOwnTime]);
+}
+
+#[test]
+fn a_retry_after_that_outlives_its_id_is_caught() {
+    is_caught::<RetryAfterKeptOverNewId>(&[Rule::RetryAfterIsForgotten]);
 }
 
 #[test]

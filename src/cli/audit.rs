@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, LineHash};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::store;
 
-use super::{Exit, Failure, offline};
+use super::{Exit, Failure};
 
-pub(super) fn audit(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) fn audit(config: &Config, since: Option<LineHash>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let dir = &config.state.dir;
-    let mut audit = Audit::new(offline::schedule(config));
+    let mut audit = Audit::new(SystemClock.now().wall, since);
     store::read_ledger(dir, |piece| match piece {
         // A daemon that runs may be about to write the rest of that line.
         store::Piece::Torn if store::is_in_use(dir) => {}

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::consent::{Fixed, OffSource, Sources};
 use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
 use crate::events::{self, EventsReport, Off, Recorder};
+use crate::identity::Identity;
 use crate::ping::{self, Event};
 use crate::snapshot::OwnSender;
 use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
@@ -68,13 +69,18 @@ pub(super) fn schedule(config: &Config) -> Schedule {
 
 /// The engine as it would be at a start now, and what it would do first.
 pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Vec<Action>) {
+    let now = SystemClock.now();
+    // Only of an ID that lies ahead of the clock it matters where it comes from.
+    let is_ahead = |identity: &&Identity| identity.issued_at > now.wall;
+    let ahead = found.identity.as_ref().filter(is_ahead);
     let start = Start {
         sources: sources(config, found.switched_off),
+        identity_is_ours: ahead.is_some_and(|identity| store::ledger_shows(&config.state.dir, identity)),
         identity: found.identity,
         state: found.state,
         interrupted: found.interrupted,
     };
-    Engine::start(schedule(config), start, SystemChance, SystemClock.now())
+    Engine::start(schedule(config), start, SystemChance, now)
 }
 
 pub(super) async fn preview(config: &Config) -> Result<String, Failure> {

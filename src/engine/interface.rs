@@ -98,6 +98,8 @@ pub struct Entry {
     pub reason: Option<&'static str>,
     /// How many seconds the wall clock stepped.
     pub step_seconds: Option<i64>,
+    /// The schedule in force, of a start and of an attempt: the interval and its jitter.
+    pub schedule: Option<(Duration, Duration)>,
 }
 
 /// What an [`Entry`] says.
@@ -162,7 +164,7 @@ impl EntryKind {
 
 impl Entry {
     pub(super) fn new(kind: EntryKind) -> Self {
-        Self { kind, event: None, body: None, status: None, reason: None, step_seconds: None }
+        Self { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None }
     }
 
     pub(super) fn because(kind: EntryKind, reason: &'static str) -> Self {

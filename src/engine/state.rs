@@ -5,8 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::contract;
-use crate::ping::Event;
+use crate::ping::{self, Event};
 
 /// The engine's memory between two starts: `state.json`. Losing it costs a ping at a wrong time, never consent: the
 /// switch is a file of its own.
@@ -29,6 +28,10 @@ pub struct State {
     pub doubted_seconds: Option<u32>,
     /// When the ledger was last pruned; written before it is.
     pub pruned_at: Option<Timestamp>,
+    /// When the ID was made that `heartbeat_due` and `not_before` belong to. `None` while there is none, and in a state
+    /// that an earlier version wrote.
+    #[serde(default)]
+    pub schedule_of: Option<Timestamp>,
 }
 
 /// A pending ping on disk.
@@ -50,13 +53,11 @@ pub struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// Whether the bytes are a ping with that event and that ID, as the contract has it now: what stands in a file is
+    /// Whether the bytes are a ping with that event and that ID, as the encoder writes it now: what stands in a file is
     /// not sent because it stands there.
     pub(super) fn is_sound(&self) -> bool {
-        let Ok(document) = serde_json::from_str(&self.body) else { return false };
-        contract::validate(&document).is_ok()
-            && document["install_id"] == self.install_id
-            && document["event"] == self.event.word()
+        ping::decode(&self.body)
+            .is_ok_and(|document| document["install_id"] == self.install_id && document["event"] == self.event.word())
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Status<'a> {
     pub next_due: Option<Timestamp>,
     /// What is due then.
     pub next_event: Option<Event>,
+    /// The ID has had its time by then: it is replaced first, and the heartbeat moves to a random time after that.
+    pub next_replaces_id: bool,
     /// The ping that was built and is not yet accepted: event, exact bytes, attempts so far.
     pub pending: Option<(Event, &'a str, u32)>,
     /// What became of the last ping.

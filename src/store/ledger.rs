@@ -27,7 +27,7 @@ pub use line::{LINE_MAX, Line, sha256};
 use opening::Loss;
 use reading::{At, History, Lines};
 pub use reading::{HistoryPage, Piece};
-pub(super) use reading::{read, read_page};
+pub(super) use reading::{read, read_page, shows};
 
 /// The file is never larger.
 pub(super) const FILE_MAX: u64 = 16 << 20;

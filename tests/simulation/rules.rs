@@ -41,14 +41,16 @@ rules! {
     LedgerTellsTheTruth => "what the ledger says is what happened",
     OneAtATime => "at most one ping is under way, and its attempt is closed before the next",
     IdOnDisk => "an attempt carries the ID that is on the disk",
-    IdIsCurrent => "no attempt carries an ID that is 30 days old or from the future",
+    IdIsCurrent => "no attempt carries an ID that is 30 days old, or more than an hour from the future",
     IdDoesNotComeBack => "no attempt carries an ID that was replaced",
     RotationIsDue => "the ID is rotated only when there is none, when it is 30 days old, or from the future",
     ImplausibleClockRests => "with an implausible clock nothing is sent, rotated or pruned for a day",
     BytesAreTheBytesBuilt => "the bytes retried are the bytes built, and an older ping never comes back",
     DeliveredOnce => "what was accepted is not sent again, but for an answer that was lost",
     ContractHolds => "a ping is what the contract says",
-    HeartbeatsKeepTheirDistance => "heartbeats are at least the interval less the jitter apart",
+    HeartbeatsKeepTheirDistance => "heartbeats of an ID are at least the interval less the jitter apart",
+    NewIdHasItsOwnTime => "the first heartbeat of a new ID goes half an interval to one and a half after it is made",
+    RetryAfterIsForgotten => "what the endpoint asked of an ID does not hold for the next one",
     StartupsKeepTheirDistance => "no ping is built within the hour after a startup",
     RetryAfterIsHonoured => "the endpoint is not asked before the time it gave",
     RetriesBackOff => "a ping is not tried twelve times in ten minutes, not even in a crash loop",
@@ -76,10 +78,12 @@ pub(super) use hold;
 
 /// A schedule of the real program: the interval less the jitter, less what slewing a clock may take of it.
 const APART: u64 = DAY - 30 * MINUTE - SLEWED;
+/// The first heartbeat of a new ID goes within these, from the moment that there is one.
+const NEW_ID: std::ops::RangeInclusive<u64> = DAY / 2..=DAY + DAY / 2;
 /// Wall times on disk may be off by this without anybody noticing.
 const SLEWED: u64 = 10 * MINUTE;
 /// Every schedule that a fault left behind has ended after this.
-const CALM: u64 = 75 * HOUR;
+const CALM: u64 = 100 * HOUR;
 /// The longest pause between two pings where nothing is wrong.
 const SILENCE: u64 = 26 * HOUR;
 /// As long as that, with restarts: each may take the heartbeat's hour for its startup.
@@ -134,8 +138,12 @@ pub struct Rules {
     tries: Vec<u64>,
     /// It was accepted, the answer came, and all of it was written.
     concluded: Option<u64>,
-    rebuilt: bool,
-    heartbeat_at: Option<u64>,
+    /// The last heartbeat, and the ID in it.
+    heartbeat: Option<(u64, String)>,
+    /// Since then there is a new ID, or may be one: what hung on the old one is over.
+    new_id_at: Option<u64>,
+    /// The ID that the endpoint asked something of.
+    asked_of: Option<String>,
     startup_at: Option<u64>,
     not_before: u64,
     /// How far the clock was ahead when the state was last written, where that is known.
@@ -168,8 +176,9 @@ impl Rules {
             last: None,
             tries: Vec::new(),
             concluded: None,
-            rebuilt: false,
-            heartbeat_at: None,
+            heartbeat: None,
+            new_id_at: None,
+            asked_of: None,
             startup_at: None,
             not_before: 0,
             saved_offset: None,
@@ -204,6 +213,9 @@ impl Rules {
         if self.adopts.is_none() {
             self.go_by_the_disk(offset);
         }
+        if disk.identity.is_none() && disk.state.heartbeat_due.is_some() {
+            self.new_id_at = Some(at);
+        }
     }
 
     /// What was lost with a file is not to be held against the engine.
@@ -213,7 +225,8 @@ impl Rules {
     }
 
     fn forget_the_schedule(&mut self) {
-        self.heartbeat_at = None;
+        self.heartbeat = None;
+        self.new_id_at = None;
         self.startup_at = None;
         self.not_before = 0;
     }
@@ -236,6 +249,9 @@ impl Rules {
 
     /// The process looks at the clock.
     pub fn process_looks(&mut self, at: u64, now: Now, offset: i64, disk: &Disk) {
+        if self.consent.is_off() {
+            self.new_id_at = Some(at);
+        }
         let knew_better = self.adopts.is_none();
         if let Some(since) = self.adopts {
             if !self.is_implausible(now, disk) {
@@ -292,7 +308,6 @@ impl Rules {
     }
 
     fn tells_the_truth(&mut self, entry: &Entry) -> Result<(), Violation> {
-        self.rebuilt |= entry.reason == Some("id_expired");
         let answered = self.answered;
         match entry.kind {
             EntryKind::Sent => hold!(LedgerTellsTheTruth, answered == Some(true), "sent, but the answer: {answered:?}"),
@@ -305,7 +320,7 @@ impl Rules {
     }
 
     /// This got onto the disk, where that ID was before.
-    pub fn wrote(&mut self, offset: i64, action: &Action, before: Option<&Identity>) {
+    pub fn wrote(&mut self, at: u64, offset: i64, action: &Action, before: Option<&Identity>) {
         let after = match action {
             Action::SaveId(identity) => Some(&identity.install_id),
             Action::DeleteId => None,
@@ -321,7 +336,24 @@ impl Rules {
             && after != Some(&before.install_id)
         {
             self.replaced.insert(before.install_id.clone());
+            // What could not be written when it happened has happened earlier.
+            self.new_id_at = (!self.dirty).then_some(at);
         }
+        self.not_before = 0;
+    }
+
+    /// The ID on the disk is another one than before: its first heartbeat is set, by nothing but chance.
+    pub fn replaced(&self, now: Now, disk: &Disk) -> Result<(), Violation> {
+        if self.dirty || self.adopts.is_some() || disk.identity.is_none() {
+            return Ok(());
+        }
+        let is_new = disk.identity.as_ref().is_some_and(|identity| identity.is_current(now.wall));
+        hold!(IdIsCurrent, is_new, "it is {}, and the disk has {:?}", now.wall, disk.identity);
+        let due = disk.state.heartbeat_due;
+        let drawn = due.and_then(|due| Duration::try_from(due.duration_since(now.wall)).ok());
+        let within = drawn.is_some_and(|drawn| NEW_ID.contains(&(drawn.as_nanos() as u64)));
+        hold!(NewIdHasItsOwnTime, within, "it is {}, and the heartbeat is due at {due:?}", now.wall);
+        Ok(())
     }
 
     /// The ID is about to be rotated: what was on the disk must have had its time.
@@ -329,7 +361,7 @@ impl Rules {
         if let Some(before) = before
             && !self.dirty
         {
-            let due = !before.is_current(now.wall);
+            let due = !before.is_current_where_it_was_made(now.wall);
             hold!(RotationIsDue, due, "made at {}, rotated at {}", before.issued_at, now.wall);
         }
         Ok(())
@@ -359,7 +391,7 @@ impl Rules {
         hold!(OneAtATime, !disk.left_open, "the attempt before is open");
         hold!(IdOnDisk, identity.install_id == id, "the disk has {}, the ping {id}", identity.install_id);
         let age = now.wall.duration_since(identity.issued_at);
-        let current = Duration::try_from(age).is_ok_and(|age| age < ROTATION);
+        let current = age.as_secs() >= -3600 && age.as_secs() < ROTATION.as_secs() as i64;
         hold!(IdIsCurrent, current, "{age:?} old");
         hold!(IdDoesNotComeBack, !self.replaced.contains(id), "{id} was replaced");
         hold!(RetryAfterIsHonoured, at >= self.not_before, "{} s too early", (self.not_before - at) / SECOND);
@@ -379,31 +411,35 @@ impl Rules {
                 let newer = last.as_ref().is_none_or(|(last, _)| *last < number);
                 // A ping that a crash kept from its first attempt was built from an older reading.
                 hold!(BytesAreTheBytesBuilt, newer && number <= newest, "number {number} after {last:?}");
-                self.built(at, number, body)
+                let id = id.to_owned();
+                self.built(at, number, body, id)
             }
         }
     }
 
     /// The first attempt of a ping.
-    fn built(&mut self, at: u64, number: u64, body: &str) -> Result<(), Violation> {
+    fn built(&mut self, at: u64, number: u64, body: &str, id: String) -> Result<(), Violation> {
         if number.is_multiple_of(64) {
             let document = serde_json::from_str(body).unwrap();
             let valid = contract::validate(&document);
             hold!(ContractHolds, valid.is_ok(), "{valid:?}: {body}");
         }
         let is_startup = body.contains("\"event\":\"startup\"");
-        let rebuilt = std::mem::take(&mut self.rebuilt);
         let since = |last: Option<u64>| last.map_or(u64::MAX, |last| at - last);
-        if !rebuilt {
-            let apart = since(self.startup_at);
-            hold!(StartupsKeepTheirDistance, apart >= HOUR - SLEWED, "{} s after a startup", apart / SECOND);
-        }
+        let apart = since(self.startup_at);
+        hold!(StartupsKeepTheirDistance, apart >= HOUR - SLEWED, "{} s after a startup", apart / SECOND);
         if is_startup {
             self.startup_at = Some(at);
         } else {
-            let apart = since(self.heartbeat_at);
-            hold!(HeartbeatsKeepTheirDistance, rebuilt || apart >= APART, "only {} s apart", apart / SECOND);
-            self.heartbeat_at = Some(at);
+            let before = self.heartbeat.replace((at, id.clone()));
+            if let Some(before) = before.filter(|(_, before)| *before == id) {
+                let apart = at - before.0;
+                hold!(HeartbeatsKeepTheirDistance, apart >= APART, "only {} s apart", apart / SECOND);
+            } else {
+                let apart = since(self.new_id_at);
+                let its_own = apart >= NEW_ID.start() - SLEWED;
+                hold!(NewIdHasItsOwnTime, its_own, "only {} s after the new ID", apart / SECOND);
+            }
         }
         self.last = Some((number, body.to_owned()));
         self.tries = vec![at];
@@ -423,6 +459,7 @@ impl Rules {
         self.answered = Some(accepted);
         if let Some(until) = silent_until {
             self.not_before = until.min(at + RETRY_AFTER_MAX);
+            self.asked_of = self.last.as_ref().map(|(_, body)| id_of(body).to_owned());
         }
     }
 
@@ -442,6 +479,10 @@ impl Rules {
             hold!(OffLeavesNothing, !sends, "a send is under way");
             hold!(OffLeavesNothing, self.dirty || disk.identity.is_none(), "{:?}", disk.identity);
             hold!(OffLeavesNothing, self.dirty || disk.state.pending.is_none(), "{:?}", disk.state.pending);
+        }
+        let id = disk.identity.as_ref().map(|identity| &identity.install_id);
+        if !self.dirty && self.asked_of.is_some() && self.asked_of.as_ref() != id && self.adopts.is_none() {
+            hold!(RetryAfterIsForgotten, disk.state.not_before.is_none(), "{:?}", disk.state.not_before);
         }
         Ok(())
     }
@@ -464,13 +505,17 @@ impl Rules {
         if self.disturbed || at < self.disturbed_at + CALM {
             return Ok(());
         }
-        let late = |last: u64| at.saturating_sub(last);
+        // A new ID begins with a pause of its own.
+        let late = |last: u64, most: u64| match self.new_id_at.filter(|new| *new > last) {
+            Some(new) => (at.saturating_sub(new), most - DAY + NEW_ID.end()),
+            None => (at.saturating_sub(last), most),
+        };
         if at >= self.restarted_at + CALM {
-            let silence = late(self.accepted_at);
-            hold!(NoSilence, silence <= SILENCE, "for {} hours", silence / HOUR);
+            let (silence, most) = late(self.accepted_at, SILENCE);
+            hold!(NoSilence, silence <= most, "for {} hours", silence / HOUR);
         }
-        let silence = late(self.heartbeat_accepted_at);
-        hold!(NotPostponed, silence <= POSTPONED, "for {} hours", silence / HOUR);
+        let (silence, most) = late(self.heartbeat_accepted_at, POSTPONED);
+        hold!(NotPostponed, silence <= most, "for {} hours", silence / HOUR);
         Ok(())
     }
 }

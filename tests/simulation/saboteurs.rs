@@ -1,5 +1,6 @@
 //! Mistakes that an engine might have, made between the real engine and the world. The rules must find each.
 
+use jiff::Timestamp;
 use pulse_telemetry::engine::{Action, EntryKind, Input, PendingRecord, Start};
 use pulse_telemetry::identity::Identity;
 use pulse_telemetry::snapshot::OwnSender;
@@ -260,6 +261,48 @@ impl Saboteur for UnknownTakenForZero {
             && reading.snapshot.pve_nodes.is_err()
         {
             reading.snapshot.pve_nodes = Ok(0);
+        }
+    }
+}
+
+/// After a reset the state file still says when the old ID's heartbeat was due.
+#[derive(Default)]
+pub struct PhaseKeptOverReset {
+    due: Option<Timestamp>,
+    resetting: bool,
+}
+impl Saboteur for PhaseKeptOverReset {
+    fn input(&mut self, input: &mut Input) {
+        self.resetting = matches!(input, Input::Reset);
+    }
+
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        for action in actions {
+            if let Action::Save(state) = action {
+                if self.resetting {
+                    state.heartbeat_due = self.due.or(state.heartbeat_due);
+                }
+                self.due = state.heartbeat_due;
+            }
+        }
+    }
+}
+
+/// What the endpoint asked for outlives the ID that it was asked of.
+#[derive(Default)]
+pub struct RetryAfterKeptOverNewId {
+    asked: Option<Timestamp>,
+}
+impl Saboteur for RetryAfterKeptOverNewId {
+    fn actions(&mut self, actions: &mut Vec<Action>) {
+        let replaces = actions.iter().any(|action| matches!(action, Action::SaveId(_)));
+        for action in actions {
+            if let Action::Save(state) = action {
+                if replaces {
+                    state.not_before = self.asked;
+                }
+                self.asked = state.not_before;
+            }
         }
     }
 }

@@ -181,6 +181,7 @@ impl<S: Saboteur> World<S> {
         let mut start = Start {
             sources,
             identity: self.disk.identity.clone(),
+            identity_is_ours: true,
             state: self.disk.state.clone(),
             interrupted: self.disk.open,
         };
@@ -246,6 +247,10 @@ impl<S: Saboteur> World<S> {
             actions.iter().any(|a| matches!(a, Action::SaveId(_) | Action::DeleteId)),
             actions.iter().any(|a| matches!(a, Action::Save(_))),
         ];
+        let replaces = actions.iter().any(|action| {
+            matches!(action, Action::Record(entry)
+                if entry.kind == EntryKind::IdReset || entry.reason == Some("expired"))
+        });
         let crash_at = self.draws_crash().then(|| self.chance.draw(actions.len() as u64) as usize);
         let (mut stored, mut send_left_out) = (true, false);
         for (number, action) in actions.into_iter().enumerate() {
@@ -271,6 +276,9 @@ impl<S: Saboteur> World<S> {
         if stored && saves_all == [true; 3] {
             self.rules.dirty = false;
         }
+        if stored && replaces {
+            self.rules.replaced(now, &self.disk)?;
+        }
         Ok(Ok((stored, send_left_out)))
     }
 
@@ -282,12 +290,12 @@ impl<S: Saboteur> World<S> {
         };
         match self.disk.carry_out(action.clone(), &mut self.chance) {
             Written::Done => {
-                self.rules.wrote(self.clock.offset, &action, before.as_ref());
+                self.rules.wrote(self.at, self.clock.offset, &action, before.as_ref());
                 true
             }
             Written::Failed(fault) => {
                 if fault == Fault::ErrorAfterWrite {
-                    self.rules.wrote(self.clock.offset, &action, before.as_ref());
+                    self.rules.wrote(self.at, self.clock.offset, &action, before.as_ref());
                 }
                 self.meet(fault);
                 false

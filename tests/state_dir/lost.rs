@@ -227,7 +227,7 @@ fn store() -> (tempfile::TempDir, PathBuf, Store) {
 }
 
 fn record(store: &mut Store, kind: EntryKind) -> std::io::Result<()> {
-    let entry = Entry { kind, event: None, body: None, status: None, reason: None, step_seconds: None };
+    let entry = Entry { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None };
     store.carry_out(&Action::Record(entry), noon())
 }
 
@@ -316,6 +316,7 @@ fn an_attempt_that_could_not_be_recorded_is_not_in_the_new_ledger_either() {
         status: None,
         reason: None,
         step_seconds: None,
+        schedule: None,
     };
     assert!(store.carry_out(&Action::Record(entry), noon()).is_err());
     record(&mut store, EntryKind::Stopped).unwrap();

@@ -49,7 +49,7 @@ fn upgrade(name: &str) -> Upgraded {
 }
 
 fn audit(dir: &Path) -> Report {
-    let mut audit = Audit::new(SCHEDULE);
+    let mut audit = Audit::new(Timestamp::MAX, None);
     read_ledger(dir, |piece| audit.take(piece)).unwrap();
     audit.finish()
 }
@@ -85,6 +85,7 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
         let start = Start {
             sources: Sources { switched_off: off, ..Sources::default() },
             identity,
+            identity_is_ours: true,
             state: found.state,
             interrupted: found.interrupted,
         };

@@ -34,10 +34,18 @@ pub fn line(kind: EntryKind, at: Timestamp) -> Line<'static> {
         status: None,
         reason: None,
         step_seconds: None,
+        interval_ms: None,
+        jitter_ms: None,
         through: None,
         last: None,
         prev: String::new(),
     }
+}
+
+/// The start of a process with that schedule.
+pub fn started(at: Timestamp, Schedule { interval, jitter, .. }: Schedule) -> Line<'static> {
+    let millis = |duration: Duration| Some(u64::try_from(duration.as_millis()).unwrap());
+    Line { interval_ms: millis(interval), jitter_ms: millis(jitter), ..line(EntryKind::Started, at) }
 }
 
 pub fn because(kind: EntryKind, at: Timestamp, reason: &'static str) -> Line<'static> {
@@ -63,10 +71,10 @@ pub fn end(kind: EntryKind, at: Timestamp, event: Event, reason: Option<&'static
 
 /// A year of daily pings with all that may happen in one, and nothing wrong with it.
 pub fn life(days: u32) -> Vec<Line<'static>> {
-    use EntryKind::{ConsentChanged, Failed, IdReset, IdRotated, Sent, Started, Stopped, Suppressed};
+    use EntryKind::{ConsentChanged, Failed, IdReset, IdRotated, Sent, Stopped, Suppressed};
     let mut at = noon();
     let mut id = 1;
-    let mut lines = vec![line(Started, at), because(IdRotated, at, "none")];
+    let mut lines = vec![started(at, SCHEDULE), because(IdRotated, at, "none")];
     for day in 0..days {
         let event = if day == 0 { Event::Startup } else { Event::Heartbeat };
         let ping = body(id, event, day);
@@ -82,7 +90,7 @@ pub fn life(days: u32) -> Vec<Line<'static>> {
             }
             5 => {
                 lines.push(attempt(at, event, ping));
-                lines.push(line(Started, at + HOUR));
+                lines.push(started(at + HOUR, SCHEDULE));
                 lines.push(end(Failed, at + HOUR, event, Some("interrupted")));
                 lines.push(line(IdReset, at + HOUR));
                 id += 1;
@@ -92,7 +100,7 @@ pub fn life(days: u32) -> Vec<Line<'static>> {
                 lines.push(end(Sent, at, event, None));
                 lines.push(because(ConsentChanged, at, "switch"));
                 lines.push(line(Stopped, at + HOUR));
-                lines.push(line(Started, at + HOUR));
+                lines.push(started(at + HOUR, SCHEDULE));
                 lines.push(because(ConsentChanged, at + HOUR, "on"));
                 lines.push(because(IdRotated, at + HOUR, "none"));
                 id += 1;
@@ -136,7 +144,7 @@ pub fn entries(ledger: &[u8]) -> Vec<Line<'static>> {
 }
 
 pub fn audit(ledger: &[u8]) -> Report {
-    let mut audit = Audit::new(SCHEDULE);
+    let mut audit = Audit::new(now(ledger), None);
     for line in split(ledger) {
         match line.strip_suffix(b"\n") {
             None => audit.take(Piece::Torn),
@@ -145,6 +153,11 @@ pub fn audit(ledger: &[u8]) -> Report {
         }
     }
     audit.finish()
+}
+
+/// The time of the newest line that can be read.
+fn now(ledger: &[u8]) -> Timestamp {
+    entries(ledger).last().map_or_else(noon, |line| line.at)
 }
 
 /// Which check found something, and in which line.

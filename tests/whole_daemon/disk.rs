@@ -16,7 +16,7 @@ use pulse_telemetry::store::{Disk, HistoryPage, Line, sha256};
 use serde_json::value::RawValue;
 
 use super::{Mistake, Shared, World};
-use crate::support::history::{SCHEDULE, line};
+use crate::support::history::line;
 
 /// What is on the disk, and what is wrong with it.
 #[derive(Default)]
@@ -57,6 +57,7 @@ impl Content {
         let fixed = Fixed::new(None, do_not_track.then_some("1"), true);
         Start {
             sources: Sources { fixed, switched_off: self.off, off_in_pulse: false },
+            identity_is_ours: true,
             identity: self.id.as_deref().and_then(|id| Identity::parse(id.as_bytes())),
             state: self.state(),
             interrupted: self.open_attempt().map(|attempt| attempt.event),
@@ -84,7 +85,7 @@ impl Content {
 
     /// What the real audit finds in the ledger.
     pub(super) fn audit(&self) -> Result<(), String> {
-        let mut audit = pulse_telemetry::audit::Audit::new(SCHEDULE);
+        let mut audit = pulse_telemetry::audit::Audit::new(Timestamp::MAX, None);
         for line in &self.ledger {
             audit.take(pulse_telemetry::store::Piece::Line(line));
         }
@@ -112,6 +113,8 @@ impl Content {
             status: entry.status,
             reason: entry.reason.map(Cow::Borrowed),
             step_seconds: entry.step_seconds,
+            interval_ms: entry.schedule.map(|(interval, _)| interval.as_millis() as u64),
+            jitter_ms: entry.schedule.map(|(_, jitter)| jitter.as_millis() as u64),
             ..line(entry.kind, now)
         });
     }
@@ -174,11 +177,11 @@ impl World {
             Action::SaveId(_) if mistake == Mistake::IdNotWritten && disk.id.is_some() => {}
             Action::SaveId(identity) => {
                 disk.id = Some(identity.to_file());
-                self.witness.on_id(Some(&identity.install_id));
+                self.witness.on_id(self.time.passed(), Some(&identity.install_id));
             }
             Action::DeleteId => {
                 disk.id = None;
-                self.witness.on_id(None);
+                self.witness.on_id(self.time.passed(), None);
             }
             Action::Save(state) => {
                 let mut state = state.clone();
@@ -197,9 +200,6 @@ impl World {
     }
 
     fn tell_of(&mut self, entry: &Entry, written: bool) {
-        if written && entry.reason == Some("id_expired") {
-            self.witness.on_rebuilt();
-        }
         let Entry { kind, event, status, reason, .. } = entry;
         let but = if written { "" } else { ", and could not be recorded" };
         self.tell(format_args!("{} {event:?} {status:?} {reason:?}{but}", kind.word()));

@@ -17,8 +17,10 @@ use super::{DAY, HOUR};
 use crate::support::history::SCHEDULE;
 
 /// Where nothing is wrong, a heartbeat arrives at least so often: a day in which the clock is doubted, a day of
-/// `Retry-After`, the interval with its jitter, and an hour each for the spacing, the back-off and a look.
-const SILENCE_MAX: Duration = Duration::from_secs((24 + 24 + 25 + 3) * 3600);
+/// `Retry-After` with what is added, the interval with its jitter, and an hour each for the spacing, the back-off and a
+/// look. A new ID begins with a pause.
+const SILENCE_MAX: Duration = Duration::from_secs((24 + 27 + 25 + 3) * 3600);
+const NEW_ID_MAX: Duration = Duration::from_secs(36 * 3600);
 
 /// Times on disk are right again when the daemon was awake for so long with a disk that works: a day of doubt, and a look.
 const SETTLED: Duration = Duration::from_secs(26 * 3600);
@@ -50,8 +52,10 @@ pub(super) struct Witness {
     done: HashSet<String>,
     startup: Option<Ping>,
     heartbeat: Option<Ping>,
-    /// The ID of a pending ping expired: its replacement is the same ping.
-    rebuilt: bool,
+    /// When another ID got onto the disk, or the last one went.
+    id_since: Duration,
+    /// When the ID was replaced or deleted, on a disk that worked for long.
+    replaced_at: Option<Duration>,
     /// Since then nothing is wrong, and the last heartbeat that arrived.
     calm_since: Duration,
     last_heartbeat: Duration,
@@ -170,8 +174,13 @@ impl Witness {
     }
 
     /// Another ID is on disk, or none.
-    pub(super) fn on_id(&mut self, id: Option<&str>) {
+    pub(super) fn on_id(&mut self, passed: Duration, id: Option<&str>) {
         if self.id.as_deref() != id {
+            self.id_since = passed;
+            if self.id.is_some() {
+                self.replaced_at = (passed.saturating_sub(self.calm_since) > SETTLED).then_some(passed);
+                self.after_outage = None;
+            }
             self.gone.extend(self.id.take());
             self.id = id.map(str::to_owned);
         }
@@ -185,11 +194,6 @@ impl Witness {
         }
     }
 
-    /// The ID of the pending ping has expired.
-    pub(super) fn on_rebuilt(&mut self) {
-        self.rebuilt = true;
-    }
-
     /// A preview shows what would be sent.
     pub(super) fn on_preview(&mut self, bytes: &str) {
         let id = serde_json::from_str::<Value>(bytes).unwrap()["install_id"].as_str().unwrap().to_owned();
@@ -200,8 +204,9 @@ impl Witness {
 
     /// Nothing is wrong just now.
     pub(super) fn check_silence(&mut self, passed: Duration) {
-        let silent = passed.saturating_sub(self.calm_since.max(self.last_heartbeat));
-        if silent > SILENCE_MAX {
+        let since = self.calm_since.max(self.last_heartbeat);
+        let silent = passed.saturating_sub(since);
+        if silent > SILENCE_MAX + if self.id_since > since { NEW_ID_MAX } else { Duration::ZERO } {
             self.violate(format!("nothing was wrong, and no heartbeat arrived for {} hours", silent.as_secs() / 3600));
         }
     }
@@ -256,6 +261,8 @@ impl Witness {
         match Duration::try_from(wall.duration_since(issued)) {
             Ok(age) if age < ROTATION => Ok(()),
             Ok(_) => Err("an attempt is made with an ID that is 30 days old".to_owned()),
+            // A clock that was set back by up to an hour.
+            Err(_) if issued.duration_since(wall).as_secs() < 3600 => Ok(()),
             Err(_) => Err("an attempt is made with an ID of the future".to_owned()),
         }
     }
@@ -271,12 +278,11 @@ impl Witness {
             return;
         }
         let before = known.replace(Ping { body: body.clone(), first: passed, last: passed });
-        if std::mem::take(&mut self.rebuilt) {
-            return;
-        }
+        let same_id = before.as_ref().is_some_and(|ping| install_id(&ping.body) == install_id(body));
         let (since, least) = match event {
             Event::Startup => (before.map(|ping| ping.last), HOUR),
-            Event::Heartbeat => (before.map(|ping| ping.first), DAY - HOUR / 2),
+            Event::Heartbeat if same_id => (before.map(|ping| ping.first), DAY - HOUR / 2),
+            Event::Heartbeat => (before.and(self.replaced_at.take()), DAY / 2),
         };
         if let Some(apart) = since.map(|since| passed - since).filter(|apart| *apart < least) {
             self.violate(format!("a {} only {apart:?} after the last one", event.word()));
@@ -335,7 +341,7 @@ fn check_request(attempt: &Attempt, head: &Parts, body: &Bytes) -> Result<(), St
     Ok(())
 }
 
-/// The ID in an ID file.
+/// The ID in an ID file, or in a ping.
 pub(super) fn install_id(record: &str) -> String {
     serde_json::from_str::<Value>(record).unwrap()["install_id"].as_str().unwrap().to_owned()
 }

@@ -80,6 +80,9 @@ fn decided(status: &StatusReport) -> &'static str {
 fn pings(status: &StatusReport) -> Vec<(&'static str, String)> {
     let next = match (&status.next, &status.suppressed) {
         (None, _) => ("Next ping", "none is due".to_owned()),
+        (Some(next), None) if next.replaces_id => {
+            ("New ID", format!("{}, its first heartbeat 12 to 36 hours later", time(next.at)))
+        }
         (Some(next), None) => ("Next ping", format!("{}, a {}", time(next.at), next.event.word())),
         (Some(next), Some(_)) => ("Next look", format!("{}, whether a ping may go", time(next.at))),
     };

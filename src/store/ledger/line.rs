@@ -1,6 +1,7 @@
 //! One line of the ledger.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
@@ -41,6 +42,12 @@ pub struct Line<'a> {
     /// How many seconds the wall clock stepped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_seconds: Option<i64>,
+    /// The schedule in force, of a start and of an attempt: the interval,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// and by how much it is longer or shorter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_ms: Option<u64>,
     /// The `seq` of the last line that was pruned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub through: Option<u64>,
@@ -64,6 +71,8 @@ impl<'a> Line<'a> {
             status: None,
             reason: None,
             step_seconds: None,
+            interval_ms: None,
+            jitter_ms: None,
             through: None,
             last: None,
             prev: String::new(),
@@ -79,6 +88,8 @@ impl<'a> Line<'a> {
             status: entry.status,
             reason: entry.reason.map(Cow::Borrowed),
             step_seconds: entry.step_seconds,
+            interval_ms: entry.schedule.map(|(interval, _)| millis(interval)),
+            jitter_ms: entry.schedule.map(|(_, jitter)| millis(jitter)),
             ..Self::new(entry.kind, at)
         }
     }
@@ -97,6 +108,10 @@ pub(super) fn seq_of(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"{\"seq\":")?;
     let end = rest.iter().position(|byte| *byte == b',')?;
     std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The SHA-256 in hex.

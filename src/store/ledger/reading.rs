@@ -3,9 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::engine::EntryKind;
+use crate::identity::Identity;
 
 use super::super::files::{Dir, LEDGER};
 use super::line::{LINE_MAX, Line, seq_of};
@@ -221,6 +226,29 @@ pub(in super::super) fn read(dir: &Dir, mut each: impl FnMut(Piece<'_>)) -> io::
         each(piece);
     }
     Ok(())
+}
+
+/// Whether the ledger of a state directory shows that this ID was made or used here.
+pub(in super::super) fn shows(dir: &Dir, identity: &Identity) -> io::Result<bool> {
+    let mut shown = false;
+    read(dir, |piece| {
+        let Piece::Line(bytes) = piece else { return };
+        // Most lines need not be understood for this.
+        let may = |line: &str| line.contains(&identity.install_id) || line.contains("\"id_r");
+        let may = !shown && std::str::from_utf8(bytes).is_ok_and(may);
+        let Some(line) = Some(bytes).filter(|_| may).and_then(Line::parse) else { return };
+        shown = match line.kind {
+            EntryKind::Attempted => line.body.is_some_and(|body| body.contains(&identity.install_id)),
+            EntryKind::IdRotated | EntryKind::IdReset => is_of_that_moment(line.at, identity.issued_at),
+            _ => false,
+        };
+    })?;
+    Ok(shown)
+}
+
+/// The entry of a new ID is written right after it is made.
+fn is_of_that_moment(entry: Timestamp, made: Timestamp) -> bool {
+    Duration::try_from(entry.duration_since(made)).is_ok_and(|later| later < Duration::from_secs(60))
 }
 
 /// A page of the ledger of a state directory, without its lock.

@@ -1,0 +1,122 @@
+//! Every way to a new ID, and what it takes with it.
+//!
+//! Whoever receives the pings of two IDs must not be able to tell by their times that they are one installation. So
+//! the first heartbeat of a new ID goes at a random time, whatever the schedule of the old one was, and what the
+//! endpoint asked the old one for is forgotten.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::chance::Chance;
+use crate::clock::Now;
+use crate::identity::{Identity, ROTATION};
+
+use super::{Action, Engine, Entry, EntryKind, Outcome, Phase, State, until};
+
+/// An ID of this time there is none: the schedule on disk belongs to an ID that is gone.
+const NOBODYS: Timestamp = Timestamp::MIN;
+
+impl<C: Chance> Engine<C> {
+    /// The ID on disk, where it may be used now.
+    pub(super) fn current_identity(&self, now: Now) -> Option<&Identity> {
+        self.identity.as_ref().filter(|identity| {
+            identity.is_current(now.wall) || (self.id_is_ours && identity.is_current_where_it_was_made(now.wall))
+        })
+    }
+
+    /// Whether a ping with this ID may still be sent: it is the current one.
+    pub(super) fn may_carry(&self, install_id: &str, now: Now) -> bool {
+        self.current_identity(now).is_some_and(|identity| identity.install_id == install_id)
+    }
+
+    /// An ID that was current by a clock that is believed is known here: a clock that is then set back makes no new
+    /// one of it.
+    pub(super) fn take_up_the_id(&mut self, now: Now) {
+        self.id_is_ours |= self.belief.doubted_until.is_none()
+            && self.identity.as_ref().is_some_and(|identity| identity.is_current(now.wall));
+    }
+
+    /// Makes the candidate the ID.
+    pub(super) fn make_id(&mut self, now: Now, out: &mut Vec<Action>) {
+        let identity = Identity::new(self.candidate, now.wall);
+        self.candidate = self.chance.uuid();
+        out.push(Action::SaveId(identity.clone()));
+        self.identity = Some(identity);
+        self.id_is_ours = true;
+    }
+
+    /// Replaces the ID that is 30 days old, and what hangs on its schedule.
+    pub(super) fn rotate(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.make_id(now, out);
+        out.push(Action::Record(Entry::because(EntryKind::IdRotated, "expired")));
+        self.leave_the_old_schedule(now);
+    }
+
+    /// The first heartbeat of a new ID: at a random time between half an interval and one and a half.
+    pub(super) fn leave_the_old_schedule(&mut self, now: Now) {
+        self.forget_what_the_endpoint_asked(now);
+        let interval = self.schedule.interval;
+        self.heartbeat_due = Some(now.mono + interval / 2 + self.chance.up_to(interval));
+        if let Some(state) = &mut self.unadopted {
+            // When the clock is believed, the time is drawn again.
+            state.pending = None;
+            state.heartbeat_due = state.believed_at;
+            state.schedule_of = Some(NOBODYS);
+        }
+    }
+
+    /// A time that the endpoint chose would be known again. A startup that it held back does not go the moment that
+    /// this is forgotten: that moment belongs to the old ID.
+    fn forget_what_the_endpoint_asked(&mut self, now: Now) {
+        if self.not_before > now.mono && self.startup_due.is_some_and(|due| due <= now.mono) {
+            self.startup_due = None;
+        }
+        self.not_before = now.mono;
+        if let Some(state) = &mut self.unadopted {
+            state.not_before = None;
+        }
+    }
+
+    /// Takes the schedule on disk for that of the ID on disk only where it is.
+    pub(super) fn adopt_for_the_id(&mut self, state: &State, now: Now) {
+        let other = |identity: &Identity| state.schedule_of.is_some_and(|of| of != identity.issued_at);
+        if self.heartbeat_due.is_some() && self.identity.as_ref().is_none_or(other) {
+            self.leave_the_old_schedule(now);
+        }
+    }
+
+    /// Looks whether the ID has had its time: for a retry, for what the endpoint asked for, for a heartbeat that is due.
+    pub(super) fn replace_what_has_expired(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.sources.off().is_some() || self.belief.doubted_until.is_some() || self.phase == Phase::Sending {
+            return;
+        }
+        let outlived = self.pending.as_ref().is_some_and(|pending| !self.may_carry(&pending.install_id, now));
+        if outlived {
+            self.end_pending(now, Outcome::Dropped, "id_expired", None, out);
+        }
+        let has_none = self.current_identity(now).is_none();
+        let expired = has_none && self.identity.is_some();
+        let is_due = self.pending.is_none()
+            && self.startup_due.is_none()
+            && self.heartbeat_due.is_some_and(|due| due <= now.mono);
+        if expired && (outlived || is_due) {
+            self.rotate(now, out);
+        } else if outlived {
+            self.leave_the_old_schedule(now);
+        } else if has_none && self.not_before > now.mono {
+            self.forget_what_the_endpoint_asked(now);
+        } else {
+            return;
+        }
+        out.push(Action::Save(self.state(now)));
+    }
+
+    /// When the ID has had its time, where something hangs on it before the next heartbeat is due.
+    pub(super) fn id_expires(&self, now: Now) -> Option<Duration> {
+        let hangs_on_it = self.pending.is_some() || self.not_before > now.mono;
+        let identity = self.current_identity(now).filter(|_| hangs_on_it && self.belief.doubted_until.is_none())?;
+        let expires = super::plus(identity.issued_at, ROTATION);
+        Some(now.mono + until(expires, now.wall))
+    }
+}
