@@ -340,7 +340,8 @@ fn pulse_client(config: &config::Pulse) -> Result<PulseClient, Failure> {
         timeout: config.timeout,
         platform: config.platform,
     };
-    PulseClient::new(settings).map_err(|error| Failure::SetUp(format!("pulse: {error}")))
+    let client = PulseClient::new(settings).map_err(|error| Failure::SetUp(format!("pulse: {error}")))?;
+    Ok(client.naming_tokens(config.token_origins()))
 }
 
 /// What sends pings, out of the configuration.

@@ -73,7 +73,7 @@ const SUPPRESSIONS: Described = describe(
 );
 const READS: Described = describe(
     "pulse_telemetry_pulse_reads_total",
-    "outcome (complete, incomplete, unreachable, unauthorized)",
+    "outcome (complete, incomplete, unreachable, unauthorized, not_pulse)",
     "Readings of Pulse since the start",
 );
 const READ_TIME: Described =
@@ -140,7 +140,7 @@ impl Default for Metrics {
         };
         // From zero, so that the first increase is seen as one.
         drop(metrics.pings.get_or_create(&ping_labels(&Verdict::Delivered)));
-        for outcome in ["complete", "incomplete", "unreachable", "unauthorized"] {
+        for outcome in ["complete", "incomplete", "unreachable", "unauthorized", "not_pulse"] {
             drop(metrics.reads.get_or_create(&[("outcome", outcome)]));
         }
         metrics
@@ -172,7 +172,8 @@ impl Metrics {
             (Ok(_), None) => "complete",
             (Ok(_), Some(_)) => "incomplete",
             (Err(ReadError::Unreachable(_)), _) => "unreachable",
-            (Err(ReadError::Unauthorized), _) => "unauthorized",
+            (Err(ReadError::Unauthorized(_)), _) => "unauthorized",
+            (Err(ReadError::NotPulse(_)), _) => "not_pulse",
         };
         self.reads.get_or_create(&[("outcome", outcome)]).inc();
         self.read_time.observe(took.as_secs_f64());

@@ -3,7 +3,9 @@
 //! What to ask is decided here; what the answers mean is decided in [`crate::snapshot`].
 
 pub mod count;
+mod credential;
 mod dial;
+mod not_pulse;
 pub(crate) mod shapes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,9 @@ use crate::posture::{self, Posture};
 use crate::snapshot::{self, Answer, Answers, Estate, Given, Platform, ReadError, Reading, Reason, Registry, Scope};
 use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError, TlsError, Trust};
 use count::{Counter, Counts, Malformed};
+pub use credential::{Credential, TokenOrigins};
+use not_pulse::Answered;
+pub use not_pulse::NotPulse;
 use shapes::{
     ALERTS, ApiTokens, Field, Health, MockMode, Organizations, OwnPreview, Refusal, STATE, STATE_MEMBERS, Security,
     Shape, Stats, Summary, Version,
@@ -44,6 +49,9 @@ const REFUSAL_MAX: usize = 4 * 1024;
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(60);
 /// The longest that a 429 can ask for. One that a proxy says by mistake is not to silence preview and ping for a day.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// The most bytes of an answer that is counted while it arrives. That of an estate of 100,000 guests has some 200 MB.
+const COUNTED_MAX: usize = 256 * 1024 * 1024;
 
 /// The longest that a whole reading may take, where `pulse.timeout` is not longer.
 const READING_MAX: Duration = Duration::from_secs(30);
@@ -89,6 +97,8 @@ pub enum SettingsError {
 /// Reads Pulse.
 pub struct PulseClient {
     dial: Box<dyn Dial>,
+    /// As it is configured, without a slash at its end.
+    url: String,
     /// Before each of Pulse's own paths; does not end with a slash.
     prefix: String,
     host: HeaderValue,
@@ -97,6 +107,7 @@ pub struct PulseClient {
     others: Vec<Organization>,
     timeout: Duration,
     given: Given,
+    origins: TokenOrigins,
 }
 
 /// What one reading of Pulse gave. The two parts come apart here: a ping is made of the first, and the second is shown.
@@ -139,13 +150,21 @@ impl PulseClient {
         };
         Ok(Self {
             dial,
+            url: settings.url.to_string().trim_end_matches('/').to_owned(),
             prefix: settings.url.path().trim_end_matches('/').to_owned(),
             host: host(&settings.url)?,
             default,
             others,
             timeout: settings.timeout,
             given: Given { platform, organizations },
+            origins: TokenOrigins::default(),
         })
+    }
+
+    /// The same, and its errors say where the token comes from that Pulse did not take.
+    #[must_use]
+    pub fn naming_tokens(self, origins: TokenOrigins) -> Self {
+        Self { origins, ..self }
     }
 
     /// Reads everything that Pulse tells. Dropping the future ends the request that is under way.
@@ -182,7 +201,8 @@ impl PulseClient {
             client: self,
             ends: tokio::time::sleep(READING_MAX.max(self.timeout)).deadline(),
             retry_after: None,
-            timed_out: false,
+            ended: None,
+            redirect: Answered::Redirect,
             token_was_of_use: false,
         }
     }
@@ -255,7 +275,9 @@ struct Session<'a> {
     /// Pulse answered 429: nothing more is asked.
     retry_after: Option<Duration>,
     /// Pulse did not answer in time: nothing more is asked, or a reading of a Pulse that hangs would take minutes.
-    timed_out: bool,
+    ended: Option<Reason>,
+    /// What the last redirect tells.
+    redirect: Answered,
     /// A request that needs a token succeeded with one.
     token_was_of_use: bool,
 }
@@ -266,6 +288,11 @@ impl Session<'_> {
         let health = self.get::<Health>(default).await?;
         let version = self.get::<Version>(default).await?;
         let security = self.get::<Security>(default).await?;
+        // Every Pulse has these, and opens them to everybody.
+        let open = [health.as_ref().err(), version.as_ref().err(), security.as_ref().err()];
+        if let Some(answered) = Answered::of(&open, self.redirect, self.client.timeout) {
+            return Err(self.not_pulse(Health::REQUEST, answered));
+        }
         let settings = self.get(default).await?;
         let says_mock = version.as_ref().is_ok_and(Version::is_mock);
         let mock_mode = if says_mock { None } else { Some(self.get::<MockMode>(default).await?) };
@@ -340,10 +367,11 @@ impl Session<'_> {
         &mut self,
         organization: &Organization,
         request: &'static str,
-        mut counter: Counter,
+        counter: Counter,
     ) -> Result<Answer<Counts>, ReadError> {
-        let answer = self.fetch(organization, request, None, &mut counter).await?;
-        Ok(answer.and_then(|_| counter.finish().map_err(Reason::from)))
+        let mut counted = Counted { counter, left: COUNTED_MAX };
+        let answer = self.fetch(organization, request, None, &mut counted).await?;
+        Ok(answer.and_then(|_| counted.counter.finish().map_err(Reason::from)))
     }
 
     /// Makes one request and hands the body of a 200 to `sink`, or of the other status that says the same.
@@ -357,8 +385,8 @@ impl Session<'_> {
         if self.retry_after.is_some() {
             return Ok(Err(Reason::RateLimited));
         }
-        if self.timed_out {
-            return Ok(Err(Reason::TimedOut));
+        if let Some(reason) = &self.ended {
+            return Ok(Err(reason.clone()));
         }
         let dial = Noting { dial: &*self.client.dial, connected: AtomicBool::new(false) };
         let within = tokio::time::sleep(self.client.timeout).deadline();
@@ -367,10 +395,11 @@ impl Session<'_> {
         let outcome = tokio::time::timeout_at(until, exchange).await;
         let outcome = outcome.unwrap_or_else(|_| {
             // One who was slow before is there, though it had too little time left for this connection.
-            let had_little = within - until > self.client.timeout / 2;
+            let had_little = within - until > self.client.timeout / 10;
             if dial.connected.load(Ordering::Relaxed) || had_little {
-                self.timed_out = true;
-                Ok(Err(Reason::TimedOut))
+                let reason = if had_little { Reason::OutOfTime } else { Reason::TimedOut };
+                self.ended = Some(reason.clone());
+                Ok(Err(reason))
             } else {
                 Err(ReadError::Unreachable("no connection within pulse.timeout".to_owned()))
             }
@@ -379,7 +408,8 @@ impl Session<'_> {
             Ok(Ok(_)) => tracing::debug!(request, "Pulse answered"),
             Ok(Err(reason)) => tracing::debug!(request, %reason, "Pulse told nothing"),
             Err(ReadError::Unreachable(_)) => tracing::debug!(request, "Pulse was not reached"),
-            Err(ReadError::Unauthorized) => tracing::debug!(request, "Pulse refused the token"),
+            Err(ReadError::Unauthorized(_)) => tracing::debug!(request, "Pulse refused the token"),
+            Err(ReadError::NotPulse(_)) => tracing::debug!(request, "this does not look like Pulse"),
         }
         outcome
     }
@@ -396,27 +426,53 @@ impl Session<'_> {
         let mut exchange = match wire::exchange(dial, self.client.request(organization, path)).await {
             Ok(exchange) => exchange,
             Err(ExchangeError::Dial(error)) => return Err(ReadError::Unreachable(error.to_string())),
+            Err(ExchangeError::SpeaksTls) => return Err(self.not_pulse(request, Answered::SpeaksHttps)),
             Err(broken) => return Ok(Err(Reason::from(broken))),
         };
-        match exchange.head.status {
+        let status = exchange.head.status;
+        match status {
             StatusCode::OK => {
                 let is_open = [Health::REQUEST, Version::REQUEST, Security::REQUEST].contains(&request);
                 self.token_was_of_use |= organization.token.is_some() && !is_open;
                 Ok(pour(&mut exchange, sink).await.map(|()| StatusCode::OK))
             }
-            status if also_with == Some(status.as_u16()) => {
+            _ if also_with == Some(status.as_u16()) => {
                 let reason = Reason::Status(status.as_u16());
                 Ok(pour(&mut exchange, sink).await.map(|()| status).map_err(|_| reason))
             }
-            StatusCode::UNAUTHORIZED => Err(ReadError::Unauthorized),
-            StatusCode::FORBIDDEN => refusal(&mut exchange).await.map(Err),
+            StatusCode::UNAUTHORIZED => Err(self.unauthorized(organization)),
+            StatusCode::FORBIDDEN => Ok(Err(match refusal(&mut exchange).await {
+                Some(reason) => reason,
+                None => return Err(self.unauthorized(organization)),
+            })),
+            StatusCode::BAD_REQUEST if asks_for_https(&mut exchange).await => {
+                Err(self.not_pulse(request, Answered::SpeaksHttps))
+            }
             StatusCode::TOO_MANY_REQUESTS => {
                 self.retry_after = Some(retry_after(&exchange.head.headers));
                 Ok(Err(Reason::RateLimited))
             }
-            status if status.is_redirection() => Ok(Err(Reason::Redirected)),
-            status => Ok(Err(Reason::Status(status.as_u16()))),
+            _ if status.is_redirection() => {
+                let asked = Uri::try_from(self.asked(request)).unwrap_or_default();
+                self.redirect = Answered::redirected(&asked, &exchange.head.headers);
+                Ok(Err(Reason::Redirected))
+            }
+            _ => Ok(Err(Reason::Status(status.as_u16()))),
         }
+    }
+
+    /// The whole URL of a request.
+    fn asked(&self, request: &str) -> String {
+        format!("{}{}", self.client.url, request.trim_start_matches("GET "))
+    }
+
+    fn not_pulse(&self, request: &str, answered: Answered) -> ReadError {
+        ReadError::NotPulse(NotPulse::new(self.asked(request), !self.client.prefix.is_empty(), answered))
+    }
+
+    fn unauthorized(&self, organization: &Organization) -> ReadError {
+        let name = organization.name.as_ref().and_then(|name| name.to_str().ok());
+        ReadError::Unauthorized(self.client.origins.credential(name, organization.token.is_some()))
     }
 }
 
@@ -441,9 +497,16 @@ impl Sink for Bounded {
     }
 }
 
-impl Sink for Counter {
+/// A body that is counted while it arrives, up to a bound.
+struct Counted {
+    counter: Counter,
+    left: usize,
+}
+
+impl Sink for Counted {
     fn take(&mut self, chunk: &[u8]) -> Result<(), Reason> {
-        self.push(chunk).map_err(Reason::from)
+        self.left = self.left.checked_sub(chunk.len()).ok_or(Reason::TooLarge)?;
+        self.counter.push(chunk).map_err(Reason::from)
     }
 }
 
@@ -454,18 +517,22 @@ async fn pour(exchange: &mut Exchange, sink: &mut dyn Sink) -> Result<(), Reason
     Ok(())
 }
 
-/// What a 403 means: a scope that the token lacks, or that the token is not accepted.
-async fn refusal(exchange: &mut Exchange) -> Result<Reason, ReadError> {
+/// What a 403 means: a scope that the token lacks; `None` where the token is not accepted.
+async fn refusal(exchange: &mut Exchange) -> Option<Reason> {
     let mut body = Bounded { bytes: Vec::new(), max: REFUSAL_MAX };
     if let Err(Reason::CutShort) = pour(exchange, &mut body).await {
-        return Ok(Reason::CutShort);
+        return Some(Reason::CutShort);
     }
-    match shapes::parse::<Refusal>(&body.bytes) {
-        Ok(refusal) if refusal.error == "missing_scope" => {
-            Ok(Reason::MissingScope(Scope::new(&refusal.required_scope)))
-        }
-        _ => Err(ReadError::Unauthorized),
-    }
+    let refusal = shapes::parse::<Refusal>(&body.bytes).ok().filter(|refusal| refusal.error == "missing_scope")?;
+    Some(Reason::MissingScope(Scope::new(&refusal.required_scope)))
+}
+
+/// Whether a 400 says that the port takes HTTPS alone.
+async fn asks_for_https(exchange: &mut Exchange) -> bool {
+    let mut body = Bounded { bytes: Vec::new(), max: REFUSAL_MAX };
+    // What came before the end of it says enough.
+    let _ = pour(exchange, &mut body).await;
+    wire::asks_for_https(&body.bytes)
 }
 
 /// Pulse says it in seconds. A date, which HTTP allows too, would need a clock that agrees with Pulse's.
@@ -480,6 +547,7 @@ impl From<ExchangeError> for Reason {
             // What is no HTTP is no JSON either.
             ExchangeError::Broken(error) if error.is_parse() => Self::NotJson,
             ExchangeError::TooLong => Self::TooLarge,
+            ExchangeError::SpeaksTls => Self::NotJson,
             ExchangeError::Broken(_) | ExchangeError::Dial(_) => Self::CutShort,
         }
     }

@@ -95,6 +95,7 @@ impl Sender {
         match tokio::time::timeout(ATTEMPT_TIME, self.post(body)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(ExchangeError::Dial(DialError(why)))) => Answer::NoConnection(why),
+            Ok(Err(error @ ExchangeError::SpeaksTls)) => Answer::NoConnection(error.to_string()),
             Ok(Err(ExchangeError::Broken(_) | ExchangeError::TooLong)) => Answer::CutShort,
             Err(_) => Answer::TimedOut,
         }

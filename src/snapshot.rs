@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::Number;
 
 use crate::contract::COUNT_MAX;
-use crate::pulse::DEFAULT_ORGANIZATION;
 use crate::pulse::count::Counts;
 use crate::pulse::shapes::{
     ALERTS, Ai, ApiTokens, ByType, DockerHosts, EnvOverrides, Field, Health, License, List, Meta, MockMode, Nodes,
     Object, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
 };
+use crate::pulse::{Credential, DEFAULT_ORGANIZATION, NotPulse};
 use crate::version::{self, VersionIdentity};
 
 /// So many seconds after its start Pulse's counts are not filled yet.
@@ -46,6 +46,8 @@ pub enum Reason {
     Redirected,
     /// No whole answer within `pulse.timeout`.
     TimedOut,
+    /// The reading had taken as long as one may.
+    OutOfTime,
     /// The connection ended before the answer did.
     CutShort,
     /// The answer is not JSON.
@@ -71,7 +73,8 @@ impl fmt::Display for Reason {
             Self::Status(status) => write!(f, "Pulse answered {status}"),
             Self::RateLimited => f.write_str("Pulse asked for fewer requests (429)"),
             Self::Redirected => f.write_str("Pulse answered with a redirect, which is not followed"),
-            Self::TimedOut => f.write_str("no whole answer in time"),
+            Self::TimedOut => f.write_str("no whole answer within pulse.timeout"),
+            Self::OutOfTime => f.write_str("not read in the time that a whole reading may take"),
             Self::CutShort => f.write_str("the answer was cut short"),
             Self::NotJson => f.write_str("the answer is not JSON"),
             Self::WrongShape => f.write_str("the answer has another shape than Pulse's"),
@@ -281,7 +284,9 @@ pub enum ReadError {
     /// No connection, or no secure one. The text says what failed and never holds an address or a host name.
     Unreachable(String),
     /// 401, or 403 for another reason than a scope.
-    Unauthorized,
+    Unauthorized(Credential),
+    /// What answers is not Pulse, or nothing answers.
+    NotPulse(NotPulse),
 }
 
 /// What one request told, or why it told nothing. A feature's absence is a status like any other here.

@@ -222,7 +222,8 @@ fn explain(suppression: &Suppression) -> String {
         Suppression::PulseUnreachable(why) => {
             format!("Pulse cannot be reached: {why}. Look at pulse.url (PULSE_URL) and whether Pulse runs.")
         }
-        Suppression::PulseUnauthorized => TOKEN_HELP.to_owned(),
+        Suppression::PulseUnauthorized(credential) => credential.to_string(),
+        Suppression::NotPulse(what) => capitalized(&format!("{what}.")),
         Suppression::MissingScope(_) => "The API token may not read all that the ping needs. In Pulse, give it the \
                                          scopes monitoring:read and settings:read."
             .to_owned(),
@@ -237,6 +238,11 @@ fn explain(suppression: &Suppression) -> String {
         ),
         Suppression::Incomplete(unknown) => incomplete(unknown),
     }
+}
+
+fn capitalized(sentence: &str) -> String {
+    let mut rest = sentence.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
 /// What is unknown for a reason that only somebody here can mend is told by what to do.
@@ -266,11 +272,6 @@ fn incomplete(unknown: &[Unknown]) -> String {
             .to_owned()
     })
 }
-
-/// What to do where Pulse refuses the token, or there is none.
-pub const TOKEN_HELP: &str = "Pulse asks for an API token. In Pulse, under Settings, API Access (Security), create one \
-with the scopes monitoring:read and settings:read, write it to a file that only the sidecar can read, and name the \
-file in pulse.token_file (PULSE_TOKEN_FILE).";
 
 /// What it means that Pulse reports itself.
 pub const REPORTS_ITSELF: &str = "Pulse's own telemetry is on, so Pulse reports itself and the sidecar keeps silent: \

@@ -96,8 +96,24 @@ fn describe_tls(error: &rustls::Error) -> String {
             }
             _ => "the certificate is not valid".to_owned(),
         },
+        // What is spoken there instead is an answer to what it takes for a request.
+        rustls::Error::InvalidMessage(_) => SPEAKS_PLAIN_HTTP.to_owned(),
         _ => "no secure connection (TLS)".to_owned(),
     }
+}
+
+/// What is wrong where TLS was asked for and none is spoken.
+pub const SPEAKS_PLAIN_HTTP: &str = "the port speaks plain HTTP: try http://";
+
+/// What is wrong where TLS is spoken and none was asked for.
+pub const SPEAKS_HTTPS: &str = "the port speaks HTTPS: try https://";
+
+/// Whether the body of a 400 is what servers say on a port that takes HTTPS alone: Go (and so Pulse and Caddy), nginx and
+/// Apache. Others answer with an alert of TLS, which is [`ExchangeError::SpeaksTls`].
+#[must_use]
+pub fn asks_for_https(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+    ["to an https server", "to https port", "to an ssl-enabled server port"].iter().any(|said| text.contains(said))
 }
 
 /// Why an exchange gave no answer.
@@ -109,6 +125,9 @@ pub enum ExchangeError {
     /// A connection, but no whole answer over it.
     #[error("the connection ended before the answer did")]
     Broken(#[source] hyper::Error),
+    /// TLS is spoken there, and was not asked for.
+    #[error("{SPEAKS_HTTPS}")]
+    SpeaksTls,
     /// More bytes than an answer of that kind has.
     #[error("the answer has more bytes than are read")]
     TooLong,
@@ -151,7 +170,11 @@ pub async fn exchange(dial: &dyn Dial, request: Request<Full<Bytes>>) -> Result<
 /// Where it ends before the head is whole.
 pub async fn exchange_over(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Exchange, ExchangeError> {
     let meter = Meter::new(OVERHEAD_MAX);
-    let failed = |error| if meter.is_exceeded() { ExchangeError::TooLong } else { ExchangeError::Broken(error) };
+    let failed = |error| match (meter.is_exceeded(), meter.speaks_tls()) {
+        (true, _) => ExchangeError::TooLong,
+        (_, true) => ExchangeError::SpeaksTls,
+        _ => ExchangeError::Broken(error),
+    };
     let stream = Metered::new(stream, meter.clone());
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(READ_MAX).handshake(stream).await.map_err(failed)?;

@@ -17,6 +17,7 @@ use pulse_telemetry::contract;
 use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression};
 use pulse_telemetry::identity::{Identity, ROTATION};
 use pulse_telemetry::ping::{self, Event};
+use pulse_telemetry::pulse::Credential;
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope};
 use pulse_telemetry::verdict::Answer;
 use serde_json::Value;
@@ -811,7 +812,7 @@ fn whatever_suppresses_is_named_recorded_once_and_looked_at_again_within_the_hou
     };
     let cases: Vec<(Result<Reading, ReadError>, &str)> = vec![
         (Err(ReadError::Unreachable("connection refused".to_owned())), "pulse_unreachable"),
-        (Err(ReadError::Unauthorized), "pulse_unauthorized"),
+        (Err(ReadError::Unauthorized(Credential::default())), "pulse_unauthorized"),
         (with(&|r| r.snapshot.ai_enabled = Err(unknown("ai_enabled", scope.clone()))), "missing_scope"),
         (with(&|r| r.state.own_sender = Err(unknown("own_sender", scope.clone()))), "missing_scope"),
         (with(&|r| r.state.mock_mode = Ok(true)), "mock_mode"),
@@ -1288,7 +1289,7 @@ fn what_is_wrong_here_is_told_from_what_is_wrong_in_pulse() {
         (Suppression::Storage, "storage", true),
         (Suppression::ClockImplausible, "clock_implausible", true),
         (Suppression::PulseUnreachable(String::new()), "pulse_unreachable", false),
-        (Suppression::PulseUnauthorized, "pulse_unauthorized", false),
+        (Suppression::PulseUnauthorized(Credential::default()), "pulse_unauthorized", false),
         (Suppression::MissingScope(Vec::new()), "missing_scope", false),
         (Suppression::MockMode, "mock_mode", false),
         (Suppression::DemoMode, "demo_mode", false),
@@ -1374,7 +1375,7 @@ proptest! {
                 Happening::Disk(works) => world.disk_works = works,
                 Happening::Pulse(kind) => {
                     world.pulse = match kind {
-                        0 => Err(ReadError::Unauthorized),
+                        0 => Err(ReadError::Unauthorized(Credential::default())),
                         1 => Err(ReadError::Unreachable("timed out".to_owned())),
                         _ => Ok(handed_over()),
                     };

@@ -15,6 +15,7 @@ use pulse_telemetry::consent::Sources;
 use pulse_telemetry::engine::{Action, Engine, Entry, EntryKind, Input, Start};
 use pulse_telemetry::identity::Identity;
 use pulse_telemetry::ping::Event;
+use pulse_telemetry::pulse::Credential;
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading};
 use pulse_telemetry::store::{Disk as _, Line, Store, ledger_shows, sha256};
 use pulse_telemetry::verdict::Answer;
@@ -610,7 +611,7 @@ proptest! {
                 Happening::Switch(off) => world.feed(Input::Switch { off }),
                 Happening::StateWorks(works) => world.state_works = works,
                 Happening::Pulse(kind) => {
-                    world.pulse = if kind == 0 { Err(ReadError::Unauthorized) } else { Ok(handed_over()) };
+                    world.pulse = if kind == 0 { Err(ReadError::Unauthorized(Credential::default())) } else { Ok(handed_over()) };
                     if let Ok(Reading { state, .. }) = &mut world.pulse {
                         state.own_sender =
                             Ok(if kind == 1 { OwnSender::OffBySetting } else { OwnSender::OffByEnvironment });

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pulse_telemetry::metrics::{DESCRIBED, MEDIA_TYPE, Metrics};
+use pulse_telemetry::pulse::Credential;
 use pulse_telemetry::snapshot::ReadError;
 use pulse_telemetry::status::StatusReport;
 use pulse_telemetry::verdict::Verdict;
@@ -55,7 +56,7 @@ fn every_metric_is_described_and_every_description_is_of_a_metric() {
     metrics.suppressed("incomplete");
     metrics.answered(&Verdict::Delivered, "2026-11-23T00:00:00Z".parse().unwrap());
     metrics.answered(&Verdict::Drop { reason: "rejected" }, "2026-11-23T00:00:01Z".parse().unwrap());
-    metrics.read(&Err(ReadError::Unauthorized), Duration::from_millis(300));
+    metrics.read(&Err(ReadError::Unauthorized(Credential::default())), Duration::from_millis(300));
     metrics.ledger(1234);
     let scrape = metrics.encode(&everything(), 3);
     assert_eq!(series(&scrape), described());

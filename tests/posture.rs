@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pulse_telemetry::posture::{Ai, Channel, Covered, Posture, Provider, Relay, RelayState, Updates};
-use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
+use pulse_telemetry::pulse::{Credential, PlatformSetting, PulseClient, PulseSettings, Tokens};
 use pulse_telemetry::snapshot::{ReadError, Reason, Scope};
 use pulse_telemetry::wire::Trust;
 use serde_json::{Value, json};
@@ -206,7 +206,7 @@ async fn what_has_another_shape_is_unknown_and_takes_nothing_else_with_it() {
 #[tokio::test]
 async fn a_pulse_that_cannot_be_read_tells_no_posture() {
     let pulse = SimulatedPulse::start(PulseModel::default());
-    assert_eq!(read(&pulse.url(), "no-such-token").await, Err(ReadError::Unauthorized));
+    assert_eq!(read(&pulse.url(), "no-such-token").await, Err(ReadError::Unauthorized(Credential::default())));
 }
 
 #[test]

@@ -97,10 +97,14 @@ async fn a_name_that_cannot_be_resolved_is_told_as_that() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_as_that() {
+async fn the_wrong_scheme_is_told_with_the_right_one() {
     let server = Server::start(|_| ResponsePlan::status(200));
     let text = unreachable(read(&format!("https://{}", server.addr), Trust::System).await);
-    assert_eq!(text, "no secure connection (TLS)");
+    assert_eq!(text, "the port speaks plain HTTP: try http://");
+    let server = serve(&CertificateAuthority::new().issue_for_loopback());
+    let outcome = read(&format!("http://{}", server.addr), Trust::System).await;
+    let Err(ReadError::NotPulse(what)) = outcome else { panic!("{outcome:?}") };
+    assert!(what.to_string().contains("the port speaks HTTPS: try https://"), "{what}");
 }
 
 /// A Pulse behind that certificate.

@@ -11,13 +11,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, SettingsError, Tokens};
+use pulse_telemetry::engine::Suppression;
+use pulse_telemetry::pulse::{
+    Credential, PlatformSetting, PulseClient, PulseSettings, SettingsError, TokenOrigins, Tokens,
+};
 use pulse_telemetry::snapshot::{OrganizationNames, OwnSender, Platform, ReadError, Reading, Reason, Scope};
+use pulse_telemetry::status::SuppressedReport;
 use pulse_telemetry::wire::{Dial, DialError, Dialing, Stream, Trust};
 use support::pulse::{
     self, Counts, MONITORING_READ, Orgs, PLANTED, PulseModel, Relay, SETTINGS_READ, SimulatedPulse, TOKEN, Token,
 };
-use support::server::{Answer, Body, ResponsePlan, Server};
+use support::server::{Answer, Body, RequestRecord, ResponsePlan, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::time;
@@ -120,7 +124,8 @@ async fn a_request_says_who_asks_and_nothing_more() {
     let pulse = SimulatedPulse::start(healthy());
     let url = "https://pulse.test/behind/a/proxy/".parse().unwrap();
     let outcome = read_by(Dialer::to(&pulse), PulseSettings { url, ..settings(&pulse.url(), one()) }).await;
-    assert_eq!(reason(outcome.unwrap().snapshot.version), Err(Reason::Status(404)));
+    // There is nothing below that path.
+    assert!(matches!(outcome, Err(ReadError::NotPulse(_))), "{outcome:?}");
     let requests = pulse.server.requests();
     assert_eq!(requests[0].target, "/behind/a/proxy/api/health");
     for (n, request) in requests.into_iter().enumerate() {
@@ -424,6 +429,152 @@ async fn a_version_that_is_not_of_the_alphabet_or_too_long_is_unknown() {
 }
 
 #[tokio::test]
+async fn what_is_not_pulse_is_told_in_one_sentence_with_what_was_asked_and_the_likely_reason() {
+    let redirect = |to: &'static str| move |path: &str| ResponsePlan::redirect(302, &to.replace("{path}", path));
+    let always = |plan: ResponsePlan| move |_: &str| plan.clone();
+    let (html, page) = ("<!doctype html><title>Welcome</title>", "https://login.example.com/?back=1");
+    let asked = "/api/health";
+    type Stranger = Box<dyn Fn(&str) -> ResponsePlan + Send + Sync>;
+    let strangers: Vec<(Stranger, &str, &[&str])> = vec![
+        (Box::new(always(ok(html))), "", &["something else than JSON", "another program"]),
+        (Box::new(always(ok(html))), "/pulse/api", &["something else than JSON", "path of pulse.url"]),
+        (Box::new(always(ok(""))), "", &["ended without an answer"]),
+        (Box::new(always(gone())), "", &["404", "another port"]),
+        (Box::new(always(gone())), "/pulse/api", &["404", "path of pulse.url"]),
+        (Box::new(redirect("https://pulse.example.com{path}")), "", &["redirected to https", "try https://"]),
+        (Box::new(redirect(page)), "", &["another page", "sign-on page"]),
+        (Box::new(redirect("/login")), "", &["another page", "sign-on page"]),
+        (Box::new(always(ResponsePlan::status(400))), "", &["answered 400", "another program"]),
+        (Box::new(always(ResponsePlan::status(502))), "", &["answered 502", "proxy"]),
+        (Box::new(always(ResponsePlan::status(204))), "", &["answered 204"]),
+        (Box::new(always(ResponsePlan::Reset)), "", &["ended without an answer", "another program"]),
+    ];
+    for (stranger, prefix, expected) in strangers {
+        let server = Server::start(move |request| stranger(&request.target));
+        let url = format!("{}{prefix}", server.url());
+        let outcome = read_at(settings(&url, one())).await;
+        let Err(ReadError::NotPulse(what)) = &outcome else { panic!("{expected:?}: {outcome:?}") };
+        let said = what.to_string();
+        let whole = format!("this does not look like Pulse: {url}{asked} ");
+        assert!(said.starts_with(&whole), "{said} but {whole}");
+        assert!(expected.iter().all(|words| said.contains(words)), "{expected:?} in {said}");
+        assert!(!said.contains("login") && !said.contains('\n'), "{said}");
+        assert!(server.requests().len() <= 3, "nothing more is asked of it");
+        let suppression = Suppression::by_what_is_unknown(&outcome).unwrap();
+        assert_eq!(suppression.word(), "incomplete");
+        let report = SuppressedReport::new(&suppression);
+        assert!(report.message.contains(&whole[1..]) && report.unknown.is_empty(), "{report:?}");
+    }
+    // What servers say on a port that takes HTTPS alone: an alert of TLS, or a 400 with these words.
+    for said in [
+        "Client sent an HTTP request to an HTTPS server.\n",
+        "<html><center>The plain HTTP request was sent to HTTPS port</center></html>",
+        "Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+    ] {
+        let server = Server::start(move |_| ResponsePlan::text(400, said));
+        let outcome = read_at(settings(&server.url(), one())).await;
+        let Err(ReadError::NotPulse(what)) = outcome else { panic!("{said}: {outcome:?}") };
+        assert!(what.to_string().contains("the port speaks HTTPS: try https://"), "{what}");
+        assert_eq!(server.requests().len(), 1, "nothing more is asked in the clear");
+    }
+    let pulse = SimulatedPulse::start(healthy());
+    let alert = Fault::Says(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]);
+    let outcome = read_by(Dialer::to(&pulse).with(alert, 0), settings("http://pulse.test:7655", one())).await;
+    let Err(ReadError::NotPulse(what)) = outcome else { panic!("{outcome:?}") };
+    assert!(what.to_string().contains("the port speaks HTTPS: try https://"), "{what}");
+    // One that hangs is named with the time that it had.
+    let pulse = SimulatedPulse::start(healthy());
+    let dialer = Dialer::to(&pulse).with(Fault::Stalls(b""), 0);
+    let outcome = read_by(dialer, settings("http://pulse.test:7655", one())).await;
+    let Err(ReadError::NotPulse(what)) = outcome else { panic!("{outcome:?}") };
+    let said = what.to_string();
+    assert!(said.contains("http://pulse.test:7655/api/health was not answered within pulse.timeout (90 s)"), "{said}");
+}
+
+#[tokio::test]
+async fn a_pulse_that_answers_anything_of_its_own_is_pulse() {
+    // As soon as one of the routes that every Pulse has tells something, the others are rows.
+    let pulse = SimulatedPulse::start(healthy());
+    for path in ["/api/health", "/api/version"] {
+        pulse.replace(path, gone());
+    }
+    assert_eq!(unknown(&read(&pulse).await), [("version", Reason::Status(404)), ("platform", Reason::Status(404))]);
+    // So are different answers.
+    pulse.replace(SECURITY, ResponsePlan::status(500));
+    assert_eq!(unknown(&read(&pulse).await).len(), 4);
+    pulse.replace(SECURITY, ok("{}"));
+    assert!(unknown(&read(&pulse).await).contains(&("sso_enabled", Reason::WrongShape)));
+}
+
+#[tokio::test]
+async fn a_whole_reading_has_30_seconds_and_what_was_not_read_by_then_is_unknown() {
+    time::pause();
+    for (each, timeout, most) in [(9, 10, 30), (2, 10, 30), (9, 60, 60), (59, 60, 60)] {
+        let began = time::Instant::now();
+        let dial = Slow { model: healthy(), each: Duration::from_secs(each) };
+        let settings = PulseSettings { timeout: Duration::from_secs(timeout), ..settings("http://pulse.test", one()) };
+        let reading = PulseClient::with_dial(settings, Box::new(dial)).unwrap().read().await.unwrap();
+        let took = began.elapsed().as_secs();
+        let asked = most / each;
+        let unknown = unknown(&reading);
+        if asked > TOLD.len() as u64 {
+            assert!(unknown.is_empty() && took < most, "{each}: {unknown:?} after {took} s");
+            continue;
+        }
+        assert_eq!(took, most, "{each}");
+        assert!(unknown.iter().all(|(_, reason)| *reason == Reason::OutOfTime), "{unknown:?}");
+        assert!(!unknown.is_empty());
+        // What was read before is known.
+        assert_eq!(reading.state.starting, Ok(false));
+    }
+    time::resume();
+}
+
+#[tokio::test]
+async fn a_flood_of_whatever_kind_ends_after_so_many_bytes() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (name, begin, again, most) in [
+        ("answers 103 without end", "", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_owned(), 1),
+        ("chunk extensions without end", head, format!("1;{}\r\n \r\n", "x".repeat(1000)), 1),
+        ("trailers without end", &format!("{head}0\r\n"), "x-trailer: y\r\n".to_owned(), 1),
+        ("a head without end", "HTTP/1.1 200 OK\r\n", "x-header: y\r\n".to_owned(), 1),
+        ("zeros before a chunk's length", head, "0".repeat(1000), 1),
+        ("blanks in a small answer", head, format!("400\r\n{}\r\n", " ".repeat(1024)), 2),
+    ] {
+        for target in ["/api/settings/ai", "/api/health"] {
+            let told = TOLD.iter().find(|(known, _)| *known == target).unwrap();
+            let at = TOLD.iter().position(|(known, _)| *known == target).unwrap();
+            let pulse = SimulatedPulse::start(healthy());
+            let sent = Arc::new(AtomicUsize::new(0));
+            let flood = Flood { begin: begin.to_owned(), again: again.clone(), sent: Arc::clone(&sent) };
+            let dialer = Dialer::to(&pulse).flooding(at, flood);
+            let reading = read_by(dialer, settings(&pulse.url(), one())).await.unwrap();
+            let unknown = unknown(&reading);
+            assert_eq!(unknown.iter().map(|(what, _)| *what).collect::<Vec<_>>(), told.1, "{name}");
+            let sent = sent.load(Ordering::Relaxed);
+            // What is on its way in the pipe besides.
+            assert!(sent < most * 600 * 1024, "{name}: {sent} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_array_without_end_is_unknown_after_256_mib() {
+    let pulse = SimulatedPulse::start(early());
+    let sent = Arc::new(AtomicUsize::new(0));
+    let flood = Flood {
+        begin: "HTTP/1.1 200 OK\r\n\r\n[".to_owned(),
+        again: format!("\"{}\",", "x".repeat(60_000)),
+        sent: Arc::clone(&sent),
+    };
+    let at = ["health", "version", "security", "settings", "mock", "stats", "summary", "nodes", "hosts"].len();
+    let reading = read_by(Dialer::to(&pulse).flooding(at, flood), settings(&pulse.url(), one())).await.unwrap();
+    assert_eq!(unknown(&reading), [("active_alerts", Reason::TooLarge)]);
+    let sent = sent.load(Ordering::Relaxed);
+    assert!((255 << 20..260 << 20).contains(&sent), "{sent} bytes");
+}
+
+#[tokio::test]
 async fn no_connection_at_any_request_ends_the_reading() {
     let pulse = SimulatedPulse::start(healthy());
     for at in 0..TOLD.len() {
@@ -454,14 +605,24 @@ async fn a_token_that_is_not_accepted_ends_the_reading() {
             ResponsePlan::text(403, &" ".repeat(1024 * 1024)),
         ] {
             pulse.replace(path, refusal);
-            assert_eq!(outcome(&pulse, one()).await, Err(ReadError::Unauthorized), "{path}");
+            assert_eq!(outcome(&pulse, one()).await, Err(ReadError::Unauthorized(Credential::default())), "{path}");
             assert_eq!(pulse.server.requests().last().unwrap().path(), path, "nothing more is asked");
         }
         pulse.restore(path);
     }
-    for tokens in [Tokens::One("another-token".into()), Tokens::None] {
-        assert_eq!(outcome(&pulse, tokens).await, Err(ReadError::Unauthorized));
+    let missing = Credential::Missing { looked_at: String::new() };
+    for (tokens, which) in [(Tokens::One("another-token".into()), Credential::default()), (Tokens::None, missing)] {
+        assert_eq!(outcome(&pulse, tokens).await, Err(ReadError::Unauthorized(which)));
     }
+    let wrong = Tokens::Organizations(vec![("acme".to_owned(), "wrong".into()), ("default".to_owned(), TOKEN.into())]);
+    let pulse = SimulatedPulse::start(with_acme());
+    let origins = TokenOrigins {
+        organizations: ["acme", "default"].map(|name| (name.to_owned(), format!("the file of {name}"))).to_vec(),
+        ..TokenOrigins::default()
+    };
+    let client = PulseClient::new(settings(&pulse.url(), wrong)).unwrap().naming_tokens(origins);
+    let which = Credential::Refused { origin: "the file of acme".to_owned(), organization: Some("acme".to_owned()) };
+    assert_eq!(client.read().await, Err(ReadError::Unauthorized(which)));
 }
 
 #[tokio::test]
@@ -1108,7 +1269,13 @@ async fn each_connection_fails_with(fault: Fault, told: &[(&str, &[&str])], reas
     for (target, told) in told {
         let at = TOLD.iter().position(|(known, _)| known == target).unwrap();
         let before = time::Instant::now();
-        let reading = read_by(Dialer::to(&pulse).with(fault, at), settings(&pulse.url(), one())).await.unwrap();
+        let outcome = read_by(Dialer::to(&pulse).with(fault, at), settings(&pulse.url(), one())).await;
+        if reason == Reason::TimedOut && at == 0 {
+            // Nothing else was answered either.
+            assert!(matches!(outcome, Err(ReadError::NotPulse(_))), "{outcome:?}");
+            continue;
+        }
+        let reading = outcome.unwrap();
         if reason != Reason::TimedOut {
             assert_told(target, told, &reason, &reading);
             continue;
@@ -1141,17 +1308,23 @@ enum Fault {
 struct Dialer {
     pulse: SocketAddr,
     fault: Option<(usize, Fault)>,
+    flood: Option<(usize, Flood)>,
     dialed: Arc<AtomicUsize>,
 }
 
 impl Dialer {
     fn to(pulse: &SimulatedPulse) -> Self {
-        Self { pulse: pulse.server.addr, fault: None, dialed: Arc::default() }
+        Self { pulse: pulse.server.addr, fault: None, flood: None, dialed: Arc::default() }
     }
 
     /// The connection that has this number, from 0, is faulty.
     fn with(self, fault: Fault, at: usize) -> Self {
         Self { fault: Some((at, fault)), ..self }
+    }
+
+    /// The connection that has this number brings no end of bytes.
+    fn flooding(self, at: usize, flood: Flood) -> Self {
+        Self { flood: Some((at, flood)), ..self }
     }
 }
 
@@ -1159,7 +1332,11 @@ impl Dial for Dialer {
     fn dial(&self) -> Dialing<'_> {
         let number = self.dialed.fetch_add(1, Ordering::Relaxed);
         let fault = self.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+        let flood = self.flood.clone().filter(|(at, _)| *at == number).map(|(_, flood)| flood);
         Box::pin(async move {
+            if let Some(flood) = flood {
+                return Ok(boxed(flood.start()));
+            }
             match fault {
                 None => Ok(boxed(TcpStream::connect(self.pulse).await.unwrap())),
                 Some(Fault::Refused) => Err(DialError("connection refused".to_owned())),
@@ -1195,6 +1372,72 @@ fn say(bytes: &'static [u8], stalls: bool) -> DuplexStream {
         }
     });
     theirs
+}
+
+/// A Pulse that is in no hurry, in the test's own time.
+struct Slow {
+    model: PulseModel,
+    each: Duration,
+}
+
+impl Dial for Slow {
+    fn dial(&self) -> Dialing<'_> {
+        let (model, each) = (self.model.clone(), self.each);
+        Box::pin(async move {
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            tokio::spawn(async move {
+                let mut pipe = ours;
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(pipe.read_u8().await.unwrap());
+                }
+                time::sleep(each).await;
+                // One that has given up by then needs no answer.
+                let _ = pipe.write_all(&answer_to(&model, &String::from_utf8(head).unwrap())).await;
+            });
+            Ok(boxed(theirs))
+        })
+    }
+}
+
+/// The bytes of what a Pulse of that model answers to a request of our client.
+fn answer_to(model: &PulseModel, head: &str) -> Vec<u8> {
+    let target = head.split(' ').nth(1).unwrap().to_owned();
+    let headers = vec![("x-api-token".to_owned(), TOKEN.to_owned())];
+    let request =
+        RequestRecord { connection: 0, method: "GET".to_owned(), target, headers, body: Bytes::new(), tls: None };
+    let ResponsePlan::Answer(Answer { status, body: Body::Full(body), .. }) = pulse::answer(model, &request) else {
+        panic!("{head}")
+    };
+    [format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat()
+}
+
+/// Bytes without end.
+#[derive(Clone)]
+struct Flood {
+    begin: String,
+    again: String,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Flood {
+    /// The end of a pipe at whose other end it begins once a request is there.
+    fn start(self) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(16 * 1024);
+        tokio::spawn(async move {
+            let mut pipe = ours;
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(pipe.read_u8().await.unwrap());
+            }
+            let mut more = self.begin.as_bytes();
+            while pipe.write_all(more).await.is_ok() {
+                self.sent.fetch_add(more.len(), Ordering::Relaxed);
+                more = self.again.as_bytes();
+            }
+        });
+        theirs
+    }
 }
 
 /// While this lives, whatever the runtime waits for, it waits for no time. Servers have runtimes of their own.

@@ -1,6 +1,8 @@
 //! The real binary against a Pulse and an endpoint on real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "sidecar/access.rs"]
+mod access;
 #[path = "sidecar/compare.rs"]
 mod compare;
 mod support;

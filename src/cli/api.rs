@@ -105,7 +105,7 @@ impl Api {
         })?;
         let broken = |error: ExchangeError| match error {
             ExchangeError::Broken(error) if error.is_parse() => ApiError::Foreign,
-            ExchangeError::TooLong => ApiError::Foreign,
+            ExchangeError::TooLong | ExchangeError::SpeaksTls => ApiError::Foreign,
             ExchangeError::Broken(_) | ExchangeError::Dial(_) => ApiError::CutShort,
         };
         let mut exchange = wire::exchange_over(stream, self.request(method, path, body)?).await.map_err(broken)?;

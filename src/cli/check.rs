@@ -7,7 +7,7 @@ use crate::config::{Config, TokenSource};
 use crate::consent::OffSource;
 use crate::engine::Suppression;
 use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
-use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, TOKEN_HELP, reading_warnings};
+use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
 use crate::store::Store;
 
 use super::api::{Api, Method, patience};
@@ -61,8 +61,12 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     let read = pulse_client(&config.pulse)?.read().await;
     let usable = match &read {
         Ok(reading) => write_reading(reading, sources.insists(), out)?,
-        Err(ReadError::Unauthorized) => {
-            writeln!(out, "  Pulse refuses to be read (pulse_unauthorized).\n  {TOKEN_HELP}")?;
+        Err(ReadError::Unauthorized(credential)) => {
+            writeln!(out, "  Pulse refuses to be read (pulse_unauthorized).\n  {credential}")?;
+            false
+        }
+        Err(ReadError::NotPulse(what)) => {
+            writeln!(out, "  Nothing can be read (incomplete): {what}.")?;
             false
         }
         Err(ReadError::Unreachable(why)) => {
@@ -73,6 +77,10 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     };
     for warning in reading_warnings(&read) {
         writeln!(out, "  Note: {warning}")?;
+    }
+    if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
+        let seconds = pause.as_secs();
+        writeln!(out, "  Note: Pulse asked for fewer requests (429), and to be left alone for {seconds} seconds.")?;
     }
     Ok(match (usable_state, usable) {
         (false, _) => Exit::State,

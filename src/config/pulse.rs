@@ -1,6 +1,7 @@
 //! `[pulse]`: how Pulse is reached and read.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use super::error::Checker;
 use super::tokens::token_of_variable;
 use super::{ConfigError, Environment, Problem, TokenFile, TokenSource, Tokens, Url, parse_duration};
+use crate::pulse::TokenOrigins;
 
 /// The organization from which the flags of the whole installation come.
 const DEFAULT_ORGANIZATION: &str = "default";
@@ -19,6 +21,9 @@ const ORGANIZATION_MAX: usize = 64;
 /// The file name of systemd's credential for the token.
 const CREDENTIAL: &str = "pulse-token";
 
+/// The variable that says where systemd's credentials are.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// How Pulse is reached and read.
 #[derive(Clone, Debug)]
 pub struct Pulse {
@@ -26,6 +31,8 @@ pub struct Pulse {
     pub url: Url,
     /// Where the API tokens come from.
     pub tokens: TokenSource,
+    /// Where a single token was looked for, in words.
+    looked_at: String,
     /// A file with the certificate authority (PEM) that signed Pulse's certificate. It is not read here.
     pub ca_file: Option<PathBuf>,
     /// How long one request may take: 1 second to 2 minutes.
@@ -41,6 +48,22 @@ impl Pulse {
     /// Each file that cannot be read or does not hold one token, by its key and path.
     pub fn read_tokens(&self) -> Result<Tokens, ConfigError> {
         self.tokens.read().map_err(|problems| ConfigError { problems })
+    }
+
+    /// Where each token comes from, and where a single one was looked for, in words for people.
+    #[must_use]
+    pub fn token_origins(&self) -> TokenOrigins {
+        let of_file = |file: &TokenFile| format!("the file {} ({})", file.path.display(), file.origin);
+        let mut origins = TokenOrigins { looked_at: self.looked_at.clone(), ..TokenOrigins::default() };
+        match &self.tokens {
+            TokenSource::None => {}
+            TokenSource::Inline(_) => "the environment variable PULSE_TOKEN".clone_into(&mut origins.single),
+            TokenSource::File(file) => origins.single = of_file(file),
+            TokenSource::Organizations(files) => {
+                origins.organizations = files.iter().map(|(name, file)| (name.clone(), of_file(file))).collect();
+            }
+        }
+        origins
     }
 }
 
@@ -74,7 +97,14 @@ impl Written {
         let platform = check.accept("pulse.platform", &self.platform, platform(&self.platform));
         let tokens = self.tokens(check, env);
         let ca_file = Some(self.ca_file).filter(|path| !path.is_empty()).map(PathBuf::from);
-        Some(Pulse { url: url?, tokens: tokens?, ca_file, timeout: timeout?, platform: platform? })
+        Some(Pulse {
+            url: url?,
+            tokens: tokens?,
+            looked_at: looked_at(env),
+            ca_file,
+            timeout: timeout?,
+            platform: platform?,
+        })
     }
 
     /// The first there is of `PULSE_TOKEN`, a token file, and systemd's credential; or the organizations' files.
@@ -95,8 +125,20 @@ impl Written {
         if let Some(file) = file? {
             return Some(TokenSource::File(file));
         }
-        let Some(path) = credential(env) else { return Some(TokenSource::None) };
         let (key, origin) = ("pulse.token_file".to_owned(), format!("systemd credential {CREDENTIAL}"));
+        let path = match credential(env) {
+            Ok(Some(path)) => path,
+            Ok(None) => return Some(TokenSource::None),
+            Err((path, error)) => {
+                let accepted = format!(
+                    "cannot be read: {error}. Look at LoadCredential= and its file in the unit (systemctl cat \
+                     pulse-telemetry), and restart it"
+                );
+                let value = Some(format!("{:?}", path.display().to_string()));
+                check.add(Problem { value, ..Problem::new(&key, accepted).with_origin(&origin) });
+                return None;
+            }
+        };
         check.decide(&key, format!("{:?}", path.display().to_string()), origin.clone());
         Some(TokenSource::File(TokenFile { path, key, origin }))
     }
@@ -151,8 +193,27 @@ fn platform(written: &str) -> Result<PlatformSetting, &'static str> {
     }
 }
 
-/// Systemd's credential for the token, where there is one.
-fn credential(env: &Environment) -> Option<PathBuf> {
-    let path = Path::new(env.get_filled("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
-    path.is_file().then_some(path)
+/// Systemd's credential for the token, where there is one. What cannot be looked at is not taken for absent.
+fn credential(env: &Environment) -> Result<Option<PathBuf>, (PathBuf, io::Error)> {
+    let Some(directory) = env.get_filled(CREDENTIALS) else { return Ok(None) };
+    let path = Path::new(directory).join(CREDENTIAL);
+    match path.metadata() {
+        Ok(_) => Ok(Some(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err((path, error)),
+    }
+}
+
+/// Where a single token is looked for, and what systemd gave.
+fn looked_at(env: &Environment) -> String {
+    let by_systemd = match env.get_filled(CREDENTIALS) {
+        Some(directory) => format!("there is no {CREDENTIAL} among systemd's credentials in {directory}"),
+        None if env.get_filled("INVOCATION_ID").is_some() => {
+            format!(
+                "no credential {CREDENTIAL} came from systemd: another file of the unit may have emptied LoadCredential="
+            )
+        }
+        None => format!("there is no credential {CREDENTIAL} of systemd, which did not start this"),
+    };
+    format!("PULSE_TOKEN, PULSE_TOKEN_FILE and pulse.token_file are not set, and {by_systemd}")
 }

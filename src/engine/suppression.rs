@@ -1,5 +1,6 @@
 //! Why nothing may be sent although consent is on.
 
+use crate::pulse::{Credential, NotPulse};
 use crate::snapshot::{OwnSender, ReadError, Reading, Reason, Unknown};
 
 /// Why nothing may be sent although consent is on.
@@ -12,7 +13,7 @@ pub enum Suppression {
     /// Pulse cannot be reached; the text says why, without its name or address.
     PulseUnreachable(String),
     /// Pulse refused the token, or there is none.
-    PulseUnauthorized,
+    PulseUnauthorized(Credential),
     /// The token lacks a scope.
     MissingScope(Vec<Unknown>),
     /// Pulse shows mock data.
@@ -23,6 +24,8 @@ pub enum Suppression {
     PulseStarting,
     /// Pulse's own sender is on: both would count this installation twice.
     PulseReportsItself,
+    /// What answers is not Pulse.
+    NotPulse(NotPulse),
     /// Something could not be read.
     Incomplete(Vec<Unknown>),
 }
@@ -35,13 +38,13 @@ impl Suppression {
             Self::Storage => "storage",
             Self::ClockImplausible => "clock_implausible",
             Self::PulseUnreachable(_) => "pulse_unreachable",
-            Self::PulseUnauthorized => "pulse_unauthorized",
+            Self::PulseUnauthorized(_) => "pulse_unauthorized",
             Self::MissingScope(_) => "missing_scope",
             Self::MockMode => "mock_mode",
             Self::DemoMode => "demo_mode",
             Self::PulseStarting => "pulse_starting",
             Self::PulseReportsItself => "pulse_reports_itself",
-            Self::Incomplete(_) => "incomplete",
+            Self::Incomplete(_) | Self::NotPulse(_) => "incomplete",
         }
     }
 
@@ -57,7 +60,8 @@ impl Suppression {
         let unknown: Vec<Unknown> = match reading {
             Ok(reading) => reading.unknown().into_iter().cloned().collect(),
             Err(ReadError::Unreachable(why)) => return Some(Self::PulseUnreachable(why.clone())),
-            Err(ReadError::Unauthorized) => return Some(Self::PulseUnauthorized),
+            Err(ReadError::Unauthorized(which)) => return Some(Self::PulseUnauthorized(which.clone())),
+            Err(ReadError::NotPulse(what)) => return Some(Self::NotPulse(what.clone())),
         };
         if unknown.is_empty() {
             None

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
@@ -12,6 +12,9 @@ use super::Stream;
 
 /// What is read from the connection at a time.
 const PIECE: usize = 16 * 1024;
+
+/// How a record of TLS begins that says what is wrong: its kind, and the first half of its version.
+const TLS_ALERT: &[u8] = &[0x15, 0x03];
 
 /// Counts what is read, and fails where it is more than is allowed.
 ///
@@ -33,15 +36,21 @@ pub(super) struct Meter(Arc<Counters>);
 struct Counters {
     read: AtomicU64,
     allowed: AtomicU64,
+    /// The first that came is a record of TLS: an alert.
+    speaks_tls: AtomicBool,
 }
 
 impl Meter {
     pub(super) fn new(allowed: u64) -> Self {
-        Self(Arc::new(Counters { read: AtomicU64::new(0), allowed: AtomicU64::new(allowed) }))
+        Self(Arc::new(Counters { allowed: AtomicU64::new(allowed), ..Counters::default() }))
     }
 
     pub(super) fn allow_more(&self, bytes: u64) {
         self.0.allowed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.0.speaks_tls.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_exceeded(&self) -> bool {
@@ -76,7 +85,9 @@ impl Read for Metered {
             other => return other,
         }
         let read = piece.filled();
-        this.meter.0.read.fetch_add(read.len() as u64, Ordering::Relaxed);
+        if this.meter.0.read.fetch_add(read.len() as u64, Ordering::Relaxed) == 0 {
+            this.meter.0.speaks_tls.store(read.starts_with(TLS_ALERT), Ordering::Relaxed);
+        }
         if this.meter.is_exceeded() {
             return Poll::Ready(Err(io::Error::other("more bytes than an answer may have")));
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pulse_telemetry::pulse::Credential;
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope, Unknown};
 
 use crate::support::readings::{handed_over, unknown};
@@ -97,7 +98,7 @@ impl Pulse {
             Mood::Down | Mood::Unauthorized => {
                 let (error, fault) = match mood {
                     Mood::Down => (ReadError::Unreachable("connection refused".to_owned()), Fault::PulseDown),
-                    _ => (ReadError::Unauthorized, Fault::PulseUnauthorized),
+                    _ => (ReadError::Unauthorized(Credential::default()), Fault::PulseUnauthorized),
                 };
                 return Read {
                     result: Box::new(Err(error)),
