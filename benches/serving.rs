@@ -24,6 +24,7 @@ use measure::{READING_PAUSE, Running, Sidecar};
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::replay;
 use support::server::Server;
+use tempfile::TempDir;
 
 /// How often each is asked, on one connection, one after the other.
 const REQUESTS: u32 = 10_000;
@@ -36,6 +37,7 @@ fn main() {
     let program = measure::sidecar();
     preview(&program);
     heartbeat(&program);
+    floods(&program);
 }
 
 fn preview(program: &Path) {
@@ -109,14 +111,7 @@ fn heartbeat(program: &Path) {
 
 fn one_reading(program: &Path, name: &str, pulse: &Server, token: &str) {
     let between = Between::start(pulse.url().trim_start_matches("http://").parse().unwrap());
-    let dir = tempfile::tempdir().unwrap();
-    let token_file = dir.path().join("token");
-    std::fs::write(&token_file, token).unwrap();
-    let mut command = Command::new(program);
-    command.arg("preview").env_clear().env("PULSE_URL", format!("http://{}", between.address));
-    command.env("PULSE_TOKEN_FILE", token_file).env("PULSE_TELEMETRY_STATE__DIR", dir.path().join("state"));
-    command.env("PULSE_TELEMETRY_SERVE__LISTEN", format!("unix:{}", dir.path().join("nobody").display()));
-    measure::run(&mut command);
+    measure::run(&mut one_look(program, "preview", between.address, token, &tempfile::tempdir().unwrap()));
     let (bytes, requests) = (between.taken(), pulse.requests().len());
     let whole = support::client::get(between.address, "/api/state", Some(token)).unwrap();
     let state = between.taken();
@@ -127,6 +122,71 @@ fn one_reading(program: &Path, name: &str, pulse: &Server, token: &str) {
         measure::row(name, &format!("{bytes} B"), "no /api/state", "", "", "");
     }
     measure::row("", &format!("{requests} requests"), "", "1", "", "");
+}
+
+/// A command that reads Pulse once, beside no daemon.
+fn one_look(program: &Path, what: &str, pulse: SocketAddr, token: &str, dir: &TempDir) -> Command {
+    let token_file = dir.path().join("token");
+    std::fs::write(&token_file, token).unwrap();
+    let mut command = Command::new(program);
+    command.arg(what).env_clear().env("PULSE_URL", format!("http://{pulse}"));
+    command.env("PULSE_TOKEN_FILE", token_file).env("PULSE_TELEMETRY_STATE__DIR", dir.path().join("state"));
+    command.env("PULSE_TELEMETRY_SERVE__LISTEN", format!("unix:{}", dir.path().join("nobody").display()));
+    command
+}
+
+/// A Pulse that means harm: what one reading of it costs, whatever it says and for as long as it likes.
+fn floods(program: &Path) {
+    measure::head("one reading of a Pulse that floods or drips: CPU time of the whole command, bytes, seconds");
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let array = "HTTP/1.1 200 OK\r\n\r\n[";
+    let pause = Duration::from_millis(100);
+    for (name, at, begin, again, pause) in [
+        ("answers 103 without end", "/api/", "", "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(100), None),
+        ("chunk extensions without end", "/api/", chunked, format!("1;{}\r\n \r\n", "x".repeat(4000)), None),
+        ("chunks of a byte, in the alerts", "/api/alerts/active", chunked, "1\r\n \r\n".repeat(1000), None),
+        ("alerts without end, small ones", "/api/alerts/active", array, "{\"a\":[1]},".repeat(1000), None),
+        ("alerts without end, large ones", "/api/alerts/active", array, format!("\"{}\",", "x".repeat(9000)), None),
+        ("a byte every 100 ms, everywhere", "/api/", array, " ".to_owned(), Some(pause)),
+    ] {
+        let flood = flooding(at, begin.to_owned(), again, pause);
+        let between = Between::start(flood);
+        let began = Instant::now();
+        let used =
+            measure::run(&mut one_look(program, "status", between.address, TOKEN, &tempfile::tempdir().unwrap()));
+        let cpu = format!("{:.0} ms", used.cpu.as_secs_f64() * 1000.0);
+        measure::row(name, &cpu, "bytes", &between.taken().to_string(), "", "");
+        measure::row("", &format!("{:.1} s", began.elapsed().as_secs_f64()), "", "", "", "at most 30 s");
+    }
+}
+
+/// A Pulse before the summary, which says something without end where a path begins like `at`.
+fn flooding(at: &'static str, begin: String, again: String, pause: Option<Duration>) -> SocketAddr {
+    let pulse = SimulatedPulse::start(PulseModel { summary: false, ..PulseModel::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut client = client;
+            let mut head = [0; 4096];
+            let read = client.read(&mut head).unwrap_or(0);
+            let target = String::from_utf8_lossy(&head[..read]).split(' ').nth(1).unwrap_or("").to_owned();
+            if target.starts_with(at) {
+                let (begin, again) = (begin.clone(), again.clone());
+                std::thread::spawn(move || {
+                    let _ = client.write_all(begin.as_bytes());
+                    while client.write_all(again.as_bytes()).is_ok() {
+                        pause.into_iter().for_each(std::thread::sleep);
+                    }
+                });
+                continue;
+            }
+            let mut server = TcpStream::connect(pulse.server.addr).unwrap();
+            server.write_all(&head[..read]).unwrap();
+            pass(server, client, Arc::default());
+        }
+    });
+    address
 }
 
 /// Stands between a client and a server, and counts.

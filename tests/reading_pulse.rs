@@ -1407,7 +1407,7 @@ fn answer_to(model: &PulseModel, head: &str) -> Vec<u8> {
     let request =
         RequestRecord { connection: 0, method: "GET".to_owned(), target, headers, body: Bytes::new(), tls: None };
     let ResponsePlan::Answer(Answer { status, body: Body::Full(body), .. }) = pulse::answer(model, &request) else {
-        panic!("{head}")
+        unreachable!("every answer of that model is a whole one: {head}")
     };
     [format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat()
 }

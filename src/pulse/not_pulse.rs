@@ -36,6 +36,8 @@ pub(crate) enum Answered {
     NotJson,
     /// The connection ended.
     CutShort,
+    /// More bytes than any answer of Pulse has.
+    TooMuch,
     /// Nothing, within this time.
     Nothing(Duration),
 }
@@ -59,6 +61,7 @@ impl Answered {
             Reason::Status(status) => Self::Status(*status),
             Reason::NotJson => Self::NotJson,
             Reason::CutShort => Self::CutShort,
+            Reason::TooLarge => Self::TooMuch,
             Reason::TimedOut => Self::Nothing(timeout),
             _ => return None,
         })
@@ -103,6 +106,10 @@ impl fmt::Display for NotPulse {
             Answered::CutShort => {
                 f.write_str("ended without an answer: another program most likely listens there; look at the port in pulse.url")
             }
+            Answered::TooMuch => f.write_str(
+                "was answered with more bytes than Pulse ever says: another program most likely listens there; look at the \
+                 port in pulse.url",
+            ),
             Answered::Nothing(timeout) => write!(
                 f,
                 "was not answered within pulse.timeout ({} s): Pulse hangs, or another program listens there. Where Pulse \

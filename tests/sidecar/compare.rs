@@ -30,7 +30,8 @@ fn compare(change: Change<'_>) -> (i32, String, String) {
 /// The line of that field.
 fn row(said: &str, field: &str) -> String {
     let line = said.lines().find(|line| line.split_whitespace().next() == Some(field));
-    line.unwrap_or_else(|| panic!("{field} in {said}")).to_owned()
+    assert!(line.is_some(), "{field} in {said}");
+    line.unwrap().to_owned()
 }
 
 /// Pulse's own ping says that; null leaves the field out.
