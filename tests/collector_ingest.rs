@@ -7,7 +7,7 @@ mod support;
 
 use proptest::prelude::*;
 use pulse_telemetry::collector::ingest::{Accepted, Cell, Refusal, read};
-use pulse_telemetry::contract::{COUNT_MAX, FIELDS, Kind};
+use pulse_telemetry::contract::{self, COUNT_MAX, FIELDS, Kind};
 use pulse_telemetry::version;
 use serde_json::{Map, Value, json};
 use support::collector::{expected_row, ping};
@@ -147,14 +147,43 @@ fn an_id_has_one_spelling_in_a_row_so_that_it_counts_once() {
 
 #[test]
 fn an_optional_text_that_is_out_of_bounds_is_left_out_for_pulse_itself_bounds_none() {
-    for raw in [String::new(), "x".repeat(129), "two\nlines".to_owned()] {
-        assert_eq!(cell(&ping(&json!({"version_raw": raw})), "version_raw"), Cell::Null);
+    for name in ["version_raw", "version_build"] {
+        assert_eq!(cell(&ping(&json!({name: ""})), name), Cell::Null);
+        for text in BEYOND {
+            let body = ping(&json!({name: text}));
+            assert_eq!(cell(&body, name), Cell::Null, "{text}");
+            assert_eq!(accepted(&body).dropped, 1, "it is counted: {text}");
+        }
+        let body = ping(&json!({name: 7})).to_string();
+        assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid(name)));
+        assert_eq!(cell(&ping(&json!({name: "x".repeat(64)})), name), Cell::Text("x".repeat(64)));
     }
-    let body = ping(&json!({"version_raw": 7})).to_string();
-    assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("version_raw")));
-    let body = ping(&json!({"version": "x".repeat(257)})).to_string();
-    assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("version")));
 }
+
+#[test]
+fn a_version_that_is_not_of_the_alphabet_or_too_long_is_refused() {
+    for text in BEYOND {
+        assert_eq!(
+            read(ping(&json!({"version": text})).to_string().as_bytes()),
+            Err(Refusal::Invalid("version")),
+            "{text}"
+        );
+    }
+    assert_eq!(cell(&ping(&json!({"version": "x".repeat(64)})), "version"), Cell::Text("x".repeat(64)));
+}
+
+/// Texts of a version that the contract does not allow.
+const BEYOND: [&str; 9] = [
+    "two\nlines",
+    "a b",
+    "6.3.0-a_b",
+    "6.3.0-<script>alert(1)</script>",
+    "6.3.0-=HYPERLINK(\"http://x\",\"y\")",
+    "root@pve01:/home/anna Büro",
+    "6.3.0-\u{202e}x",
+    "6.3.0-ü",
+    "6.3.0-65-bytes-are-more-than-64-bytes-which-is-what-there-may-be-here",
+];
 
 #[test]
 fn of_a_key_that_comes_twice_the_last_value_counts() {
@@ -227,7 +256,13 @@ proptest! {
         match read(body.to_string().as_bytes()) {
             Ok(accepted) => {
                 holds_to_the_contract(&accepted);
-                prop_assert_eq!(accepted.dropped, u64::from(changed.contains(&"license_tier")));
+                let is_left_out = |name: &&str| {
+                    let said = body[*name].as_str().unwrap_or_default();
+                    !said.is_empty() && !contract::field(name).unwrap().accepts(&body[*name])
+                };
+                let left_out = ["version_raw", "version_build"].iter().filter(|name| is_left_out(name)).count();
+                let unknown = usize::from(changed.contains(&"license_tier"));
+                prop_assert_eq!(accepted.dropped, (unknown + left_out) as u64);
                 // What the contract accepts as it is, is stored as it is; only the ID has one spelling.
                 for (field, (_, stored)) in FIELDS.iter().zip(json_of(&accepted)) {
                     let sent = &body[field.name];

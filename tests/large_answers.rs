@@ -60,6 +60,7 @@ fn pulse_5(elements: u64) -> Server {
     Server::start(move |request| match request.path() {
         "/api/alerts/active" => ResponsePlan::body(Body::repeated("[", ELEMENT, elements, "]")),
         "/api/state" => ResponsePlan::body(Body::repeated(BEFORE_VMS, ELEMENT, elements, "]}")),
+        "/api/version" => ResponsePlan::bytes(200, "application/json", r#"{"version":"5.1.24"}"#),
         _ => ResponsePlan::status(404),
     })
 }
