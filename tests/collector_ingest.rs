@@ -37,7 +37,7 @@ fn json_of(accepted: &Accepted) -> Map<String, Value> {
 fn holds_to_the_contract(accepted: &Accepted) {
     let mut row = json_of(accepted);
     row.retain(|_, value| !value.is_null());
-    pulse_telemetry::contract::validate(&Value::Object(row)).unwrap();
+    contract::validate(&Value::Object(row)).unwrap();
 }
 
 /// What is said of a ping that is taken; a refusal names a field, or says what is wrong with the whole.
