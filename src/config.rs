@@ -5,6 +5,8 @@
 //! names of Pulse's own agent. Each section then checks its own values, and everything that is wrong is told at once.
 
 #[cfg(feature = "collector")]
+pub mod admin;
+#[cfg(feature = "collector")]
 pub mod collector;
 #[cfg(feature = "collector")]
 mod database;

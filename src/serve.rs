@@ -5,7 +5,7 @@
 //! Nothing here holds state.
 
 pub(crate) mod answers;
-mod guards;
+pub(crate) mod guards;
 mod listener;
 mod openapi;
 mod page;
@@ -151,7 +151,7 @@ impl Server {
         if settings.token.is_none() && !listener.is_local() {
             return Err(ServeError::TokenNeeded(listener.local_addr()));
         }
-        let guards = Guards::new(settings)?;
+        let guards = Guards::new("serve", settings)?;
         Ok(Self { listener, guards, desk, limits: Limits::default() })
     }
 
@@ -268,7 +268,7 @@ mod tests {
     /// The other end of a connection that is being served.
     fn connect() -> (DuplexStream, watch::Sender<bool>) {
         let app = App {
-            guards: Guards::new(&ServeSettings::default()).unwrap(),
+            guards: Guards::new("serve", &ServeSettings::default()).unwrap(),
             desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),
             places: Places::default(),

@@ -138,8 +138,8 @@ fn an_address_is_in_no_file_log_metric_or_error_however_it_came_and_whatever_it_
                 answers += &ask(address, from, "GET /nowhere HTTP/1.1", "");
                 answers += &ask(address, from, "PUT /v1/telemetry/ping HTTP/1.1", "");
                 answers += &ask(address, from, "no HTTP at all", "");
-                answers += &ask(address, from, "GET /metrics HTTP/1.1", "");
-                answers += &ask(address, from, "GET /readyz HTTP/1.1", "");
+                answers += &ask(collector.admin, from, "GET /metrics HTTP/1.1", "");
+                answers += &ask(collector.admin, from, "GET /readyz HTTP/1.1", "");
             }
             assert!(answers.contains("HTTP/1.1 204") && answers.contains("HTTP/1.1 429"), "{answers}");
             nowhere_in("an answer", &answers);

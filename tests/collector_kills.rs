@@ -66,9 +66,9 @@ fn what_was_acknowledged_before_postgresql_was_killed_is_there_exactly_once() {
     for _ in 0..times("POSTGRES_KILLS", 3) {
         load.wait_for_more(50);
         storage.cluster().kill();
-        collector.wait_for("the collector notices", || collector.get("/readyz").status == 503);
+        collector.wait_for("the collector notices", || collector.ask_admin("/readyz").status == 503);
         storage.cluster().restart();
-        collector.wait_for("it recovers by itself", || collector.get("/readyz").status == 200);
+        collector.wait_for("it recovers by itself", || collector.ask_admin("/readyz").status == 200);
     }
     load.wait_for_more(50);
     let acknowledged = load.stop();

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pulse_telemetry::clock::{Clock as _, SystemClock};
 use rustix::process::{Signal, kill_process};
 use support::client;
-use support::collector::{Setup, Storage, block_on, ping_of};
+use support::collector::{Setup, Storage, block_on, open, ping_of, row};
 use support::inside::{Inside, Obedient, Settings};
 use support::load::{Load, check_nothing_lost, post};
 use tokio::net::TcpSocket;
@@ -122,7 +123,7 @@ fn a_full_queue_turns_everybody_away_with_turns_of_their_own_and_says_it_is_not_
     // One is in a commit, two wait.
     let mut waiting = Vec::new();
     wait_until("the queue is full", || {
-        let full = client::get(inside.address, "/readyz", None).unwrap();
+        let full = client::get(inside.admin, "/readyz", None).unwrap();
         if full.status == 200 {
             waiting.push(posted(inside.address, waiting.len() as u64));
         }
@@ -138,7 +139,7 @@ fn a_full_queue_turns_everybody_away_with_turns_of_their_own_and_says_it_is_not_
     let stored = answers.iter().filter(|status| **status == 204).count();
     assert_eq!(store.count(), stored, "{answers:?}");
     assert!(stored >= 3);
-    wait_until("it is ready again", || client::get(inside.address, "/readyz", None).unwrap().status == 200);
+    wait_until("it is ready again", || client::get(inside.admin, "/readyz", None).unwrap().status == 200);
 }
 
 #[test]
@@ -149,13 +150,13 @@ fn a_storage_that_fails_is_503_and_not_ready_and_it_recovers_by_itself() {
     let (status, after) = post(inside.address, &ping_of(1).to_string()).unwrap();
     assert_eq!(status, 503);
     assert!((30..=301).contains(&after.unwrap()), "{after:?}");
-    let ready = client::get(inside.address, "/readyz", None).unwrap();
+    let ready = client::get(inside.admin, "/readyz", None).unwrap();
     assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("storage")));
     assert_eq!(client::get(inside.address, "/healthz", None).unwrap().status, 200, "the process is well");
     assert_eq!(store.count(), 0);
     store.break_down(false);
     // No ping is needed for that: a balancer sends none.
-    wait_until("it is ready again", || client::get(inside.address, "/readyz", None).unwrap().status == 200);
+    wait_until("it is ready again", || client::get(inside.admin, "/readyz", None).unwrap().status == 200);
     assert_eq!(post(inside.address, &ping_of(1).to_string()), Some((204, None)));
 }
 
@@ -181,7 +182,7 @@ fn a_commit_that_is_stuck_is_told_to_a_balancer_until_it_ends() {
     let store = Obedient::new();
     let settings = Settings { commit_timeout: Duration::from_millis(100), ..Settings::default() };
     let inside = Inside::start(Arc::clone(&store) as _, settings);
-    let ready = || client::get(inside.address, "/readyz", None).unwrap();
+    let ready = || client::get(inside.admin, "/readyz", None).unwrap();
     wait_until("it is ready", || ready().status == 200);
     store.let_through(false);
     assert_eq!(posted(inside.address, 1).join().unwrap().unwrap().0, 503);
@@ -199,7 +200,7 @@ fn a_stop_tells_a_balancer_first_and_takes_pings_until_it_has_looked() {
     collector.wait_until_ready();
     kill_process(collector.pid(), Signal::TERM).unwrap();
     collector.wait_for_log("stopping");
-    let ready = collector.get("/readyz");
+    let ready = collector.ask_admin("/readyz");
     assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("stopping")));
     assert_eq!(collector.post(&ping_of(1)).status, 204);
     collector.stop();
@@ -212,18 +213,8 @@ fn one_address_cannot_shut_others_out_by_holding_connections() {
     // 16 connections in all, and 8 of one network.
     let setup = Setup::new(&storage).with("LIMITS__PER_MINUTE", "60").with("SERVE__CONNECTIONS", "16");
     let collector = setup.start_unready();
-    let connect = |from: [u8; 4]| {
-        let stream = block_on(async {
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.bind(SocketAddr::from((from, 0))).unwrap();
-            socket.connect(collector.address).await.unwrap().into_std().unwrap()
-        });
-        stream.set_nonblocking(false).unwrap();
-        stream
-    };
-    let held: Vec<TcpStream> = (0..64).map(|_| connect([127, 7, 7, 7])).collect();
-    collector.wait_for_log("the collector listens");
-    let mut other = connect([127, 8, 8, 8]);
+    let held: Vec<TcpStream> = (0..64).map(|_| connect([127, 7, 7, 7], collector.address)).collect();
+    let mut other = connect([127, 8, 8, 8], collector.address);
     other.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     other.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -232,6 +223,157 @@ fn one_address_cannot_shut_others_out_by_holding_connections() {
     drop(held);
     let refused = collector.metric("refused_connections_total");
     assert!((refused - 56.0).abs() < 0.5, "{refused}");
+}
+
+/// A connection from that address.
+fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let stream = block_on(async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        socket.connect(to).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream
+}
+
+/// Whether the other end has closed it.
+fn is_closed(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let closed = match (&*stream).read(&mut [0; 1024]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    };
+    stream.set_nonblocking(false).unwrap();
+    closed
+}
+
+#[test]
+fn whatever_many_networks_hold_connections_with_an_honest_ping_is_stored() {
+    let kind = "Content-Type: application/json\r\nContent-Length";
+    let body = format!("POST /v1/telemetry/ping HTTP/1.1\r\nHost: x\r\n{kind}: 60000\r\n\r\n{{");
+    let networks = |n: u8| [127, 20 + n, 0, 1];
+    let of_one_wider = |n: u8| [127, 77, n, 1];
+    for (what, sent, from) in [
+        ("idle connections", "", &networks as &dyn Fn(u8) -> [u8; 4]),
+        ("half heads", "POST /v1/telemetry/ping HTTP/1.1\r\nHost: x\r\nX: ", &networks),
+        ("bodies that never end", &body, &networks),
+        ("probes", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", &networks),
+        ("probes that keep a connection", "OPTIONS /healthz HTTP/1.1\r\nHost: x\r\n\r\n", &networks),
+        ("networks of a wider one", "", &of_one_wider),
+    ] {
+        let storage = Storage::sqlite();
+        let setup = Setup::new(&storage).with("LIMITS__PER_MINUTE", "60").with("SERVE__CONNECTIONS", "64");
+        let collector = setup.start();
+        // Twice as many as there are places, and again before each ping.
+        let mut held: Vec<(u8, TcpStream)> = Vec::new();
+        for number in 0..20 {
+            held.retain(|(_, stream)| !is_closed(stream));
+            for network in 0..16 {
+                for _ in held.iter().filter(|(of, _)| *of == network).count()..8 {
+                    let mut stream = connect(from(network), collector.address);
+                    // It may be closed at once.
+                    let _ = stream.write_all(sent.as_bytes());
+                    held.push((network, stream));
+                }
+            }
+            let mut honest = connect([127, 200, u8::try_from(number).unwrap(), 1], collector.address);
+            honest.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let body = ping_of(number).to_string();
+            let head = format!("POST /v1/telemetry/ping HTTP/1.1\r\nHost: x\r\n{kind}: {}\r\n\r\n", body.len());
+            honest.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            let mut answer = [0; 12];
+            honest.read_exact(&mut answer).unwrap_or_else(|error| panic!("{what}: ping {number}: {error}"));
+            assert_eq!(std::str::from_utf8(&answer), Ok("HTTP/1.1 204"), "{what}");
+            assert_eq!(collector.ask_admin("/readyz").status, 200, "{what}");
+        }
+        // A probe's connection is closed once it is answered, so those hold none.
+        assert!(collector.metric("displaced_connections_total") > 0.0 || what == "probes", "{what}: no pressure");
+    }
+}
+
+#[test]
+fn a_network_brings_so_many_new_ids_a_day_and_its_known_ones_are_stored_all_the_same() {
+    for storage in Storage::both() {
+        let setup = Setup::new(&storage).with("LIMITS__NEW_IDS", "3");
+        let collector = setup.with("SERVE__TRUSTED_PROXIES", r#"["127.0.0.1"]"#).start();
+        let from = |client: &str, ping: &serde_json::Value| {
+            collector.post_bytes(ping.to_string(), &[("X-Forwarded-For", client)])
+        };
+        for (network, (one, other, another)) in (0..).zip([
+            ("192.0.2.1", "::ffff:192.0.2.200", "192.0.3.1"),
+            ("198.51.100.1", "64:ff9b::198.51.100.200", "198.51.101.1"),
+            ("2001:db8:0:100::1", "2001:db8:0:1ff::1", "2001:db8:0:200::1"),
+        ]) {
+            let number = |n: u64| 100 * network + n;
+            for n in 0..3 {
+                assert_eq!(from(one, &ping_of(number(n))).status, 204, "{one}");
+                assert_eq!(from(other, &ping_of(number(n))).status, 204, "a duplicate is nothing new");
+            }
+            let refused = from(other, &ping_of(number(3)));
+            assert_eq!((refused.status, refused.json()["error"].as_str()), (429, Some("too_many_new_ids")), "{other}");
+            assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() <= 86_400 + 61);
+            let mut known = ping_of(number(0));
+            known["vms"] = serde_json::json!(77);
+            assert_eq!(from(other, &known).status, 204, "a known ID is stored");
+            assert_eq!(from(another, &ping_of(number(4))).status, 204, "another network brings its own");
+        }
+        let limited = collector.metric("limited_total{limit=\"new_ids\"}");
+        assert!((limited - 3.0).abs() < 0.5, "{limited}");
+    }
+}
+
+#[test]
+fn a_flood_of_new_ids_does_not_outgrow_the_storage_and_known_installations_are_stored_meanwhile() {
+    const LIMIT: u64 = 2 << 20;
+    for storage in Storage::both() {
+        let name = storage.name();
+        let mut numbers = 0..;
+        // Nearly as much as it may hold, by the way that is faster.
+        let fill = |until: u64, numbers: &mut std::ops::RangeFrom<u64>| {
+            block_on(async {
+                let store = open(&storage).await;
+                while store.size().await.unwrap() < until {
+                    let now = SystemClock.now().wall;
+                    let rows = numbers.by_ref().take(512).map(|number| row(&ping_of(number), now)).collect();
+                    store.commit(rows).await.unwrap();
+                }
+            });
+        };
+        fill(LIMIT / 100 * 88, &mut numbers);
+        let setup = Setup::new(&storage).with("LIMITS__STORAGE_BYTES", &LIMIT.to_string());
+        let collector = setup.start();
+        collector.wait_until_ready();
+        let flood =
+            numbers.by_ref().take(20_000).map(|number| post(collector.address, &ping_of(number).to_string()).unwrap());
+        let (_, after) = { flood }.find(|(status, _)| *status == 503).expect("at some time it is full");
+        assert!(after.unwrap() > 60, "{after:?}");
+        collector.wait_for_log("nine tenths of limits.storage_bytes");
+        collector.wait_for_log("new install IDs are refused, known ones are still stored");
+        for number in 0..20 {
+            let mut known = ping_of(number);
+            known["vms"] = serde_json::json!(77);
+            assert_eq!(collector.post(&known).status, 204, "{name}");
+            assert_eq!(collector.post(&ping_of(900_000 + number)).status, 503, "{name}");
+        }
+        let ready = collector.ask_admin("/readyz");
+        assert_eq!((ready.status, ready.json()["but"].as_str()), (200, Some("no_new_ids")), "{name}");
+        assert!(collector.metric("storage_takes_new_ids") < 0.5 && collector.metric("storage_takes_pings") > 0.5);
+        assert!(collector.metric("storage_limit_bytes") > 2e6 && collector.metric("storage_bytes") > 1.8e6);
+        collector.stop();
+        let size = block_on(async { open(&storage).await.size().await.unwrap() });
+        assert!(size <= LIMIT, "{name}: {size}");
+        // A tenth more, which known installations may bring.
+        fill(LIMIT / 10 * 11 + 4096, &mut numbers);
+        let collector = setup.start_unready();
+        let full = || {
+            let ready = collector.ask_admin("/readyz");
+            ready.status == 503 && ready.json()["because"] == "storage_full"
+        };
+        collector.wait_for("it says that it is full", full);
+        assert_eq!(collector.post(&ping_of(0)).status, 503, "{name}: not even a known one");
+        assert!(collector.metric("storage_takes_pings") < 0.5);
+        collector.wait_for_log("no ping is stored until a purge has made room");
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_file_that_is_removed_or_replaced_under_the_collector_gets_no_ping_acknowled
         let refused = |number| {
             let reply = collector.post(&ping_of(number));
             assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{ending}: {}", reply.status);
-            let ready = collector.get("/readyz");
+            let ready = collector.ask_admin("/readyz");
             assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("storage")));
         };
         refused(2);

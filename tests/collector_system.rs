@@ -138,7 +138,7 @@ fn fills_and_recovers(storage: &Storage, disk: &Disk) {
     // Until it is full, and one cannot even say how far one got.
     let _ = std::fs::write(&filler, vec![0; 32 << 20]);
     assert!((1..2000).map(&mut send).any(|status| status == 503), "there is room for some more, and then for none");
-    assert_eq!(collector.get("/readyz").status, 503);
+    assert_eq!(collector.ask_admin("/readyz").status, 503);
     std::fs::remove_file(filler).unwrap();
     collector.wait_until_ready();
     assert_eq!(send(5000), 204);

@@ -3,6 +3,10 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use bytes::Bytes;
 use pulse_telemetry::contract::{self, FIELDS};
 use serde_json::{Map, Value, json};
 use support::client;
@@ -98,7 +102,7 @@ fn a_licence_tier_a_token_count_and_every_other_unlisted_field_leave_nothing_on_
         let collector = Setup::new(&storage).start();
         assert_eq!(collector.post(&body).status, 204);
         assert!((collector.metric("dropped_fields_total") - 4.0).abs() < 0.5);
-        let metrics = collector.get("/metrics").text();
+        let metrics = collector.ask_admin("/metrics").text();
         let log = collector.kill();
         assert_eq!(storage.rows().iter().map(fields).collect::<Vec<_>>(), [expected_row(&body)]);
         for (place, bytes) in support::disk::files_below(storage.dir()) {
@@ -202,4 +206,134 @@ fn over_tls_of_its_own_no_session_is_resumed() {
     assert!(asked.iter().all(|(status, resumed)| (*status, *resumed) == (204, false)), "{asked:?}");
     collector.stop();
     assert_eq!(storage.rows().len(), 3);
+}
+
+fn ask(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> u16 {
+    client::fetch(address, method, target, headers, Bytes::new()).unwrap().status
+}
+
+#[test]
+fn metrics_and_readiness_are_told_on_the_operators_listener_and_nowhere_else() {
+    let collector = Setup::new(&Storage::sqlite()).start();
+    for (path, public, admin) in [
+        ("/metrics", 404, 200),
+        ("/readyz", 404, 200),
+        ("/healthz", 200, 200),
+        ("/v1/contract", 200, 404),
+        ("/v1/telemetry/ping", 405, 404),
+        ("/", 404, 404),
+    ] {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(ask(collector.address, method, path, &[]), public, "{method} {path}");
+            assert_eq!(ask(collector.admin, method, path, &[]), admin, "{method} {path} of the operator");
+        }
+    }
+    let posted =
+        client::fetch(collector.admin, "POST", "/v1/telemetry/ping", &[], ping_of(1).to_string().into()).unwrap();
+    assert_eq!(posted.status, 404, "no ping is taken there");
+}
+
+#[test]
+fn off_loopback_the_operators_listener_needs_a_token_which_metrics_ask_for() {
+    let setup = Setup::new(&Storage::sqlite());
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7658", "[2001:db8::1]:7658"] {
+        let ended = setup.clone().with("ADMIN__LISTEN", address).run(&["run"]);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(3), "{said}");
+        assert!(said.contains("admin.token_file") && said.contains("is not on loopback"), "{said}");
+    }
+    let token = "4711-of-the-operator";
+    let file = setup.write("token", token);
+    let setup = setup.with("ADMIN__LISTEN", "0.0.0.0:0").with("ADMIN__TOKEN_FILE", file.to_str().unwrap());
+    let collector = setup.start();
+    let admin = SocketAddr::from(([127, 0, 0, 1], collector.admin.port()));
+    for (path, without) in [("/metrics", 401), ("/readyz", 200), ("/healthz", 200)] {
+        assert_eq!(ask(admin, "GET", path, &[]), without, "{path}");
+        assert_eq!(ask(admin, "GET", path, &[("Authorization", "Bearer wrong")]), without, "{path}");
+        assert_eq!(ask(admin, "GET", path, &[("Authorization", &format!("Bearer {token}"))]), 200, "{path}");
+    }
+    assert!(!collector.stop().contains(token));
+}
+
+#[test]
+fn the_operators_listener_answers_under_its_own_names_only() {
+    let setup = Setup::new(&Storage::sqlite()).with("ADMIN__ALLOWED_HOSTS", r#"["collector.lan"]"#);
+    let collector = setup.start();
+    for (host, expected) in [
+        ("localhost:7658", 200),
+        ("127.0.0.1", 200),
+        ("192.0.2.7:7658", 200),
+        ("[::1]", 200),
+        ("collector.lan.", 200),
+        ("rebound.example", 421),
+        ("collector.lan.example", 421),
+    ] {
+        assert_eq!(ask(collector.admin, "GET", "/metrics", &[("Host", host)]), expected, "{host}");
+        assert_eq!(ask(collector.admin, "GET", "/readyz", &[("Host", host)]), 200, "health has nothing to see: {host}");
+    }
+    let of_another_site = [("Sec-Fetch-Site", "cross-site")];
+    assert_eq!(ask(collector.admin, "GET", "/metrics", &of_another_site), 403);
+}
+
+#[test]
+fn a_connection_is_closed_after_every_answer_that_is_no_204() {
+    let collector = Setup::new(&Storage::sqlite()).with("LIMITS__PER_MINUTE", "3").start();
+    let post = |body: &str| {
+        let (length, kind) = (body.len(), "Content-Type: application/json");
+        format!("POST /v1/telemetry/ping HTTP/1.1\r\nHost: c\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: c\r\n\r\n");
+    for (request, status) in [
+        (get("/healthz"), 200),
+        (get("/v1/contract"), 200),
+        (get("/nowhere"), 404),
+        (get("/v1/telemetry/ping"), 405),
+        (post("no ping"), 400),
+        (post(&ping_of(1).to_string()), 204),
+        (post(&ping_of(2).to_string()), 204),
+        (post(&ping_of(3).to_string()), 429),
+    ] {
+        let mut stream = TcpStream::connect(collector.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        if status == 204 {
+            // It stays open for the next ping, and that one's answer closes it.
+            stream.write_all(get("/healthz").as_bytes()).unwrap();
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.contains("connection: close\r\n"), "{request}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), if status == 204 { 2 } else { 1 }, "{answer}");
+    }
+}
+
+#[test]
+fn who_is_not_told_apart_behind_a_proxy_is_said_once_and_counted_without_an_address() {
+    let storage = Storage::sqlite();
+    let count = |collector: &support::collector::Collector, problem: &str| {
+        collector.metric(&format!("proxy_mismatches_total{{problem=\"{problem}\"}}"))
+    };
+    for (trusted, headers, untrusted, no_client) in [
+        ("[]", &[("X-Forwarded-For", "198.51.100.7")][..], 3.0, 0.0),
+        ("[\"10.0.0.0/8\"]", &[("X-Forwarded-For", "198.51.100.7, 10.0.0.5")], 3.0, 0.0),
+        ("[\"127.0.0.1\"]", &[("X-Real-IP", "198.51.100.7")], 0.0, 3.0),
+        ("[\"127.0.0.1\"]", &[("X-Forwarded-For", "unknown")], 0.0, 3.0),
+        ("[\"127.0.0.1\"]", &[("X-Forwarded-For", "198.51.100.7")], 0.0, 0.0),
+        ("[]", &[], 0.0, 0.0),
+    ] {
+        // Also where nobody is limited.
+        let collector = Setup::new(&storage).with("SERVE__TRUSTED_PROXIES", trusted).start();
+        for number in 0..3 {
+            assert_eq!(collector.post_bytes(ping_of(number).to_string(), headers).status, 204);
+        }
+        assert_eq!(
+            (count(&collector, "untrusted"), count(&collector, "no_client")),
+            (untrusted, no_client),
+            "{headers:?}"
+        );
+        let log = collector.stop();
+        let warnings: Vec<_> = log.lines().filter(|line| line.contains("serve.trusted_proxies")).collect();
+        assert_eq!(warnings.len(), usize::from(untrusted + no_client > 0.0), "{log}");
+        assert!(!log.contains("198.51.100.7") && !warnings.iter().any(|line| line.contains("127.0.0.1")), "{log}");
+    }
 }

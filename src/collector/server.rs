@@ -1,4 +1,4 @@
-//! The server: takes pings, and tells how it is.
+//! The server: takes pings from everybody, and tells its operator how it is.
 //!
 //! A connection's other end becomes a [`Client`] as soon as it is accepted, and nothing else here sees an address.
 
@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
+use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -33,7 +34,9 @@ use super::places::{Displaced, Entry, Place, Places};
 use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
 use crate::config::collector::TlsFiles;
-use crate::serve::Limits;
+use crate::host::Host;
+use crate::serve::guards::Guards;
+use crate::serve::{Limits, ServeError, ServeSettings};
 use crate::supervisor::Supervisor;
 
 /// What every answer says in its `server` header.
@@ -95,6 +98,34 @@ pub struct App {
     pub limits: Limits,
 }
 
+/// Who is told of metrics and readiness, and where.
+pub struct Admin {
+    listener: TcpListener,
+    guards: Guards,
+    places: Places,
+    limits: Limits,
+}
+
+/// The connections of [`Admin`]: a balancer and Prometheus have one or two each.
+const ADMIN_CONNECTIONS: usize = 64;
+
+impl Admin {
+    /// Who knows that token, where there is one, and asks by one of these names, or an address.
+    ///
+    /// # Errors
+    /// The token is empty.
+    pub fn new(
+        listener: TcpListener,
+        allowed_hosts: Vec<Host>,
+        token: Option<SecretString>,
+        clock: SharedClock,
+    ) -> Result<Self, ServeError> {
+        let guards = Guards::new("admin", &ServeSettings { allowed_hosts, token })?;
+        let places = Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, clock);
+        Ok(Self { listener, guards, places, limits: Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() } })
+    }
+}
+
 /// Binds the address.
 ///
 /// # Errors
@@ -136,13 +167,14 @@ pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, String> {
 pub async fn run(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    admin: Arc<Admin>,
     app: Arc<App>,
     mut supervisor: Supervisor,
     shutdown: impl Future<Output = ()>,
 ) {
     let limits = app.limits;
     let (stop, stopping) = watch::channel(false);
-    let mut connections = JoinSet::new();
+    let (mut connections, mut admins) = (JoinSet::new(), JoinSet::new());
     supervisor.ready();
     let mut over = pin!(async {
         shutdown.await;
@@ -153,52 +185,69 @@ pub async fn run(
     });
     {
         let serve = |stream, client, id| serve(stream, client, id, tls.clone(), Arc::clone(&app), stopping.clone());
-        let mut admitting = pin!(admit(&listener, &app, &mut connections, serve));
+        // Who limits nobody, or names a proxy, lets that one have as many as it likes.
+        let is_exempt = |client: &Client| !app.limiter.limits_pings() || client.is_in(&app.trusted_proxies);
+        let public = Door { listener: &listener, places: &app.places, metrics: &app.metrics, clock: &app.clock };
+        let mut public = pin!(admit(public, &mut connections, is_exempt, serve));
+        let serve = |stream, _, id| serve_admin(stream, id, Arc::clone(&admin), Arc::clone(&app), stopping.clone());
+        let door = Door { listener: &admin.listener, places: &admin.places, metrics: &app.metrics, clock: &app.clock };
+        let mut private = pin!(admit(door, &mut admins, |_| false, serve));
         loop {
             tokio::select! {
                 () = &mut over => break,
                 () = supervisor.beat() => {}
-                never = &mut admitting => match never {},
+                never = &mut public => match never {},
+                never = &mut private => match never {},
             }
         }
     }
     supervisor.stopping();
     drop(listener);
     stop.send_replace(true);
-    let finished = async { while connections.join_next().await.is_some() {} };
+    let finished = async {
+        while connections.join_next().await.is_some() {}
+        while admins.join_next().await.is_some() {}
+    };
     // What is not finished by then is dropped, which closes its connection: its ping was not answered, and comes again.
     let _ = timeout(limits.finish_time, finished).await;
 }
 
+/// An address that is listened at, and who has a place there.
+struct Door<'a> {
+    listener: &'a TcpListener,
+    places: &'a Places,
+    metrics: &'a Metrics,
+    clock: &'a SharedClock,
+}
+
 /// Lets connections in for as long as it is waited for, and has them served.
 async fn admit<F>(
-    listener: &TcpListener,
-    app: &App,
+    door: Door<'_>,
     connections: &mut JoinSet<()>,
+    is_exempt: impl Fn(&Client) -> bool,
     serve: impl Fn(TcpStream, Client, u64) -> F,
 ) -> Infallible
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let Door { listener, places, metrics, clock } = door;
     // Who was accepted and has no place yet.
     let mut guest: Option<(TcpStream, Client)> = None;
     loop {
         let mut room_in = None;
         if let Some((stream, client)) = guest.take() {
-            // Who limits nobody, or names a proxy, lets that one have as many as it likes.
-            let is_exempt = !app.limiter.limits_pings() || client.is_in(&app.trusted_proxies);
-            match app.places.enter(&client, is_exempt) {
+            match places.enter(&client, is_exempt(&client)) {
                 Entry::Taken { id, displaced } => {
                     match displaced {
-                        Some(Displaced::ByOwnNetwork) => app.metrics.connection_refused(),
-                        Some(Displaced::UnderPressure) => app.metrics.connection_displaced(),
+                        Some(Displaced::ByOwnNetwork) => metrics.connection_refused(),
+                        Some(Displaced::UnderPressure) => metrics.connection_displaced(),
                         None => {}
                     }
-                    app.places.serves(id, connections.spawn(serve(stream, client, id)));
+                    places.serves(id, connections.spawn(serve(stream, client, id)));
                 }
-                Entry::Refused => app.metrics.connection_refused(),
+                Entry::Refused => metrics.connection_refused(),
                 Entry::Full(at) => {
-                    room_in = at.map(|at| at.saturating_sub(app.clock.now().mono));
+                    room_in = at.map(|at| at.saturating_sub(clock.now().mono));
                     guest = Some((stream, client));
                 }
             }
@@ -206,7 +255,7 @@ where
         tokio::select! {
             Some(_) = connections.join_next() => {}
             () = sleep(room_in.unwrap_or_default()), if room_in.is_some() => {}
-            () = app.places.answered.notified(), if guest.is_some() => {}
+            () = places.answered.notified(), if guest.is_some() => {}
             accepted = listener.accept(), if guest.is_none() => match accepted {
                 Ok((stream, peer)) => guest = Some((stream, Client::new(peer.ip()))),
                 Err(error) => {
@@ -233,6 +282,12 @@ async fn serve(
     if let Ok(Ok(stream)) = timeout(app.limits.head_time, tls.accept(stream)).await {
         converse(stream, &client, &place, &app, stopping).await;
     }
+}
+
+async fn serve_admin(stream: TcpStream, id: u64, admin: Arc<Admin>, app: Arc<App>, stopping: watch::Receiver<bool>) {
+    let _place = admin.places.place(id);
+    let answer = |request| routes::answer_admin(&app, &admin.guards, request);
+    crate::serve::converse(stream, &admin.limits, stopping, answers::add_headers, answer).await;
 }
 
 async fn converse<S>(stream: S, client: &Client, place: &Place<'_>, app: &App, stopping: watch::Receiver<bool>)

@@ -332,8 +332,7 @@ impl Writer {
     fn size(&self) -> Result<u64, StoreError> {
         let number = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let pages = number("page_count")? - number("freelist_count")?;
-        let log = beside(&self.path, LOG).metadata().map_or(0, |log| log.len());
-        Ok((pages * number("page_size")?).unsigned_abs() + log)
+        Ok((pages * number("page_size")?).unsigned_abs())
     }
 
     fn old_days(&mut self, now: Timestamp) -> Result<Vec<Date>, StoreError> {

@@ -152,7 +152,8 @@ pub trait Store: Send + Sync {
         Box::pin(async move { Ok(Committed::of(&self.admit(arrivals).await?)) })
     }
 
-    /// How many bytes the pings take of the disk, indexes and logs included. What a purge has freed does not count.
+    /// How many bytes the pings take of the disk, indexes included. Neither what a purge has freed counts nor a write-ahead
+    /// log, which holds for a moment what is counted here.
     fn size(&self) -> Working<'_, u64>;
 
     /// Removes every day that began 90 days ago or earlier, so that no row gets older than that, and every day later than

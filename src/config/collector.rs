@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::admin::{self, Admin};
 use super::database::{self, Database};
 use super::error::Checker;
 use super::layers::{Layers, Program};
@@ -21,8 +22,8 @@ pub const DEFAULTS: &str = include_str!("../../config/collector.toml");
 /// The configuration file that is read, where it exists, when none is named.
 pub const DEFAULT_FILE: &str = "/etc/pulse-telemetry-collector/config.toml";
 
-/// The least that `limits.storage_bytes` may be: SQLite's write-ahead log alone may take some 4 MiB.
-const STORAGE_MIN: u64 = 16 << 20;
+/// The least that `limits.storage_bytes` may be. A thousand rows are half of it.
+const STORAGE_MIN: u64 = 1 << 20;
 
 const COLLECTOR: Program = Program {
     defaults: DEFAULTS,
@@ -39,6 +40,8 @@ const COLLECTOR: Program = Program {
 pub struct Config {
     /// Where it listens, and whose word it takes for where a ping comes from.
     pub serve: Serve,
+    /// Where metrics and readiness are told, and whom.
+    pub admin: Admin,
     /// Where pings are kept.
     pub storage: Storage,
     /// What is taken in how much time.
@@ -147,6 +150,7 @@ impl Config {
 #[serde(deny_unknown_fields)]
 struct Sections {
     serve: WrittenServe,
+    admin: admin::Written,
     storage: WrittenStorage,
     limits: WrittenLimits,
     log: log::Written,
@@ -184,11 +188,13 @@ impl Sections {
     fn check(self, check: &mut Checker<'_>) -> Option<Config> {
         // Each section is checked before the first `?`, so that one error does not hide another.
         let serve = self.serve.check(check);
+        let admin = self.admin.check(check);
         let storage = self.storage.check(check);
         let limits = self.limits.check(check);
         let log = self.log.check(check);
         Some(Config {
             serve: serve?,
+            admin: admin?,
             storage: storage?,
             limits: limits?,
             log: log?,

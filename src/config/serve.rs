@@ -99,7 +99,8 @@ impl Written {
         if self.token_file.is_empty() && listen.as_ref().is_some_and(|listen| !listen.is_local()) {
             check.add(Problem::new("serve.token_file", self.why_a_token(check)));
         }
-        let hosts: Vec<_> = self.allowed_hosts.iter().map(|host| allowed_host(check, host)).collect();
+        let hosts: Vec<_> =
+            self.allowed_hosts.iter().map(|host| allowed_host(check, "serve.allowed_hosts", host)).collect();
         Some(Serve {
             listen: listen?,
             token_file: token_file?,
@@ -115,10 +116,10 @@ impl Written {
     }
 }
 
-fn allowed_host(check: &mut Checker<'_>, written: &str) -> Option<Host> {
+pub(super) fn allowed_host(check: &mut Checker<'_>, key: &str, written: &str) -> Option<Host> {
     let host = Host::parse_bare(written).map_err(|why| match why {
         HostError::Zone => ZONE,
         HostError::Malformed => "must be host names or IP addresses, without a port",
     });
-    check.accept("serve.allowed_hosts", written, host)
+    check.accept(key, written, host)
 }

@@ -112,9 +112,9 @@ pub(crate) fn error(status: StatusCode, word: &str, message: &str) -> Answer {
 }
 
 /// The request did not pass the guards.
-pub(super) fn refused(refusal: &Refusal) -> Answer {
+pub(crate) fn refused(refusal: &Refusal) -> Answer {
     let mut answer = error(refusal.status(), refusal.word(), &refusal.message());
-    if *refusal == Refusal::Unauthorized {
+    if matches!(refusal, Refusal::Unauthorized(_)) {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     answer

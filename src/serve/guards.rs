@@ -19,36 +19,41 @@ const SHOWN_MAX: usize = 256;
 
 /// The guards of one server.
 #[derive(Debug)]
-pub(super) struct Guards {
+pub(crate) struct Guards {
+    /// The section of the configuration that they come from.
+    section: &'static str,
     hosts: Vec<Host>,
     token: Option<Token>,
 }
 
 /// Why a request goes no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     HostMissing,
-    HostNotAllowed,
+    /// By that section of the configuration.
+    HostNotAllowed(&'static str),
     CrossSite,
     /// The page that asks has this `Origin`, and asks for this `Host`.
     OtherOrigin {
         origin: String,
         host: String,
     },
-    Unauthorized,
+    /// By that section of the configuration.
+    Unauthorized(&'static str),
 }
 
 impl Guards {
-    pub(super) fn new(settings: &ServeSettings) -> Result<Self, ServeError> {
+    /// Guards with the keys of that section of the configuration.
+    pub(crate) fn new(section: &'static str, settings: &ServeSettings) -> Result<Self, ServeError> {
         let token = settings.token.as_ref().map(Token::new).transpose()?;
-        Ok(Self { hosts: settings.allowed_hosts.clone(), token })
+        Ok(Self { section, hosts: settings.allowed_hosts.clone(), token })
     }
 
     /// Lets the request pass, or says why not.
-    pub(super) fn check(&self, request: &Parts) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
         let host = self.check_host(request)?;
         check_site(request, host)?;
-        if is_api(request) && !self.may_see(request) { Err(Refusal::Unauthorized) } else { Ok(()) }
+        if is_api(request) && !self.may_see(request) { Err(Refusal::Unauthorized(self.section)) } else { Ok(()) }
     }
 
     /// Whether this caller may see data: it shows the token, or none is asked for.
@@ -63,7 +68,7 @@ impl Guards {
         let is_health = matches!(request.uri.path(), "/healthz" | "/readyz");
         let mut hosts = request.headers.get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host.to_str().map_err(|_| Refusal::HostNotAllowed),
+            (Some(host), None) => host.to_str().map_err(|_| Refusal::HostNotAllowed(self.section)),
             (None, None) if is_health && request.version < Version::HTTP_11 => Ok(""),
             _ => return Err(Refusal::HostMissing),
         };
@@ -74,7 +79,7 @@ impl Guards {
         // A target in absolute form names the server too.
         let target = request.uri.authority().map(|authority| authority.as_str());
         let allowed = [Some(host), target].into_iter().flatten().all(|name| self.is_allowed(name));
-        if allowed { Ok(host) } else { Err(Refusal::HostNotAllowed) }
+        if allowed { Ok(host) } else { Err(Refusal::HostNotAllowed(self.section)) }
     }
 
     /// The port is not looked at: a proxy or a published container port may change it.
@@ -175,29 +180,28 @@ impl Refusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::HostMissing => StatusCode::BAD_REQUEST,
-            Self::HostNotAllowed => StatusCode::MISDIRECTED_REQUEST,
+            Self::HostNotAllowed(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::CrossSite | Self::OtherOrigin { .. } => StatusCode::FORBIDDEN,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
         }
     }
 
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::HostMissing => "bad_host",
-            Self::HostNotAllowed => "host_not_allowed",
+            Self::HostNotAllowed(_) => "host_not_allowed",
             Self::CrossSite | Self::OtherOrigin { .. } => "cross_site",
-            Self::Unauthorized => "unauthorized",
+            Self::Unauthorized(_) => "unauthorized",
         }
     }
 
     pub(super) fn message(&self) -> String {
         match self {
             Self::HostMissing => "A request needs exactly one Host header.".to_owned(),
-            Self::HostNotAllowed => {
-                "This server does not answer under that name. Use localhost or an address, or add the \
-                                     name to serve.allowed_hosts."
-                    .to_owned()
-            }
+            Self::HostNotAllowed(section) => format!(
+                "This server does not answer under that name. Use localhost or an address, or add the name to \
+                 {section}.allowed_hosts."
+            ),
             Self::CrossSite => {
                 "This request comes from the page of another site, which may not use this server.".to_owned()
             }
@@ -206,9 +210,9 @@ impl Refusal {
                  of another site, or a proxy between them changed the Host. The proxy has to pass on the Host as the \
                  browser sent it, with its port: in nginx `proxy_set_header Host $http_host;`."
             ),
-            Self::Unauthorized => "This server asks for its token (serve.token_file), as `Authorization: Bearer` or \
-                                   `X-API-Token`."
-                .to_owned(),
+            Self::Unauthorized(section) => format!(
+                "This server asks for its token ({section}.token_file), as `Authorization: Bearer` or `X-API-Token`."
+            ),
         }
     }
 }

@@ -232,6 +232,7 @@ impl Setup {
         setup
             .with("STORAGE__URL", &storage.url())
             .with("SERVE__LISTEN", "127.0.0.1:0")
+            .with("ADMIN__LISTEN", "127.0.0.1:0")
             .with("LIMITS__PER_MINUTE", "0")
             .with("LIMITS__NEW_IDS", "0")
             .with("LOG__LEVEL", "trace")
@@ -301,10 +302,12 @@ impl Setup {
             log,
             reader: Some(reader),
             address: SocketAddr::from(([0; 4], 0)),
+            admin: SocketAddr::from(([0; 4], 0)),
             _dir: self.dir.clone(),
         };
-        let listening = collector.wait_for_log("the collector listens");
-        collector.address = listening.rsplit("address=").next().unwrap().trim().parse().unwrap();
+        let address = |text| collector.wait_for_log(text).rsplit("address=").next().unwrap().trim().parse().unwrap();
+        (collector.admin, collector.address) =
+            (address("metrics and readiness are told"), address("the collector listens"));
         collector
     }
 }
@@ -318,6 +321,8 @@ pub struct Collector {
     log: Log,
     reader: Option<std::thread::JoinHandle<()>>,
     pub address: SocketAddr,
+    /// Where metrics and readiness are told.
+    pub admin: SocketAddr,
     _dir: Arc<TempDir>,
 }
 
@@ -337,7 +342,7 @@ impl Collector {
 
     /// Asks until it is ready.
     pub fn wait_until_ready(&self) {
-        self.wait_for("it is ready", || self.get("/readyz").status == 200);
+        self.wait_for("it is ready", || self.ask_admin("/readyz").status == 200);
     }
 
     /// Asks until something holds. It is polled, for nobody outside is told.
@@ -355,9 +360,14 @@ impl Collector {
         client::get(self.address, target, None).unwrap()
     }
 
+    /// Asks the listener of the operator.
+    pub fn ask_admin(&self, target: &str) -> Reply {
+        client::get(self.admin, target, None).unwrap()
+    }
+
     /// The value of a metric, by its name with labels.
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").text();
+        let text = self.ask_admin("/metrics").text();
         let name = format!("pulse_telemetry_collector_{name} ");
         let line = text.lines().find_map(|line| line.strip_prefix(&name));
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()

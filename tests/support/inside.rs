@@ -16,7 +16,7 @@ use pulse_telemetry::collector::places::{self, Places};
 use pulse_telemetry::collector::purge::look_after_the_storage;
 use pulse_telemetry::collector::queue::{Health, queue};
 use pulse_telemetry::collector::retry::Retry;
-use pulse_telemetry::collector::server::{self, App};
+use pulse_telemetry::collector::server::{self, Admin, App};
 use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, StoreError, Working};
 use pulse_telemetry::supervisor::Supervisor;
 use tokio::sync::{oneshot, watch};
@@ -121,6 +121,8 @@ impl Default for Settings {
 /// A running server; stopped when dropped.
 pub struct Inside {
     pub address: SocketAddr,
+    /// Where `/readyz` is.
+    pub admin: SocketAddr,
     pub metrics: Arc<Metrics>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -137,7 +139,9 @@ impl Inside {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-                    bound.send(listener.local_addr().unwrap()).unwrap();
+                    let admin = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+                    bound.send((listener.local_addr().unwrap(), admin.local_addr().unwrap())).unwrap();
+                    let admin = Admin::new(admin, Vec::new(), None, Arc::new(SystemClock)).unwrap();
                     let health = Arc::new(Health::default());
                     let capacity = Arc::new(Capacity::new(0));
                     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
@@ -170,15 +174,15 @@ impl Inside {
                     let looking = tokio::spawn(look_after_the_storage(store, health, capacity, metrics));
                     tokio::spawn(answerer.run());
                     let committing = tokio::spawn(committer.run());
-                    server::run(listener, None, Arc::new(app), Supervisor::nobody(), async { drop(stopped.await) })
-                        .await;
+                    let stopped = async { drop(stopped.await) };
+                    server::run(listener, None, Arc::new(admin), Arc::new(app), Supervisor::nobody(), stopped).await;
                     looking.abort();
                     committing.await.unwrap();
                 });
             }
         });
-        let address = is_bound.recv().unwrap();
-        Self { address, metrics, stop: Some(stop), thread: Some(thread) }
+        let (address, admin) = is_bound.recv().unwrap();
+        Self { address, admin, metrics, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Asks it to stop, and does not wait.

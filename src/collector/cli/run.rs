@@ -16,7 +16,7 @@ use crate::collector::places::{self, Places};
 use crate::collector::purge::{look_after_the_storage, purge_by_itself};
 use crate::collector::queue::{Health, SharedClock, queue};
 use crate::collector::retry::Retry;
-use crate::collector::server::{self, App};
+use crate::collector::server::{self, Admin, App};
 use crate::collector::sqlite::SqliteStore;
 use crate::collector::storage::Store;
 use crate::config::collector::{Config, Storage};
@@ -48,6 +48,12 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     let listener = server::bind(config.serve.listen).map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
+    let token = config.admin.read_token()?;
+    let admin = server::bind(config.admin.listen).map_err(|error| {
+        Failure::Other(format!("failed to listen at admin.listen {}: {error}", config.admin.listen))
+    })?;
+    let address = admin.local_addr().map_err(|error| Failure::Other(format!("failed to listen: {error}")))?;
+    tracing::info!(%address, "metrics and readiness are told");
     let address = listener.local_addr().map_err(|error| Failure::Other(format!("failed to listen: {error}")))?;
     tracing::info!(%address, "the collector listens");
 
@@ -81,11 +87,13 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         commit_timeout: config.limits.commit_timeout,
         limits: server::limits(config.serve.connections, config.limits.commit_timeout),
     });
+    let admin = Admin::new(admin, config.admin.allowed_hosts.clone(), token, Arc::clone(&app.clock))
+        .map_err(|error| Failure::SetUp(error.to_string()))?;
     let mut answering = tokio::spawn(answerer.run());
     let mut committing = storage.spawn(committer.run());
     let mut purging = storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
     let mut looking = storage.spawn(look_after_the_storage(store, health, capacity, metrics));
-    let serving = server::run(listener, tls, Arc::clone(&app), Supervisor::of_this_process(), async {
+    let serving = server::run(listener, tls, Arc::new(admin), Arc::clone(&app), Supervisor::of_this_process(), async {
         asked_to_stop().await;
         tracing::info!("stopping");
     });

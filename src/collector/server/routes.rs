@@ -26,6 +26,7 @@ use crate::collector::queue::TurnedAway;
 use crate::collector::retry::Retry;
 use crate::collector::storage::{Arrival, Outcome, Row, day_of};
 use crate::contract;
+use crate::serve::guards::Guards;
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const PING: &str = "POST, OPTIONS";
@@ -42,31 +43,61 @@ pub(super) async fn answer(app: &App, client: &Client, place: &Place<'_>, reques
 
 async fn route(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let (allow, is_read) = match path {
-        PING_PATH => (PING, false),
-        "/v1/contract" | "/metrics" | "/healthz" | "/readyz" => (READ, true),
-        _ => return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path."),
+    if head.uri.path() == PING_PATH {
+        return match only(&head.method, &[Method::POST], PING) {
+            Ok(()) => ping(app, client, place, &head, body).await,
+            Err(answer) => *answer,
+        };
+    }
+    match read(&head.method, head.uri.path(), &["/v1/contract", "/healthz"]) {
+        Ok("/v1/contract") => contract(),
+        Ok(_) => healthy(),
+        Err(answer) => *answer,
+    }
+}
+
+/// Answers one request of the operator's.
+pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<Incoming>) -> Answer {
+    let (head, _) = request.into_parts();
+    let mut answer = match guards.check(&head) {
+        Err(refusal) => answers::stranger(&refusal),
+        Ok(()) => match read(&head.method, head.uri.path(), &["/metrics", "/readyz", "/healthz"]) {
+            Ok("/metrics") => {
+                app.metrics.counted_networks(app.limiter.networks());
+                answers::body(StatusCode::OK, metrics::CONTENT_TYPE, app.metrics.text())
+            }
+            Ok("/readyz") => ready(app),
+            Ok(_) => healthy(),
+            Err(answer) => *answer,
+        },
     };
-    let fits = if is_read { matches!(head.method, Method::GET | Method::HEAD) } else { head.method == Method::POST };
-    if head.method == Method::OPTIONS {
-        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), allow);
+    answers::add_headers(answer.headers_mut());
+    answer
+}
+
+/// Which of these pages is to be read, or the answer to what is no such request.
+fn read<'a>(method: &Method, path: &'a str, pages: &[&str]) -> Result<&'a str, Box<Answer>> {
+    if !pages.contains(&path) {
+        return Err(Box::new(answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")));
     }
-    if !fits {
+    only(method, &[Method::GET, Method::HEAD], READ).map(|()| path)
+}
+
+fn only(method: &Method, methods: &[Method], allow: &'static str) -> Result<(), Box<Answer>> {
+    if methods.contains(method) {
+        return Ok(());
+    }
+    let answer = if method == Method::OPTIONS {
+        answers::empty(StatusCode::NO_CONTENT)
+    } else {
         let message = format!("The methods here are {allow}.");
-        let error = answers::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
-        return answers::with_allow(error, allow);
-    }
-    match path {
-        PING_PATH => ping(app, client, place, &head, body).await,
-        "/v1/contract" => contract(),
-        "/metrics" => {
-            app.metrics.counted_networks(app.limiter.networks());
-            answers::body(StatusCode::OK, metrics::CONTENT_TYPE, app.metrics.text())
-        }
-        "/readyz" => ready(app),
-        _ => answers::json(StatusCode::OK, &json!({"status": "ok"})),
-    }
+        answers::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message)
+    };
+    Err(Box::new(answers::with_allow(answer, allow)))
+}
+
+fn healthy() -> Answer {
+    answers::json(StatusCode::OK, &json!({"status": "ok"}))
 }
 
 async fn ping(app: &App, client: &Client, place: &Place<'_>, head: &Parts, body: Incoming) -> Answer {
