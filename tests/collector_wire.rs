@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
@@ -214,7 +215,8 @@ fn ask(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]
 
 #[test]
 fn metrics_and_readiness_are_told_on_the_operators_listener_and_nowhere_else() {
-    let collector = Setup::new(&Storage::sqlite()).start();
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
     for (path, public, admin) in [
         ("/metrics", 404, 200),
         ("/readyz", 404, 200),
@@ -235,7 +237,8 @@ fn metrics_and_readiness_are_told_on_the_operators_listener_and_nowhere_else() {
 
 #[test]
 fn off_loopback_the_operators_listener_needs_a_token_which_metrics_ask_for() {
-    let setup = Setup::new(&Storage::sqlite());
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage);
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7658", "[2001:db8::1]:7658"] {
         let ended = setup.clone().with("ADMIN__LISTEN", address).run(&["run"]);
         let said = String::from_utf8(ended.stderr).unwrap();
@@ -257,7 +260,8 @@ fn off_loopback_the_operators_listener_needs_a_token_which_metrics_ask_for() {
 
 #[test]
 fn the_operators_listener_answers_under_its_own_names_only() {
-    let setup = Setup::new(&Storage::sqlite()).with("ADMIN__ALLOWED_HOSTS", r#"["collector.lan"]"#);
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage).with("ADMIN__ALLOWED_HOSTS", r#"["collector.lan"]"#);
     let collector = setup.start();
     for (host, expected) in [
         ("localhost:7658", 200),
@@ -277,7 +281,8 @@ fn the_operators_listener_answers_under_its_own_names_only() {
 
 #[test]
 fn a_connection_is_closed_after_every_answer_that_is_no_204() {
-    let collector = Setup::new(&Storage::sqlite()).with("LIMITS__PER_MINUTE", "3").start();
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).with("LIMITS__PER_MINUTE", "3").start();
     let post = |body: &str| {
         let (length, kind) = (body.len(), "Content-Type: application/json");
         format!("POST /v1/telemetry/ping HTTP/1.1\r\nHost: c\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}")
@@ -336,4 +341,28 @@ fn who_is_not_told_apart_behind_a_proxy_is_said_once_and_counted_without_an_addr
         assert_eq!(warnings.len(), usize::from(untrusted + no_client > 0.0), "{log}");
         assert!(!log.contains("198.51.100.7") && !warnings.iter().any(|line| line.contains("127.0.0.1")), "{log}");
     }
+}
+
+#[test]
+fn the_alerts_and_the_page_name_metrics_that_there_are_and_the_page_all_of_them() {
+    let collector = Setup::new(&Storage::sqlite()).start();
+    let prefix = "pulse_telemetry_collector_";
+    let words = |text: &str| -> BTreeSet<String> {
+        let is_part = |byte: char| byte.is_ascii_alphanumeric() || byte == '_';
+        text.split(|byte| !is_part(byte)).map(str::to_owned).collect()
+    };
+    let scrape = collector.ask_admin("/metrics").text();
+    let there: BTreeSet<String> =
+        scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned)).collect();
+    assert!(there.len() > 20, "{there:?}");
+    let with_total = |name: &String| [name.clone(), format!("{name}_total")];
+    let all: BTreeSet<String> = there.iter().flat_map(with_total).collect();
+    let named: BTreeSet<String> =
+        words(include_str!("../docs/collector-alerts.yml")).into_iter().filter(|w| w.starts_with(prefix)).collect();
+    assert!(named.len() > 5 && named.is_subset(&all), "{:?}", named.difference(&all));
+    let page = words(include_str!("../docs/COLLECTOR.md"));
+    let is_on_page =
+        |name: &&String| with_total(name).iter().any(|name| page.contains(name.strip_prefix(prefix).unwrap()));
+    let missing: Vec<_> = there.iter().filter(|name| !is_on_page(name)).collect();
+    assert!(missing.is_empty(), "not in COLLECTOR.md: {missing:?}");
 }

@@ -55,15 +55,17 @@ fn a_unit_leaves_the_program_an_exposure_of_at_most_1_2_and_1_0_with_fixed_addre
 }
 
 #[test]
-fn a_unit_opens_the_port_of_the_default_configuration_and_no_other() {
+fn a_unit_opens_the_ports_of_the_default_configuration_and_no_others() {
     for (unit, config) in UNITS.iter().zip(["pulse-telemetry.toml", "collector.toml"]) {
         let config =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(config)).unwrap();
         let config: toml::Table = config.parse().unwrap();
-        let port = config["serve"]["listen"].as_str().unwrap().rsplit(':').next().unwrap();
+        let listeners = ["serve", "admin"].into_iter().filter_map(|section| config.get(section)?.get("listen"));
+        let ports = listeners.map(|listen| listen.as_str().unwrap().rsplit(':').next().unwrap());
+        let expected: Vec<_> = ports.map(|port| format!("tcp:{port}")).collect();
         let unit = read(&format!("{unit}.service"));
         let opened: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("SocketBindAllow=")).collect();
-        assert_eq!(opened, [format!("tcp:{port}")]);
+        assert_eq!(opened, expected);
     }
 }
 

@@ -19,7 +19,7 @@ fn every_key(defaults: &str) -> Vec<(String, String)> {
         let value = match (key.as_str(), default) {
             (_, toml::Value::Boolean(default)) => (!default).to_string(),
             (_, toml::Value::Integer(default)) => (default + 1).to_string(),
-            ("serve.trusted_proxies" | "serve.allowed_hosts", _) => "['10.0.0.5']".to_owned(),
+            ("serve.trusted_proxies" | "serve.allowed_hosts" | "admin.allowed_hosts", _) => "['10.0.0.5']".to_owned(),
             ("pulse.organizations", _) => "{default = '/d'}".to_owned(),
             ("log.level", _) => "'warn'".to_owned(),
             ("log.format", _) => "'json'".to_owned(),
@@ -28,7 +28,7 @@ fn every_key(defaults: &str) -> Vec<(String, String)> {
             ("schedule.startup_delay", _) => "'3m'".to_owned(),
             ("schedule.interval", _) => "'25h'".to_owned(),
             ("schedule.jitter", _) => "'3m'".to_owned(),
-            ("serve.listen", _) => "'127.0.0.1:3'".to_owned(),
+            ("serve.listen" | "admin.listen", _) => "'127.0.0.1:3'".to_owned(),
             ("storage.url", _) => "'sqlite:/elsewhere'".to_owned(),
             (_, toml::Value::String(default)) if default.starts_with("http") => "'https://elsewhere/'".to_owned(),
             (_, toml::Value::String(default)) if default.is_empty() => "'/elsewhere'".to_owned(),
