@@ -98,7 +98,8 @@ fn the_pings_of_a_real_sidecar_end_as_rows() {
 #[test]
 fn a_licence_tier_a_token_count_and_every_other_unlisted_field_leave_nothing_on_disk_or_in_the_log() {
     let secret = "platinum-tier-of-wilhelmina";
-    let body = ping(&json!({"license_tier": secret, "api_tokens": 471_147_114, "nested": {"deep": [secret]}, secret: true}));
+    let body =
+        ping(&json!({"license_tier": secret, "api_tokens": 471_147_114, "nested": {"deep": [secret]}, secret: true}));
     for storage in Storage::both() {
         let collector = Setup::new(&storage).start();
         assert_eq!(collector.post(&body).status, 204);

@@ -12,9 +12,15 @@ use bytes::Bytes;
 
 use support::client;
 use support::collector::{self, Storage};
-use support::endpoint::Endpoint;
-use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use support::endpoint::{CertificateAuthority, Endpoint};
+use support::pulse::{self, Orgs, PulseModel, SimulatedPulse, TOKEN};
+use support::server::{RequestRecord, ResponsePlan, Server};
 use support::sidecar::{LIMIT, Setup};
+
+/// Where no ping can go to.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+const ORGANIZATIONS: &str = "PULSE_TELEMETRY_PULSE__ORGANIZATIONS";
 
 /// The heading above the table.
 const HEADING: &str = "## What a message means";
@@ -32,6 +38,11 @@ fn rows() -> Vec<Vec<String>> {
     sentences.map(|sentence| sentence.split(ANYTHING).map(str::to_owned).collect()).collect()
 }
 
+/// How much of a sentence is always the same.
+fn length(parts: &[String]) -> usize {
+    parts.iter().map(String::len).sum()
+}
+
 /// Whether all parts stand in what was said, in their order.
 fn says(said: &str, parts: &[String]) -> bool {
     let after = |rest: &str, part: &String| rest.find(part.as_str()).map(|at| at + part.len());
@@ -40,7 +51,7 @@ fn says(said: &str, parts: &[String]) -> bool {
 
 /// Each situation by its name, with all that the program said in it.
 fn situations() -> Vec<(&'static str, String)> {
-    [token_files(), spellings(), requests()].concat()
+    [token_files(), spellings(), requests(), tokens(), not_pulse()].concat()
 }
 
 /// S40: what people write into a token's file.
@@ -53,7 +64,7 @@ fn token_files() -> Vec<(&'static str, String)> {
         ("a token's file with two lines", format!("{TOKEN}\n{TOKEN}\n").into_bytes()),
     ]
     .map(|(name, content)| {
-        let setup = Setup::new("http://127.0.0.1:9", "http://127.0.0.1:9");
+        let setup = Setup::new(NOWHERE, NOWHERE);
         std::fs::write(setup.path("token"), content).expect("written");
         let path = setup.path("token").display().to_string();
         let output = setup.with("PULSE_TOKEN_FILE", &path).run(&["check"]);
@@ -73,7 +84,7 @@ fn spellings() -> Vec<(&'static str, String)> {
         ("a variable that speaks of consent", "PULSE_TELEMETRY_OFF", "true"),
     ]
     .map(|(name, variable, value)| {
-        let output = Setup::new("http://127.0.0.1:9", "http://127.0.0.1:9").with(variable, value).run(&["check"]);
+        let output = Setup::new(NOWHERE, NOWHERE).with(variable, value).run(&["check"]);
         assert_eq!(output.status.code(), Some(3), "{name}");
         (name, text(&output))
     })
@@ -95,18 +106,83 @@ fn requests() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What `check` says, which must end with that exit code.
+fn check(name: &'static str, setup: &Setup, exit: i32) -> (&'static str, String) {
+    let output = setup.run(&["check"]);
+    assert_eq!(output.status.code(), Some(exit), "{name}: {}", text(&output));
+    (name, text(&output))
+}
+
+/// S34: a token that is missing, refused, or cannot be read.
+fn tokens() -> Vec<(&'static str, String)> {
+    let pulse = SimulatedPulse::start(PulseModel { orgs: Orgs::List, ..PulseModel::default() });
+    let new = || Setup::new(&pulse.url(), NOWHERE);
+    let there = new();
+    let credentials = |directory: &str| new().with("CREDENTIALS_DIRECTORY", directory);
+    let path = |name: &str| there.path(name).display().to_string();
+    std::fs::create_dir_all(there.path("unreadable/pulse-token")).expect("made");
+    let organizations = format!("{{default={:?},acme={:?}}}", there.write("d", TOKEN), there.write("a", "revoked"));
+    vec![
+        check("no token", &new(), 4),
+        check("no credential from systemd", &new().with("INVOCATION_ID", "1"), 4),
+        check("no credential of that name", &credentials(&path("")), 4),
+        check("a credential that cannot be read", &credentials(&path("unreadable")), 3),
+        check("a refused token", &new().with_token("revoked"), 4),
+        check("an organization's refused token", &new().with(ORGANIZATIONS, &organizations), 4),
+    ]
+}
+
+/// S37 and S38: the wrong scheme, and what is not Pulse.
+fn not_pulse() -> Vec<(&'static str, String)> {
+    let model = PulseModel::default();
+    let certificate = CertificateAuthority::new().issue_for_loopback();
+    let secure =
+        Server::start_tls(&certificate.cert_pem, &certificate.key_pem, move |request| pulse::answer(&model, &request));
+    let plain = SimulatedPulse::start(PulseModel::default());
+    let other = |plan: fn(&RequestRecord) -> ResponsePlan| Server::start(move |request| plan(&request));
+    let page = other(|_| ResponsePlan::bytes(200, "text/html", "<!doctype html>"));
+    let https = other(|request| ResponsePlan::redirect(301, &format!("https://pulse.lan{}", request.target)));
+    let sign_on = other(|_| ResponsePlan::redirect(302, "https://sso.lan/login"));
+    let (nothing, failing) = (other(|_| ResponsePlan::status(404)), other(|_| ResponsePlan::status(502)));
+    let (teapot, silent) = (other(|_| ResponsePlan::status(418)), other(|_| ResponsePlan::Hang));
+    let reset = other(|_| ResponsePlan::Reset);
+    [
+        ("https:// to a plain port", plain.url().replace("http://", "https://")),
+        ("http:// to a port that speaks TLS", secure.url().replace("https://", "http://")),
+        ("a redirect to https", https.url()),
+        ("a sign-on page", sign_on.url()),
+        ("a path too much", format!("{}/pulse/api", plain.url())),
+        ("another port", nothing.url()),
+        ("a proxy that reaches nothing", failing.url()),
+        ("another program", teapot.url()),
+        ("a page", page.url()),
+        ("a page below a path", format!("{}/api", page.url())),
+        ("a Pulse that hangs", silent.url()),
+        ("a port that closes", reset.url()),
+    ]
+    .map(|(name, url)| {
+        let setup = Setup::new(&url, NOWHERE).with_token(TOKEN).with("PULSE_TELEMETRY_PULSE__TIMEOUT", "1s");
+        check(name, &setup, 4)
+    })
+    .to_vec()
+}
+
 #[test]
 fn what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one() {
     let rows = rows();
     let mut seen = vec![false; rows.len()];
     for (name, said) in situations() {
-        let found: Vec<usize> = (0..rows.len()).filter(|row| says(&said, &rows[*row])).collect();
-        let [row] = found[..] else { panic!("{name} is {} rows of the table: {said}", found.len()) };
+        let found = (0..rows.len()).filter(|row| says(&said, &rows[*row]));
+        // Of two sentences that fit, the one that says more.
+        let Some(row) = found.max_by_key(|row| length(&rows[*row])) else {
+            panic!("{name} is no row of the table: {said}")
+        };
+        assert!(!seen[row], "{name} has the row of another situation: {}", rows[row].join("…"));
         seen[row] = true;
     }
     for (row, parts) in rows.iter().enumerate() {
         assert!(seen[row], "no situation brings it about: {}", parts.join("…"));
-        assert!(parts.iter().map(String::len).sum::<usize>() > 20, "says too little: {}", parts.join("…"));
+        assert!(length(parts) > 20, "says too little: {}", parts.join("…"));
     }
 }
 
