@@ -10,7 +10,7 @@ CARGO_DEB = cargo-deb@3.8.0
 INSTALL = $(CARGO) install --quiet --locked --root $(TOOLS)
 WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
 
-.PHONY: demo test test-system test-boot test-image test-years soak bench bench-collector mutants fuzz coverage promises promise lint generate setup axe fuzzer deny \
+.PHONY: demo test test-system test-boot test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe fuzzer deny \
 	dist sbom reproducible dist-tools test-package
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
@@ -44,6 +44,9 @@ soak: ## the long sizes of what CI samples; takes about an hour
 	LOSSES=200 $(CARGO) test --features collector --test system --test collector_system -- --ignored
 	SEED=7 YEARS=300 $(CARGO) test --profile soak --test whole_daemon
 	$(CARGO) run --release --example simulate -- --years 1000000 --threads 2
+
+linkage: ## what a receiver of pings can link over a new ID, by a simulation
+	@$(CARGO) run --quiet --release --example linkage
 
 # The modules that decide, and the tests that hold them to it.
 DECIDING = engine consent identity verdict version

@@ -57,8 +57,8 @@ pub const FIELDS: [Field; 25] = [
     Field {
         name: "install_id",
         kind: Kind::InstallId,
-        purpose: "Tells installations apart for 30 days at most. It is random, derived from nothing, and rotates by \
-                  itself; no account or person belongs to it.",
+        purpose: "Tells installations apart. It is a random pseudonym, derived from nothing; no account or person belongs \
+                  to it. It is replaced every 30 days, but the counts of a ping can tell an installation longer.",
         example: "\"a1b2c3d4-0000-4000-8000-000000000000\"",
     },
     Field {

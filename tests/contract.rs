@@ -142,3 +142,30 @@ proptest! {
         prop_assert_eq!(field.accepts(&value), in_schema, "{}: {}", field.name, value);
     }
 }
+
+/// Of what others gave a name: the caller without a token in the recorded captures, and what is said of the word itself.
+const OF_OTHERS: [&str; 2] = ["tests/support/replay.rs", "tests/contract.rs"];
+
+#[test]
+fn no_text_of_ours_calls_the_ping_anonymous() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut looked_at = 0;
+    let mut left: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    while let Some(path) = left.pop() {
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        if name.starts_with("target") || name.starts_with('.') || name.starts_with("tests/fixtures") {
+            continue;
+        }
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        looked_at += 1;
+        for line in text.lines().filter(|_| !OF_OTHERS.contains(&name.as_str())) {
+            let said = line.to_lowercase().replace("not anonymous", "");
+            assert!(!said.contains("anonymous"), "{name}: the ID is a pseudonym: {line}");
+        }
+    }
+    assert!(looked_at > 200, "{looked_at} files");
+}

@@ -1132,6 +1132,45 @@ fn a_ping_whose_time_passes_while_pulse_is_read_is_given_up() {
     assert!(world.sent[sent..].iter().all(|late| late.body != world.sent[0].body));
 }
 
+/// A Pulse that asks to be left alone lets a reading wait.
+#[test]
+fn whatever_has_its_time_has_it_while_pulse_is_being_read_too() {
+    let reading = |prepare: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        prepare(&mut world);
+        world.holds_readings = true;
+        world.run_for(2 * DAY);
+        assert!(world.held.is_some(), "the engine waits for a reading");
+        world
+    };
+    let pending = |world: &mut World| {
+        world.answer_otherwise = Some(status(503));
+        world.run_for(3 * HOUR);
+    };
+    let mut world = reading(&pending);
+    assert_eq!(world.reasons(EntryKind::Failed).last(), Some(&"gave_up"), "a ping is given up");
+    assert_eq!(world.prunings.len(), 3, "the history is pruned");
+    let sent = world.sent.len();
+    world.disk_works = false;
+    world.feed(Input::Switch { off: true });
+    assert!(!world.sources.switched_off);
+    world.disk_works = true;
+    world.run_for(2 * HOUR);
+    assert!(world.sources.switched_off && world.identity.is_none(), "an off is written as soon as it can be");
+    assert_eq!(world.sent.len(), sent);
+
+    let old_id = |world: &mut World| {
+        pending(world);
+        let age = SignedDuration::from_hours(24 * 29 + 12);
+        world.identity.as_mut().unwrap().issued_at = world.now.wall - age;
+        world.state.schedule_of = None;
+        world.crash_and_start();
+    };
+    let world = reading(&old_id);
+    assert_eq!(world.reasons(EntryKind::Failed).last(), Some(&"id_expired"), "an ID expires, and its retry with it");
+    assert_eq!(world.reasons(EntryKind::IdRotated), ["none", "expired"]);
+}
+
 #[test]
 fn a_clock_that_is_never_set_is_believed_after_a_day() {
     let mut world = World::with(Sources::default(), State::default(), None, Timestamp::UNIX_EPOCH);

@@ -2,6 +2,8 @@
 //! (`YEARS=10000`), `make soak` a million by `examples/simulate.rs`, which is the same simulation as a command.
 #![expect(clippy::expect_used, reason = "a test may fail loudly")]
 
+#[path = "../examples/linkage/model.rs"]
+mod linkage;
 #[path = "simulation/mod.rs"]
 mod simulation;
 mod support;
@@ -117,4 +119,18 @@ fn an_unknown_count_taken_for_zero_is_caught() {
 #[test]
 fn a_retry_with_other_bytes_is_caught() {
     is_caught::<BodyBuiltAnewForRetry>(&[Rule::BytesAreTheBytesBuilt]);
+}
+
+#[test]
+fn the_documented_figures_of_what_can_be_linked_are_those_of_the_simulation() {
+    let document = include_str!("../docs/PRIVACY.md");
+    let table = document.split("<!-- linkage: printed by `make linkage` -->\n").nth(1).expect("the table");
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let documented: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).map(cells).collect();
+    let report = linkage::report(&[2_000]);
+    let computed: Vec<_> = report.lines().map(cells).collect();
+    assert_eq!(documented.len(), 14);
+    for (documented, computed) in documented.iter().zip(&computed).filter(|(line, _)| line[1] != "---") {
+        assert_eq!(documented[..5], computed[..5]);
+    }
 }
