@@ -15,11 +15,13 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Deserialize;
 
 use crate::audit::LineHash;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, Environment};
 use crate::no_core::leave_no_core;
 use crate::pulse::{PulseClient, PulseSettings};
@@ -31,6 +33,9 @@ use crate::{config, wire};
 use api::{Api, ApiError, Method, patience};
 #[cfg(feature = "collector")]
 pub(crate) use run::{asked_to_stop, start_log};
+
+/// How often `status` asks whether a reading of Pulse has ended.
+const ASKS_AGAIN: Duration = Duration::from_millis(100);
 
 /// How a command ended. The codes stand here and in `docs/CONFIGURATION.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,18 +311,37 @@ async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure>
 }
 
 async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let report: StatusReport = match Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await
-    {
+    let api = Api::new(config)?;
+    let report = match known_status(&api).await {
         Err(error) if error.is_no_daemon() => offline::status(config).await?,
-        answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
+        Ok(known) if known.is_being_read => {
+            tokio::time::timeout(patience::NEWER, newer_status(&api)).await.ok().flatten().unwrap_or(known)
+        }
+        known => known?,
     };
     if json {
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", report.to_text())?;
+        write!(out, "{}", report.to_text(SystemClock.now().wall))?;
     }
     Ok(Exit::Done)
+}
+
+async fn known_status(api: &Api) -> Result<StatusReport, ApiError> {
+    let answer = api.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await?;
+    serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)
+}
+
+/// The status once the reading that is under way has ended; none where the daemon no longer tells it.
+async fn newer_status(api: &Api) -> Option<StatusReport> {
+    loop {
+        tokio::time::sleep(ASKS_AGAIN).await;
+        let report = known_status(api).await.ok()?;
+        if !report.is_being_read {
+            return Some(report);
+        }
+    }
 }
 
 async fn healthcheck(config: &Config) -> Result<Exit, Failure> {

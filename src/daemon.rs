@@ -1,38 +1,38 @@
 //! The thin loop around the engine: feeds it, carries out what it asks for, and answers the local server.
 
 mod handle;
+mod readings;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::chance::Chance;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::confine::Confinement;
 use crate::consent::{OffSource, Sources};
 use crate::engine::{Action, Engine, Input, Suppression};
 use crate::metrics::Metrics;
 use crate::ping::{self, Event};
-use crate::posture::Posture;
 use crate::pulse::{Look, PulseClient};
 use crate::send::Sender;
-use crate::snapshot::{Commercial, ReadError, Reading};
-use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
+use crate::snapshot::{ReadError, Reading};
+use crate::status::{StatusReport, SuppressedReport, Surroundings, paused, reading_warnings};
 use crate::store::Disk;
 use crate::supervisor::Supervisor;
 use crate::verdict::{Answer, Verdict};
 
-pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+pub use handle::{Command, Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+pub use readings::READERS_MAX;
+use readings::{Readings, Source, Waiting};
 
-/// Pulse is read no more often than this, whoever asks.
-const READING_PAUSE: Duration = Duration::from_secs(10);
-/// For how long the status goes by what somebody saw of Pulse, when the engine did not look itself. Longer than the
+/// For how long the metrics go by what somebody saw of Pulse, when the engine did not look itself. Longer than the
 /// startup delay, so that a first start tells what stands in the way until the engine knows.
 const SEEN_FOR: Duration = Duration::from_secs(5 * 60);
 
@@ -60,8 +60,8 @@ pub struct Parts<D, K> {
     pub confinement: Option<Confinement>,
 }
 
-type Whole<T> = Pin<Box<dyn Future<Output = T>>>;
-type Read = Result<Reading, ReadError>;
+/// Something under way that gives this at its end.
+type Gives<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// Runs until `stop` is ready.
 pub async fn run<D: Disk, K: Clock, C: Chance>(
@@ -76,7 +76,7 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
     let now = parts.clock.now();
     let mut supervisor = parts.supervisor;
     let mut daemon = Daemon {
-        pulse: Arc::new(parts.pulse),
+        readings: Readings::new(parts.pulse, now),
         sender: Arc::new(parts.sender),
         store: parts.store,
         clock: parts.clock,
@@ -87,14 +87,6 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
         confinement: parts.confinement,
         engine,
         wake: now.mono,
-        reading: None,
-        reading_since: now.mono,
-        commercial: None,
-        engine_waits: false,
-        waiting: Vec::new(),
-        last_reading: None,
-        last_posture: None,
-        no_reading_before: now.mono,
         sending: None,
         storage_works: true,
         storage_error: None,
@@ -106,8 +98,9 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
     }
     daemon.carry_out(first);
     daemon.log_changes();
-    if daemon.engine.status(now).next_due.is_some() && daemon.wake > now.mono + READING_PAUSE {
-        daemon.waiting.push(Waiting::Status);
+    if daemon.engine.status(now).next_due.is_some() && daemon.wake > now.mono + readings::PAUSE {
+        // So that the status tells from the start what stands in the way.
+        daemon.readings.want();
     }
     supervisor.ready();
     let mut stop = std::pin::pin!(stop);
@@ -118,7 +111,7 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
             // In a fixed order, so that a simulation can be replayed. Only commands could keep others waiting.
             biased;
             () = &mut stop => break,
-            read = finished(&mut daemon.reading) => daemon.on_reading(read),
+            read = daemon.readings.finished() => daemon.on_reading(read),
             answer = answered(&mut daemon.sending, &daemon.store) => match answer {
                 Some(answer) => daemon.on_answer(answer),
                 None => daemon.look_at_the_switch(),
@@ -133,7 +126,7 @@ pub async fn run<D: Disk, K: Clock, C: Chance>(
 }
 
 /// The output of the future, once; never where there is none.
-async fn finished<T>(future: &mut Option<Whole<T>>) -> T {
+async fn finished<T>(future: &mut Option<Gives<T>>) -> T {
     match future {
         Some(running) => {
             let output = running.await;
@@ -146,7 +139,7 @@ async fn finished<T>(future: &mut Option<Whole<T>>) -> T {
 
 /// The answer to the attempt; `None` where the switch's file is there, for which the attempt stops where it is. A process
 /// that was stopped for a while may find it at any step, and begins no lookup and no connection after it.
-async fn answered(sending: &mut Option<Whole<Answer>>, store: &impl Disk) -> Option<Answer> {
+async fn answered(sending: &mut Option<Gives<Answer>>, store: &impl Disk) -> Option<Answer> {
     let Some(running) = sending else { return std::future::pending().await };
     let answer = std::future::poll_fn(|cx| {
         if store.is_switched_off() { Poll::Ready(None) } else { running.as_mut().poll(cx).map(Some) }
@@ -159,7 +152,7 @@ async fn answered(sending: &mut Option<Whole<Answer>>, store: &impl Disk) -> Opt
 struct Daemon<D, K, C> {
     engine: Engine<C>,
     store: D,
-    pulse: Arc<PulseClient>,
+    readings: Readings,
     sender: Arc<Sender>,
     clock: K,
     endpoint: String,
@@ -169,45 +162,13 @@ struct Daemon<D, K, C> {
     confinement: Option<Confinement>,
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
-    reading: Option<Whole<Result<Look, ReadError>>>,
-    reading_since: Duration,
-    /// What Pulse's settings last said of its commercial side.
-    commercial: Option<Commercial>,
-    engine_waits: bool,
-    waiting: Vec<Waiting>,
-    last_reading: Option<(Duration, Rc<Read>)>,
-    /// What the last reading told beside it, which the engine is never given.
-    last_posture: Option<Posture>,
-    no_reading_before: Duration,
-    sending: Option<Whole<Answer>>,
+    sending: Option<Gives<Answer>>,
     storage_works: bool,
     /// Why not, as of the last try that failed.
     storage_error: Option<String>,
     endpoint_works: bool,
     /// What was logged last of the state that lasts.
     logged: Option<(Option<OffSource>, Option<&'static str>)>,
-}
-
-/// Who waits for a reading, the engine apart.
-enum Waiting {
-    Preview(oneshot::Sender<Result<Preview, NoPreview>>),
-    Reset(oneshot::Sender<ResetAnswer>),
-    Posture(oneshot::Sender<Result<PostureSeen, SuppressedReport>>),
-    Commercial(oneshot::Sender<Option<Commercial>>),
-    /// Nobody yet: so that the status tells from the start what stands in the way.
-    Status,
-}
-
-impl Waiting {
-    fn has_gone(&self) -> bool {
-        match self {
-            Self::Preview(answer) => answer.is_closed(),
-            Self::Reset(answer) => answer.is_closed(),
-            Self::Posture(answer) => answer.is_closed(),
-            Self::Commercial(answer) => answer.is_closed(),
-            Self::Status => false,
-        }
-    }
 }
 
 impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
@@ -237,7 +198,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         for action in actions {
             match action {
                 Action::CancelSend => self.sending = None,
-                Action::ReadPulse => self.engine_waits = true,
+                Action::ReadPulse => self.readings.ask_for_the_engine(),
                 Action::WakeAt(mono) => self.wake = mono,
                 Action::Send(_) if !stored => send_left_out = true,
                 Action::Send(body) => {
@@ -285,8 +246,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
 
     /// How long nothing has to be done.
     fn pause(&self) -> Duration {
-        let wants_reading = self.reading.is_none() && (self.engine_waits || !self.waiting.is_empty());
-        let next = if wants_reading { self.wake.min(self.no_reading_before) } else { self.wake };
+        let next = self.readings.next_at().map_or(self.wake, |reading| reading.min(self.wake));
         next.saturating_sub(self.clock.now().mono)
     }
 
@@ -338,97 +298,106 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
     }
 
     fn on_reading(&mut self, look: Result<Look, ReadError>) {
-        let now = self.clock.now();
-        let (read, posture) = match look {
-            Ok(Look { reading, posture }) => (Ok(reading), Some(posture)),
-            Err(error) => (Err(error), None),
-        };
-        self.last_posture = posture;
-        self.metrics.read(&read, now.mono.saturating_sub(self.reading_since));
-        if let Ok(Reading { state, .. }) = &read {
-            self.commercial = state.commercial.as_ref().ok().copied().or(self.commercial);
-        }
-        // From its end on: one that took longer than the pause is to answer those who waited for it, too.
-        self.no_reading_before = now.mono + READING_PAUSE;
-        if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
-            self.no_reading_before = self.no_reading_before.max(now.mono + *pause);
-        }
-        let read = Rc::new(read);
-        self.last_reading = Some((now.mono, Rc::clone(&read)));
+        let (taken, took, engine_waited) = self.readings.keep(look, self.clock.now());
+        self.metrics.read(&taken.read, took);
         self.look_at_the_switch();
-        if std::mem::take(&mut self.engine_waits) {
-            self.feed(Input::Reading(Box::new((*read).clone())));
-        } else if let Ok(Reading { state, .. }) = &*read
+        if engine_waited {
+            self.feed(Input::Reading(Box::new(taken.read.clone())));
+        } else if let Ok(Reading { state, .. }) = &taken.read
             && let Ok(own_sender) = state.own_sender
         {
             self.feed(Input::OwnSender(own_sender));
         }
     }
 
-    /// Answers whom the last reading can answer, and starts another one for the rest.
+    /// Answers whom the last reading can answer, and begins another one for the rest.
     fn serve_readings(&mut self) {
-        let now = self.clock.now().mono;
-        if self.reading.is_some() {
-            return;
-        }
-        if now < self.no_reading_before
-            && let Some((taken, read)) = &self.last_reading
-        {
-            let (age, read) = (now.saturating_sub(*taken), Rc::clone(read));
-            for waiting in std::mem::take(&mut self.waiting) {
-                // Whoever has gone away no longer needs the answer.
-                match waiting {
-                    Waiting::Preview(answer) => drop(answer.send(self.preview(&read, age))),
-                    Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(self.preview(&read, age)))),
-                    Waiting::Posture(answer) => drop(answer.send(self.posture(&read, age))),
-                    Waiting::Commercial(answer) => drop(answer.send(self.commercial)),
-                    Waiting::Status => {}
-                }
+        let now = self.clock.now();
+        for waiting in self.readings.answerable(now) {
+            let Some(source) = self.readings.source(now) else { continue };
+            // Whoever has gone away no longer needs the answer.
+            match waiting {
+                Waiting::Preview(answer) => drop(answer.send(self.preview(&source, now))),
+                Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(self.preview(&source, now)))),
+                Waiting::Posture(answer) => drop(answer.send(self.posture(&source, now))),
+                Waiting::Commercial(answer) => drop(answer.send(self.readings.commercial())),
             }
         }
-        if now >= self.no_reading_before && (self.engine_waits || !self.waiting.is_empty()) {
-            self.reading_since = now;
-            let pulse = Arc::clone(&self.pulse);
-            self.reading = Some(Box::pin(async move { pulse.look().await }));
+        self.readings.begin(now);
+    }
+
+    fn preview(&self, Source { taken, pause }: &Source<'_>, now: Now) -> Result<Preview, NoPreview> {
+        let id = self.engine.preview_id(now);
+        let bytes = taken.read.as_ref().ok().and_then(|reading| ping::encode(reading, &id, Event::Heartbeat));
+        match (bytes, Suppression::by_what_is_unknown(&taken.read)) {
+            (Some(bytes), None) => Ok(Preview {
+                enabled: self.is_enabled(),
+                bytes,
+                age: now.mono.saturating_sub(taken.at.mono),
+                paused_until: pause.map(|pause| later(now, pause)),
+            }),
+            (_, because) => Err(self.no_preview(because, *pause, now)),
         }
     }
 
-    fn preview(&self, read: &Read, age: Duration) -> Result<Preview, NoPreview> {
-        let enabled = self.engine.sources().off().is_none();
-        let id = self.engine.preview_id(self.clock.now());
-        let bytes = read.as_ref().ok().and_then(|reading| ping::encode(reading, &id, Event::Heartbeat));
-        match (bytes, Suppression::by_what_is_unknown(read)) {
-            (Some(bytes), None) => Ok(Preview { enabled, bytes, age }),
-            (_, because) => {
-                let because = because.unwrap_or(Suppression::Incomplete(Vec::new()));
-                Err(NoPreview { enabled, because: SuppressedReport::new(&because) })
-            }
+    fn posture(&self, Source { taken, pause }: &Source<'_>, now: Now) -> Result<PostureSeen, NoPreview> {
+        let age = now.mono.saturating_sub(taken.at.mono);
+        let seen = taken.posture.clone().map(|posture| PostureSeen { posture, age });
+        seen.ok_or_else(|| self.no_preview(Suppression::by_what_is_unknown(&taken.read), *pause, now))
+    }
+
+    fn no_preview(&self, because: Option<Suppression>, pause: Option<Duration>, now: Now) -> NoPreview {
+        let mut because = SuppressedReport::new(&because.unwrap_or(Suppression::Incomplete(Vec::new())));
+        if let Some(pause) = pause {
+            because.message = format!("{} {}", because.message, paused(later(now, pause)));
+        }
+        NoPreview { enabled: self.is_enabled(), because, retry_after: self.readings.pause(now) }
+    }
+
+    /// Consent alone.
+    fn is_enabled(&self) -> bool {
+        self.engine.sources().off().is_none()
+    }
+
+    /// All that is known, at once.
+    fn known(&mut self) -> Known {
+        let now = self.clock.now();
+        // While telemetry is off, too: the preview is shown all the same.
+        self.readings.want_where_old(now);
+        let status = self.report(true);
+        let source = self.readings.source(now);
+        Known {
+            status,
+            preview: source.as_ref().map(|source| self.preview(source, now)),
+            posture: source.as_ref().map(|source| self.posture(source, now)),
+            commercial: self.readings.commercial(),
         }
     }
 
-    fn posture(&self, read: &Read, age: Duration) -> Result<PostureSeen, SuppressedReport> {
-        let seen = self.last_posture.clone().map(|posture| PostureSeen { posture, age });
-        seen.ok_or_else(|| {
-            let because = Suppression::by_what_is_unknown(read).unwrap_or(Suppression::Incomplete(Vec::new()));
-            SuppressedReport::new(&because)
-        })
+    /// Puts somebody among those who wait for a reading, where there is room.
+    fn wait(&mut self, waiting: Waiting) {
+        if let Err(waiting) = self.readings.wait(waiting, self.clock.now()) {
+            waiting.turn_away(self.is_enabled(), self.readings.commercial());
+        }
     }
 
     fn on_command(&mut self, command: Command) {
         self.look_at_the_switch();
-        // A Pulse that hangs must not let those pile up who asked and went away.
-        self.waiting.retain(|waiting| !waiting.has_gone());
         match command {
             // Whoever has gone away no longer needs the answer.
-            Command::Status(answer) => {
+            Command::Status { is_looked_at, answer } => {
                 self.look_at_the_storage();
-                drop(answer.send(self.report()));
+                drop(answer.send(self.report(is_looked_at)));
             }
-            Command::Preview(answer) => self.waiting.push(Waiting::Preview(answer)),
-            Command::Posture(answer) => self.waiting.push(Waiting::Posture(answer)),
+            Command::Known(answer) => {
+                self.look_at_the_storage();
+                drop(answer.send(self.known()));
+            }
+            Command::Preview(answer) => self.wait(Waiting::Preview(answer)),
+            Command::Posture(answer) => self.wait(Waiting::Posture(answer)),
             Command::Reset(answer) => {
                 if self.feed(Input::Reset) {
-                    self.waiting.push(Waiting::Reset(answer));
+                    self.wait(Waiting::Reset(answer));
                 } else {
                     drop(answer.send(ResetAnswer::NotPersisted));
                 }
@@ -440,8 +409,10 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
                 let page = page.inspect_err(|error| warn!(%error, "failed to read the history"));
                 drop(answer.send(page.ok()));
             }
-            Command::Commercial(answer) if self.commercial.is_some() => drop(answer.send(self.commercial)),
-            Command::Commercial(answer) => self.waiting.push(Waiting::Commercial(answer)),
+            Command::Commercial(answer) => match self.readings.commercial() {
+                Some(known) => drop(answer.send(Some(known))),
+                None => self.wait(Waiting::Commercial(answer)),
+            },
             Command::EraseHistory(answer) => drop(answer.send(self.erase_history())),
         }
     }
@@ -473,17 +444,26 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         SwitchAnswer::Done { off: self.engine.sources().off(), persisted }
     }
 
-    fn report(&self) -> StatusReport {
+    /// How things stand, as of the last reading. Where somebody looks at it and that reading is old, another one begins;
+    /// whoever only scrapes asks nothing of Pulse.
+    fn report(&mut self, is_looked_at: bool) -> StatusReport {
+        let now = self.clock.now();
+        if is_looked_at && matches!(self.engine.sources().off(), None | Some(OffSource::Pulse)) {
+            self.readings.want_where_old(now);
+        }
         let mut warnings = self.notices.clone();
         warnings.extend(self.storage_error.iter().filter(|_| !self.storage_works).cloned());
-        let mut status = self.engine.status(self.clock.now());
+        let mut status = self.engine.status(now);
         // Somebody may have looked at Pulse since the engine did.
-        let now = self.clock.now().mono;
-        let fresh = self.last_reading.as_ref().filter(|(taken, _)| now.saturating_sub(*taken) < SEEN_FOR);
-        let seen = fresh.map(|(_, read)| {
-            warnings.extend(reading_warnings(read));
-            Suppression::by_reading(read, self.engine.sources().insists())
+        let last = self.readings.last();
+        let seen_for = if is_looked_at { Duration::MAX } else { SEEN_FOR };
+        let seen = last.filter(|last| now.mono.saturating_sub(last.at.mono) < seen_for).map(|last| {
+            warnings.extend(reading_warnings(&last.read));
+            Suppression::by_reading(&last.read, self.engine.sources().insists())
         });
+        if let Some(Source { pause: Some(pause), .. }) = self.readings.source(now) {
+            warnings.push(paused(later(now, pause)));
+        }
         if let Some(seen) = &seen
             && !status.suppressed.is_some_and(Suppression::is_of_this_machine)
         {
@@ -495,6 +475,8 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
             endpoint: &self.endpoint,
             state_dir: &self.state_dir,
             confinement: self.confinement.as_ref(),
+            as_of: last.map(|last| last.at.wall),
+            is_being_read: self.readings.is_under_way(now),
             warnings: &warnings,
         };
         StatusReport::new(&status, &surroundings)
@@ -520,4 +502,9 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
             debug!(%due, "next look");
         }
     }
+}
+
+/// The time that is so much later.
+fn later(now: Now, by: Duration) -> Timestamp {
+    now.wall.saturating_add(by).unwrap_or(Timestamp::MAX)
 }

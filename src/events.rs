@@ -84,7 +84,7 @@ impl fmt::Display for Off {
             Self::Config => "events.record in the sidecar's configuration says so",
             Self::Switch => "their local switch says so (PUT /api/upgrade-metrics/config)",
             Self::Pulse => "Pulse's own setting disableLocalUpgradeMetrics says so",
-            Self::PulseUnread => "Pulse's own setting disableLocalUpgradeMetrics could not be read, and unknown is off",
+            Self::PulseUnread => "Pulse's own setting disableLocalUpgradeMetrics is not known, and unknown is off",
         })
     }
 }

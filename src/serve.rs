@@ -26,7 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -37,11 +37,11 @@ pub use self::listener::Listener;
 pub use self::openapi::document;
 #[cfg(feature = "collector")]
 pub(crate) use self::places::PATIENCE;
-use self::places::{Places, Taken, Waiting};
+use self::places::{Place, Taken};
 pub use self::routes::routes;
 use self::words::WithWords;
 pub use crate::config::Listen;
-use crate::daemon::Handle;
+use crate::daemon::{Handle, READERS_MAX};
 use crate::events::Recorder;
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -78,7 +78,8 @@ pub struct Limits {
     /// How long it may take to arrive.
     pub body_time: Duration,
     /// How many connections are open at a time. A further one takes the place of the one that has kept the server
-    /// waiting for longest; while all of them are being answered, it waits to be accepted.
+    /// waiting for longest; while all of them are being answered, to the last byte of the answer, it waits to be
+    /// accepted.
     pub connections: usize,
     /// How long a connection may live. What it has under way then may take as long again.
     pub connection_time: Duration,
@@ -93,7 +94,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(10),
             body_bytes: 4 * 1024,
             body_time: Duration::from_secs(10),
-            connections: 64,
+            connections: 2 * READERS_MAX,
             connection_time: Duration::from_secs(60),
             finish_time: Duration::from_secs(2),
         }
@@ -139,7 +140,6 @@ struct App {
     guards: Guards,
     desk: Desk,
     limits: Limits,
-    places: Places,
 }
 
 impl Server {
@@ -164,26 +164,28 @@ impl Server {
     /// Answers until `shutdown`, closes the door, and lets requests under way finish.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, guards, desk, limits } = self;
-        let app = Arc::new(App { guards, desk, limits, places: Places::default() });
+        let app = Arc::new(App { guards, desk, limits });
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut taken = Taken::default();
+        let places_changed = Arc::new(Notify::new());
         // Who was let in and has no place yet.
         let mut guest = None;
         let mut shutdown = pin!(shutdown);
         loop {
             if guest.is_some() && taken.make_room(limits.connections) {
-                let (app, waiting, stopping) = (Arc::clone(&app), Waiting::new(), stopping.clone());
+                let (app, stopping) = (Arc::clone(&app), stopping.clone());
+                let place = Place::new(Arc::clone(&places_changed));
                 let served = match guest.take() {
                     Some(Accepted::Tcp(stream)) => {
-                        connections.spawn(serve_connection(stream, app, waiting.clone(), stopping))
+                        connections.spawn(serve_connection(stream, app, place.clone(), stopping))
                     }
                     Some(Accepted::Unix(stream)) => {
-                        connections.spawn(serve_connection(stream, app, waiting.clone(), stopping))
+                        connections.spawn(serve_connection(stream, app, place.clone(), stopping))
                     }
                     None => continue,
                 };
-                taken.push(served, waiting);
+                taken.push(served, place);
                 // It is looked at before the next one is let in, however many there are.
                 yield_now().await;
             }
@@ -192,7 +194,7 @@ impl Server {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
                 () = sleep_until(room_at.unwrap_or_else(Instant::now)), if guest.is_some() && room_at.is_some() => {}
-                () = app.places.answered.notified(), if guest.is_some() => {}
+                () = places_changed.notified(), if guest.is_some() => {}
                 accepted = listener.accept(), if guest.is_none() => match accepted {
                     Ok(accepted) => guest = Some(accepted),
                     Err(error) => {
@@ -210,14 +212,15 @@ impl Server {
     }
 }
 
-async fn serve_connection<S>(stream: S, app: Arc<App>, waiting: Waiting, stopping: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, app: Arc<App>, place: Place, stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = app.limits;
+    let stream = place.watch(stream);
     let answer = move |request| {
-        let (app, waiting) = (Arc::clone(&app), waiting.clone());
-        async move { routes::answer(&app, &waiting, request).await }
+        let (app, place) = (Arc::clone(&app), place.clone());
+        async move { routes::answer(&app, &place, request).await }
     };
     converse(stream, &limits, stopping, answers::add_headers, answer).await;
 }
@@ -271,11 +274,10 @@ mod tests {
             guards: Guards::new("serve", &ServeSettings::default()).unwrap(),
             desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),
-            places: Places::default(),
         };
         let (ours, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
-        tokio::spawn(serve_connection(theirs, Arc::new(app), Waiting::new(), stopping));
+        tokio::spawn(serve_connection(theirs, Arc::new(app), Place::new(Arc::default()), stopping));
         (ours, stop)
     }
 

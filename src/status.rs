@@ -46,6 +46,12 @@ pub struct StatusReport {
     pub writable: bool,
     /// What the kernel holds the daemon to; null where none runs.
     pub confinement: Option<Confinement>,
+    /// When Pulse was last read, which all that comes from it is as of; null where it was not yet.
+    #[serde(default)]
+    pub as_of: Option<Timestamp>,
+    /// Pulse is being read again, so that asking in a moment tells more.
+    #[serde(default)]
+    pub is_being_read: bool,
     /// What somebody should look at, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -117,6 +123,10 @@ pub struct Surroundings<'a> {
     pub state_dir: &'a str,
     /// What the kernel holds the daemon to.
     pub confinement: Option<&'a Confinement>,
+    /// When Pulse was last read.
+    pub as_of: Option<Timestamp>,
+    /// Pulse is being read again.
+    pub is_being_read: bool,
     /// What somebody should look at.
     pub warnings: &'a [String],
 }
@@ -160,6 +170,8 @@ impl StatusReport {
             state_dir: surroundings.state_dir.to_owned(),
             writable: !status.unsaved,
             confinement: surroundings.confinement.cloned(),
+            as_of: surroundings.as_of,
+            is_being_read: surroundings.is_being_read,
             warnings,
         }
     }
@@ -189,6 +201,24 @@ impl SuppressedReport {
             unknown: unknown.iter().map(UnknownReport::new).collect(),
         }
     }
+}
+
+impl SuppressedReport {
+    /// Why somebody is not told now who asks what needs a reading.
+    #[must_use]
+    pub fn busy() -> Self {
+        Self {
+            reason: "busy".to_owned(),
+            message: "As many callers as may wait for Pulse do so already. Ask again in a moment.".to_owned(),
+            unknown: Vec::new(),
+        }
+    }
+}
+
+/// That Pulse asked for a pause, and until when.
+#[must_use]
+pub fn paused(until: Timestamp) -> String {
+    format!("Pulse asked for fewer requests (429): it is read again at {}.", seconds(until))
 }
 
 impl UnknownReport {
@@ -291,6 +321,9 @@ pub struct PreviewReport<'a> {
     pub enabled: bool,
     /// The exact bytes of the heartbeat.
     pub payload: &'a RawValue,
+    /// Why it is not made of a newer reading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// The answer of `GET /api/v1/posture`: what else may leave the installation. A part that is null is unknown and named in
@@ -350,11 +383,17 @@ impl SuppressedReport {
 }
 
 impl StatusReport {
-    /// The report for people, line by line.
+    /// The report for people who read it now, line by line.
     #[must_use]
-    pub fn to_text(&self) -> String {
-        let mut lines = vec![self.summary.clone()];
+    pub fn to_text(&self, now: Timestamp) -> String {
+        let mut lines = vec![match self.as_of {
+            Some(at) => format!("{} (as of {})", self.summary, time_of(at, now)),
+            None => self.summary.clone(),
+        }];
         let mut line = |text: String| lines.push(text);
+        if self.is_being_read {
+            line("Pulse is being read and has not answered yet; this is what was known before.".to_owned());
+        }
         for unknown in self.suppressed.iter().flat_map(|suppressed| &suppressed.unknown) {
             line(format!("  unknown: {}: {} ({})", unknown.what, unknown.reason, unknown.request));
         }
@@ -406,6 +445,13 @@ impl StatusReport {
         lines.push(String::new());
         lines.join("\n")
     }
+}
+
+/// The time of day, where it is one of this day.
+fn time_of(time: Timestamp, now: Timestamp) -> String {
+    let whole = seconds(time).to_string();
+    let today = now.strftime("%Y-%m-%dT").to_string();
+    whole.strip_prefix(&today).map(ToOwned::to_owned).unwrap_or(whole)
 }
 
 /// The time without fractions of a second, which say nothing to people.

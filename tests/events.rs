@@ -390,6 +390,8 @@ fn the_legacy_preference_is_read_from_pulse_and_shown() {
         pulse.change(|model| model.reduce_pro_upsell_noise = setting);
         let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).on_a_socket();
         let _sidecar = setup.start();
+        // Nobody who only looks waits for the first reading.
+        assert!(setup.run(&["preview"]).status.success());
         let json: Value = serde_json::from_slice(&setup.run(&["events", "--json"]).stdout).unwrap();
         assert_eq!(json["reduce_pro_upsell_noise"], shown);
         let text = String::from_utf8(setup.run(&["events"]).stdout).unwrap();
@@ -506,6 +508,7 @@ fn the_command_shows_and_erases_with_a_daemon_and_without() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(text(&["status"]).contains("Telemetry is on"), "the state directory need not be there");
+    assert!(!text(&["events"]).contains("limit_blocked"), "nor for this");
     let socket = setup.path("api.sock");
     let post = |key: &str| {
         use std::io::{Read as _, Write as _};

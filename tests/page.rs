@@ -5,14 +5,15 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 
 use pulse_telemetry::contract::FIELDS;
 use serde_json::{Value, json};
 use support::browser::{Browser, Page, axe_or_skip, browser_or_skip};
 use support::endpoint::Endpoint;
 use support::proxy::{PROXIED, Proxy};
-use support::pulse::{MONITORING_READ, PulseModel, Relay, SimulatedPulse, TOKEN, Token};
+use support::pulse::{MONITORING_READ, PulseModel, Relay, SimulatedPulse, TOKEN, Token, answer};
+use support::server::{ResponsePlan, Server};
 use support::sidecar::{LIMIT, Setup, Sidecar, exists};
 
 const ENTER: u32 = 13;
@@ -242,7 +243,7 @@ fn events_that_are_off_are_shown_with_who_decided_it() {
     tab.check();
     let mut unread = World::new(homelab());
     unread.setup = unread.setup.with("PULSE_URL", "http://127.0.0.1:1");
-    off(&unread, "could not be read, and unknown is off").check();
+    off(&unread, "is not known, and unknown is off").check();
 
     let world = World::new(homelab());
     let switch = |tab: &Tab, body: &str| {
@@ -393,6 +394,83 @@ fn without_javascript_the_same_can_be_read_and_nothing_be_changed() {
 }
 
 #[test]
+fn with_a_pulse_that_is_silent_the_page_is_there_at_once_and_the_rest_of_it_when_pulse_answers() {
+    let test = "with_a_pulse_that_is_silent_the_page_is_there_at_once_and_the_rest_of_it_when_pulse_answers";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let answers = Arc::new((Mutex::new(false), Condvar::new()));
+    let (asked, model) = (Arc::clone(&answers), homelab());
+    let pulse = Server::start(move |request| {
+        let silent = asked.0.lock().unwrap();
+        drop(asked.1.wait_timeout_while(silent, LIMIT, |answers| !*answers).unwrap());
+        answer(&model, &request)
+    });
+    let mut world = World::new(homelab());
+    world.setup = world.setup.with("PULSE_URL", &pulse.url()).with("PULSE_TELEMETRY_PULSE__TIMEOUT", "1m");
+    let sidecar = world.setup.start();
+    let page = browser.open();
+    page.visit(&address(&sidecar));
+    page.picture("silent");
+    for (part, said) in [
+        ("#state", "Telemetry is on."),
+        ("#state", "Pulse has not answered yet"),
+        ("#payload", "Pulse is being asked, and has not answered yet."),
+        ("#elsewhere", "Pulse is being asked, and has not answered yet."),
+        ("#entries", "The sidecar started"),
+        ("#age", "Pulse is being read."),
+    ] {
+        assert!(page.text(part).contains(said), "{part}: {}", page.text(part));
+    }
+    for said in ["Telemetry is off now", "Telemetry is on now"] {
+        page.click("#switch");
+        page.wait_until(&format!("document.getElementById('message').textContent.startsWith({})", json!(said)));
+    }
+    assert!(page.text("#payload").contains("has not answered yet"), "nobody waited for Pulse");
+    *answers.0.lock().unwrap() = true;
+    answers.1.notify_all();
+    page.wait_until("document.querySelector('#payload table.fields')");
+    let bytes = sidecar.get("/api/v1/preview/bytes").text();
+    assert_eq!(page.eval("document.getElementById('bytes').textContent"), json!(bytes));
+    assert!(page.text("#elsewhere").contains("relay.pulserelay.pro"));
+    page.picture("no-longer-silent");
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn without_javascript_a_pulse_that_is_silent_leaves_the_last_reading_with_its_age_and_a_link_that_reads_again() {
+    let test =
+        "without_javascript_a_pulse_that_is_silent_leaves_the_last_reading_with_its_age_and_a_link_that_reads_again";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let world = World::new(homelab());
+    let sidecar = world.setup.start();
+    world.endpoint.wait_for_pings(1, LIMIT);
+    world.pulse.replace("/api/health", ResponsePlan::Hang);
+    let page = browser.open();
+    page.call("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+    page.visit(&address(&sidecar));
+    let age = "document.querySelector('[data-age]').innerText";
+    assert!(page.eval(age).as_str().unwrap().ends_with(" before this page was made"), "{}", page.text("#age"));
+    assert!(page.text("#payload").contains("kubernetes_clusters"));
+    page.picture("silent-without-javascript");
+    // Somebody asks for a reading that does not come: the last one stays.
+    let seen = page.wait_for_events("Page.loadEventFired", 1).len();
+    page.click("#age a");
+    page.wait_for_events("Page.loadEventFired", seen + 1);
+    assert!(page.text("#payload").contains("kubernetes_clusters"), "{}", page.text("#payload"));
+    assert!(page.eval("location.search") == json!("?read"));
+    world.pulse.restore("/api/health");
+    let read = |page: &Page| {
+        let seen = page.wait_for_events("Page.loadEventFired", 1).len();
+        page.click("#age a");
+        page.wait_for_events("Page.loadEventFired", seen + 1);
+        page.eval("Number(document.querySelector('[data-age]')?.dataset.age ?? 999)").as_u64().unwrap()
+    };
+    world.pulse.change(|model| model.counts.k8s = 77);
+    // Pulse is read once in ten seconds.
+    let is_newer = (0..60).any(|_| read(&page) < 5 && page.text("#payload").contains("77"));
+    assert!(is_newer, "{}", page.text("#age"));
+}
+
+#[test]
 fn off_loopback_the_page_asks_for_the_token_and_keeps_it_for_the_tab_only() {
     let test = "off_loopback_the_page_asks_for_the_token_and_keeps_it_for_the_tab_only";
     let Some(browser) = browser_or_skip(test) else { return };
@@ -523,7 +601,7 @@ const LOCAL_TOKEN: &str = "correct-horse";
 /// A Pulse, an endpoint, and a set-up of the sidecar between them.
 struct World {
     /// It is asked for as long as the test runs.
-    _pulse: SimulatedPulse,
+    pulse: SimulatedPulse,
     endpoint: Endpoint,
     setup: Setup,
 }
@@ -533,7 +611,7 @@ impl World {
         let pulse = SimulatedPulse::start(model);
         let endpoint = Endpoint::start();
         let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN);
-        Self { _pulse: pulse, endpoint, setup }
+        Self { pulse, endpoint, setup }
     }
 }
 
@@ -575,7 +653,10 @@ impl Tab {
         let source = "window.setInterval = (action, ms) => { window.tick = { action, ms }; };";
         page.call("Page.addScriptToEvaluateOnNewDocument", &json!({"source": source}));
         page.visit(&address(&sidecar));
-        Self { page, sidecar }
+        let tab = Self { page, sidecar };
+        // What Pulse tells is filled in when it is there.
+        tab.refresh();
+        tab
     }
 
     /// As if it were time.

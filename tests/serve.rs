@@ -13,7 +13,7 @@ use std::time::Duration;
 use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::consent::OffSource;
 use pulse_telemetry::contract::FIELDS;
-use pulse_telemetry::daemon::{Command, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+use pulse_telemetry::daemon::{Command, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use pulse_telemetry::events::Recorder;
 use pulse_telemetry::host::Host;
 use pulse_telemetry::metrics::Metrics;
@@ -73,6 +73,7 @@ async fn without_a_preview_the_reason_and_what_is_unknown_are_told() {
         assert_eq!(answer.json()["enabled"], true);
         assert_eq!(answer.json()["unknown"][0]["what"], "ai_enabled");
         assert_eq!(answer.json()["unknown"][0]["required_scope"], "settings:read");
+        assert_eq!(answer.header("retry-after"), Some("9"), "when Pulse may be read again");
     }
 }
 
@@ -201,8 +202,10 @@ async fn the_posture_tells_its_parts_and_names_those_that_are_unknown() {
         message: "Pulse cannot be reached.".to_owned(),
         unknown: Vec::new(),
     };
-    let answer = start(Daemon { posture: Err(because), ..Daemon::default() }).await.get("/api/v1/posture").await;
+    let no = NoPreview { enabled: true, because, retry_after: Duration::from_secs(3) };
+    let answer = start(Daemon { posture: Err(no), ..Daemon::default() }).await.get("/api/v1/posture").await;
     assert_eq!((answer.status, &answer.json()["error"]), (503, &json!("pulse_unreachable")));
+    assert_eq!(answer.header("retry-after"), Some("3"));
 }
 
 #[tokio::test]
@@ -805,7 +808,9 @@ async fn every_place_is_taken() {
     let mut answers = Vec::new();
     // One is being answered, two have begun a request and do not go on.
     let answered = tokio::spawn(exchange(server.connect().await, status_request));
-    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    let Some(Command::Status { answer, .. }) = questions.recv().await else {
+        unreachable!("only the status is asked for")
+    };
     answers.push(answer);
     let mut silent = server.connect().await;
     silent.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
@@ -813,12 +818,16 @@ async fn every_place_is_taken() {
     later.write_all(b"GET /api/v1/status HTTP/1.1\r\n").await.unwrap();
     // A new one takes the place of the first of these.
     let third = tokio::spawn(exchange(server.connect().await, status_request));
-    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    let Some(Command::Status { answer, .. }) = questions.recv().await else {
+        unreachable!("only the status is asked for")
+    };
     answers.push(answer);
     let ended = silent.read(&mut [0; 64]).await;
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
     later.write_all(b"Host: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status is asked for") };
+    let Some(Command::Status { answer, .. }) = questions.recv().await else {
+        unreachable!("only the status is asked for")
+    };
     answers.push(answer);
     // Now each is being answered: another one waits until one of them has been.
     let mut fourth = server.connect().await;
@@ -831,6 +840,61 @@ async fn every_place_is_taken() {
         let mut raw = Vec::new();
         stream.read_to_end(&mut raw).await.unwrap();
         assert_eq!(Answer::parse(&raw).status, 200);
+    }
+}
+
+/// Some 16 MB of it, which no buffer of a kernel holds.
+fn long_history() -> Option<Vec<Value>> {
+    Some(vec![json!({"seq": 1, "kind": "attempted", "body": "x".repeat(16 << 20)})])
+}
+
+const HISTORY: &[u8] = b"GET /api/v1/history HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn an_answer_that_is_on_its_way_is_not_cut_off_with_every_place_taken() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let daemon = Daemon { history: long_history(), ..Daemon::default() };
+    let server = start_with(daemon.spawn().0, ServeSettings::default(), limits).await;
+    // Two take their answers slowly, and idle ones and others who ask take turns at the last place.
+    let mut slow = [server.connect().await, server.connect().await];
+    let (mut taken, mut pieces) = ([0, 0], 0);
+    for stream in &mut slow {
+        stream.write_all(HISTORY).await.unwrap();
+    }
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let mut ended = 0;
+        for (stream, taken) in slow.iter_mut().zip(&mut taken) {
+            let read = stream.read(&mut piece).await.expect("the connection is not cut off");
+            *taken += read;
+            ended += usize::from(read == 0);
+        }
+        if ended == slow.len() {
+            break;
+        }
+        pieces += 1;
+        if pieces % 8 == 0 {
+            let _idle = server.connect().await;
+            assert_eq!(server.get("/healthz").await.status, 200);
+        }
+    }
+    assert!(taken.iter().all(|taken| *taken > 16 << 20), "{taken:?}");
+}
+
+#[tokio::test]
+async fn callers_who_take_no_byte_of_their_answers_shut_nobody_out() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let daemon = Daemon { history: long_history(), ..Daemon::default() };
+    let server = start_with(daemon.spawn().0, ServeSettings::default(), limits).await;
+    let mut stalled = Vec::new();
+    for round in 0..3 {
+        for _ in 0..limits.connections {
+            let mut stream = server.connect().await;
+            stream.write_all(HISTORY).await.unwrap();
+            stalled.push(stream);
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(45), server.get("/healthz")).await;
+        assert_eq!(answer.unwrap().status, 200, "round {round}");
     }
 }
 
@@ -885,6 +949,60 @@ async fn what_only_a_new_version_changes_may_be_kept_and_is_asked_for_again_by_i
 // The page.
 
 #[tokio::test]
+async fn the_page_is_made_of_what_is_known_and_asks_for_no_reading_but_where_a_query_says_so() {
+    let server = start(Daemon { has_read: false, ..Daemon::default() }).await;
+    for target in ["/", "/?before=9", "/?reader", "/?x=read"] {
+        let page = server.get(target).await.text();
+        assert_eq!(page.matches("Pulse is being asked, and has not answered yet.").count(), 2, "{page}");
+        for said in ["Telemetry is on.", "href=\"?read\">Read Pulse again</a>", "is not known"] {
+            assert!(page.contains(said), "{target}: {said}");
+        }
+    }
+    assert!(!server.asked().contains(&"preview"), "{:?}", server.asked());
+    for target in ["/?read", "/?read=", "/?before=9&read"] {
+        assert_eq!(server.get(target).await.status, 200);
+    }
+    let read = server.asked().into_iter().filter(|asked| *asked == "preview").count();
+    assert_eq!(read, 3);
+    let status = StatusReport { is_being_read: true, ..status() };
+    let page = start(Daemon { status, ..Daemon::default() }).await.get("/").await.text();
+    assert!(page.contains("<span id=\"being-read\">Pulse is being read.</span>"));
+    for (age, said) in [(7, "7 s"), (3600, "60 min"), (40_000, "11 h"), (900_000, "10 days")] {
+        let preview = Ok(Preview { age: Duration::from_secs(age), ..preview() });
+        let page = start(Daemon { preview, ..Daemon::default() }).await.get("/").await.text();
+        assert!(page.contains(&format!("{said} before this page was made</span>.")), "{said}");
+    }
+    assert!(page.contains("<dt>As of</dt><dd><time datetime=\"2026-06-01T22:52:04Z\">"));
+}
+
+#[tokio::test]
+async fn only_those_who_look_have_pulse_read_and_no_machine_that_asks_all_the_time() {
+    let server = start(Daemon::default()).await;
+    for path in ["/metrics", "/readyz", "/healthz"] {
+        assert_eq!(server.get(path).await.status, 200);
+    }
+    assert_eq!(server.asked(), ["glance", "glance"]);
+    server.get("/api/v1/status").await;
+    server.get("/").await;
+    assert_eq!(server.asked()[2..], ["status", "known", "history"]);
+}
+
+#[tokio::test]
+async fn a_preview_of_an_earlier_reading_says_why() {
+    let until = "2026-06-01T23:00:00Z".parse().unwrap();
+    let preview = Preview { paused_until: Some(until), age: Duration::from_secs(480), ..preview() };
+    let server = start(Daemon { preview: Ok(preview), ..Daemon::default() }).await;
+    for path in ["/api/v1/preview", "/api/system/settings/telemetry-preview"] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, answer.header("age")), (200, Some("480")));
+        let said = "Pulse asked for fewer requests (429): it is read again at 2026-06-01T23:00:00Z.";
+        assert_eq!(answer.json()["message"], said);
+        assert!(server.get("/").await.text().contains(said));
+    }
+    assert_eq!(server.get("/api/v1/preview/bytes").await.text(), PAYLOAD);
+}
+
+#[tokio::test]
 async fn the_page_shows_every_field_its_purpose_and_the_exact_bytes() {
     let answer = start(Daemon::default()).await.get("/").await;
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
@@ -931,7 +1049,10 @@ async fn no_value_becomes_markup() {
         warnings: strings(&[evil]),
         ..status()
     };
-    for preview in [Ok(Preview { bytes: payload, ..preview() }), Err(NoPreview { enabled: true, because })] {
+    for preview in [
+        Ok(Preview { bytes: payload, ..preview() }),
+        Err(NoPreview { enabled: true, because, retry_after: Duration::ZERO }),
+    ] {
         let daemon = Daemon { status: status.clone(), preview, ..Daemon::default() };
         let page = start(daemon).await.get("/").await.text();
         assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)"));
@@ -1176,7 +1297,9 @@ async fn a_request_under_way_is_answered_before_the_server_stops_and_an_idle_cal
         exchange(TcpStream::connect(address).await.unwrap(), "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await
     });
-    let Some(Command::Status(answer)) = questions.recv().await else { unreachable!("only the status was asked") };
+    let Some(Command::Status { answer, .. }) = questions.recv().await else {
+        unreachable!("only the status was asked")
+    };
     stop.send(()).unwrap();
     // The door is closed first.
     while TcpStream::connect(address).await.is_ok() {}
@@ -1254,7 +1377,9 @@ struct Daemon {
     reset: ResetAnswer,
     switch: SwitchAnswer,
     erased: bool,
-    posture: Result<PostureSeen, SuppressedReport>,
+    posture: Result<PostureSeen, NoPreview>,
+    /// Pulse was read.
+    has_read: bool,
     /// Lines of the ledger, the newest first; none: a line that repeats the question.
     history: Option<Vec<Value>>,
 }
@@ -1268,6 +1393,7 @@ impl Default for Daemon {
             switch: SwitchAnswer::Done { off: None, persisted: true },
             erased: true,
             posture: Ok(PostureSeen { posture: posture(), age: Duration::from_millis(7900) }),
+            has_read: true,
             history: None,
         }
     }
@@ -1287,7 +1413,19 @@ impl Daemon {
     async fn answer(self, mut questions: mpsc::Receiver<Command>, asked: Asked) {
         while let Some(question) = questions.recv().await {
             let word = match question {
-                Command::Status(answer) => answer.send(self.status.clone()).map_or("gone", |()| "status"),
+                Command::Status { is_looked_at, answer } => {
+                    let word = if is_looked_at { "status" } else { "glance" };
+                    answer.send(self.status.clone()).map_or("gone", |()| word)
+                }
+                Command::Known(answer) => {
+                    let known = Known {
+                        status: self.status.clone(),
+                        preview: Some(self.preview.clone()).filter(|_| self.has_read),
+                        posture: Some(self.posture.clone()).filter(|_| self.has_read),
+                        commercial: Some(COMMERCIAL).filter(|_| self.has_read),
+                    };
+                    answer.send(known).map_or("gone", |()| "known")
+                }
                 Command::Preview(answer) => answer.send(self.preview.clone()).map_or("gone", |()| "preview"),
                 Command::Posture(answer) => answer.send(self.posture.clone()).map_or("gone", |()| "posture"),
                 Command::Reset(answer) => answer.send(self.reset.clone()).map_or("gone", |()| "reset"),
@@ -1347,13 +1485,15 @@ fn status() -> StatusReport {
             "outgoing_ports": [53, 443, 7655],
             "other_processes": "unavailable",
         },
+        "as_of": "2026-06-01T22:52:04Z",
+        "is_being_read": false,
         "warnings": [],
     }))
     .unwrap()
 }
 
 fn preview() -> Preview {
-    Preview { enabled: true, bytes: PAYLOAD.to_owned(), age: Duration::from_millis(7900) }
+    Preview { enabled: true, bytes: PAYLOAD.to_owned(), age: Duration::from_millis(7900), paused_until: None }
 }
 
 /// One in which everything is known and nothing is as it is by default.
@@ -1384,7 +1524,7 @@ fn missing_scope() -> NoPreview {
         message: "The API token may not read all that the ping needs.".to_owned(),
         unknown: vec![unknown],
     };
-    NoPreview { enabled: true, because }
+    NoPreview { enabled: true, because, retry_after: Duration::from_millis(8100) }
 }
 
 /// A server that is up.

@@ -598,7 +598,7 @@ fn a_pulse_that_never_answers_leaves_nobody_waiting_for_a_preview_the_posture_or
         assert_eq!(answer.status, status, "{path}");
         assert!(answer.text().contains("was not answered within pulse.timeout (10 s)"), "{path}: {}", answer.text());
     }
-    assert!(sidecar.get("/").text().contains("could not be read, and unknown is off"), "local events are off then");
+    assert!(sidecar.get("/").text().contains("is not known, and unknown is off"), "local events are off then");
 }
 
 #[test]

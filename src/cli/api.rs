@@ -24,6 +24,8 @@ pub(super) mod patience {
     pub(in crate::cli) const AT_ONCE: Duration = Duration::from_secs(5);
     /// For one that may need a reading of Pulse, which has 30 s.
     pub(in crate::cli) const A_READING: Duration = Duration::from_secs(40);
+    /// For a newer reading of Pulse than the one that the daemon knows; then that one is told.
+    pub(in crate::cli) const NEWER: Duration = Duration::from_secs(2);
     /// For `off`, which has written its file before it asks.
     pub(in crate::cli) const OFF: Duration = Duration::from_secs(2);
 }

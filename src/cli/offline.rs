@@ -98,6 +98,7 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
     let (engine, _) = engine(config, Store::peek(&config.state.dir)?);
     let mut status = engine.status(SystemClock.now());
     let mut suppressed = None;
+    let mut as_of = None;
     let mut warnings = Vec::new();
     if status.off.is_none() {
         let read = pulse_client(&config.pulse)?.read().await;
@@ -106,6 +107,7 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
         status.off = switched_off_in_pulse.then_some(OffSource::Pulse);
         suppressed = Suppression::by_reading(&read, engine.sources().insists());
         warnings = reading_warnings(&read);
+        as_of = Some(SystemClock.now().wall);
     }
     status.suppressed = suppressed.as_ref().filter(|_| status.off.is_none());
     let surroundings = Surroundings {
@@ -113,6 +115,8 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
         endpoint: &config.telemetry.endpoint.to_string(),
         state_dir: &config.state.dir.display().to_string(),
         confinement: None,
+        as_of,
+        is_being_read: false,
         warnings: &warnings,
     };
     Ok(StatusReport::new(&status, &surroundings))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consent::OffSource;
@@ -24,12 +25,19 @@ pub struct Gone;
 /// A question to the daemon, and where the answer goes.
 #[derive(Debug)]
 pub enum Command {
-    /// How things stand.
-    Status(oneshot::Sender<StatusReport>),
+    /// How things stand, at once.
+    Status {
+        /// Somebody wants to know, so that an old reading of Pulse is followed by another one.
+        is_looked_at: bool,
+        /// Where the answer goes.
+        answer: oneshot::Sender<StatusReport>,
+    },
+    /// All that is known, at once; an old reading of Pulse is followed by another one.
+    Known(oneshot::Sender<Known>),
     /// The heartbeat that would be sent now.
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
     /// What else may leave the installation. Where Pulse cannot be read at all, why not.
-    Posture(oneshot::Sender<Result<PostureSeen, SuppressedReport>>),
+    Posture(oneshot::Sender<Result<PostureSeen, NoPreview>>),
     /// A new ID.
     Reset(oneshot::Sender<ResetAnswer>),
     /// Turn the local switch.
@@ -55,6 +63,19 @@ pub enum Command {
     EraseHistory(oneshot::Sender<bool>),
 }
 
+/// All that is known, as of the last reading of Pulse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// How things stand.
+    pub status: StatusReport,
+    /// The heartbeat that would be sent now; `None` where Pulse was not read yet.
+    pub preview: Option<Result<Preview, NoPreview>>,
+    /// What else may leave the installation; `None` where Pulse was not read yet.
+    pub posture: Option<Result<PostureSeen, NoPreview>>,
+    /// What Pulse's settings say of its commercial side; `None` where they were not read yet, or could not be.
+    pub commercial: Option<Commercial>,
+}
+
 /// The heartbeat that would be sent now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
@@ -64,15 +85,19 @@ pub struct Preview {
     pub bytes: String,
     /// How old the reading of Pulse is.
     pub age: Duration,
+    /// Pulse asked to be left alone until then, and this is the last good reading of before.
+    pub paused_until: Option<Timestamp>,
 }
 
-/// Why there is no preview: Pulse cannot be read fully.
+/// Why there is no preview: Pulse cannot be read fully, or too many wait for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoPreview {
     /// Consent alone, as far as it is known.
     pub enabled: bool,
     /// The reason, and what is unknown.
     pub because: SuppressedReport,
+    /// When to ask again: Pulse is not read before.
+    pub retry_after: Duration,
 }
 
 /// What else may leave the installation, as the last reading of Pulse told it.
@@ -117,12 +142,28 @@ impl Handle {
         (Self { commands }, receiver)
     }
 
-    /// How things stand.
+    /// How things stand. An old reading of Pulse is followed by another one, which is not waited for.
     ///
     /// # Errors
     /// Where the daemon has ended; the same for every question.
     pub async fn status(&self) -> Result<StatusReport, Gone> {
-        self.ask(Command::Status).await
+        self.ask(|answer| Command::Status { is_looked_at: true, answer }).await
+    }
+
+    /// How things stand, for a machine that asks all the time: Pulse is not read because of it.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn glance(&self) -> Result<StatusReport, Gone> {
+        self.ask(|answer| Command::Status { is_looked_at: false, answer }).await
+    }
+
+    /// All that is known. An old reading of Pulse is followed by another one, which is not waited for.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn known(&self) -> Result<Known, Gone> {
+        self.ask(Command::Known).await
     }
 
     /// The heartbeat that would be sent now.
@@ -137,7 +178,7 @@ impl Handle {
     ///
     /// # Errors
     /// Where the daemon has ended.
-    pub async fn posture(&self) -> Result<Result<PostureSeen, SuppressedReport>, Gone> {
+    pub async fn posture(&self) -> Result<Result<PostureSeen, NoPreview>, Gone> {
         self.ask(Command::Posture).await
     }
 

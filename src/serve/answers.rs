@@ -1,11 +1,13 @@
 //! What an answer looks like: its body, and the headers that every one of them has.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, SERVER,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, SERVER,
     WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
@@ -117,6 +119,13 @@ pub(crate) fn refused(refusal: &Refusal) -> Answer {
     if matches!(refusal, Refusal::Unauthorized(_)) {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    answer
+}
+
+/// Says when to ask again, in seconds.
+pub(crate) fn retry_after(mut answer: Answer, pause: Duration) -> Answer {
+    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     answer
 }
 

@@ -1,10 +1,11 @@
 "use strict";
 
-// The server writes the page. This only fetches it again, swaps the parts that changed, turns switch and reset into
-// requests, and puts times into words.
+// The server writes the page, of what it knows. This has Pulse read, fetches the page again, swaps the parts
+// that changed, turns switch and reset into requests, and puts times into words.
 
 const TOKEN = "pulse-telemetry-token";
 const REFRESH_MS = 30_000;
+const PATIENCE_MS = 1000;
 const STALE = "This page is not up to date: ";
 
 // What the server last said of each part, before anything here touched it.
@@ -29,9 +30,13 @@ async function why(response) {
   return answer.message ?? `The server answered ${response.status}.`;
 }
 
-// Fetches the page again, and takes over the parts that are no longer the same.
-async function refresh() {
-  const response = await ask(`./${location.search}`);
+// Fetches the page again, and takes over the parts that are no longer the same. With `read` the server has Pulse read
+// first, and waits for a moment.
+async function refresh(read) {
+  const query = new URLSearchParams(location.search);
+  query.delete("read");
+  if (read) query.set("read", "");
+  const response = await ask(`./?${query}`);
   if (!response.ok) throw new Error(await why(response));
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("main");
   if (isLocked(fresh) !== isLocked(main())) {
@@ -44,6 +49,17 @@ async function refresh() {
     if (other && other.innerHTML !== said.get(part.id)) swap(part, other);
   }
   tellTimes();
+}
+
+// What is known, at once; then what Pulse tells, when it does.
+async function refreshAndRead() {
+  await refresh();
+  if (isLocked(main())) return;
+  await refresh(true);
+  while (document.getElementById("being-read") && !document.hidden) {
+    await new Promise((done) => setTimeout(done, PATIENCE_MS));
+    await refresh(true);
+  }
 }
 
 // What somebody opened stays open, and what has the focus keeps it.
@@ -101,12 +117,16 @@ function howFar(at) {
 async function unlock(token) {
   sessionStorage.setItem(TOKEN, token);
   await refresh();
-  if (!isLocked(main())) return say("");
+  if (!isLocked(main())) {
+    say("");
+    return keepUp();
+  }
   sessionStorage.removeItem(TOKEN);
   say("The server does not accept this token.");
 }
 
 async function reset() {
+  say("The ID is being replaced.");
   const response = await ask("api/v1/reset-id", { method: "POST" });
   if (!response.ok) return say(await why(response));
   const answer = await response.json();
@@ -148,7 +168,7 @@ function attempt(action) {
 async function keepUp() {
   if (document.hidden || (isLocked(main()) && !sessionStorage.getItem(TOKEN))) return;
   try {
-    await refresh();
+    await refreshAndRead();
     if (document.getElementById("message").textContent.startsWith(STALE)) say("");
   } catch (error) {
     say(STALE + error.message);
@@ -177,4 +197,4 @@ setInterval(keepUp, REFRESH_MS);
 
 document.documentElement.classList.add("script");
 takeOver();
-if (isLocked(main())) keepUp();
+keepUp();

@@ -9,7 +9,7 @@ mod state;
 
 use crate::daemon::{NoPreview, PostureSeen, Preview};
 use crate::events::EventsReport;
-use crate::status::{StatusReport, SuppressedReport};
+use crate::status::StatusReport;
 use crate::store::HistoryPage;
 
 const SHELL: &str = include_str!("page.html");
@@ -23,12 +23,16 @@ pub(super) const SCRIPT: &str = include_str!("page.js");
 /// The icon.
 pub(super) const ICON: &str = include_str!("icon.svg");
 
+/// The query that asks for a reading of Pulse first.
+pub(super) const READ: &str = "read";
+
 /// What the page is made of.
 #[derive(Debug)]
 pub(super) struct Shown<'a> {
     pub(super) status: &'a StatusReport,
-    pub(super) preview: &'a Result<Preview, NoPreview>,
-    pub(super) posture: &'a Result<PostureSeen, SuppressedReport>,
+    /// `None` where Pulse was not read yet.
+    pub(super) preview: Option<&'a Result<Preview, NoPreview>>,
+    pub(super) posture: Option<&'a Result<PostureSeen, NoPreview>>,
     /// Entries of the history; `None` where the ledger cannot be read.
     pub(super) history: Option<&'a HistoryPage>,
     /// These are not the newest ones.
@@ -46,7 +50,7 @@ pub(super) fn render(shown: &Shown<'_>) -> String {
             ("<!--state-->", &state::state(shown.status)),
             ("<!--payload-->", &payload::fields(shown.preview, shown.status)),
             ("<!--bytes-->", &payload::bytes(shown.preview)),
-            ("<!--age-->", &payload::age(shown.preview)),
+            ("<!--age-->", &payload::age(shown.preview, shown.status)),
             ("<!--history-->", &history::history(shown.history, shown.is_older)),
             ("<!--elsewhere-->", &elsewhere::elsewhere(shown.posture)),
             ("<!--events-->", &events::events(shown.events, shown.events_shown)),

@@ -1,6 +1,7 @@
 //! The routes: each asks the daemon and tells its answer.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,14 +18,14 @@ use tokio::time::timeout;
 
 use super::answers::{self, Answer};
 use super::page::{self, Shown};
-use super::places::Waiting;
+use super::places::Place;
 use super::{App, Desk, Limits, openapi};
 use crate::consent::OffSource;
 use crate::contract;
-use crate::daemon::{Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+use crate::daemon::{Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use crate::events::{self, Refusal, Turned};
 use crate::metrics::MEDIA_TYPE;
-use crate::status::{PostureReport, PreviewReport, StatusReport, SuppressedReport};
+use crate::status::{PostureReport, PreviewReport, StatusReport, paused};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -44,6 +45,9 @@ const PAGE: usize = 50;
 const PAGES: RangeInclusive<usize> = 1..=200;
 /// How many of them, and of the local events, the page for people shows at a time.
 const SHOWN: usize = 20;
+
+/// How long the page waits for a reading that somebody without JavaScript asked for.
+const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,17 +127,17 @@ pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 /// Answers one request.
-pub(super) async fn answer(app: &App, waiting: &Waiting, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(app: &App, place: &Place, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let mut answer = match app.guards.check(&head) {
-        Ok(()) => route(app, waiting, &head, body).await,
+        Ok(()) => route(app, place, &head, body).await,
         Err(refusal) => answers::refused(&refusal),
     };
     answers::add_headers(answer.headers_mut());
     answer
 }
 
-async fn route(app: &App, waiting: &Waiting, head: &Parts, body: Incoming) -> Answer {
+async fn route(app: &App, place: &Place, head: &Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
     let Some((first, ..)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
@@ -151,7 +155,7 @@ async fn route(app: &App, waiting: &Waiting, head: &Parts, body: Incoming) -> An
     let body = if reads { Ok(Bytes::new()) } else { read_body(body, &app.limits).await };
     match body {
         Ok(body) => {
-            let _busy = app.places.keep(waiting);
+            let _busy = place.keep();
             let answer = ask(app, *route, head, &body).await;
             answer.unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping."))
         }
@@ -186,33 +190,39 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         },
         Route::EventStats => answers::json(StatusCode::OK, &events.stats()),
         Route::EventHealth => answers::json(StatusCode::OK, &events.health()),
-        Route::EventSwitch => answers::json(StatusCode::OK, &events.switch(handle.commercial().await?)),
+        Route::EventSwitch => answers::json(StatusCode::OK, &events.switch(handle.known().await?.commercial)),
         Route::TurnEventSwitch => turn_event_switch(&app.desk, body).await?,
-        Route::Events => answers::json(StatusCode::OK, &events.report(handle.commercial().await?)),
+        Route::Events => answers::json(StatusCode::OK, &events.report(handle.known().await?.commercial)),
         Route::EraseEvents => erased_events(events.erase()),
         Route::Metrics => {
-            answers::body(StatusCode::OK, MEDIA_TYPE, metrics.encode(&handle.status().await?, events.count()))
+            answers::body(StatusCode::OK, MEDIA_TYPE, metrics.encode(&handle.glance().await?, events.count()))
         }
         Route::OpenApi => answers::constant(&head.headers, JSON, openapi::document().to_string()),
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
-        Route::Ready => ready(&handle.status().await?),
+        Route::Ready => ready(&handle.glance().await?),
     })
 }
 
+/// The page, of what is known: it never waits for Pulse, but for a moment where a query asks for a reading.
 async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result<Answer, Gone> {
+    let query: Vec<&str> = query.unwrap_or_default().split('&').collect();
+    let is_ask = |part: &&str| part.split('=').next() == Some(page::READ);
+    let (asks, rest): (Vec<&str>, Vec<&str>) = query.into_iter().partition(is_ask);
+    if !asks.is_empty() {
+        // What came of it is in what is known then.
+        let _ = timeout(READ_AGAIN, daemon.preview()).await;
+    }
     // A query that says anything else was not made by this page, which is shown all the same.
-    let before = query.and_then(read_page_query).and_then(|(_, before)| before);
-    // One reading of Pulse for both; and all else after it, so that what was read is in it.
-    let (preview, posture) = tokio::join!(daemon.preview(), daemon.posture());
-    let (preview, posture, events) = (preview?, posture?, events.report(daemon.commercial().await?));
-    let (status, history) = (daemon.status().await?, daemon.history(before, SHOWN).await?);
+    let before = read_page_query(&rest.join("&")).and_then(|(_, before)| before);
+    let Known { status, preview, posture, commercial } = daemon.known().await?;
+    let history = daemon.history(before, SHOWN).await?;
     let shown = Shown {
         status: &status,
-        preview: &preview,
-        posture: &posture,
+        preview: preview.as_ref(),
+        posture: posture.as_ref(),
         history: history.as_ref(),
         is_older: before.is_some(),
-        events: &events,
+        events: &events.report(commercial),
         events_shown: SHOWN,
     };
     Ok(answers::body(StatusCode::OK, HTML, page::render(&shown)))
@@ -247,7 +257,10 @@ fn content_digest(body: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 /// The payload is spliced in as it is: the same bytes as those of the preview's own route.
 fn enabled_and_payload(preview: &Preview) -> Answer {
     match serde_json::from_str::<&RawValue>(&preview.bytes) {
-        Ok(payload) => answers::json(StatusCode::OK, &PreviewReport { enabled: preview.enabled, payload }),
+        Ok(payload) => {
+            let message = preview.paused_until.map(paused);
+            answers::json(StatusCode::OK, &PreviewReport { enabled: preview.enabled, payload, message })
+        }
         Err(error) => {
             tracing::error!(%error, "the payload is not JSON");
             answers::error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The payload is not JSON. This is a bug.")
@@ -260,28 +273,30 @@ fn with_age(mut answer: Answer, preview: &Preview) -> Answer {
     answer
 }
 
-fn posture(posture: Result<PostureSeen, SuppressedReport>) -> Answer {
+fn posture(posture: Result<PostureSeen, NoPreview>) -> Answer {
     match posture {
         Ok(PostureSeen { posture, age }) => {
             let mut answer = answers::json(StatusCode::OK, &PostureReport::new(&posture));
             answer.headers_mut().insert(AGE, HeaderValue::from(age.as_secs()));
             answer
         }
-        Err(because) => unavailable(&because.reason, &because.message),
+        Err(NoPreview { because, retry_after, .. }) => {
+            answers::retry_after(unavailable(&because.reason, &because.message), retry_after)
+        }
     }
 }
 
-fn no_preview(no: &NoPreview) -> Answer {
-    let because = &no.because;
-    answers::json(
+fn no_preview(NoPreview { enabled, because, retry_after }: &NoPreview) -> Answer {
+    let answer = answers::json(
         StatusCode::SERVICE_UNAVAILABLE,
         &json!({
             "error": because.reason,
             "message": because.message,
-            "enabled": no.enabled,
+            "enabled": enabled,
             "unknown": because.unknown,
         }),
-    )
+    );
+    answers::retry_after(answer, *retry_after)
 }
 
 fn reset(answer: ResetAnswer) -> Answer {
@@ -407,7 +422,7 @@ async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<Answer, Gone> {
         Err(refusal) => return Ok(event_refused(&refusal)),
     };
     Ok(match desk.events.turn(wanted) {
-        Turned::Done => answers::json(StatusCode::OK, &desk.events.switch(desk.daemon.commercial().await?)),
+        Turned::Done => answers::json(StatusCode::OK, &desk.events.switch(desk.daemon.known().await?.commercial)),
         Turned::Locked(off) => {
             let word = if off == events::Off::Config { "config_locked" } else { "env_locked" };
             let message = format!("Local events stay off: {off}, and only there can they be turned on.");

@@ -19,12 +19,15 @@ impl EventFile {
         Self { dir: Dir::new(dir) }
     }
 
-    /// What is in it; `None` where there is none.
+    /// What is in it; `None` where there is none, nor perhaps its directory, which the first start makes.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        self.dir.read(EVENTS)
+        match self.dir.read(EVENTS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read,
+        }
     }
 
     /// What is in it, for a command, which tells of an error that it is the state directory's.

@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod endpoint;
+mod looking;
 mod pipe;
 mod pulse;
 mod script;
@@ -202,6 +203,22 @@ pub(crate) fn live(seed: u64, installation: u64, span: Duration, mistake: Mistak
     })
 }
 
+/// What the daemon is made of in this world.
+fn parts(world: &Shared) -> Parts<SimulatedDisk, SimulatedClock> {
+    Parts {
+        store: SimulatedDisk(world.clone()),
+        pulse: pulse::client(world),
+        sender: endpoint::sender(world),
+        clock: SimulatedClock(world.clone()),
+        endpoint: endpoint::URL.to_owned(),
+        state_dir: "in memory".to_owned(),
+        notices: Vec::new(),
+        metrics: Metrics::default(),
+        supervisor: Supervisor::nobody(),
+        confinement: None,
+    }
+}
+
 /// From a start of the daemon to its end, whichever it is.
 async fn a_process(world: &Shared, script: &mut Script, chance: Seeded) -> End {
     let (handle, commands) = Handle::new(8);
@@ -219,19 +236,7 @@ async fn a_process(world: &Shared, script: &mut Script, chance: Seeded) -> End {
         Engine::start(SCHEDULE, start, chance, now)
     };
     script.on_start(world);
-    let parts = Parts {
-        store: SimulatedDisk(world.clone()),
-        pulse: pulse::client(world),
-        sender: endpoint::sender(world),
-        clock: SimulatedClock(world.clone()),
-        endpoint: endpoint::URL.to_owned(),
-        state_dir: "in memory".to_owned(),
-        notices: Vec::new(),
-        metrics: Metrics::default(),
-        supervisor: Supervisor::nobody(),
-        confinement: None,
-    };
-    let mut daemon = pin!(daemon::run(parts, engine, commands, async {
+    let mut daemon = pin!(daemon::run(parts(world), engine, commands, async {
         let _ = stopping.await;
     }));
     let mut driving = pin!(script.drive(world, &handle));

@@ -1,16 +1,16 @@
 //! What else may leave the installation.
 
-use super::html::{code, escape, facts};
-use crate::daemon::PostureSeen;
+use super::html::{NOT_READ_YET, code, escape, facts};
+use crate::daemon::{NoPreview, PostureSeen};
 use crate::posture::{Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayState, Updates};
 use crate::snapshot::Value;
-use crate::status::SuppressedReport;
 
 /// The posture in words, or why it is not known.
-pub(super) fn elsewhere(posture: &Result<PostureSeen, SuppressedReport>) -> String {
+pub(super) fn elsewhere(posture: Option<&Result<PostureSeen, NoPreview>>) -> String {
     match posture {
-        Ok(PostureSeen { posture, .. }) => facts(&told(posture)),
-        Err(because) => {
+        None => NOT_READ_YET.to_owned(),
+        Some(Ok(PostureSeen { posture, .. })) => facts(&told(posture)),
+        Some(Err(NoPreview { because, .. })) => {
             format!("<p class=\"trouble\">Pulse does not tell now. {}</p>\n", escape(&because.message))
         }
     }

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 
 use crate::status::{SuppressedReport, UnknownReport};
 
+/// Stands for what comes from Pulse until it was read.
+pub(super) const NOT_READ_YET: &str = "<p>Pulse is being asked, and has not answered yet.</p>\n";
+
 /// Text that is no markup.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());

@@ -1,11 +1,14 @@
 //! What would be sent now, field by field and byte by byte.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
-use super::html::{code, copyable, escape, row, table, told, unknown};
+use super::READ;
+use super::html::{NOT_READ_YET, code, copyable, escape, row, table, time, told, unknown};
 use crate::contract::{FIELDS, Field};
 use crate::daemon::{NoPreview, Preview};
-use crate::status::{StatusReport, SuppressedReport};
+use crate::status::{StatusReport, SuppressedReport, paused};
 use crate::store::sha256;
 
 /// The field that each group begins with, in the order of the contract.
@@ -19,15 +22,18 @@ const GROUPS: [(&str, &str); 6] = [
 ];
 
 /// Every field with its value, its purpose and an example; or why there is nothing to show.
-pub(super) fn fields(preview: &Result<Preview, NoPreview>, status: &StatusReport) -> String {
+pub(super) fn fields(preview: Option<&Result<Preview, NoPreview>>, status: &StatusReport) -> String {
     let values: Map<String, Value> = match preview {
-        Ok(preview) => match serde_json::from_str(&preview.bytes) {
+        None => return NOT_READ_YET.to_owned(),
+        Some(Ok(preview)) => match serde_json::from_str(&preview.bytes) {
             Ok(values) => values,
             Err(_) => {
-                return "<p class=\"trouble\">The fields cannot be told apart: look at the bytes.</p>\n".to_owned();
+                return "<p class=\"trouble\">The fields cannot be told apart: look at the bytes.</p>
+"
+                .to_owned();
             }
         },
-        Err(no) => return nothing(&no.because, status),
+        Some(Err(no)) => return nothing(&no.because, status),
     };
     let rows: String = FIELDS.iter().map(|field| format!("{}{}", group(field), shown(field, &values))).collect();
     table(
@@ -39,8 +45,8 @@ pub(super) fn fields(preview: &Result<Preview, NoPreview>, status: &StatusReport
 }
 
 /// The same as it would go over the wire.
-pub(super) fn bytes(preview: &Result<Preview, NoPreview>) -> String {
-    let Ok(preview) = preview else { return String::new() };
+pub(super) fn bytes(preview: Option<&Result<Preview, NoPreview>>) -> String {
+    let Some(Ok(preview)) = preview else { return String::new() };
     format!(
         "<h3>The exact bytes</h3>\n{}<dl class=\"facts\">\n<div><dt>SHA-256</dt><dd><code \
          id=\"sha256\">{}</code></dd></div>\n<div><dt>Size</dt><dd>{} bytes</dd></div>\n<div><dt>For programs</dt>\
@@ -51,11 +57,31 @@ pub(super) fn bytes(preview: &Result<Preview, NoPreview>) -> String {
     )
 }
 
-/// How old it is. A part of its own, since it is never the same again.
-pub(super) fn age(preview: &Result<Preview, NoPreview>) -> String {
-    let Ok(Preview { age, .. }) = preview else { return String::new() };
-    let age = age.as_secs();
-    format!("Read from Pulse <span data-age=\"{age}\">{age} s before this page was made</span>.")
+/// How old it is, and the way to a newer one without the script. A part of its own, since it is never the same again.
+pub(super) fn age(preview: Option<&Result<Preview, NoPreview>>, status: &StatusReport) -> String {
+    let read = match (preview, status.as_of) {
+        (Some(Ok(Preview { age, paused_until, .. })), _) => {
+            let pause = paused_until.map(|until| format!(" {}", escape(&paused(until)))).unwrap_or_default();
+            let (seconds, ago) = (age.as_secs(), ago(*age));
+            format!("Read from Pulse <span data-age=\"{seconds}\">{ago} before this page was made</span>.{pause}")
+        }
+        (_, Some(at)) => format!("Pulse was asked {}.", time(at)),
+        (_, None) => String::new(),
+    };
+    let is_being_read = if status.is_being_read { " <span id=\"being-read\">Pulse is being read.</span>" } else { "" };
+    // Without a fragment: a browser that is there already would only scroll to it.
+    format!("{read}{is_being_read} <a class=\"without-script\" href=\"?{READ}\">Read Pulse again</a>")
+}
+
+/// An age in its largest unit.
+fn ago(age: Duration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// What to do stands above already, where that is also why nothing is sent.

@@ -87,6 +87,7 @@ fn pings(status: &StatusReport) -> Vec<(&'static str, String)> {
         (Some(next), Some(_)) => ("Next look", format!("{}, whether a ping may go", time(next.at))),
     };
     let mut facts = vec![next];
+    facts.push(("As of", status.as_of.map_or_else(|| "Pulse has not answered yet".to_owned(), time)));
     if let Some(pending) = &status.pending {
         let (event, attempts) = (pending.event.word(), pending.attempts);
         let told = format!(
