@@ -453,8 +453,10 @@ impl Session<'_> {
                 Ok(Err(Reason::RateLimited))
             }
             _ if status.is_redirection() => {
-                let asked = Uri::try_from(self.asked(request)).unwrap_or_default();
-                self.redirect = Answered::redirected(&asked, &exchange.head.headers);
+                self.redirect = match Uri::try_from(self.asked(request)) {
+                    Ok(asked) => Answered::redirected(&asked, &exchange.head.headers),
+                    Err(_) => Answered::Redirect,
+                };
                 Ok(Err(Reason::Redirected))
             }
             _ => Ok(Err(Reason::Status(status.as_u16()))),
