@@ -14,7 +14,6 @@ pub mod ingest;
 pub mod limiter;
 pub mod metrics;
 pub mod network;
-mod owner;
 pub mod places;
 pub mod postgres;
 pub mod purge;

@@ -17,16 +17,13 @@ use serde::{Deserialize, Serialize};
 /// DNS over TCP, for an answer that does not fit into a datagram.
 const DNS: u16 = 53;
 
-/// Where the C library finds its resolvers.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// Where that file may come to lie when it is made by another program than now, such as a VPN's.
+/// Where the resolvers' file may come to lie when it is made by another program than now, such as a VPN's.
 const RESOLVER_DIRS: [&str; 3] = ["/run/systemd/resolve", "/run/resolvconf", "/run/connman"];
 
 /// Another one, which holds passwords as well that only root can read.
 const NETWORK_MANAGER: &str = "/run/NetworkManager";
 
-/// What a name lookup reads in `/etc`.
+/// What a name lookup reads in `/etc`; the first one names the resolvers.
 const LOOKUP_FILES: [&str; 7] =
     ["resolv.conf", "hosts", "host.conf", "nsswitch.conf", "gai.conf", "services", "ld.so.cache"];
 
@@ -43,8 +40,8 @@ pub struct Allowed {
     pub written: PathBuf,
     /// What can be read: files, and directories with all below.
     pub read: Vec<PathBuf>,
-    /// The directory from which a file can be removed: that of a Unix socket.
-    pub removed_from: Option<PathBuf>,
+    /// The directory in which a Unix socket can be made, until nothing may listen any more, and removed.
+    pub socket_dir: Option<PathBuf>,
     /// The TCP ports that connections can be made to.
     pub ports: BTreeSet<u16>,
 }
@@ -55,42 +52,72 @@ impl Allowed {
     ///
     /// A lookup must find `/etc/hosts` and `/etc/resolv.conf` also after somebody put new files in their place, so of
     /// `/etc` everything can be read that the program's user can read. As root that would be too much: there it is those
-    /// files themselves, and a new one is found at the next start. `resolver_dir` is what [`resolver_dir`] says.
+    /// files themselves, and a new one is found at the next start. Where one of them is a link, what it leads to can be
+    /// read; what it leads to later is found at the next start.
     #[must_use]
-    pub fn new(
-        state_dir: &Path,
-        ports: impl IntoIterator<Item = u16>,
-        resolver_dir: Option<&Path>,
-        root: bool,
-    ) -> Self {
+    pub fn new(state_dir: &Path, ports: impl IntoIterator<Item = u16>, lookups: &Lookups, root: bool) -> Self {
         let mut read = if root {
             LOOKUP_FILES.iter().map(|file| Path::new("/etc").join(file)).collect()
         } else {
             vec![PathBuf::from("/etc"), PathBuf::from(NETWORK_MANAGER)]
         };
-        let elsewhere = resolver_dir.filter(|dir| !dir.starts_with("/etc") && dir.components().count() > 2);
-        read.extend(elsewhere.map(Path::to_owned));
+        let elsewhere = lookups.resolver_dir.as_ref();
+        read.extend(elsewhere.filter(|dir| !dir.starts_with("/etc") && dir.components().count() > 2).cloned());
+        read.extend(lookups.files.iter().filter(|file| root || !file.starts_with("/etc")).cloned());
         read.extend(RESOLVER_DIRS.map(PathBuf::from));
         read.extend(RANDOM.map(PathBuf::from));
         if cfg!(target_env = "gnu") {
             read.extend(LOOKUP_MODULES.map(PathBuf::from));
         }
         let ports = ports.into_iter().chain([DNS]).collect();
-        Self { written: state_dir.to_owned(), read, removed_from: None, ports }
+        Self { written: state_dir.to_owned(), read, socket_dir: None, ports }
     }
 
-    /// With the file of that Unix socket, which is removed at the end.
+    /// With the file of that Unix socket, which is made after the confinement and removed at the end.
     #[must_use]
     pub fn with_socket(self, socket: &Path) -> Self {
-        Self { removed_from: socket.parent().map(Path::to_owned), ..self }
+        Self { socket_dir: socket.parent().map(Path::to_owned), ..self }
     }
 }
 
-/// The directory in which `/etc/resolv.conf` really lies, links followed; where it leads to nothing yet, as before the
-/// network is up, the nearest one that is there on the way.
-#[must_use]
-pub fn resolver_dir() -> Option<PathBuf> {
-    dir_of(Path::new(RESOLV_CONF))
+/// Where the files that a name lookup reads really lie, links followed, when it was looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// The directory of the resolvers' file; where its link leads to nothing yet, as before the network is up, the nearest
+    /// one that is there on the way.
+    pub resolver_dir: Option<PathBuf>,
+    /// What links lead to.
+    pub files: Vec<PathBuf>,
+    /// Links that lead to nothing that could be allowed, a sentence each.
+    pub unreadable: Vec<String>,
+}
+
+impl Lookups {
+    /// Follows the links in this directory, which is `/etc`.
+    #[must_use]
+    pub fn look(etc: &Path) -> Self {
+        let mut lookups = Self { resolver_dir: dir_of(&etc.join(LOOKUP_FILES[0])), ..Self::default() };
+        for name in LOOKUP_FILES {
+            let link = etc.join(name);
+            let Ok(target) = fs::read_link(&link) else { continue };
+            match fs::canonicalize(&link).and_then(|file| Ok((fs::metadata(&file)?.is_file(), file))) {
+                Ok((true, file)) => lookups.files.push(file),
+                Ok((false, file)) => lookups.unreadable.push(format!(
+                    "{} leads to {}, which is no file: name lookups go without it",
+                    link.display(),
+                    file.display()
+                )),
+                // The network makes the resolvers' file when it is up.
+                Err(_) if name == LOOKUP_FILES[0] && lookups.resolver_dir.is_some() => {}
+                Err(error) => lookups.unreadable.push(format!(
+                    "{} leads to {}, which cannot be read ({error}): name lookups go without it until the next start",
+                    link.display(),
+                    target.display()
+                )),
+            }
+        }
+        lookups
+    }
 }
 
 fn dir_of(link: &Path) -> Option<PathBuf> {
@@ -196,7 +223,8 @@ impl Confinement {
 }
 
 /// Confines the calling thread, and every thread that it starts from now on, to `allowed`, as far as the kernel can, and
-/// logs what it cannot. To be called while there is one thread.
+/// logs what it cannot. To be called while there is one thread, and before anything of the state directory is opened. What
+/// still listens then has to be bound before [`listen_no_more`].
 pub fn confine(allowed: &Allowed) -> Confinement {
     // A layer for each, so that each tells for itself what came of it.
     let processes = Layer::of("other processes", restrict_processes());
@@ -211,6 +239,20 @@ pub fn confine(allowed: &Allowed) -> Confinement {
         tracing::warn!("not confined by this kernel: {missing}");
     }
     confinement
+}
+
+/// Ends that the calling thread, and every thread that it starts from now on, can listen anywhere new, as far as the kernel
+/// can end it. What it can do apart from that has been told.
+pub fn listen_no_more() {
+    let ports = Ruleset::default().handle_access(AccessNet::BindTcp).and_then(restrict);
+    let sockets = Ruleset::default().handle_access(AccessFs::MakeSock).and_then(restrict);
+    for error in [ports, sockets].into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, "failed to confine this program: listening");
+    }
+}
+
+fn restrict(ruleset: Ruleset) -> Result<RestrictionStatus, RulesetError> {
+    ruleset.create()?.restrict_self()
 }
 
 /// What came of one layer.
@@ -253,13 +295,13 @@ fn restrict_files(allowed: &Allowed) -> Result<RestrictionStatus, Refused> {
         .add_rule(PathBeneath::new(PathFd::new(&allowed.written)?, written))?
         // What is not there cannot be read either.
         .add_rules(path_beneath_rules(&allowed.read, read))?
-        .add_rules(path_beneath_rules(&allowed.removed_from, AccessFs::RemoveFile))?;
+        .add_rules(path_beneath_rules(&allowed.socket_dir, AccessFs::MakeSock | AccessFs::RemoveFile))?;
     Ok(rules.restrict_self()?)
 }
 
 fn restrict_ports(ports: &BTreeSet<u16>) -> Result<RestrictionStatus, Refused> {
     let to = ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
-    Ok(Ruleset::default().handle_access(AccessNet::from_all(ABI::V4))?.create()?.add_rules(to)?.restrict_self()?)
+    Ok(Ruleset::default().handle_access(AccessNet::ConnectTcp)?.create()?.add_rules(to)?.restrict_self()?)
 }
 
 fn restrict_processes() -> Result<RestrictionStatus, Refused> {
@@ -275,7 +317,7 @@ mod tests {
     const NONE: Layer = Layer { extent: Extent::Unavailable, ..ALL };
 
     fn allowed() -> Allowed {
-        Allowed::new(Path::new("/var/lib/state"), [7655, 443, 443], None, true)
+        Allowed::new(Path::new("/var/lib/state"), [7655, 443, 443], &Lookups::default(), true)
     }
 
     #[test]
@@ -307,7 +349,8 @@ mod tests {
     #[test]
     fn only_as_another_user_than_root_the_whole_of_etc_can_be_read_and_what_network_manager_keeps() {
         let dir = Path::new("/var/lib/state");
-        let (root, user) = (Allowed::new(dir, [], None, true), Allowed::new(dir, [], None, false));
+        let lookups = Lookups::default();
+        let (root, user) = (Allowed::new(dir, [], &lookups, true), Allowed::new(dir, [], &lookups, false));
         assert!(root.read.contains(&PathBuf::from("/etc/hosts")) && !root.read.contains(&PathBuf::from("/etc")));
         assert!(user.read.contains(&PathBuf::from("/etc")));
         let passwords = PathBuf::from("/run/NetworkManager");
@@ -316,7 +359,10 @@ mod tests {
 
     #[test]
     fn where_the_resolver_file_really_lies_can_be_read() {
-        let read = |dir: &str| Allowed::new(Path::new("/var/lib/state"), [], Some(Path::new(dir)), true).read;
+        let read = |dir: &str| {
+            let lookups = Lookups { resolver_dir: Some(PathBuf::from(dir)), ..Lookups::default() };
+            Allowed::new(Path::new("/var/lib/state"), [], &lookups, true).read
+        };
         assert!(read("/mnt/wsl").contains(&PathBuf::from("/mnt/wsl")));
         let without = allowed().read;
         assert!(without.contains(&PathBuf::from("/run/systemd/resolve")), "where it may lie later");
@@ -341,5 +387,52 @@ mod tests {
         assert_eq!(dir_of(&link), Some(root.join("later")), "before the file is made");
         fs::write(root.join("later/resolv.conf"), "").unwrap();
         assert_eq!(dir_of(&link), Some(root.join("later")));
+    }
+
+    #[test]
+    fn every_file_of_a_lookup_is_followed_to_where_it_really_lies_for_users_as_for_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (etc, store) = (root.join("etc"), root.join("store"));
+        for made in [&etc, &store] {
+            fs::create_dir(made).unwrap();
+        }
+        let link = |from: &str, to: &str| std::os::unix::fs::symlink(to, etc.join(from)).unwrap();
+        for name in ["hosts", "nsswitch.conf", "host.conf", "resolv.conf"] {
+            fs::write(store.join(name), "").unwrap();
+        }
+        link("hosts", store.join("hosts").to_str().unwrap());
+        link("nsswitch.conf", "static/nsswitch.conf");
+        link("static", "../current");
+        std::os::unix::fs::symlink("store", root.join("current")).unwrap();
+        link("host.conf", "second");
+        link("second", "../current/host.conf");
+        link("resolv.conf", "../store/resolv.conf");
+        fs::write(etc.join("services"), "").unwrap();
+        let lookups = Lookups::look(&etc);
+        let expected = ["resolv.conf", "hosts", "host.conf", "nsswitch.conf"].map(|name| store.join(name));
+        assert_eq!(lookups.files, expected, "a file that is no link needs nothing");
+        assert_eq!((lookups.resolver_dir.as_ref(), lookups.unreadable.len()), (Some(&store), 0));
+        for is_root in [true, false] {
+            let allowed = Allowed::new(Path::new("/var/lib/state"), [], &lookups, is_root);
+            assert!(expected.iter().all(|file| allowed.read.contains(file)), "root: {is_root}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_a_lookup_that_leads_to_nothing_that_can_be_allowed_is_told() {
+        let etc = tempfile::tempdir().unwrap();
+        let link = |from: &str, to: &str| std::os::unix::fs::symlink(to, etc.path().join(from)).unwrap();
+        link("hosts", "/nonexistent/hosts");
+        link("nsswitch.conf", "nsswitch.conf");
+        link("gai.conf", "/tmp");
+        link("resolv.conf", "/run/later/resolv.conf");
+        let lookups = Lookups::look(etc.path());
+        assert_eq!(lookups.files, Vec::<PathBuf>::new());
+        assert_eq!(lookups.unreadable.len(), 3, "{:?}", lookups.unreadable);
+        for name in ["hosts leads to /nonexistent/hosts", "nsswitch.conf leads to", "gai.conf leads to /tmp"] {
+            assert!(lookups.unreadable.iter().any(|told| told.contains(name)), "{name}: {:?}", lookups.unreadable);
+        }
+        assert!(lookups.resolver_dir.is_some(), "the network's own file comes later");
     }
 }

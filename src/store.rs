@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::acting;
 use crate::engine::{Action, State};
 use crate::identity::Identity;
 use crate::ping::Event;
@@ -86,8 +87,8 @@ pub struct Found {
     pub interrupted: Option<Event>,
     /// What was damaged and put aside, a sentence each.
     pub damage: Vec<String>,
-    /// The directory ends with the container, in a sentence.
-    pub goes_with_the_container: Option<String>,
+    /// What a start should warn of, a sentence each: the directory ends with the container, or others can write there.
+    pub warnings: Vec<String>,
 }
 
 /// What the daemon asks of the disk. [`Store`] is the real one; a simulation has one in memory.
@@ -201,7 +202,7 @@ impl Store {
             state: store.state.clone(),
             interrupted,
             damage,
-            goes_with_the_container: goes_with_the_container(dir.path()),
+            warnings: goes_with_the_container(dir.path()).into_iter().chain(others_can_write(dir.path())).collect(),
             ..found
         };
         Ok((store, found))
@@ -347,6 +348,16 @@ impl Disk for Store {
     }
 }
 
+/// Lets a command at the state directory; one of root's acts as its owner. Where the lock there is root's own, the daemon
+/// ran as root, whoever has the directory, and its files are root's.
+pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
+    let is_roots = |lock: fs::Metadata| lock.is_file() && lock.uid() == 0 && lock.nlink() == 1;
+    if Dir::new(dir).look_at(LOCK.name).ok().flatten().is_some_and(is_roots) {
+        return work();
+    }
+    acting::as_owner(dir, work)
+}
+
 /// Makes a state directory where it is missing, so that only its owner can use it.
 ///
 /// # Errors
@@ -471,6 +482,22 @@ fn find(dir: &Dir) -> io::Result<Found> {
         identity: dir.read(ID)?.as_deref().and_then(Identity::parse),
         switched_off: is_switched_off(dir),
         ..Found::default()
+    })
+}
+
+/// Says so where others can write in the directory. A group that it was given to is what lets this process in, unless the
+/// directory is its own.
+fn others_can_write(dir: &Path) -> Option<String> {
+    let found = fs::metadata(dir).ok()?;
+    let is_own = found.uid() == rustix::process::geteuid().as_raw();
+    let others = if is_own { 0o022 } else { 0o002 };
+    (found.mode() & others != 0).then(|| {
+        format!(
+            "Others can write in the state directory {} (mode {:o}), and so remove the history or switch telemetry off: \
+             chmod 700 it.",
+            dir.display(),
+            found.mode() & 0o7777
+        )
     })
 }
 

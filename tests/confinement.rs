@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
-use pulse_telemetry::confine::{Allowed, Confinement, Extent, confine};
+use pulse_telemetry::confine::{Allowed, Confinement, Extent, Lookups, confine, listen_no_more};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use support::client;
@@ -143,7 +143,7 @@ fn another_user_than_root_finds_the_hosts_file_that_took_the_place_of_another() 
     if !localhost_is_known("another_user_than_root_finds_the_hosts_file_that_took_the_place_of_another") {
         return;
     }
-    let allowed = Allowed::new(Path::new("/nonexistent/state"), [], None, false);
+    let allowed = Allowed::new(Path::new("/nonexistent/state"), [], &Lookups::default(), false);
     assert!(allowed.read.contains(&PathBuf::from("/etc")));
     let dir = tempfile::tempdir().unwrap();
     let allowed = Allowed { written: dir.path().to_owned(), ..allowed };
@@ -297,7 +297,8 @@ fn confined(name: &str, life: impl FnOnce(&Place) + Send + 'static) {
     fs::create_dir(&place.state).unwrap();
     fs::write(place.dir.join("there"), "already").unwrap();
     let told = std::thread::spawn(move || {
-        let told = confine(&Allowed::new(&place.state, [place.port], None, true));
+        let told = confine(&Allowed::new(&place.state, [place.port], &Lookups::look(Path::new("/etc")), true));
+        listen_no_more();
         life(&place);
         told
     })

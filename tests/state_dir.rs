@@ -8,6 +8,8 @@ mod support;
 mod aside;
 #[path = "state_dir/lost.rs"]
 mod lost;
+#[path = "state_dir/planted.rs"]
+mod planted;
 #[path = "state_dir/switch.rs"]
 mod switch;
 #[path = "state_dir/upgrade.rs"]

@@ -7,18 +7,19 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::store;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, offline};
 
 pub(super) fn audit(config: &Config, since: Option<LineHash>, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let dir = &config.state.dir;
     let mut audit = Audit::new(SystemClock.now().wall, since);
-    store::read_ledger(dir, |piece| match piece {
-        // A daemon that runs may be about to write the rest of that line.
-        store::Piece::Torn if store::is_in_use(dir) => {}
-        piece => audit.take(piece),
+    offline::at_the_state(config, |dir| {
+        store::read_ledger(dir, |piece| match piece {
+            // A daemon that runs may be about to write the rest of that line.
+            store::Piece::Torn if store::is_in_use(dir) => {}
+            piece => audit.take(piece),
+        })
     })?;
     let report = audit.finish();
-    writeln!(out, "The history in {}", dir.display())?;
+    writeln!(out, "The history in {}", config.state.dir.display())?;
     write!(out, "{}", report.to_text())?;
     Ok(if report.is_clean() { Exit::Done } else { Exit::Findings })
 }

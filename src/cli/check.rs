@@ -8,7 +8,6 @@ use crate::consent::OffSource;
 use crate::engine::Suppression;
 use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
 use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
-use crate::store::Store;
 
 use super::api::{Api, Method, patience};
 use super::{Exit, Failure, offline, pulse_client};
@@ -23,6 +22,8 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     }
     // What a start would need besides: that it can be set up is seen here, not at night.
     drop(super::sender(config)?);
+    // Before the state directory is looked at: from then on nothing else can be read.
+    let pulse = pulse_client(&config.pulse);
     let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await;
     if let Err(error) = &daemon
         && !error.is_no_daemon()
@@ -38,7 +39,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
             offline::sources(config, report.off_by.as_deref() == Some(OffSource::Switch.word()))
         }
         None => {
-            let state = Store::peek(&config.state.dir);
+            let state = offline::peek(config);
             usable_state = state.is_ok();
             match &state {
                 Ok(_) => writeln!(out, "\nState directory: {}", config.state.dir.display())?,
@@ -58,7 +59,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     if matches!(config.pulse.tokens, TokenSource::None) {
         writeln!(out, "  No API token is configured.")?;
     }
-    let read = pulse_client(&config.pulse)?.read().await;
+    let read = pulse?.read().await;
     let usable = match &read {
         Ok(reading) => write_reading(reading, sources.insists(), out)?,
         Err(ReadError::Unauthorized(credential)) => {

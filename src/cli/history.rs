@@ -75,7 +75,9 @@ async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> 
     let before_that = before.map(|before| format!("&before={before}")).unwrap_or_default();
     let path = format!("/api/v1/history?limit={limit}{before_that}");
     match api.ask(Method::Get, &path, None, patience::AT_ONCE).await {
-        Err(error) if error.is_no_daemon() => Ok(store::read_history(&config.state.dir, before, limit)?),
+        Err(error) if error.is_no_daemon() => {
+            Ok(offline::at_the_state(config, |dir| store::read_history(dir, before, limit))?)
+        }
         answer => serde_json::from_slice(&answer?).map_err(|_| ApiError::Foreign.into()),
     }
 }

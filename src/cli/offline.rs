@@ -1,10 +1,13 @@
 //! What the commands do where no daemon answers: they look at the state directory themselves.
 
 use std::io::Write;
+use std::path::Path;
+use std::sync::Once;
 
 use crate::chance::{Chance, SystemChance};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Listen};
+use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::consent::{Fixed, OffSource, Sources};
 use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
 use crate::events::{self, EventsReport, Off, Recorder};
@@ -40,22 +43,65 @@ pub(super) fn events_off(config: &Config) -> Option<Off> {
     Off::fixed(config.consent.disable_local_events.as_deref(), config.events.record)
 }
 
+/// Lets a command at the state directory: confined from then on, and as root in the place of the directory's owner. What
+/// else it reads, a token say, it has to have read before.
+pub(super) fn at_the_state<T>(config: &Config, work: impl FnOnce(&Path) -> T) -> T {
+    static CONFINED: Once = Once::new();
+    let dir = &config.state.dir;
+    // Where it is not there, there is nothing to be kept from.
+    if dir.exists() {
+        CONFINED.call_once(|| {
+            let listen = match &config.serve.listen {
+                Listen::Tcp(address) => Some(address.port()),
+                Listen::Unix(_) => None,
+            };
+            let ports = listen.into_iter().chain([config.pulse.url.port()]);
+            let is_root = rustix::process::geteuid().is_root();
+            let mut allowed = Allowed::new(dir, ports, &Lookups::look(Path::new("/etc")), is_root);
+            // The daemon may be asked later.
+            allowed.read.extend(config.serve.token_file.as_ref().map(|file| file.path.clone()));
+            confine(&allowed);
+            listen_no_more();
+        });
+    }
+    store::as_owner(dir, || work(dir))
+}
+
+/// As [`at_the_state`], with the directory locked. It is made where it is missing.
+fn in_the_store<T>(
+    config: &Config,
+    out: &mut dyn Write,
+    work: impl FnOnce(&mut Store, Found) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    store::make_dir(&config.state.dir)?;
+    at_the_state(config, |dir| {
+        let (mut store, found) = Store::open(dir)?;
+        for notice in &found.damage {
+            writeln!(out, "Note: {notice}")?;
+        }
+        work(&mut store, found)
+    })
+}
+
+/// What is there, for a command that changes nothing.
+pub(super) fn peek(config: &Config) -> Result<Found, StoreError> {
+    at_the_state(config, Store::peek)
+}
+
 /// The local events, as far as the file tells.
 pub(super) fn events(config: &Config) -> Result<EventsReport, Failure> {
-    let file = EventFile::new(&config.state.dir).read_for_command()?;
+    let file = at_the_state(config, |dir| EventFile::new(dir).read_for_command())?;
     Ok(events::read(file.as_deref(), events_off(config), SystemClock.now().wall))
 }
 
 /// Erases the local events, under the lock.
 pub(super) fn erase_events(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
-    let dir = &config.state.dir;
-    let (_store, found) = Store::open(dir)?;
-    for notice in &found.damage {
-        writeln!(out, "Note: {notice}")?;
-    }
-    let erased = Recorder::open(EventFile::new(dir), events_off(config), Box::new(SystemClock))
-        .and_then(|(recorder, _)| recorder.erase());
-    Ok(erased.map_err(|source| StoreError::Io { dir: dir.clone(), what: "writing to it", source })?)
+    in_the_store(config, out, |_, _| {
+        let dir = &config.state.dir;
+        let erased = Recorder::open(EventFile::new(dir), events_off(config), Box::new(SystemClock))
+            .and_then(|(recorder, _)| recorder.erase());
+        Ok(erased.map_err(unwritten(config))?)
+    })
 }
 
 /// The schedule, as the engine has it.
@@ -84,8 +130,9 @@ pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Ve
 }
 
 pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
-    let (engine, _) = engine(config, Store::peek(&config.state.dir)?);
-    let read = pulse_client(&config.pulse)?.read().await;
+    let pulse = pulse_client(&config.pulse)?;
+    let (engine, _) = engine(config, peek(config)?);
+    let read = pulse.read().await;
     if let Some(because) = Suppression::by_what_is_unknown(&read) {
         return Err(Failure::Pulse(SuppressedReport::new(&because).to_text()));
     }
@@ -95,13 +142,15 @@ pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
 }
 
 pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
-    let (engine, _) = engine(config, Store::peek(&config.state.dir)?);
+    // Needed only where telemetry is on, and read before it no longer can be.
+    let pulse = pulse_client(&config.pulse);
+    let (engine, _) = engine(config, peek(config)?);
     let mut status = engine.status(SystemClock.now());
     let mut suppressed = None;
     let mut as_of = None;
     let mut warnings = Vec::new();
     if status.off.is_none() {
-        let read = pulse_client(&config.pulse)?.read().await;
+        let read = pulse?.read().await;
         let switched_off_in_pulse =
             matches!(&read, Ok(reading) if reading.state.own_sender == Ok(OwnSender::OffBySetting));
         status.off = switched_off_in_pulse.then_some(OffSource::Pulse);
@@ -140,8 +189,7 @@ pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<S
 /// the file with its next reading of Pulse, before it could send.
 pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWritten, Failure> {
     let Err(error) = feed(config, Input::Switch { off: true }, out).map(drop) else { return Ok(OffWritten::Whole) };
-    let dir = &config.state.dir;
-    store::leave_off(dir).map_err(|source| StoreError::Io { dir: dir.clone(), what: "writing to it", source })?;
+    at_the_state(config, store::leave_off).map_err(unwritten(config))?;
     if matches!(error, Failure::State(StoreError::InUse(_))) {
         return Ok(OffWritten::Held);
     }
@@ -151,13 +199,11 @@ pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWrit
 
 /// Erases the history, under the lock.
 pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
-    let dir = &config.state.dir;
-    let (mut store, found) = Store::open(dir)?;
-    for notice in &found.damage {
-        writeln!(out, "Note: {notice}")?;
-    }
-    let written = store.erase_history(SystemClock.now().wall);
-    Ok(written.map_err(|source| StoreError::Io { dir: dir.clone(), what: "writing to it", source })?)
+    in_the_store(config, out, |store, _| Ok(store.erase_history(SystemClock.now().wall).map_err(unwritten(config))?))
+}
+
+fn unwritten(config: &Config) -> impl FnOnce(std::io::Error) -> StoreError {
+    |source| StoreError::Io { dir: config.state.dir.clone(), what: "writing to it", source }
 }
 
 /// Why the switch cannot be turned on.
@@ -167,21 +213,15 @@ pub(super) fn locked(source: OffSource) -> String {
 
 /// Lets the engine do one thing in the state directory, under the lock.
 fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Chance>, Failure> {
-    let dir = &config.state.dir;
-    let (mut store, found) = Store::open(dir)?;
-    for notice in &found.damage {
-        writeln!(out, "Note: {notice}")?;
-    }
-    let (mut engine, first) = engine(config, found);
-    // Nothing starts here; but where telemetry is off, what off takes with it goes now.
-    let first = first.into_iter().filter(|action| !matches!(action, Action::Record(_)));
-    let now = SystemClock.now();
-    for action in first.chain(engine.handle(now, input)) {
-        store.carry_out(&action, now.wall).map_err(|source| StoreError::Io {
-            dir: dir.clone(),
-            what: "writing to it",
-            source,
-        })?;
-    }
-    Ok(engine)
+    in_the_store(config, out, |store, found| {
+        let (mut engine, first) = engine(config, found);
+        // Nothing starts here; but where telemetry is off, what off takes with it goes now.
+        let first = first.into_iter().filter(|action| !matches!(action, Action::Record(_)));
+        let now = SystemClock.now();
+        for action in first.chain(engine.handle(now, input)) {
+            store.carry_out(&action, now.wall).map_err(unwritten(config))?;
+        }
+        store.confirm().map_err(unwritten(config))?;
+        Ok(engine)
+    })
 }

@@ -1,5 +1,6 @@
 //! `run`: puts the parts together, and takes them apart on a signal.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,13 +12,13 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::clock::SystemClock;
 use crate::config::{Config, Listen, Log, LogFormat};
-use crate::confine::{self, Allowed, confine};
+use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::daemon::{self, Handle};
 use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
 use crate::no_core::warn_of_cores;
 use crate::serve::{Desk, Listener, ServeSettings, Server};
-use crate::store::{EventFile, Store, StoreError};
+use crate::store::{self, EventFile, Store, StoreError};
 use crate::supervisor::Supervisor;
 
 use super::{Exit, Failure, offline, pulse_client};
@@ -34,16 +35,19 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     let pulse = pulse_client(&config.pulse)?;
     let sender = super::sender(config)?;
     let token = config.serve.read_token()?;
-    let (store, found) = Store::open(&config.state.dir)?;
     let dir = &config.state.dir;
+    store::make_dir(dir)?;
+    // What needs more than what stays allowed has been read, nothing of the state directory is open yet, and no other
+    // thread runs.
+    let confinement = confine(&allowed(config, is_root)?);
+    let (store, found) = Store::open(dir)?;
     let (recorder, damaged_events) =
         Recorder::open(EventFile::new(dir), offline::events_off(config), Box::new(SystemClock))
             .map_err(|source| StoreError::Io { dir: dir.clone(), what: "reading events.jsonl", source })?;
     let listener = Listener::bind(&config.serve.listen).await.map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
-    // Everything is open and read that needs more than what stays allowed, and no other thread runs yet.
-    let confinement = confine(&allowed(config, is_root)?);
+    listen_no_more();
     tracing::info!(address = %listener.local_addr(), "the local page and API");
 
     let (handle, commands) = Handle::new(WAITING_QUESTIONS);
@@ -58,7 +62,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
         clock: SystemClock,
         endpoint: config.telemetry.endpoint.to_string(),
         state_dir: config.state.dir.display().to_string(),
-        notices: found.damage.iter().chain(&found.goes_with_the_container).chain(&damaged_events).cloned().collect(),
+        notices: found.damage.iter().chain(&found.warnings).chain(&damaged_events).cloned().collect(),
         metrics,
         supervisor: Supervisor::of_this_process(),
         confinement: Some(confinement),
@@ -87,7 +91,11 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
 fn allowed(config: &Config, is_root: bool) -> Result<Allowed, Failure> {
     let endpoint = super::send_settings(config).port().map_err(|error| Failure::SetUp(error.to_string()))?;
     let ports = [config.pulse.url.port(), endpoint];
-    let allowed = Allowed::new(&config.state.dir, ports, confine::resolver_dir().as_deref(), is_root);
+    let lookups = Lookups::look(Path::new("/etc"));
+    for told in &lookups.unreadable {
+        tracing::warn!("{told}");
+    }
+    let allowed = Allowed::new(&config.state.dir, ports, &lookups, is_root);
     Ok(match &config.serve.listen {
         Listen::Tcp(_) => allowed,
         Listen::Unix(socket) => allowed.with_socket(socket),

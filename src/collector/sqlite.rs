@@ -21,12 +21,12 @@ use tokio::task::yield_now;
 
 use super::export::LATER_COLUMNS;
 use super::ingest::Cell;
-use super::owner::as_owner;
 use super::storage::{
     Arrival, COMPARED_ROWS, Column, DAY_PREFIX, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS, ROWS_PER_ID, Read,
     Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table,
     day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
 };
+use crate::acting;
 use crate::contract::{FIELDS, Kind};
 
 /// The version of what is in the file.
@@ -454,6 +454,11 @@ impl ToSql for Cell {
 /// from it.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
+}
+
+/// Does something with the files in the directory of `file`, as root with the rights of that directory's owner.
+fn as_owner<T>(file: &Path, work: impl FnOnce() -> T) -> T {
+    acting::as_owner(file.parent().unwrap_or_else(|| Path::new("/")), work)
 }
 
 /// The file beside the database whose name ends so.

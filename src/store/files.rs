@@ -207,6 +207,19 @@ impl Dir {
         Ok(format!("{} was damaged; it was put aside as {aside}.", self.path.join(file.name).display()))
     }
 
+    /// Clears away what cannot be used and stands in a file's place, and says so: a file is put aside, and what is none
+    /// (a link, a pipe) is removed, for nothing is in it. A directory is not this program's to touch.
+    pub(super) fn clear_away(&self, file: Name, unusable: &io::Error) -> io::Result<String> {
+        match self.look_at(file.name)? {
+            Some(found) if found.is_dir() => Err(io::Error::new(unusable.kind(), unusable.to_string())),
+            Some(found) if found.is_file() => self.put_aside(file),
+            _ => {
+                self.remove(file)?;
+                Ok(format!("{unusable}; it was removed."))
+            }
+        }
+    }
+
     /// A new file for the end of a file that a crash tore, and its name.
     pub(super) fn create_torn(&self, file: Name) -> io::Result<(String, File)> {
         let mut number = 1;

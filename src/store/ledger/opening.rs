@@ -107,9 +107,11 @@ impl Ledger {
     pub(in super::super) fn take_up(&mut self, now: Timestamp, notices: &mut Vec<String>) -> io::Result<()> {
         let found = self.dir.look_at(LEDGER.name)?;
         let is_cut = found.as_ref().is_some_and(|found| FileId::from(found) == self.id && found.len() < self.length);
-        if found.is_some() && self.dir.open_to_read(LEDGER).is_err_and(|error| is_unusable(&error)) {
+        if let Err(error) = self.dir.open_to_read(LEDGER)
+            && is_unusable(&error)
+        {
             // It is not even read.
-            notices.push(self.dir.put_aside(LEDGER)?);
+            notices.push(self.dir.clear_away(LEDGER, &error)?);
         }
         let (mut ledger, _) = Self::open(&self.dir, self.head(), notices)?;
         if let (true, Some(loss)) = (is_cut, &mut ledger.loss) {

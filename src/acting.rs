@@ -1,24 +1,21 @@
-//! Root's work in a directory of somebody else: done with the rights of that directory's owner.
+//! Root's work in a directory of somebody else, done with the rights of that directory's owner, who is the daemon's user.
 //!
-//! So nothing is made there that the collector, which runs as that user, could not open, and no link that the user left
-//! there makes root overwrite or give away another file.
+//! So nothing is made there that the daemon could not use, and nothing that the user left there makes root read, overwrite
+//! or give away what only root may touch.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::process::{Gid, Uid, geteuid, getgroups};
+use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
 use rustix::thread::{
     CapabilitySet, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-/// Does something with the files in the directory of `file`, as the owner of that directory where this process is root and
-/// may take on somebody else's rights.
-pub(super) fn as_owner<T>(file: &Path, work: impl FnOnce() -> T) -> T {
-    let directory = file.parent().and_then(|directory| fs::metadata(directory).ok());
-    let _acting = directory
-        .filter(|directory| geteuid().is_root() && directory.uid() != 0)
-        .and_then(|directory| Acting::begin(Uid::from_raw(directory.uid()), Gid::from_raw(directory.gid())));
+/// Does something in a directory, as its owner where this process is root and may take on somebody else's rights.
+pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
+    let owner = fs::metadata(dir).ok().filter(|dir| geteuid().is_root() && dir.uid() != 0);
+    let _acting = owner.and_then(|dir| Acting::begin(Uid::from_raw(dir.uid()), Gid::from_raw(dir.gid())));
     work()
 }
 
@@ -31,7 +28,7 @@ struct Acting {
 impl Acting {
     /// None where root is not allowed this, as in some containers.
     fn begin(owner: Uid, group: Gid) -> Option<Self> {
-        let acting = Self { group: rustix::process::getegid(), groups: getgroups().ok()? };
+        let acting = Self { group: getegid(), groups: getgroups().ok()? };
         set_thread_groups(&[]).ok()?;
         let done = set_thread_res_gid(None, group, None).and_then(|()| set_thread_res_uid(None, owner, Uid::ROOT));
         if done.is_err() {
