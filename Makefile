@@ -21,7 +21,7 @@ test: ## all tests
 	$(CARGO) test --features collector --no-fail-fast
 
 test-system: ## what needs root, a file system or a network of its own; bounded, and undone at the end
-	$(CARGO) test --features collector --no-fail-fast --test system --test egress --test collector_system -- --ignored
+	$(CARGO) test --features collector --no-fail-fast --test system --test egress --test collector_system --test state_dir -- --ignored
 
 test-boot: ## the unit under a systemd that is really booted; needs root, mmdebstrap and systemd-container
 	$(CARGO) test --features collector --test booted -- --ignored

@@ -120,6 +120,20 @@ fn no_link_in_the_collectors_directory_makes_root_change_or_give_away_a_file_of_
     }
 }
 
+#[test]
+#[ignore = "needs root: make test-system"]
+fn no_command_waits_for_a_pipe_that_was_planted_in_the_databases_place() {
+    let outside = tempfile::tempdir().unwrap();
+    let export = outside.path().join("export.sqlite");
+    for command in [&["purge"][..], &["report"], &["check"], &["export", "--sqlite", export.to_str().unwrap()]] {
+        let storage = Storage::sqlite();
+        std::os::unix::fs::chown(storage.dir(), Some(USER), Some(USER)).unwrap();
+        assert!(Command::new("mkfifo").arg(storage.file()).status().unwrap().success());
+        let output = Setup::new(&storage).run(command);
+        assert_eq!(output.status.code(), Some(5), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 fn fills_and_recovers(storage: &Storage, disk: &Disk) {
     let collector = Setup::new(storage).start();
     let mut acknowledged = BTreeSet::new();

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "state_dir/aside.rs"]
 mod aside;
+#[path = "state_dir/file_systems.rs"]
+mod file_systems;
 #[path = "state_dir/lost.rs"]
 mod lost;
 #[path = "state_dir/planted.rs"]

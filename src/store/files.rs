@@ -107,7 +107,7 @@ impl Dir {
     /// directory, or the daemon, which runs as that user, could not use it.
     pub(super) fn create_new(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(self.path.join(name), flags, Mode::RUSR | Mode::WUSR)?);
+        let file = File::from(rustix::fs::openat(CWD, self.path.join(name), flags, Mode::RUSR | Mode::WUSR)?);
         if rustix::process::geteuid().is_root() {
             let dir = fs::metadata(&self.path)?;
             if dir.uid() != file.metadata()?.uid() {
@@ -299,7 +299,7 @@ impl Dir {
         // Before it is opened, for opening a device may do something; and after, for it may have been exchanged.
         self.check(file, &fs::symlink_metadata(&path)?)?;
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
+        let opened = File::from(rustix::fs::openat(CWD, &path, flags, Mode::empty())?);
         self.check(file, &opened.metadata()?)?;
         Ok(opened)
     }
