@@ -1,6 +1,6 @@
 //! Too much, too slow, broken, stopping: nothing is acknowledged that is not stored, and everybody is told when to come back.
 #![cfg(feature = "collector")]
-#![expect(clippy::panic, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod support;
 

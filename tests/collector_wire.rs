@@ -1,5 +1,6 @@
 //! The collector from end to end: what real senders send ends as rows with the listed columns, and nothing else.
 #![cfg(feature = "collector")]
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! The real binary against a Pulse and an endpoint on real sockets.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 #[path = "sidecar/access.rs"]
 mod access;
