@@ -155,7 +155,7 @@ fn floods(program: &Path) {
         let used =
             measure::run(&mut one_look(program, "status", between.address, TOKEN, &tempfile::tempdir().unwrap()));
         let cpu = format!("{:.0} ms", used.cpu.as_secs_f64() * 1000.0);
-        measure::row(name, &cpu, "bytes", &between.taken().to_string(), "", "");
+        measure::row(name, &cpu, "bytes, with buffers", &between.taken().to_string(), "", "");
         measure::row("", &format!("{:.1} s", began.elapsed().as_secs_f64()), "", "", "", "at most 30 s");
     }
 }
@@ -166,6 +166,8 @@ fn flooding(at: &'static str, begin: String, again: String, pause: Option<Durati
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
+        // It lives as long as this thread does.
+        let pulse = pulse;
         for client in listener.incoming().map_while(Result::ok) {
             let mut client = client;
             let mut head = [0; 4096];

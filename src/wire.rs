@@ -148,9 +148,9 @@ const READ_MAX: usize = 64 * 1024;
 /// The most bytes of an answer that are no body: its head, the 1xx answers before it and its trailers together.
 const OVERHEAD_MAX: u64 = 256 * 1024;
 
-/// How many bytes may come over the connection for each byte of the body. A chunk of one byte has five besides, and the
-/// chunks of a real answer have few; zeros before a chunk's length could go on for ever.
-const FRAMING_MAX: u64 = 8;
+/// How large a part of the body its framing may be, beyond what [`OVERHEAD_MAX`] leaves. The chunks of a real answer have
+/// some 2 KiB and seven bytes besides. A chunk of one byte has five, and takes as much work as a large one.
+const FRAMING_SHARE: u64 = 8;
 
 type Connection = Pin<Box<http1::Connection<Metered, Full<Bytes>>>>;
 
@@ -211,7 +211,8 @@ impl Exchange {
                 Some(Ok(frame)) => {
                     // Trailers say nothing that anybody here needs.
                     if let Ok(data) = frame.into_data() {
-                        self.meter.allow_more(data.len() as u64 * FRAMING_MAX);
+                        let body = data.len() as u64;
+                        self.meter.allow_more(body + body / FRAMING_SHARE);
                         return Ok(Some(data));
                     }
                 }

@@ -538,6 +538,7 @@ async fn a_flood_of_whatever_kind_ends_after_so_many_bytes() {
         ("chunk extensions without end", head, format!("1;{}\r\n \r\n", "x".repeat(1000)), 1),
         ("trailers without end", &format!("{head}0\r\n"), "x-trailer: y\r\n".to_owned(), 1),
         ("a head without end", "HTTP/1.1 200 OK\r\n", "x-header: y\r\n".to_owned(), 1),
+        ("chunks of a byte", head, "1\r\n \r\n".to_owned(), 1),
         ("zeros before a chunk's length", head, "0".repeat(1000), 1),
         ("blanks in a small answer", head, format!("400\r\n{}\r\n", " ".repeat(1024)), 2),
     ] {
