@@ -6,7 +6,8 @@
 
 mod support;
 
-use std::process::Output;
+use std::io::Write as _;
+use std::process::{Command, Output};
 
 use bytes::Bytes;
 
@@ -51,7 +52,7 @@ fn says(said: &str, parts: &[String]) -> bool {
 
 /// Each situation by its name, with all that the program said in it.
 fn situations() -> Vec<(&'static str, String)> {
-    [token_files(), spellings(), requests(), tokens(), not_pulse()].concat()
+    [token_files(), spellings(), requests(), tokens(), not_pulse(), file_systems()].concat()
 }
 
 /// S40: what people write into a token's file.
@@ -167,8 +168,41 @@ fn not_pulse() -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
+/// S42: a file system that refuses what a state directory needs.
+fn file_systems() -> Vec<(&'static str, String)> {
+    [
+        ("a file system without locks", "flock:error=ENOLCK", "state/lock"),
+        ("a file system whose directories cannot be synced", "fsync:error=EINVAL", "state"),
+        ("a state directory of another user", "openat:error=EACCES", "state/lock"),
+    ]
+    .map(|(name, injection, path)| {
+        let setup = Setup::new(NOWHERE, NOWHERE);
+        std::fs::create_dir(setup.path("state")).expect("made");
+        let (injection, path) = (format!("inject={injection}"), setup.path(path).display().to_string());
+        let strace = ["timeout", "20", "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &injection, "-P", &path];
+        let output = setup.through(&strace.map(str::to_owned)).run(&["run"]);
+        assert_eq!(output.status.code(), Some(5), "{name}: {}", text(&output));
+        (name, text(&output))
+    })
+    .to_vec()
+}
+
+/// Whether strace can be used; says so where it cannot. With `CI=true` its absence fails.
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
+fn strace_is_here(name: &str) -> bool {
+    let is_here = Command::new("strace").arg("--version").output().is_ok();
+    if !is_here {
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "strace is not here");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: strace is not here");
+    }
+    is_here
+}
+
 #[test]
 fn what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one() {
+    if !strace_is_here("what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one") {
+        return;
+    }
     let rows = rows();
     let mut seen = vec![false; rows.len()];
     for (name, said) in situations() {
