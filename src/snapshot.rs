@@ -1,6 +1,7 @@
 //! What one reading of Pulse gave: every value known, or unknown for a named reason.
 //!
-//! After this module no value can hold a string that came from Pulse, except the version.
+//! After this module no value can hold a string that came from Pulse, except the version. Why something is unknown can name
+//! a scope or an organization, each in a type of its own that is bounded.
 
 use std::fmt;
 use std::time::Duration;

@@ -102,13 +102,17 @@ async fn the_deciding_facts_are_those_of_each_capture() {
         let name = &capture.name;
         let state = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap().state;
         assert_eq!(state.mock_mode, Ok(capture.is_mock()), "{name}");
-        assert_eq!(state.demo_mode, Ok(false), "{name}");
+        assert_eq!(state.demo_mode, Ok(capture.env("DEMO_MODE") == Some("true")), "{name}");
         assert_eq!(state.starting, Ok(false), "{name}");
         let own_sender = match capture.env("PULSE_TELEMETRY") {
             _ if capture.is_five() => OwnSender::Absent,
             Some("false") => OwnSender::OffByEnvironment,
-            _ if name.contains("opted-out-in-settings") => OwnSender::OffBySetting,
-            _ => OwnSender::On,
+            Some(_) => OwnSender::On,
+            // Then its settings decide.
+            None if capture.answer_to(capture.token(), "/api/system/settings")["telemetryEnabled"] == false => {
+                OwnSender::OffBySetting
+            }
+            None => OwnSender::On,
         };
         assert_eq!(state.own_sender, Ok(own_sender), "{name}");
 
@@ -262,6 +266,11 @@ impl Capture {
         self.index.get("oracle").is_some()
     }
 
+    /// The token that reads what holds for the whole installation.
+    fn token(&self) -> &'static str {
+        if self.has_organizations() { "default" } else { "full" }
+    }
+
     /// As whoever runs this Pulse would configure them.
     fn tokens(&self) -> Tokens {
         let organizations = replay::organizations(&self.path);
@@ -274,8 +283,7 @@ impl Capture {
     /// The operator's word, where Pulse's API says of the captures' machine something else than Pulse says of itself:
     /// Pulse goes by `PULSE_DOCKER`.
     fn platform(&self) -> PlatformSetting {
-        let token = if self.has_organizations() { "default" } else { "full" };
-        let by_api = self.answer_to(token, "/api/version")["isDocker"] == true;
+        let by_api = self.answer_to(self.token(), "/api/version")["isDocker"] == true;
         match self.env("PULSE_DOCKER") == Some("true") {
             of_itself if of_itself == by_api => PlatformSetting::Auto,
             true => PlatformSetting::Docker,
