@@ -360,3 +360,35 @@ fn a_check_makes_nothing_in_a_storage_that_can_be_used_and_finds_the_collector_t
         assert_eq!(storage.rows().len(), 2);
     }
 }
+
+#[test]
+fn a_password_of_any_characters_opens_the_database_by_the_url_and_by_its_file() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.database("pulse");
+    cluster.psql("pulse", "CREATE ROLE small LOGIN; GRANT CREATE ON SCHEMA public TO small");
+    cluster.ask_for_a_password("small");
+    let url = cluster.url("pulse").replace("user=pulse", "user=small");
+    for password in ["hunter2", "p@ss:w/rd?#[%]&=+", " blanks at both ends ", "'quotes\" \\ and $1", "pässwörd 日本語"]
+    {
+        cluster.psql(
+            "pulse",
+            &format!(
+                "SET password_encryption = 'scram-sha-256'; ALTER ROLE small PASSWORD '{}'",
+                password.replace('\'', "''")
+            ),
+        );
+        let encoded: String = password.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let setup = Setup::new(&Storage::sqlite());
+        let file = setup.write("password", &format!("{password}\n"));
+        let by_url = setup.clone().with("STORAGE__URL", &format!("{url}&password={encoded}")).run(&["check"]);
+        assert_eq!(by_url.status.code(), Some(0), "{password}: {}", said(&by_url));
+        let by_file = setup.with("STORAGE__URL", &url).with("STORAGE__PASSWORD_FILE", file.to_str().unwrap());
+        let ended = by_file.run(&["check"]);
+        assert_eq!(ended.status.code(), Some(0), "{password}: {}", said(&ended));
+        let wrong = by_file.with("STORAGE__URL", &format!("{url}&password=another")).with("STORAGE__PASSWORD_FILE", "");
+        let ended = wrong.run(&["check"]);
+        let said = said(&ended);
+        assert!(ended.status.code() == Some(5) && said.contains("storage.password_file"), "{said}");
+        assert!(!said.contains(password) && !said.contains("another"), "{said}");
+    }
+}

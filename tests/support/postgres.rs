@@ -219,6 +219,14 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Lets that role in by its password alone.
+    pub fn ask_for_a_password(&self, role: &str) {
+        let file = self.data().join("pg_hba.conf");
+        let others = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("local all {role} scram-sha-256\n{others}")).unwrap();
+        self.psql("postgres", "SELECT pg_reload_conf()");
+    }
+
     /// Everything of a database, as statements.
     pub fn dump(&self, database: &str) -> String {
         let output = self
