@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 
+use tokio::net::TcpListener;
+
 use super::{Failure, trust};
 use crate::collector::postgres::PostgresStore;
 use crate::collector::server;
@@ -21,15 +23,19 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Fa
         server::tls(files).map_err(Failure::SetUp)?;
     }
     let taken = try_storage(&config.storage, out).await?;
-    let is_in_use = !listens("serve.listen", config.serve.listen)?;
-    match (taken, is_in_use, &config.storage) {
-        (Some(_), true, _) => writeln!(out, "A collector runs with this storage and address.")?,
-        (None, true, Storage::Postgres(_)) => {
-            writeln!(out, "serve.listen: in use, by the collector that runs or by another program")?;
+    let serve = listen("serve.listen", config.serve.listen)?;
+    config.admin.read_token()?;
+    // While the first one is held, for a start holds both.
+    let admin = listen("admin.listen", config.admin.listen)?;
+    match (taken, serve.and(admin), &config.storage) {
+        (None, Ok(_), _) => {}
+        (Some(taken), Ok(_), _) => return Err(taken.into()),
+        (Some(_), Err(_), _) => writeln!(out, "A collector runs with this storage and these addresses.")?,
+        // Whose it is cannot be told: any number of collectors share a database.
+        (None, Err(in_use), Storage::Postgres(_)) => {
+            writeln!(out, "Note: {in_use}: by the collector that runs, or by another program.")?;
         }
-        (Some(taken), false, _) => return Err(taken.into()),
-        (None, true, Storage::Sqlite(_)) => return Err(in_use("serve.listen", config.serve.listen)),
-        (None, false, _) => {}
+        (None, Err(in_use), Storage::Sqlite(_)) => return Err(Failure::Other(in_use)),
     }
     Ok(())
 }
@@ -59,16 +65,10 @@ async fn try_storage(storage: &Storage, out: &mut dyn Write) -> Result<Option<St
     Ok(taken)
 }
 
-/// Whether the address can be bound; an error where it can never be.
-fn listens(key: &str, address: SocketAddr) -> Result<bool, Failure> {
-    match server::bind(address) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(false),
-        Err(error) => Err(Failure::Other(format!("failed to listen at {key} {address}: {error}"))),
-    }
-}
-
-fn in_use(key: &str, address: SocketAddr) -> Failure {
-    let error = std::io::Error::from_raw_os_error(rustix::io::Errno::ADDRINUSE.raw_os_error());
-    Failure::Other(format!("failed to listen at {key} {address}: {error}"))
+/// Binds the address, or says that it is in use. An error where it can never be bound.
+fn listen(key: &str, address: SocketAddr) -> Result<Result<TcpListener, String>, Failure> {
+    server::bind(address).map(Ok).or_else(|error| {
+        let failed = format!("failed to listen at {key} {address}: {error}");
+        if error.kind() == ErrorKind::AddrInUse { Ok(Err(failed)) } else { Err(Failure::Other(failed)) }
+    })
 }
