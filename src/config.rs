@@ -14,6 +14,7 @@ mod duration;
 mod environment;
 mod error;
 mod events;
+mod exposure;
 mod layers;
 mod log;
 mod pulse;
@@ -25,7 +26,7 @@ mod tokens;
 mod url;
 mod variables;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -43,6 +44,7 @@ pub use self::tokens::{TokenFile, TokenSource, Tokens};
 pub use self::url::Url;
 
 use self::error::Checker;
+use self::exposure::{SecretFile, credentials_directory, exposed};
 use self::layers::{Layers, Program};
 
 /// The defaults: the text of `config/pulse-telemetry.toml`.
@@ -89,6 +91,7 @@ pub struct Config {
     pub proxy: ProxyVariables,
     origins: Vec<Setting>,
     warnings: Vec<Problem>,
+    credentials: Option<PathBuf>,
 }
 
 /// One key's value in force, and where it comes from.
@@ -127,6 +130,14 @@ impl Config {
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
+
+    /// A sentence for each file of a secret that everybody on this machine can read or change.
+    #[must_use]
+    pub fn exposed_secrets(&self) -> Vec<String> {
+        let pulse = self.pulse.tokens.files().into_iter();
+        let files = pulse.chain(&self.serve.token_file).map(SecretFile::from);
+        exposed(files, self.credentials.as_deref())
+    }
 }
 
 /// All sections as they are written, of the right types and not yet checked.
@@ -163,6 +174,7 @@ impl Sections {
             proxy: ProxyVariables::of(env),
             origins: check.settings(),
             warnings: check.warnings(),
+            credentials: credentials_directory(env),
         })
     }
 }

@@ -260,3 +260,70 @@ fn a_crash_leaves_no_core_file_and_no_other_process_of_the_user_reads_the_token(
         child.wait().unwrap();
     }
 }
+
+#[test]
+fn a_secret_that_everybody_can_read_is_used_and_warned_of_once_with_what_ends_it() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = Setup::new(&pulse.url(), &endpoint.url());
+    let file = |name: &str, mode: u32| {
+        let path = setup.write(name, TOKEN);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path.display().to_string()
+    };
+    let page = setup.clone().with("PULSE_TELEMETRY_SERVE__TOKEN_FILE", &file("page", 0o644)).with("PULSE_TOKEN", TOKEN);
+    let organizations = format!("{{default=\"{}\"}}", file("default", 0o604));
+    let organizations = setup.clone().with("PULSE_TELEMETRY_PULSE__ORGANIZATIONS", &organizations);
+    let by_name = |mode: u32| setup.clone().with("PULSE_TOKEN_FILE", &file(&format!("token-{mode:o}"), mode));
+    for (setup, key, name, mode) in [
+        (by_name(0o644), "pulse.token_file", "token-644", "0644"),
+        (by_name(0o666), "pulse.token_file", "token-666", "0666"),
+        (by_name(0o602), "pulse.token_file", "token-602", "0602"),
+        (page, "serve.token_file", "page", "0644"),
+        (organizations, "pulse.organizations.default", "default", "0604"),
+    ] {
+        let path = setup.path(name).display().to_string();
+        let check = text(&setup.run(&["check"]).stdout);
+        let sidecar = setup.start();
+        sidecar.wait_for_log("telemetry is");
+        for said in [check, sidecar.stop()] {
+            let lines: Vec<_> = said.lines().filter(|line| line.contains("everybody on this machine")).collect();
+            assert_eq!(lines.len(), 1, "{said}");
+            for word in [key, mode, &format!("chmod 600 {path}")] {
+                assert!(lines[0].contains(word), "{word} in {}", lines[0]);
+            }
+        }
+    }
+    let credentials = setup.path("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::write(credentials.join("pulse-token"), TOKEN).unwrap();
+    let as_credential = setup.clone().with("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
+    for quiet in [by_name(0o600), by_name(0o640), by_name(0o400), as_credential] {
+        let check = text(&quiet.run(&["check"]).stdout);
+        assert!(!check.contains("everybody on this machine"), "{check}");
+    }
+}
+
+#[cfg(feature = "collector")]
+#[test]
+fn the_collectors_secrets_that_everybody_can_read_are_warned_of_too() {
+    let storage = support::collector::Storage::sqlite();
+    let setup = support::collector::Setup::new(&storage);
+    let issued = support::endpoint::CertificateAuthority::new().issue_for_loopback();
+    let (cert, key) = (setup.write("cert.pem", &issued.cert_pem), setup.write("key.pem", &issued.key_pem));
+    let password = setup.write("password", "hunter2");
+    for path in [&key, &password] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let tls = setup.clone().with("SERVE__TLS_CERT", cert.to_str().unwrap());
+    let tls = tls.with("SERVE__TLS_KEY", key.to_str().unwrap());
+    let postgres = setup.with("STORAGE__URL", "postgres://pulse@127.0.0.1:1/pulse");
+    let postgres = postgres.with("STORAGE__PASSWORD_FILE", password.to_str().unwrap());
+    for (setup, path, name) in [(&tls, &key, "serve.tls_key"), (&postgres, &password, "storage.password_file")] {
+        let said = text(&setup.run(&["check"]).stdout);
+        let wanted = format!("chmod 600 {}", path.display());
+        let line = said.lines().find(|line| line.contains(&wanted)).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains(name) && line.contains("0644"), "{line}");
+    }
+    let log = tls.start().stop();
+    assert_eq!(log.matches("everybody on this machine").count(), 1, "{log}");
+}

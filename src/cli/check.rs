@@ -20,6 +20,9 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     for warning in config.warnings() {
         writeln!(out, "  Note: {warning}.")?;
     }
+    for exposed in config.exposed_secrets() {
+        writeln!(out, "  Note: {exposed}")?;
+    }
     // What a start would need besides: that it can be set up is seen here, not at night.
     drop(super::sender(config)?);
     // Before the state directory is looked at: from then on nothing else can be read.

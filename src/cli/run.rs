@@ -32,6 +32,9 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    for exposed in config.exposed_secrets() {
+        tracing::warn!("{exposed}");
+    }
     let pulse = pulse_client(&config.pulse)?;
     let sender = super::sender(config)?;
     let token = config.serve.read_token()?;
@@ -48,6 +51,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
     listen_no_more();
+    let asked_to_stop = asked_to_stop();
     tracing::info!(address = %listener.local_addr(), "the local page and API");
 
     let (handle, commands) = Handle::new(WAITING_QUESTIONS);
@@ -77,7 +81,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     let serving = tokio::spawn(server.run(stopped(stopping.clone())));
     let pruning = tokio::spawn(async move { events::keep_young(&events).await });
     tokio::join!(daemon::run(parts, engine, commands, stopped(stopping)), async {
-        asked_to_stop().await;
+        asked_to_stop.await;
         tracing::info!("stopping");
         let _ = stop.send(true);
     });
@@ -102,17 +106,20 @@ fn allowed(config: &Config, is_root: bool) -> Result<Allowed, Failure> {
     })
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(crate) async fn asked_to_stop() {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+/// Waits for SIGTERM or SIGINT. One that comes after the call is seen, also where nobody waits yet.
+pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        match signals {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
+            // Without handlers the signals end the process at once, which every file on disk survives.
+            _ => std::future::pending().await,
         }
-        // Without handlers the signals end the process at once, which every file on disk survives.
-        _ => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::admin::{self, Admin};
 use super::database::{self, Database};
 use super::error::Checker;
+use super::exposure::{SecretFile, credentials_directory, exposed};
 use super::layers::{Layers, Program};
 use super::serve::tcp_address;
 use super::{ConfigError, Environment, Log, Problem, Setting, TokenFile, log, parse_duration};
@@ -50,6 +51,7 @@ pub struct Config {
     pub log: Log,
     origins: Vec<Setting>,
     warnings: Vec<Problem>,
+    credentials: Option<PathBuf>,
 }
 
 /// Where it listens, and whose word it takes for where a ping comes from.
@@ -128,7 +130,7 @@ impl Config {
         let layers = Layers::stack(&COLLECTOR, file, env)?;
         let sections: Sections = layers.extract()?;
         let mut check = Checker::new(&layers);
-        let config = sections.check(&mut check);
+        let config = sections.check(&mut check, env);
         check.finish(config)
     }
 
@@ -142,6 +144,18 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
+    }
+
+    /// A sentence for each file of a secret that everybody on this machine can read or change.
+    #[must_use]
+    pub fn exposed_secrets(&self) -> Vec<String> {
+        let key =
+            self.serve.tls.as_ref().map(|files| SecretFile { key: "serve.tls_key", origin: None, path: &files.key });
+        let password = match &self.storage {
+            Storage::Postgres(postgres) => postgres.password_file.as_ref().map(SecretFile::from),
+            Storage::Sqlite(_) => None,
+        };
+        exposed(key.into_iter().chain(password), self.credentials.as_deref())
     }
 }
 
@@ -185,7 +199,7 @@ struct WrittenLimits {
 }
 
 impl Sections {
-    fn check(self, check: &mut Checker<'_>) -> Option<Config> {
+    fn check(self, check: &mut Checker<'_>, env: &Environment) -> Option<Config> {
         // Each section is checked before the first `?`, so that one error does not hide another.
         let serve = self.serve.check(check);
         let admin = self.admin.check(check);
@@ -200,6 +214,7 @@ impl Sections {
             log: log?,
             origins: check.settings(),
             warnings: check.warnings(),
+            credentials: credentials_directory(env),
         })
     }
 }

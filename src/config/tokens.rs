@@ -34,6 +34,15 @@ pub enum TokenSource {
 }
 
 impl TokenSource {
+    /// The files that tokens are read from.
+    pub(super) fn files(&self) -> Vec<&TokenFile> {
+        match self {
+            Self::None | Self::Inline(_) => Vec::new(),
+            Self::File(file) => vec![file],
+            Self::Organizations(files) => files.iter().map(|(_, file)| file).collect(),
+        }
+    }
+
     /// Reads the files.
     pub(super) fn read(&self) -> Result<Tokens, Vec<Problem>> {
         match self {

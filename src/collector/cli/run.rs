@@ -26,6 +26,9 @@ use crate::supervisor::Supervisor;
 pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
     warn_of_cores(leaves_no_core);
+    for exposed in config.exposed_secrets() {
+        tracing::warn!("{exposed}");
+    }
     end_at_a_panic();
     allow_many_files();
     for warning in config.warnings() {
