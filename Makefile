@@ -106,7 +106,7 @@ generate: ## write the files that are made from the code
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update
 	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
-		chromium fonts-dejavu-core postgresql-common mmdebstrap systemd-container systemd \
+		chromium fonts-dejavu-core openssl postgresql-common mmdebstrap systemd-container systemd \
 		buildah podman crun nginx-light caddy prometheus
 	# The tests make clusters of their own; Debian's would only take memory.
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf

@@ -28,7 +28,7 @@ use crate::pulse::{PulseClient, PulseSettings};
 use crate::send::{SendSettings, Sender};
 use crate::status::StatusReport;
 use crate::store::StoreError;
-use crate::{config, wire};
+use crate::tls::Trust;
 
 use api::{Api, ApiError, Method, patience};
 #[cfg(feature = "collector")]
@@ -350,22 +350,21 @@ async fn healthcheck(config: &Config) -> Result<Exit, Failure> {
 }
 
 /// The client that reads Pulse, out of the configuration.
-fn pulse_client(config: &config::Pulse) -> Result<PulseClient, Failure> {
-    let trust = match &config.ca_file {
-        None => wire::Trust::System,
-        Some(path) => wire::Trust::SystemAnd(std::fs::read(path).map_err(|error| {
-            Failure::SetUp(format!("pulse.ca_file: {}: failed to read it: {error}", path.display()))
-        })?),
+fn pulse_client(config: &Config) -> Result<PulseClient, Failure> {
+    let (pulse, trust) = (&config.pulse, Trust::of(config.authorities.clone()));
+    let trust = match &pulse.ca_file {
+        None => trust,
+        Some(path) => trust.and_file("pulse.ca_file", path).map_err(|error| Failure::SetUp(error.to_string()))?,
     };
     let settings = PulseSettings {
-        url: config.url.uri().clone(),
-        tokens: config.read_tokens()?,
+        url: pulse.url.uri().clone(),
+        tokens: pulse.read_tokens()?,
         trust,
-        timeout: config.timeout,
-        platform: config.platform,
+        timeout: pulse.timeout,
+        platform: pulse.platform,
     };
-    let client = PulseClient::new(settings).map_err(|error| Failure::SetUp(format!("pulse: {error}")))?;
-    Ok(client.naming_tokens(config.token_origins()))
+    let client = PulseClient::new(settings).map_err(|error| Failure::SetUp(error.to_string()))?;
+    Ok(client.naming_tokens(pulse.token_origins()))
 }
 
 /// What sends pings, out of the configuration.
@@ -376,7 +375,7 @@ fn sender(config: &Config) -> Result<Sender, Failure> {
 fn send_settings(config: &Config) -> SendSettings {
     SendSettings {
         endpoint: config.telemetry.endpoint.uri().clone(),
-        https_proxy: config.proxy.https.clone(),
-        no_proxy: config.proxy.no_proxy.clone(),
+        proxy: config.proxy.clone(),
+        trust: Trust::of(config.authorities.clone()),
     }
 }

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use self::duration::parse_duration;
-pub use self::environment::{ConsentVariables, Environment, ProxyVariables};
+pub use self::environment::{ConsentVariables, Environment, ProxyVariables, Variable};
 pub use self::error::{ConfigError, Problem};
 pub use self::events::Events;
 pub use self::log::{Log, LogFormat};
@@ -43,9 +43,11 @@ pub use self::telemetry::Telemetry;
 pub use self::tokens::{TokenFile, TokenSource, Tokens};
 pub use self::url::Url;
 
+use self::environment::authorities;
 use self::error::Checker;
 use self::exposure::{SecretFile, credentials_directory, exposed};
 use self::layers::{Layers, Program};
+use crate::tls::Authorities;
 
 /// The defaults: the text of `config/pulse-telemetry.toml`.
 pub const DEFAULTS: &str = include_str!("../config/pulse-telemetry.toml");
@@ -89,6 +91,8 @@ pub struct Config {
     pub consent: ConsentVariables,
     /// The proxy variables, as they were found.
     pub proxy: ProxyVariables,
+    /// The certificate authorities that the environment names.
+    pub authorities: Authorities,
     origins: Vec<Setting>,
     warnings: Vec<Problem>,
     credentials: Option<PathBuf>,
@@ -172,6 +176,7 @@ impl Sections {
             log: log?,
             consent: ConsentVariables::of(env),
             proxy: ProxyVariables::of(env),
+            authorities: authorities(env),
             origins: check.settings(),
             warnings: check.warnings(),
             credentials: credentials_directory(env),

@@ -287,6 +287,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         };
         let status = answer.status();
         let detail = answer.detail();
+        let detail = detail.as_deref();
         match (delivered, self.endpoint_works) {
             (true, _) => info!(status, "ping delivered"),
             // An outage is told when it begins; its retries are in the ledger.

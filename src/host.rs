@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hyper::Uri;
 use hyper::http::HeaderValue;
+use ipnet::{IpNet, Ipv4Net};
 use rustls::pki_types::ServerName;
 
 /// The longest a host name can be (RFC 1035), without the dot of the absolute form.
@@ -162,6 +163,15 @@ pub fn server_name(url: &Uri) -> Result<ServerName<'static>, Box<dyn Error + Sen
         Host::Address(address) => Ok(address.into()),
         Host::Name(name) => Ok(name.try_into()?),
     }
+}
+
+/// The IPv4 network that an IPv4-mapped one stands for; any other as it is. Addresses are compared in this form.
+#[must_use]
+pub fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let length = mapped.prefix_len().checked_sub(96);
+    let ipv4 = mapped.addr().to_ipv4_mapped().zip(length);
+    ipv4.and_then(|(addr, length)| Ipv4Net::new(addr, length).ok()).map_or(network, IpNet::V4)
 }
 
 fn ipv6(text: &str) -> Result<Host, HostError> {

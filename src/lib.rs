@@ -39,10 +39,14 @@ pub mod ping;
 pub mod verdict;
 
 pub mod host;
+pub mod pem;
 pub mod printable;
+pub mod proxy;
 pub mod send;
 pub mod store;
+pub mod tls;
 pub mod wire;
+pub mod x509;
 
 pub mod audit;
 pub mod events;

@@ -21,7 +21,8 @@ pub use crate::config::{PlatformSetting, Tokens};
 use crate::host::header_of;
 use crate::posture::{self, Posture};
 use crate::snapshot::{self, Answer, Answers, Estate, Given, Platform, ReadError, Reading, Reason, Registry, Scope};
-use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError, TlsError, Trust};
+use crate::tls::{TlsError, Trust};
+use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError};
 use count::{Counter, Counts, Malformed};
 pub use credential::{Credential, TokenOrigins};
 use not_pulse::Answered;
@@ -90,7 +91,7 @@ pub enum SettingsError {
     #[error("pulse.organizations needs `default`, whose token reads what holds for the whole installation")]
     NoDefaultOrganization,
     /// TLS could not be set up.
-    #[error("pulse.ca_file cannot be used: {0}")]
+    #[error(transparent)]
     Tls(#[from] TlsError),
 }
 

@@ -3,21 +3,28 @@
 //! One attempt is one connection and one POST. No redirect is followed, no TLS session is resumed, nothing is tried
 //! again here, and the request carries four headers: `host`, `user-agent`, `content-type` and `content-length`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Method, Request, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::host;
+use crate::config::{ProxyVariables, Variable};
+use crate::host::{self, port_of};
+use crate::proxy::{NoProxy, Proxy, ProxyError, ProxyFault, tunnel};
+use crate::tls::{TlsError, Trust, tls};
 use crate::verdict::Answer;
-use crate::wire::{self, Dial, DialError, Dialing, ExchangeError, Stream, Trust};
+use crate::wire::{
+    self, Dial, DialError, Dialing, Exchange, ExchangeError, SPEAKS_HTTPS, Stream, asks_for_https, secure,
+};
 
 /// All the time that one attempt has: connecting, sending, and the head of the answer.
 pub const ATTEMPT_TIME: Duration = Duration::from_secs(10);
@@ -30,10 +37,10 @@ const AGENT: HeaderValue = HeaderValue::from_static("pulse-telemetry");
 pub struct SendSettings {
     /// The endpoint: https, or http on loopback.
     pub endpoint: Uri,
-    /// `HTTPS_PROXY`.
-    pub https_proxy: Option<String>,
-    /// `NO_PROXY`.
-    pub no_proxy: Option<String>,
+    /// `HTTPS_PROXY` and `NO_PROXY`.
+    pub proxy: ProxyVariables,
+    /// The certificate authorities that are trusted.
+    pub trust: Trust,
 }
 
 impl SendSettings {
@@ -42,26 +49,50 @@ impl SendSettings {
     /// # Errors
     /// Where the proxy cannot be used.
     pub fn port(&self) -> Result<u16, SendSetupError> {
-        let proxy = proxy_for(self)?;
-        Ok(host::port_of(proxy.as_ref().map_or(&self.endpoint, |proxy| proxy.uri())))
+        Ok(port_of(self.proxy()?.as_ref().map_or(&self.endpoint, Proxy::address)))
+    }
+
+    /// A sentence for each entry of `NO_PROXY` that means nothing here.
+    #[must_use]
+    pub fn not_understood(&self) -> Vec<String> {
+        let Some(Variable { name, value }) = &self.proxy.no_proxy else { return Vec::new() };
+        let list = NoProxy::parse(value);
+        let accepted = "names, .suffix, *.suffix, host:port, addresses, networks and * are";
+        list.not_understood().map(|entry| format!("{name}: {entry:?} is not understood: {accepted}")).collect()
+    }
+
+    /// The proxy that the endpoint is reached through, where there is one.
+    fn proxy(&self) -> Result<Option<Proxy>, SendSetupError> {
+        let Some(Variable { name, value }) = &self.proxy.https else { return Ok(None) };
+        if value.trim().is_empty() || self.endpoint.scheme_str() != Some("https") {
+            return Ok(None);
+        }
+        let excluded = self.proxy.no_proxy.as_ref().map(|list| NoProxy::parse(&list.value)).unwrap_or_default();
+        let endpoint = host::host_of(&self.endpoint).map_err(|_| SendSetupError::NoHost)?;
+        if excluded.excludes(&endpoint, port_of(&self.endpoint)) {
+            return Ok(None);
+        }
+        Proxy::parse(value).map(Some).map_err(|why| SendSetupError::Proxy { name, why })
     }
 }
 
 /// Why the sender could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SendSetupError {
-    /// The proxy is not one that can be used.
-    #[error(
-        "the proxy in HTTPS_PROXY (https_proxy, ALL_PROXY or all_proxy) cannot be used: write it as http://host:port, or \
-         name the endpoint's host in NO_PROXY"
-    )]
-    Proxy,
+    /// The proxy is not one that can be used. Its URL, which may hold a password, is not shown.
+    #[error("the proxy in {name} cannot be used: {why}; or name the endpoint's host in NO_PROXY")]
+    Proxy {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with its value.
+        why: ProxyError,
+    },
     /// The endpoint has no host.
     #[error("telemetry.endpoint has no host")]
     NoHost,
     /// TLS could not be set up.
     #[error(transparent)]
-    Tls(#[from] wire::TlsError),
+    Tls(#[from] TlsError),
 }
 
 /// Sends pings.
@@ -94,8 +125,9 @@ impl Sender {
     pub async fn attempt(&self, body: String) -> Answer {
         match tokio::time::timeout(ATTEMPT_TIME, self.post(body)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(ExchangeError::Dial(DialError(why)))) => Answer::NoConnection(why),
-            Ok(Err(error @ ExchangeError::SpeaksTls)) => Answer::NoConnection(error.to_string()),
+            Ok(Err(ExchangeError::Dial(DialError::Peer(why)))) => Answer::NoConnection(why),
+            Ok(Err(ExchangeError::Dial(DialError::Proxy(fault)))) => Answer::NoTunnel(fault),
+            Ok(Err(ExchangeError::SpeaksTls)) => Answer::NoConnection(SPEAKS_HTTPS.to_owned()),
             Ok(Err(ExchangeError::Broken(_) | ExchangeError::TooLong)) => Answer::CutShort,
             Err(_) => Answer::TimedOut,
         }
@@ -110,7 +142,14 @@ impl Sender {
         headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, AGENT);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let exchange = wire::exchange(&*self.dial, request).await?;
+        let mut exchange = wire::exchange(&*self.dial, request).await?;
+        let is_plain = self.endpoint.scheme_str() == Some("http");
+        if is_plain
+            && exchange.head.status == StatusCode::BAD_REQUEST
+            && asks_for_https(&beginning(&mut exchange).await)
+        {
+            return Err(ExchangeError::SpeaksTls);
+        }
         // The body of the answer says nothing that is needed; dropping the exchange closes the connection.
         let retry_after = exchange.head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         Ok(Answer::Status { code: exchange.head.status.as_u16(), retry_after: retry_after.map(str::to_owned) })
@@ -121,54 +160,51 @@ fn root() -> hyper::http::uri::PathAndQuery {
     hyper::http::uri::PathAndQuery::from_static("/")
 }
 
+/// The beginning of the body, as far as it comes.
+async fn beginning(exchange: &mut Exchange) -> Vec<u8> {
+    let mut text = Vec::new();
+    while text.len() < 1024
+        && let Ok(Some(chunk)) = exchange.chunk().await
+    {
+        text.extend_from_slice(&chunk);
+    }
+    text
+}
+
 /// Opens the connections to the endpoint.
 struct EndpointDial {
     endpoint: Uri,
-    route: Route,
-}
-
-enum Route {
-    Direct(HttpsConnector<HttpConnector>),
-    Proxy(HttpsConnector<Tunnel<HttpConnector>>),
+    tcp: HttpConnector,
+    proxy: Option<Proxy>,
+    /// Set up only where it is used: the certificate authorities are much of what a process like this one holds.
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 impl EndpointDial {
     fn new(settings: &SendSettings) -> Result<Self, SendSetupError> {
-        let tls = wire::tls(&Trust::System)?;
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .with_server_name_resolver(host::server_name)
-            .enable_http1();
+        let endpoint = settings.endpoint.clone();
+        let tls = if endpoint.scheme_str() == Some("https") {
+            Some((Arc::new(tls(&settings.trust)?), host::server_name(&endpoint).map_err(|_| SendSetupError::NoHost)?))
+        } else {
+            None
+        };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        let route = match proxy_for(settings)? {
-            None => Route::Direct(https.wrap_connector(tcp)),
-            Some(proxy) => {
-                let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
-                if let Some(login) = proxy.basic_auth() {
-                    tunnel = tunnel.with_auth(login.clone());
-                }
-                Route::Proxy(https.wrap_connector(tunnel))
-            }
-        };
-        Ok(Self { endpoint: settings.endpoint.clone(), route })
+        Ok(Self { tcp, proxy: settings.proxy()?, tls, endpoint })
     }
-}
 
-fn proxy_for(settings: &SendSettings) -> Result<Option<hyper_util::client::proxy::matcher::Intercept>, SendSetupError> {
-    let Some(proxy) = settings.https_proxy.as_deref().map(str::trim).filter(|proxy| !proxy.is_empty()) else {
-        return Ok(None);
-    };
-    if settings.endpoint.scheme_str() != Some("https") {
-        return Ok(None);
+    /// A connection to the endpoint, or to the proxy's end of a tunnel there.
+    async fn connect(&self) -> Result<TcpStream, DialError> {
+        let peer = self.proxy.as_ref().map_or(&self.endpoint, Proxy::address);
+        let connected = self.tcp.clone().call(peer.clone()).await.map(TokioIo::into_inner);
+        let Some(proxy) = &self.proxy else {
+            return connected.map_err(|error| DialError::from_connector(&error));
+        };
+        let mut stream = connected.map_err(|_| ProxyFault::Unreachable)?;
+        let (host, port) = (self.endpoint.host().unwrap_or_default(), port_of(&self.endpoint));
+        tunnel(&mut stream, proxy, &format!("{host}:{port}")).await?;
+        Ok(stream)
     }
-    let no_proxy = settings.no_proxy.as_deref().unwrap_or_default();
-    if Matcher::builder().https("http://any").no(no_proxy).build().intercept(&settings.endpoint).is_none() {
-        return Ok(None);
-    }
-    let proxy = Matcher::builder().https(proxy).build().intercept(&settings.endpoint);
-    proxy.filter(|proxy| proxy.uri().scheme_str() == Some("http")).map(Some).ok_or(SendSetupError::Proxy)
 }
 
 impl Dial for EndpointDial {
@@ -176,23 +212,16 @@ impl Dial for EndpointDial {
         Box::pin(async {
             // No test can reach the real endpoint: only a release build goes beyond this machine.
             if cfg!(debug_assertions) && !host::is_loopback(self.endpoint.host().unwrap_or_default()) {
-                return Err(DialError("a test build sends to loopback only".to_owned()));
+                return Err(DialError::Peer("a test build sends to loopback only".to_owned()));
             }
-            let stream: Box<dyn Stream> = match &self.route {
-                Route::Direct(connector) => Box::new(connect(connector.clone(), &self.endpoint).await?),
-                Route::Proxy(connector) => Box::new(connect(connector.clone(), &self.endpoint).await?),
-            };
-            Ok(stream)
+            let stream = self.connect().await?;
+            match &self.tls {
+                None => Ok(Box::new(TokioIo::new(stream)) as Box<dyn Stream>),
+                Some((config, name)) => {
+                    let secured = secure(stream, config, name.clone()).await;
+                    secured.map_err(|error| DialError::Peer(error.to_string()))
+                }
+            }
         })
     }
-}
-
-async fn connect<C>(mut connector: C, endpoint: &Uri) -> Result<C::Response, DialError>
-where
-    C: Service<Uri>,
-    C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let describe = |error: C::Error| DialError::from_connector(&*error.into());
-    std::future::poll_fn(|cx| connector.poll_ready(cx)).await.map_err(describe)?;
-    connector.call(endpoint.clone()).await.map_err(describe)
 }

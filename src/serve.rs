@@ -282,7 +282,9 @@ mod tests {
     }
 
     fn recorder() -> Arc<Recorder> {
-        let file = crate::store::EventFile::new(std::path::Path::new("/nonexistent"));
+        // It is read once, and written to by no test here.
+        let dir = tempfile::tempdir().unwrap();
+        let file = crate::store::EventFile::new(dir.path());
         Arc::new(Recorder::open(file, None, Box::new(crate::clock::SystemClock)).unwrap().0)
     }
 

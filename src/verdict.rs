@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::proxy::ProxyFault;
+
 /// The longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -19,6 +21,8 @@ pub enum Answer {
     },
     /// No connection. The text says why, without a name or an address.
     NoConnection(String),
+    /// The proxy gave no tunnel to the endpoint.
+    NoTunnel(ProxyFault),
     /// A connection, but no answer before it ended.
     CutShort,
     /// No answer in ten seconds.
@@ -45,20 +49,22 @@ pub enum Verdict {
 }
 
 impl Answer {
-    /// The HTTP status, where there was one.
+    /// The HTTP status, where there was one: the endpoint's, or that of a proxy that gave no tunnel.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { code, .. } => Some(*code),
+            Self::NoTunnel(fault) => fault.status(),
             _ => None,
         }
     }
 
     /// Why there was no connection, where that is what happened.
     #[must_use]
-    pub fn detail(&self) -> Option<&str> {
+    pub fn detail(&self) -> Option<String> {
         match self {
-            Self::NoConnection(why) => Some(why),
+            Self::NoConnection(why) => Some(why.clone()),
+            Self::NoTunnel(fault) => Some(fault.to_string()),
             _ => None,
         }
     }
@@ -68,6 +74,7 @@ impl Answer {
     pub fn verdict(&self, now: Timestamp) -> Verdict {
         let (code, retry_after) = match self {
             Self::Status { code, retry_after } => (*code, retry_after),
+            Self::NoTunnel(fault) => return Verdict::Retry { after: None, reason: proxy_reason(*fault) },
             Self::NoConnection(_) => return Verdict::Retry { after: None, reason: "no_connection" },
             Self::CutShort => return Verdict::Retry { after: None, reason: "cut_short" },
             Self::TimedOut => return Verdict::Retry { after: None, reason: "timed_out" },
@@ -98,4 +105,20 @@ pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
         Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO)
     };
     Some(wanted.min(RETRY_AFTER_MAX))
+}
+
+/// Whether that word of the ledger says what a proxy did.
+#[must_use]
+pub fn is_of_a_proxy(reason: &str) -> bool {
+    reason.starts_with("proxy_")
+}
+
+/// The ledger's word for what a proxy did.
+fn proxy_reason(fault: ProxyFault) -> &'static str {
+    match fault {
+        ProxyFault::Unreachable => "proxy_unreachable",
+        ProxyFault::Login => "proxy_login",
+        ProxyFault::Refused(_) => "proxy_refused",
+        ProxyFault::Answered(_) | ProxyFault::CutShort | ProxyFault::NotHttp | ProxyFault::SpeaksTls => "proxy_failed",
+    }
 }

@@ -4,10 +4,11 @@
 //! for it; dropping the future, or the [`Exchange`], closes the connection at once.
 
 mod metered;
+mod secure;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -16,11 +17,18 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper::{Request, http};
-use rustls::client::Resumption;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
 
 use metered::{Meter, Metered};
+pub use secure::NotSecured;
+pub(crate) use secure::secure;
+
+use crate::proxy::ProxyFault;
+
+/// What is wrong where TLS was asked for and none is spoken.
+pub const SPEAKS_PLAIN_HTTP: &str = "the port speaks plain HTTP: try http://";
+
+/// What is wrong where TLS is spoken and none was asked for.
+pub const SPEAKS_HTTPS: &str = "the port speaks HTTPS: try https://";
 
 /// A connection: bytes in, bytes out.
 pub trait Stream: Read + Write + Send + Unpin {}
@@ -36,9 +44,15 @@ pub trait Dial: Send + Sync {
 }
 
 /// Why there is no connection. The text is for people and names neither host nor address.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct DialError(pub String);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    /// The peer was not reached.
+    #[error("{0}")]
+    Peer(String),
+    /// The proxy before it gave no tunnel.
+    #[error(transparent)]
+    Proxy(#[from] ProxyFault),
+}
 
 impl DialError {
     /// Says what went wrong from what the connector says, without the peer's name.
@@ -48,25 +62,22 @@ impl DialError {
         while let Some(error) = cause {
             // hyper-util tells this by its text alone.
             if error.to_string() == "dns error" {
-                return Self("the host name is not known to the resolver".to_owned());
+                return Self::Peer("the host name is not known to the resolver".to_owned());
             }
-            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-                return Self(describe_tls(tls));
-            }
-            cause = match error.downcast_ref::<std::io::Error>() {
-                Some(io) if is_telling(io.kind()) => return Self(io.kind().to_string()),
+            cause = match error.downcast_ref::<io::Error>() {
+                Some(io) if is_telling(io.kind()) => return Self::Peer(io.kind().to_string()),
                 // An io::Error that wraps another one passes over it in its `source`.
                 Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
                 None => error.source(),
             };
         }
-        Self("no connection".to_owned())
+        Self::Peer("no connection".to_owned())
     }
 }
 
 /// Whether the kind's own text says what went wrong. Others, such as a name that nobody knows, say nothing.
-fn is_telling(kind: std::io::ErrorKind) -> bool {
-    use std::io::ErrorKind as Kind;
+fn is_telling(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
     matches!(
         kind,
         Kind::ConnectionRefused
@@ -83,30 +94,6 @@ fn is_telling(kind: std::io::ErrorKind) -> bool {
             | Kind::BrokenPipe
     )
 }
-
-fn describe_tls(error: &rustls::Error) -> String {
-    use rustls::CertificateError as Bad;
-    match error {
-        rustls::Error::InvalidCertificate(bad) => match bad {
-            Bad::Expired | Bad::ExpiredContext { .. } => "the certificate has expired".to_owned(),
-            Bad::NotValidYet | Bad::NotValidYetContext { .. } => "the certificate is not valid yet".to_owned(),
-            Bad::UnknownIssuer => "the certificate was issued by an unknown authority".to_owned(),
-            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
-                "the certificate is for another name".to_owned()
-            }
-            _ => "the certificate is not valid".to_owned(),
-        },
-        // What is spoken there instead is an answer to what it takes for a request.
-        rustls::Error::InvalidMessage(_) => SPEAKS_PLAIN_HTTP.to_owned(),
-        _ => "no secure connection (TLS)".to_owned(),
-    }
-}
-
-/// What is wrong where TLS was asked for and none is spoken.
-pub const SPEAKS_PLAIN_HTTP: &str = "the port speaks plain HTTP: try http://";
-
-/// What is wrong where TLS is spoken and none was asked for.
-pub const SPEAKS_HTTPS: &str = "the port speaks HTTPS: try https://";
 
 /// Whether the body of a 400 is what servers say on a port that takes HTTPS alone: Go (and so Pulse and Caddy), nginx and
 /// Apache. Others answer with an alert of TLS, which is [`ExchangeError::SpeaksTls`].
@@ -170,11 +157,7 @@ pub async fn exchange(dial: &dyn Dial, request: Request<Full<Bytes>>) -> Result<
 /// Where it ends before the head is whole.
 pub async fn exchange_over(stream: Box<dyn Stream>, request: Request<Full<Bytes>>) -> Result<Exchange, ExchangeError> {
     let meter = Meter::new(OVERHEAD_MAX);
-    let failed = |error| match (meter.is_exceeded(), meter.speaks_tls()) {
-        (true, _) => ExchangeError::TooLong,
-        (_, true) => ExchangeError::SpeaksTls,
-        _ => ExchangeError::Broken(error),
-    };
+    let failed = |error| meter.why().unwrap_or(ExchangeError::Broken(error));
     let stream = Metered::new(stream, meter.clone());
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(READ_MAX).handshake(stream).await.map_err(failed)?;
@@ -206,8 +189,7 @@ impl Exchange {
             .await;
             match frame {
                 None => return Ok(None),
-                Some(Err(_)) if self.meter.is_exceeded() => return Err(ExchangeError::TooLong),
-                Some(Err(error)) => return Err(ExchangeError::Broken(error)),
+                Some(Err(error)) => return Err(self.meter.why().unwrap_or(ExchangeError::Broken(error))),
                 Some(Ok(frame)) => {
                     // Trailers say nothing that anybody here needs.
                     if let Ok(data) = frame.into_data() {
@@ -228,62 +210,4 @@ fn drive(connection: &mut Option<Connection>, cx: &mut std::task::Context<'_>) {
     {
         *connection = None;
     }
-}
-
-/// The certificate authorities that are trusted.
-#[derive(Clone, Debug, Default)]
-pub enum Trust {
-    /// The system's, honouring `SSL_CERT_FILE` and `SSL_CERT_DIR`; Mozilla's bundled ones where the system has none.
-    #[default]
-    System,
-    /// The system's, and those of this PEM text.
-    SystemAnd(Vec<u8>),
-}
-
-/// Why TLS could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The PEM text holds no certificate, or one that cannot be read.
-    #[error("no certificate that can be read in it (PEM text is expected)")]
-    Pem,
-    /// There are certificate authorities, and they cannot be read.
-    #[error(
-        "the system's certificate authorities cannot be read; look at SSL_CERT_FILE and SSL_CERT_DIR, if they are set"
-    )]
-    System,
-    /// The TLS library refused its own defaults.
-    #[error("the TLS library could not be set up")]
-    Library(#[source] rustls::Error),
-}
-
-/// TLS as both clients use it: certificates always checked, no session ever resumed (a ticket would link requests),
-/// HTTP/1.1 only.
-///
-/// # Errors
-/// Where `trust` holds no certificate that can be read.
-pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    if roots.is_empty() && !system.errors.is_empty() {
-        // Somebody named authorities, or the system has some: others are no substitute for them.
-        return Err(TlsError::System);
-    }
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    if let Trust::SystemAnd(pem) = trust {
-        let extra: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| TlsError::Pem)?;
-        if roots.add_parsable_certificates(extra).0 == 0 {
-            return Err(TlsError::Pem);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Library)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    Ok(config)
 }

@@ -11,7 +11,7 @@ use pulse_telemetry::contract;
 use pulse_telemetry::ping::{self, Event};
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
 use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope, Snapshot};
-use pulse_telemetry::wire::Trust;
+use pulse_telemetry::tls::Trust;
 use serde_json::{Map, Value, json};
 use support::reduced;
 use support::replay::{self, A_DAY, Replay};
@@ -327,7 +327,7 @@ async fn read(replay: &Replay, tokens: Tokens, platform: PlatformSetting) -> Res
     let settings = PulseSettings {
         url: replay.server.url().parse().unwrap(),
         tokens,
-        trust: Trust::System,
+        trust: Trust::default(),
         timeout: Duration::from_secs(60),
         platform,
     };

@@ -8,9 +8,12 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use pulse_telemetry::config::Environment;
 use pulse_telemetry::config::collector::{Config, DEFAULTS, Storage as Configured};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rusqlite::Connection;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use support::collector::{Setup, Storage, block_on, open, ping_of, row};
-use support::endpoint::CertificateAuthority;
+use support::endpoint::{CertificateAuthority, Issued};
 use support::postgres::Cluster;
 
 /// Changes a storage by hand, then starts a collector; what it says as it ends.
@@ -219,6 +222,94 @@ fn postgresql_is_talked_to_over_tls_and_only_with_a_certificate_that_is_trusted(
     let collector = setup.with("STORAGE__CA_FILE", file.to_str().unwrap()).start();
     assert_eq!(collector.post(&ping_of(1)).status, 204);
     collector.stop();
+}
+
+#[test]
+fn postgresqls_own_certificate_can_be_named_and_each_fault_of_its_tls_has_words_of_its_own() {
+    let Some(cluster) = Cluster::start() else { return };
+    let mut storage = Storage::postgres(cluster);
+    let setup = Setup::new(&storage);
+    let own = |names: &[&str]| {
+        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+        // As PostgreSQL's manual makes it with `openssl req -x509`: an authority's, for a common name.
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "localhost");
+        let key = KeyPair::generate().unwrap();
+        Issued { cert_pem: params.self_signed(&key).unwrap().pem(), key_pem: key.serialize_pem() }
+    };
+    let said = |setup: &Setup, url: &str| {
+        let ended = setup.clone().with("STORAGE__URL", url).run(&["report"]);
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let port = storage.cluster().listen(None);
+    let (code, without) = said(&setup, &format!("postgres://pulse@127.0.0.1:{port}/pulse?sslmode=require"));
+    assert!(code == Some(5) && without.contains("sslmode=disable"), "no TLS there: {without}");
+
+    for (issued, words) in [(own(&["localhost"]), None), (own(&[]), Some("a common name alone does not count"))] {
+        let port = storage.cluster().listen_with_tls(&issued);
+        let url = format!("postgres://pulse@localhost:{port}/pulse?sslmode=require");
+        let file = setup.write("own.pem", &issued.cert_pem);
+        let named = setup.clone().with("STORAGE__CA_FILE", file.to_str().unwrap());
+        let by_variable = setup.clone().with_variable("SSL_CERT_FILE", file.to_str().unwrap());
+        for named in [named, by_variable] {
+            let (code, told) = said(&named, &url);
+            match words {
+                None => assert!(told.contains("no pings yet"), "{told}"),
+                Some(words) => assert!(code == Some(5) && told.contains(words), "{told}"),
+            }
+        }
+        let (code, told) = said(&setup, &url);
+        assert!(code == Some(5) && told.contains("an authority's own"), "{told}");
+    }
+}
+
+#[test]
+fn the_collectors_certificates_are_read_by_the_same_rules_as_the_sidecars() {
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage);
+    let issued = CertificateAuthority::new().issue_for_loopback();
+    let der = CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).unwrap().to_vec();
+    let write = |name: &str, content: &[u8]| {
+        let path = setup.write(name, "");
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (issued.cert_pem.clone(), issued.key_pem.clone());
+    let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+    let with = |cert: &[u8], key: &[u8]| {
+        let setup = setup.clone().with("SERVE__TLS_CERT", &write("cert.pem", cert));
+        setup.with("SERVE__TLS_KEY", &write("key.pem", key))
+    };
+    let both = [cert.as_bytes(), key.as_bytes()].concat();
+    for (cert, key) in [(marked(&cert), marked(&key)), (both.clone(), both)] {
+        let ended = with(&cert, &key).run(&["check"]);
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+    let trusted = cert.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+    for (cert, key, words) in [
+        (&der[..], key.as_bytes(), "serve.tls_cert: ... DER"),
+        (trusted.as_bytes(), key.as_bytes(), "serve.tls_cert: ... TRUSTED CERTIFICATE"),
+        (cert.as_bytes(), &der, "serve.tls_key: ... DER"),
+        (cert.as_bytes(), encrypted.as_bytes(), "serve.tls_key: ... `openssl pkey -in"),
+        (cert.as_bytes(), cert.as_bytes(), "serve.tls_key: ... no private key"),
+    ] {
+        let ended = with(cert, key).run(&["check"]);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(3), "{said}");
+        assert!(words.split("...").all(|part| said.contains(part.trim())), "{words}: {said}");
+    }
+    let off_the_machine = setup.clone().with("STORAGE__URL", "postgres://pulse@192.0.2.1/pulse");
+    for (name, content) in [("nothing", &b""[..]), ("der", &der), ("trusted", trusted.as_bytes())] {
+        let path = write(name, content);
+        let by_key = off_the_machine.clone().with("STORAGE__CA_FILE", &path);
+        let by_variable = off_the_machine.clone().with_variable("SSL_CERT_FILE", &path);
+        for (setup, key) in [(by_key, "storage.ca_file"), (by_variable, "SSL_CERT_FILE")] {
+            let ended = setup.run(&["check"]);
+            let said = String::from_utf8(ended.stderr).unwrap();
+            assert!(ended.status.code() == Some(3) && said.contains(&format!("{key}: {path}: ")), "{said}");
+        }
+    }
 }
 
 #[test]

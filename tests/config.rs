@@ -14,7 +14,7 @@ use proptest::prelude::*;
 #[cfg(feature = "collector")]
 use pulse_telemetry::config::collector;
 use pulse_telemetry::config::{
-    Config, ConfigError, DEFAULTS, Environment, Listen, LogFormat, PlatformSetting, TokenSource, Tokens, Url,
+    Config, ConfigError, DEFAULTS, Environment, Listen, LogFormat, PlatformSetting, TokenSource, Tokens, Url, Variable,
     parse_duration,
 };
 use secrecy::ExposeSecret as _;
@@ -251,15 +251,18 @@ fn the_variables_of_consent_and_of_others_are_no_keys() {
 
 #[test]
 fn proxies_are_found_in_the_order_of_curl() {
+    let found = |variable: &Option<Variable>| variable.as_ref().map(|found| format!("{}={}", found.name, found.value));
+    let proxy = |setup: &Setup| found(&setup.config().proxy.https).unwrap();
     let setup = with_variable("ALL_PROXY", "http://all").variable("NO_PROXY", "upper");
-    assert_eq!(setup.config().proxy.https.as_deref(), Some("http://all"));
+    assert_eq!(proxy(&setup), "ALL_PROXY=http://all");
     let setup = setup.variable("HTTPS_PROXY", "http://upper");
-    assert_eq!(setup.config().proxy.https.as_deref(), Some("http://upper"));
-    assert_eq!(setup.config().proxy.no_proxy.as_deref(), Some("upper"));
+    assert_eq!(proxy(&setup), "HTTPS_PROXY=http://upper");
+    assert_eq!(found(&setup.config().proxy.no_proxy).unwrap(), "NO_PROXY=upper");
     let setup = setup.variable("https_proxy", "http://lower").variable("no_proxy", "lower");
-    assert_eq!(setup.config().proxy.https.as_deref(), Some("http://lower"));
-    assert_eq!(setup.config().proxy.no_proxy.as_deref(), Some("lower"));
+    assert_eq!(proxy(&setup), "https_proxy=http://lower");
+    assert_eq!(found(&setup.config().proxy.no_proxy).unwrap(), "no_proxy=lower");
     assert_eq!(Setup::new().config().proxy.https, None);
+    assert!(!format!("{:?}", setup.config().proxy).contains("http://"), "it may hold a password");
 }
 
 // What is said of a wrong configuration.

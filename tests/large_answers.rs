@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
 use pulse_telemetry::snapshot::Reading;
-use pulse_telemetry::wire::Trust;
+use pulse_telemetry::tls::Trust;
 use support::server::{Body, ResponsePlan, Server};
 
 const MB: u64 = 1_000_000;
@@ -46,7 +46,7 @@ fn client(server: &Server) -> PulseClient {
     PulseClient::new(PulseSettings {
         url: server.url().parse().unwrap(),
         tokens: Tokens::One("token".into()),
-        trust: Trust::System,
+        trust: Trust::default(),
         timeout: Duration::from_secs(600),
         platform: PlatformSetting::Auto,
     })

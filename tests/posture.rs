@@ -10,7 +10,7 @@ use std::time::Duration;
 use pulse_telemetry::posture::{Ai, Channel, Covered, Posture, Provider, Relay, RelayState, Updates};
 use pulse_telemetry::pulse::{Credential, PlatformSetting, PulseClient, PulseSettings, Tokens};
 use pulse_telemetry::snapshot::{ReadError, Reason, Scope};
-use pulse_telemetry::wire::Trust;
+use pulse_telemetry::tls::Trust;
 use serde_json::{Value, json};
 use support::endpoint::Endpoint;
 use support::pulse::{self, MONITORING_READ, PulseModel, SimulatedPulse, TOKEN, Token};
@@ -290,7 +290,7 @@ async fn read(url: &str, token: &str) -> Result<Posture, ReadError> {
     let settings = PulseSettings {
         url: url.parse().unwrap(),
         tokens: Tokens::One(token.into()),
-        trust: Trust::System,
+        trust: Trust::default(),
         timeout: Duration::from_secs(60),
         platform: PlatformSetting::Auto,
     };

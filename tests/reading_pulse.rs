@@ -17,7 +17,8 @@ use pulse_telemetry::pulse::{
 };
 use pulse_telemetry::snapshot::{OrganizationNames, OwnSender, Platform, ReadError, Reading, Reason, Scope};
 use pulse_telemetry::status::SuppressedReport;
-use pulse_telemetry::wire::{Dial, DialError, Dialing, Stream, Trust};
+use pulse_telemetry::tls::Trust;
+use pulse_telemetry::wire::{Dial, DialError, Dialing, Stream};
 use support::pulse::{
     self, Counts, MONITORING_READ, Orgs, PLANTED, PulseModel, Relay, SETTINGS_READ, SimulatedPulse, TOKEN, Token,
 };
@@ -1103,7 +1104,7 @@ fn settings_that_cannot_work_are_refused_without_showing_a_token() {
     assert!(matches!(refused(settings(named(&["default", "a", "a"]))), SettingsError::OrganizationTwice));
     assert!(matches!(refused(settings(named(&["default", "a\nb"]))), SettingsError::OrganizationName));
     for pem in ["no certificate", "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n"] {
-        let trust = Trust::SystemAnd(pem.as_bytes().to_vec());
+        let trust = Trust::default().and("pulse.ca_file", pem.as_bytes().to_vec());
         let settings = PulseSettings { url: "https://pulse.test".parse().unwrap(), trust, ..settings(one()) };
         assert!(matches!(refused(settings), SettingsError::Tls(_)), "{pem}");
     }
@@ -1184,7 +1185,7 @@ fn settings(url: &str, tokens: Tokens) -> PulseSettings {
     PulseSettings {
         url: url.parse().unwrap(),
         tokens,
-        trust: Trust::System,
+        trust: Trust::default(),
         timeout: TIMEOUT,
         platform: PlatformSetting::Auto,
     }
@@ -1340,7 +1341,7 @@ impl Dial for Dialer {
             }
             match fault {
                 None => Ok(boxed(TcpStream::connect(self.pulse).await.unwrap())),
-                Some(Fault::Refused) => Err(DialError("connection refused".to_owned())),
+                Some(Fault::Refused) => Err(DialError::Peer("connection refused".to_owned())),
                 Some(Fault::Unanswered) => {
                     let _passing = TimePasses::at_once();
                     std::future::pending().await

@@ -12,7 +12,11 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::time::Duration;
 
+use pulse_telemetry::config::ProxyVariables;
 use pulse_telemetry::contract;
+use pulse_telemetry::tls::Trust;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use support::endpoint::{CertificateAuthority, Endpoint};
 use support::planted::{leaked, planted_strings};
@@ -378,9 +382,41 @@ fn commands_that_look_at_the_same_time_do_not_take_each_other_for_a_daemon() {
 fn authorities_that_are_named_and_cannot_be_read_are_an_error_and_no_others_take_their_place() {
     let pulse = SimulatedPulse::start(PulseModel::default());
     let setup = Setup::new(&pulse.url(), "https://127.0.0.1:1/").with_token(TOKEN);
-    let output = setup.with("SSL_CERT_FILE", "/nowhere/ca.pem").run(&["check"]);
-    assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("SSL_CERT_FILE"), "{}", text(&output.stderr));
+    let (ca, directory) = (CertificateAuthority::new().ca_pem(), setup.path("empty"));
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("README"), "Put certificates here.").unwrap();
+    let der = CertificateDer::from_pem_slice(ca.as_bytes()).unwrap().to_vec();
+    std::fs::write(setup.path("der"), der).unwrap();
+    setup.write("nothing", "");
+    setup.write("trusted", &ca.replace("CERTIFICATE", "TRUSTED CERTIFICATE"));
+    setup.write("broken", &format!("{ca}{}", ca.replacen("MII", "M!I", 1)));
+    setup.write("key", &CertificateAuthority::new().issue_for_loopback().key_pem);
+    for (variable, file, words) in [
+        ("SSL_CERT_FILE", "absent", "failed to read it"),
+        ("SSL_CERT_FILE", "nothing", "there is no certificate in it"),
+        ("SSL_CERT_FILE", "der", "`openssl x509 -inform DER"),
+        ("SSL_CERT_FILE", "trusted", "TRUSTED CERTIFICATE"),
+        ("SSL_CERT_FILE", "broken", "block 2 in it"),
+        ("SSL_CERT_FILE", "key", "PRIVATE KEY"),
+        ("SSL_CERT_DIR", "empty", "no file in it that holds a certificate"),
+        ("SSL_CERT_DIR", "absent", "no file in it that holds a certificate"),
+        ("PULSE_CACERT", "nothing", "there is no certificate in it"),
+        ("PULSE_CACERT", "der", "`openssl x509 -inform DER"),
+        ("PULSE_CACERT", "broken", "block 2 in it"),
+    ] {
+        let path = setup.path(file).display().to_string();
+        let output = setup.clone().with(variable, &path).run(&["check"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{variable} {file}: {said}");
+        let key = if variable == "PULSE_CACERT" { "pulse.ca_file" } else { variable };
+        assert!(said.contains(&format!("{key}: {path}")) && said.contains(words), "{variable} {file}: {said}");
+    }
+    let marked = setup.write("marked", &format!("\u{feff}{ca}\u{feff}{ca}")).display().to_string();
+    for (file, directory) in [("", ""), (" ", " "), (marked.as_str(), ""), ("", setup.path("").to_str().unwrap())] {
+        let setup = setup.clone().with("SSL_CERT_FILE", file).with("SSL_CERT_DIR", directory);
+        let output = setup.run(&["check"]);
+        assert_eq!(output.status.code(), Some(0), "{file:?} {directory:?}: {}", text(&output.stderr));
+    }
 }
 
 #[test]
@@ -737,7 +773,7 @@ fn an_endpoint_that_cannot_be_trusted_gets_no_ping() {
     for (issued, reason) in [
         (authority.issue_expired(&["127.0.0.1", "localhost"]), "expired"),
         (authority.issue_for_another_host(), "another name"),
-        (CertificateAuthority::new().issue_for_loopback(), "the certificate is not valid"),
+        (CertificateAuthority::new().issue_for_loopback(), "unknown authority"),
     ] {
         let endpoint = Endpoint::start_tls(&issued);
         let setup = working(&pulse, &endpoint);
@@ -865,8 +901,8 @@ fn a_build_for_tests_cannot_reach_the_real_endpoint() {
     assert!(output.status.success(), "the configuration is the default one");
     let sender = pulse_telemetry::send::Sender::new(&pulse_telemetry::send::SendSettings {
         endpoint: "https://license.pulserelay.pro/v1/telemetry/ping".parse().unwrap(),
-        https_proxy: None,
-        no_proxy: None,
+        proxy: ProxyVariables::default(),
+        trust: Trust::default(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime.block_on(sender.unwrap().attempt("{}".to_owned()));

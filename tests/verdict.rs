@@ -99,7 +99,7 @@ fn an_answer_tells_its_status_and_why_there_was_no_connection() {
     let refused = Answer::NoConnection("connection refused".to_owned());
     let status = Answer::Status { code: 503, retry_after: None };
     assert_eq!((status.status(), status.detail()), (Some(503), None));
-    assert_eq!((refused.status(), refused.detail()), (None, Some("connection refused")));
+    assert_eq!((refused.status(), refused.detail()), (None, Some("connection refused".to_owned())));
     assert_eq!((Answer::TimedOut.status(), Answer::TimedOut.detail()), (None, None));
 }
 

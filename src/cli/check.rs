@@ -20,13 +20,13 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     for warning in config.warnings() {
         writeln!(out, "  Note: {warning}.")?;
     }
-    for exposed in config.exposed_secrets() {
-        writeln!(out, "  Note: {exposed}")?;
+    for note in config.exposed_secrets().into_iter().chain(super::send_settings(config).not_understood()) {
+        writeln!(out, "  Note: {note}")?;
     }
     // What a start would need besides: that it can be set up is seen here, not at night.
     drop(super::sender(config)?);
     // Before the state directory is looked at: from then on nothing else can be read.
-    let pulse = pulse_client(&config.pulse);
+    let pulse = pulse_client(config);
     let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await;
     if let Err(error) = &daemon
         && !error.is_no_daemon()

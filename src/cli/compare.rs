@@ -31,7 +31,7 @@ pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit
         "Asking Pulse for it makes Pulse write its own ID file, even where its telemetry is off (and since 6.1.1 a file on \
          its lifecycle). Nothing of the answer is kept or sent."
     )?;
-    let client = pulse_client(&config.pulse)?;
+    let client = pulse_client(config)?;
     let (look, before) = ours(&client).await?;
     if look.reading.state.own_sender == Ok(OwnSender::Absent) {
         return Err(Failure::Pulse(NONE_OF_ITS_OWN.to_owned()));

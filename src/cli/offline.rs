@@ -130,7 +130,7 @@ pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Ve
 }
 
 pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
-    let pulse = pulse_client(&config.pulse)?;
+    let pulse = pulse_client(config)?;
     let (engine, _) = engine(config, peek(config)?);
     let read = pulse.read().await;
     if let Some(because) = Suppression::by_what_is_unknown(&read) {
@@ -143,7 +143,7 @@ pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
 
 pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
     // Needed only where telemetry is on, and read before it no longer can be.
-    let pulse = pulse_client(&config.pulse);
+    let pulse = pulse_client(config);
     let (engine, _) = engine(config, peek(config)?);
     let mut status = engine.status(SystemClock.now());
     let mut suppressed = None;

@@ -32,10 +32,10 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    for exposed in config.exposed_secrets() {
-        tracing::warn!("{exposed}");
+    for note in config.exposed_secrets().into_iter().chain(super::send_settings(config).not_understood()) {
+        tracing::warn!("{note}");
     }
-    let pulse = pulse_client(&config.pulse)?;
+    let pulse = pulse_client(config)?;
     let sender = super::sender(config)?;
     let token = config.serve.read_token()?;
     let dir = &config.state.dir;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
+use tokio_postgres::config::SslMode;
 
 pub use self::run::end_at_a_panic;
 use super::export::export;
@@ -23,7 +24,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::collector::{Config, Postgres, Storage};
 use crate::config::{ConfigError, Environment};
 use crate::no_core::leave_no_core;
-use crate::wire::Trust;
+use crate::tls::{TlsError, Trust, tls};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
 ///
@@ -208,10 +209,18 @@ async fn open_postgres(postgres: &Postgres) -> Result<PostgresStore, Failure> {
     Ok(PostgresStore::open(postgres.connect.clone(), password.as_ref(), &trust).await?)
 }
 
-/// Whose certificates PostgreSQL may have.
+/// Whose certificates PostgreSQL may have. Where TLS is used, what was named is known to be of use.
 fn trust(postgres: &Postgres) -> Result<Trust, Failure> {
-    let Some(path) = &postgres.ca_file else { return Ok(Trust::System) };
-    let read = std::fs::read(path)
-        .map_err(|error| Failure::SetUp(format!("storage.ca_file: {}: failed to read it: {error}", path.display())))?;
-    Ok(Trust::SystemAnd(read))
+    let set_up = |error: TlsError| Failure::SetUp(error.to_string());
+    let trust = Trust::of(postgres.authorities.clone());
+    let trust = match &postgres.ca_file {
+        None => trust,
+        Some(path) => trust.and_file("storage.ca_file", path).map_err(set_up)?,
+    };
+    if postgres.connect.get_ssl_mode() == SslMode::Disable {
+        trust.check_own().map_err(set_up)?;
+    } else {
+        tls(&trust).map_err(set_up)?;
+    }
+    Ok(trust)
 }

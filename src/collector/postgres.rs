@@ -28,7 +28,7 @@ use super::storage::{
     day_of, day_of_table, day_table, first_day_kept, last_day_kept, unreadable,
 };
 use crate::contract::{FIELDS, Kind};
-use crate::wire;
+use crate::tls::Trust;
 
 /// The table that the days are partitions of.
 const TABLE: &str = "pings";
@@ -70,7 +70,7 @@ impl PostgresStore {
     pub async fn open(
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
-        trust: &wire::Trust,
+        trust: &Trust,
     ) -> Result<Self, StoreError> {
         let store = Self::new(connect, password, trust)?;
         store.migrating(Migration::Keep).await?;
@@ -84,7 +84,7 @@ impl PostgresStore {
     pub async fn open_existing(
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
-        trust: &wire::Trust,
+        trust: &Trust,
     ) -> Result<Self, StoreError> {
         let store = Self::new(connect, password, trust)?;
         let is_made = store.working(WORK_TIMEOUT, |client| async move {
@@ -102,7 +102,7 @@ impl PostgresStore {
     pub async fn try_out(
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
-        trust: &wire::Trust,
+        trust: &Trust,
     ) -> Result<bool, StoreError> {
         let store = Self::new(connect, password, trust)?;
         let is_made = store.migrating(Migration::Undo).await?;
@@ -115,7 +115,7 @@ impl PostgresStore {
     fn new(
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
-        trust: &wire::Trust,
+        trust: &Trust,
     ) -> Result<Self, StoreError> {
         Ok(Self { pool: pool(connect, password, trust)?, insert: insert_statement(), days: Mutex::default() })
     }
@@ -345,7 +345,7 @@ impl PostgresReader {
     pub fn new(
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
-        trust: &wire::Trust,
+        trust: &Trust,
     ) -> Result<Self, StoreError> {
         Ok(Self { pool: pool(connect, password, trust)? })
     }

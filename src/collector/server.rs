@@ -14,8 +14,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -35,6 +33,7 @@ use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
 use crate::config::collector::TlsFiles;
 use crate::host::Host;
+use crate::pem;
 use crate::serve::guards::Guards;
 use crate::serve::{Limits, ServeError, ServeSettings};
 use crate::supervisor::Supervisor;
@@ -143,13 +142,13 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// What is wrong with the files, in words.
 pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, String> {
     let read = |key: &str, path: &Path| {
-        std::fs::read(path).map_err(|error| format!("{key}: {}: failed to read it: {error}", path.display()))
+        let name = format!("{key}: {}", path.display());
+        std::fs::read(path).map_err(|error| format!("{name}: failed to read it: {error}")).map(|text| (name, text))
     };
-    let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&read("serve.tls_cert", &files.cert)?)
-        .collect::<Result<_, _>>()
-        .map_err(|_| "serve.tls_cert: no certificate that can be read in it (PEM is expected)".to_owned())?;
-    let key = PrivateKeyDer::from_pem_slice(&read("serve.tls_key", &files.key)?)
-        .map_err(|_| "serve.tls_key: no private key that can be read in it (PEM is expected)".to_owned())?;
+    let (name, text) = read("serve.tls_cert", &files.cert)?;
+    let chain = pem::chain(&text).map_err(|error| format!("{name}: {error}"))?;
+    let (name, text) = read("serve.tls_key", &files.key)?;
+    let key = pem::private_key(&text).map_err(|error| format!("{name}: {error}"))?;
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("the TLS library could not be set up: {error}"))?

@@ -4,18 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::admin::{self, Admin};
 use super::database::{self, Database};
+use super::environment::authorities;
 use super::error::Checker;
 use super::exposure::{SecretFile, credentials_directory, exposed};
 use super::layers::{Layers, Program};
 use super::serve::tcp_address;
 use super::{ConfigError, Environment, Log, Problem, Setting, TokenFile, log, parse_duration};
-use crate::host::{HostError, ZONE};
+use crate::host::{HostError, ZONE, unmapped};
+use crate::tls::Authorities;
 
 /// The defaults: the text of `config/collector.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/collector.toml");
@@ -94,6 +96,8 @@ pub struct Postgres {
     pub password_file: Option<TokenFile>,
     /// A further certificate authority that is trusted, PEM.
     pub ca_file: Option<PathBuf>,
+    /// The certificate authorities that the environment names.
+    pub authorities: Authorities,
 }
 
 impl Postgres {
@@ -203,7 +207,7 @@ impl Sections {
         // Each section is checked before the first `?`, so that one error does not hide another.
         let serve = self.serve.check(check);
         let admin = self.admin.check(check);
-        let storage = self.storage.check(check);
+        let storage = self.storage.check(check, env);
         let limits = self.limits.check(check);
         let log = self.log.check(check);
         Some(Config {
@@ -245,7 +249,7 @@ impl WrittenServe {
 }
 
 impl WrittenStorage {
-    fn check(self, check: &mut Checker<'_>) -> Option<Storage> {
+    fn check(self, check: &mut Checker<'_>, env: &Environment) -> Option<Storage> {
         let password_file = TokenFile::check_optional(check, "storage.password_file", &self.password_file);
         let ca_file = absolute_path(check, "storage.ca_file", &self.ca_file);
         // The URL may hold a password, so it is shown neither in an error nor in the list of settings.
@@ -258,6 +262,7 @@ impl WrittenStorage {
                     connect: *connect,
                     password_file: password_file?,
                     ca_file: ca_file?,
+                    authorities: authorities(env),
                 })))
             }
             Err(why) => {
@@ -317,14 +322,6 @@ fn network(check: &mut Checker<'_>, written: &str) -> Option<IpNet> {
     let network = written.parse().ok().or_else(address);
     let network = network.map(unmapped);
     check.accept("serve.trusted_proxies", written, network.ok_or("must be addresses or networks, such as 10.0.0.0/8"))
-}
-
-/// The IPv4 network that an IPv4-mapped one stands for; any other as it is. Addresses are compared in this form.
-fn unmapped(network: IpNet) -> IpNet {
-    let IpNet::V6(mapped) = network else { return network };
-    let length = mapped.prefix_len().checked_sub(96);
-    let ipv4 = mapped.addr().to_ipv4_mapped().zip(length).and_then(|(addr, length)| Ipv4Net::new(addr, length).ok());
-    ipv4.map_or(network, IpNet::V4)
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
+
+use crate::tls::Authorities;
 
 /// The environment variables that the process was started with. Its `Debug` shows names only.
 #[derive(Clone, Default)]
@@ -69,28 +72,51 @@ impl ConsentVariables {
     }
 }
 
-/// The proxy that outbound requests are to take. A proxy's address may hold a password, so `Debug` does not show it.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// A variable that was found set and not empty. Its `Debug` does not show the value, which may hold a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+}
+
+impl Variable {
+    /// The first of the names that is set and not empty.
+    fn first(env: &Environment, names: &[&'static str]) -> Option<Self> {
+        names.iter().find_map(|name| env.get_filled(name).map(|value| Self { name, value: value.to_owned() }))
+    }
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Variable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The proxy that pings are to take, as it was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyVariables {
     /// The first that is set and not empty of `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY`: curl's order.
-    pub https: Option<String>,
+    pub https: Option<Variable>,
     /// `no_proxy`, else `NO_PROXY`: the hosts that are reached directly.
-    pub no_proxy: Option<String>,
+    pub no_proxy: Option<Variable>,
 }
 
 impl ProxyVariables {
     pub(super) fn of(env: &Environment) -> Self {
-        let first = |names: &[&str]| names.iter().find_map(|name| env.get_filled(name)).map(str::to_owned);
         Self {
-            https: first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-            no_proxy: first(&["no_proxy", "NO_PROXY"]),
+            https: Variable::first(env, &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+            no_proxy: Variable::first(env, &["no_proxy", "NO_PROXY"]),
         }
     }
 }
 
-impl fmt::Debug for ProxyVariables {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let https = self.https.as_ref().map(|_| "[not shown]");
-        f.debug_struct("ProxyVariables").field("https", &https).field("no_proxy", &self.no_proxy).finish()
+/// The certificate authorities that the environment names.
+pub(super) fn authorities(env: &Environment) -> Authorities {
+    let filled = |name| env.get_filled(name).filter(|value| !value.trim().is_empty());
+    Authorities {
+        file: filled("SSL_CERT_FILE").map(PathBuf::from),
+        directories: filled("SSL_CERT_DIR").map(str::to_owned),
     }
 }

@@ -1,26 +1,24 @@
 //! The only place that opens a connection to Pulse.
 
-use std::error::Error;
+use std::sync::Arc;
 
 use hyper::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tower_service::Service;
 
 use crate::host::server_name;
-use crate::wire::{Dial, DialError, Dialing, Stream, TlsError, Trust, tls};
+use crate::tls::{TlsError, TlsProblem, Trust, tls};
+use crate::wire::{Dial, DialError, Dialing, NotSecured, Stream, secure};
 
 /// Connects to Pulse, directly: Pulse is on the same host or network, so no proxy is asked.
 pub(crate) struct Direct {
     peer: Uri,
-    connector: Connector,
-}
-
-/// TLS is only set up where it is used: the certificate authorities are much of what a process like this one holds.
-#[derive(Clone)]
-enum Connector {
-    Plain(HttpConnector),
-    Secure(HttpsConnector<HttpConnector>),
+    tcp: HttpConnector,
+    /// TLS is only set up where it is used: the certificate authorities are much of what a process like this one holds.
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    has_ca_file: bool,
 }
 
 impl Direct {
@@ -28,41 +26,45 @@ impl Direct {
     pub(crate) fn new(peer: Uri, trust: &Trust) -> Result<Self, TlsError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
-        let connector = if peer.scheme_str() == Some("https") {
-            tcp.enforce_http(false);
-            let secure = HttpsConnectorBuilder::new()
-                .with_tls_config(tls(trust)?)
-                .https_only()
-                .with_server_name_resolver(server_name)
-                .enable_http1();
-            Connector::Secure(secure.wrap_connector(tcp))
+        tcp.enforce_http(false);
+        let tls = if peer.scheme_str() == Some("https") {
+            Some((Arc::new(tls(trust)?), server_name(&peer).map_err(|_| TlsError::NoName)?))
         } else {
-            Connector::Plain(tcp)
+            trust.check_own()?;
+            None
         };
-        Ok(Self { peer, connector })
+        Ok(Self { peer, tcp, tls, has_ca_file: trust.has_own() })
+    }
+
+    /// Why the connection was not secured, and what may help: most people's Pulse has a certificate of their own making.
+    fn describe(&self, error: &NotSecured) -> DialError {
+        let NotSecured::Tls(problem) = error else { return DialError::Peer(error.to_string()) };
+        let hint = match (problem, self.has_ca_file) {
+            (problem, false) if problem.is_unknown_issuer() => {
+                "; pulse.ca_file can name the authority that issued it, or this very certificate"
+            }
+            (problem, true) if problem.is_unknown_issuer() => {
+                "; neither it nor the authority that issued it is in pulse.ca_file"
+            }
+            (TlsProblem::AuthorityAsServer, false) => "; or name this very certificate in pulse.ca_file",
+            _ => "",
+        };
+        DialError::Peer(format!("{problem}{hint}"))
     }
 }
 
 impl Dial for Direct {
     fn dial(&self) -> Dialing<'_> {
         Box::pin(async move {
-            match self.connector.clone() {
-                Connector::Plain(mut plain) => {
-                    let stream = plain.call(self.peer.clone()).await.map_err(|error| describe(&error))?;
-                    Ok(Box::new(stream) as Box<dyn Stream>)
-                }
-                Connector::Secure(mut secure) => {
-                    let stream = secure.call(self.peer.clone()).await.map_err(|error| describe(&*error))?;
-                    Ok(Box::new(stream) as Box<dyn Stream>)
+            let connecting = self.tcp.clone().call(self.peer.clone());
+            let stream = connecting.await.map_err(|error| DialError::from_connector(&error))?;
+            match &self.tls {
+                None => Ok(Box::new(stream) as Box<dyn Stream>),
+                Some((config, name)) => {
+                    let secured = secure(stream.into_inner(), config, name.clone()).await;
+                    secured.map_err(|error| self.describe(&error))
                 }
             }
         })
     }
-}
-
-fn describe(error: &(dyn Error + 'static)) -> DialError {
-    let DialError(text) = DialError::from_connector(error);
-    // Most people's Pulse has a certificate of their own making.
-    let hint = if text.contains("certificate") { "; pulse.ca_file can name the authority that issued it" } else { "" };
-    DialError(text + hint)
 }

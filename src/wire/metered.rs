@@ -8,13 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-use super::Stream;
+use super::{ExchangeError, Stream};
 
 /// What is read from the connection at a time.
 const PIECE: usize = 16 * 1024;
-
-/// How a record of TLS begins that says what is wrong: its kind, and the first half of its version.
-const TLS_ALERT: &[u8] = &[0x15, 0x03];
 
 /// Counts what is read, and fails where it is more than is allowed.
 ///
@@ -49,11 +46,15 @@ impl Meter {
         self.0.allowed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn speaks_tls(&self) -> bool {
-        self.0.speaks_tls.load(Ordering::Relaxed)
+    /// Why an exchange failed, where what was read tells it.
+    pub(super) fn why(&self) -> Option<ExchangeError> {
+        if self.0.speaks_tls.load(Ordering::Relaxed) {
+            return Some(ExchangeError::SpeaksTls);
+        }
+        self.is_exceeded().then_some(ExchangeError::TooLong)
     }
 
-    pub(super) fn is_exceeded(&self) -> bool {
+    fn is_exceeded(&self) -> bool {
         self.0.read.load(Ordering::Relaxed) > self.0.allowed.load(Ordering::Relaxed)
     }
 }
@@ -85,8 +86,10 @@ impl Read for Metered {
             other => return other,
         }
         let read = piece.filled();
-        if this.meter.0.read.fetch_add(read.len() as u64, Ordering::Relaxed) == 0 {
-            this.meter.0.speaks_tls.store(read.starts_with(TLS_ALERT), Ordering::Relaxed);
+        let before = this.meter.0.read.fetch_add(read.len() as u64, Ordering::Relaxed);
+        // A record of TLS, an alert or a server's side of a handshake, begins with a byte that no HTTP answer begins with.
+        if before == 0 && matches!(read, [0x15 | 0x16, 0x03, ..]) {
+            this.meter.0.speaks_tls.store(true, Ordering::Relaxed);
         }
         if this.meter.is_exceeded() {
             return Poll::Ready(Err(io::Error::other("more bytes than an answer may have")));

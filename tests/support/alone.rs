@@ -1,5 +1,6 @@
 //! A test that runs itself again, it alone, in namespaces of its own; and the programs that such a test runs.
 
+use std::io::Write as _;
 use std::process::Command;
 
 /// Says that the test runs in the namespaces.
@@ -31,4 +32,15 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether the program runs; says so where it does not. With `CI=true` its absence fails.
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
+pub fn program_or_skip(program: &str, arguments: &[&str], test: &str) -> bool {
+    let runs = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
+    if !runs {
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "{program} is not there");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {program} is not there");
+    }
+    runs
 }

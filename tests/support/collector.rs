@@ -15,7 +15,7 @@ use pulse_telemetry::collector::postgres::{PostgresReader, PostgresStore};
 use pulse_telemetry::collector::sqlite::{SqliteReader, SqliteStore};
 use pulse_telemetry::collector::storage::{Read, Row, Store};
 use pulse_telemetry::contract::{FIELDS, Kind};
-use pulse_telemetry::wire::Trust;
+use pulse_telemetry::tls::Trust;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
@@ -456,7 +456,8 @@ fn way_to_postgres(storage: &Storage) -> (tokio_postgres::Config, Trust) {
         Storage::Postgres(cluster) => cluster.authority(),
         Storage::Sqlite(_) => None,
     };
-    let trust = authority.map_or(Trust::System, |pem| Trust::SystemAnd(pem.as_bytes().to_vec()));
+    let named = |pem: &str| Trust::default().and("storage.ca_file", pem.as_bytes().to_vec());
+    let trust = authority.map_or_else(Trust::default, named);
     (storage.url().replace("verify-full", "require").parse().unwrap(), trust)
 }
 

@@ -82,7 +82,7 @@ impl Dial for Way {
             };
             let Some((attempt, wait)) = self.0.lock().on_dial() else { return std::future::pending().await };
             match trouble {
-                Some(Trouble::Refuses) => return Err(DialError("connection refused".to_owned())),
+                Some(Trouble::Refuses) => return Err(DialError::Peer("connection refused".to_owned())),
                 Some(Trouble::NeverConnects) => return std::future::pending().await,
                 Some(Trouble::ConnectsSlowly) => tokio::time::sleep(wait).await,
                 _ => {}

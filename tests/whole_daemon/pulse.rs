@@ -8,7 +8,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::wire::{Dial, DialError, Dialing, Trust};
+use pulse_telemetry::tls::Trust;
+use pulse_telemetry::wire::{Dial, DialError, Dialing};
 
 use super::pipe::{self, Answered, Spoken};
 use super::{Shared, World};
@@ -198,7 +199,7 @@ pub(super) fn client(world: &Shared) -> PulseClient {
     let settings = PulseSettings {
         url: "http://pulse.example:7655".parse().unwrap(),
         tokens: Tokens::One(TOKEN.into()),
-        trust: Trust::System,
+        trust: Trust::default(),
         timeout: Duration::from_secs(10),
         platform: PlatformSetting::Auto,
     };
@@ -212,7 +213,7 @@ impl Dial for Way {
         Box::pin(async {
             let trouble = self.0.lock().pulse.trouble;
             let spoken = match trouble {
-                Some(Trouble::Refuses) => return Err(DialError("connection refused".to_owned())),
+                Some(Trouble::Refuses) => return Err(DialError::Peer("connection refused".to_owned())),
                 Some(Trouble::NeverConnects) => return std::future::pending().await,
                 Some(Trouble::Garbage) => Spoken::Garbage,
                 Some(Trouble::CutAnswers) => Spoken::Cut,

@@ -19,6 +19,9 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Fa
     for warning in config.warnings() {
         writeln!(out, "Note: {warning}.")?;
     }
+    for exposed in config.exposed_secrets() {
+        writeln!(out, "Note: {exposed}")?;
+    }
     if let Some(files) = &config.serve.tls {
         server::tls(files).map_err(Failure::SetUp)?;
     }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio_postgres::IsolationLevel;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{IsolationLevel, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::words;
 use crate::collector::storage::StoreError;
-use crate::wire;
+use crate::tls::{Trust, tls};
 
 /// Connections of one collector: a commit, a purge, a look, and one to spare.
 const CONNECTIONS: usize = 4;
@@ -64,7 +65,7 @@ pub(super) async fn lock(transaction: &Transaction<'_>, key: i64) -> Result<(), 
 pub(super) fn pool(
     mut connect: tokio_postgres::Config,
     password: Option<&SecretString>,
-    trust: &wire::Trust,
+    trust: &Trust,
 ) -> Result<Pool, StoreError> {
     if let Some(password) = password {
         connect.password(password.expose_secret());
@@ -74,9 +75,13 @@ pub(super) fn pool(
     let for_each = CONNECT_TIMEOUT / u32::try_from(hosts).unwrap_or(u32::MAX);
     connect.application_name("pulse-telemetry-collector").connect_timeout(for_each);
     connect.keepalives_idle(Duration::from_secs(15)).keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
-    let tls = wire::tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling);
+    let manager = if connect.get_ssl_mode() == SslMode::Disable {
+        Manager::from_config(connect, NoTls, recycling)
+    } else {
+        let tls = tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
+        Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling)
+    };
     Pool::builder(manager)
         .max_size(CONNECTIONS)
         .runtime(Runtime::Tokio1)

@@ -2,6 +2,8 @@
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::tls::TlsProblem;
+
 /// The error in words, with what to do about it where that can be told. Detail and context may repeat values of a row, so
 /// of what the server says only the message is told.
 pub(super) fn of(error: &tokio_postgres::Error) -> String {
@@ -49,8 +51,12 @@ fn advice(said: &DbError) -> Option<&'static str> {
     }
 }
 
-/// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes; of TLS, what it comes to.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(problem) = TlsProblem::among(error) {
+        let named = "; storage.ca_file can name the authority that issued it, or this very certificate";
+        return format!("{problem}{}", if problem.is_unknown_issuer() { named } else { "" });
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

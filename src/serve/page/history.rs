@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use super::html::{code, escape, json, time};
 use crate::engine::EntryKind;
 use crate::store::{HistoryPage, Line};
+use crate::verdict;
 
 /// The entries, the newest first, and the ways to the others.
 pub(super) fn history(page: Option<&HistoryPage>, is_older: bool) -> String {
@@ -59,7 +60,9 @@ fn class(kind: EntryKind) -> &'static str {
 fn say(line: &Line<'_>) -> String {
     let ping = line.event.map_or("ping", |event| event.word());
     let reason = line.reason.as_deref().map(code).unwrap_or_default();
-    let answer = line.status.map(|status| format!(", the endpoint answered {status}")).unwrap_or_default();
+    // A proxy that gave no tunnel has answered in the endpoint's place.
+    let who = if line.reason.as_deref().is_some_and(verdict::is_of_a_proxy) { "proxy" } else { "endpoint" };
+    let answer = line.status.map(|status| format!(", the {who} answered {status}")).unwrap_or_default();
     match line.kind {
         EntryKind::Started => "The sidecar started".to_owned(),
         EntryKind::Attempted => format!("A {ping} is on its way, or how it ended was not recorded"),

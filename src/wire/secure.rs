@@ -1,0 +1,93 @@
+//! TLS over a connection that is there, and what the other end speaks where that fails.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsConnector;
+
+use super::{DialError, SPEAKS_PLAIN_HTTP, Stream};
+use crate::tls::TlsProblem;
+
+/// How many bytes of the other end's first ones are kept.
+const FIRST: usize = 8;
+
+/// Why a connection could not be secured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSecured {
+    /// The other end answered in plain HTTP.
+    #[error("{SPEAKS_PLAIN_HTTP}")]
+    PlainHttp,
+    /// The other end answered something that is no TLS.
+    #[error("no secure connection (TLS): what answers there does not speak TLS")]
+    NoTls,
+    /// TLS, but none that is trusted or supported.
+    #[error("{0}")]
+    Tls(TlsProblem),
+    /// The connection failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Secures a connection to the server of that name.
+pub(crate) async fn secure<S>(
+    stream: S,
+    config: &Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<Box<dyn Stream>, NotSecured>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let noted = FirstBytes { stream, first: Vec::new() };
+    match TlsConnector::from(Arc::clone(config)).connect(name, noted).into_fallible().await {
+        Ok(secured) => Ok(Box::new(TokioIo::new(secured))),
+        Err((error, FirstBytes { first, .. })) => Err(why(&error, &first)),
+    }
+}
+
+fn why(error: &io::Error, first: &[u8]) -> NotSecured {
+    // A server that expects a request answers the handshake with an error, or with a page that tells of one.
+    if first.starts_with(b"HTTP/") || first.starts_with(b"<") {
+        return NotSecured::PlainHttp;
+    }
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidMessage(_)) => NotSecured::NoTls,
+        Some(tls) => NotSecured::Tls(TlsProblem::of(tls)),
+        None => NotSecured::Failed(DialError::from_connector(error).to_string()),
+    }
+}
+
+/// A connection whose first bytes are kept.
+struct FirstBytes<S> {
+    stream: S,
+    first: Vec<u8>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let wanted = FIRST - self.first.len();
+        self.first.extend(buf.filled()[before..].iter().take(wanted));
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for FirstBytes<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
