@@ -456,9 +456,15 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
 }
 
-/// Does something with the files in the directory of `file`, as root with the rights of that directory's owner.
-fn as_owner<T>(file: &Path, work: impl FnOnce() -> T) -> T {
-    acting::as_owner(file.parent().unwrap_or_else(|| Path::new("/")), work)
+/// Does something with a database, as root with the rights of the owner of its directory.
+fn as_owner<T>(file: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    acting::as_owner(file.parent().unwrap_or_else(|| Path::new("/")), || {
+        // To open a pipe that somebody planted would take for ever.
+        match file.metadata() {
+            Ok(found) if !found.is_file() => Err(StoreError::Failed(format!("{} is not a file", file.display()))),
+            _ => work(),
+        }
+    })
 }
 
 /// The file beside the database whose name ends so.
