@@ -12,8 +12,9 @@
 //! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] keeps the state, [`clock`] reads the time, [`chance`] asks for
 //! randomness, [`serve`] listens, [`config`] reads what the operator wrote. Beside all this, and unknown to what sends,
 //! [`posture`] tells what else may leave by Pulse's own settings, [`comparison`] lays our ping beside Pulse's own, and [`events`] keeps the local-only commercial events;
-//! [`metrics`] counts for Prometheus, [`supervisor`] tells systemd that the program lives, and [`confine`] has the kernel
-//! hold the program to what it needs, and [`acting`] lets root's commands act as the daemon's user. After the doorway and the
+//! [`metrics`] counts for Prometheus, in the formats of [`exposition`], [`supervisor`] tells systemd that the program lives,
+//! [`confine`] has the kernel hold the program to what it needs, and [`acting`] lets root's commands act as the daemon's
+//! user. After the doorway and the
 //! configuration, the modules below stand in the order in which data flows.
 //!
 //! The receiving end, so that the whole promise can be run and checked, is a second program behind the feature
@@ -50,6 +51,7 @@ pub mod x509;
 
 pub mod audit;
 pub mod events;
+pub mod exposition;
 pub mod metrics;
 
 pub mod acting;

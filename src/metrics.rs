@@ -5,21 +5,17 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::engine::Suppression;
+use crate::exposition::Format;
 use crate::snapshot::{ReadError, Reading};
 use crate::status::StatusReport;
 use crate::verdict::Verdict;
-
-/// The media type of [`Metrics::encode`].
-pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Where one reading of Pulse, a dozen requests, ends: from a Pulse beside it to one that hangs, in seconds.
 const READ_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
@@ -184,12 +180,12 @@ impl Metrics {
         self.ledger.set(bytes);
     }
 
-    /// All of it as OpenMetrics text, together with how things stand and how many local events are kept.
+    /// All of it in this format, together with how things stand and how many local events are kept.
     #[must_use]
-    pub fn encode(&self, status: &StatusReport, local_events: usize) -> String {
+    pub fn encode(&self, format: Format, status: &StatusReport, local_events: usize) -> String {
         let mut registry = Registry::default();
         let out = &mut registry;
-        add(out, BUILD, Info::new([("version", status.version.clone())]));
+        add(out, BUILD, one("version", &status.version));
         add(out, CONSENT, flag(status.enabled));
         add_some(out, OFF, status.off_by.as_ref().map(|source| one("source", source)));
         add_some(out, SUPPRESSED, status.suppressed.as_ref().map(|suppressed| one("reason", &suppressed.reason)));
@@ -205,17 +201,13 @@ impl Metrics {
         let events = Gauge::<i64>::default();
         events.set(i64::try_from(local_events).unwrap_or(i64::MAX));
         add(out, EVENTS, events);
-        let mut text = String::new();
-        // Writing to a text does not fail.
-        let _ = text::encode(&mut text, &registry);
-        text
+        format.encode(&registry)
     }
 }
 
 fn add(registry: &mut Registry, described: Described, metric: impl Metric) {
-    // The encoder itself puts what is cut off here behind the names of counters and infos.
-    let name = described.name;
-    let name = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
+    // The encoder itself puts what is cut off here behind the names of counters.
+    let name = described.name.strip_suffix("_total").unwrap_or(described.name);
     registry.register(name, described.help, metric);
 }
 

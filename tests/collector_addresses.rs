@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use pulse_telemetry::chance::Chance;
 use pulse_telemetry::collector::cli::end_at_a_panic;
+use pulse_telemetry::exposition::Format;
 use rustix::process::Signal;
 use serde_json::json;
 use support::collector::{Setup, Storage, block_on, ping, ping_of};
@@ -178,7 +179,7 @@ fn a_panic_with_an_address_at_hand_does_not_tell_it() {
     let settings = Settings { per_minute: 1, chance: Box::new(Panicking), ..Settings::default() };
     let inside = Inside::start(Obedient::new(), settings);
     let answer = post(inside.address, PEERS[0], &ping_of(1).to_string());
-    let metrics = inside.metrics.text();
+    let metrics = inside.metrics.text(Format::Text);
     inside.stop();
     std::panic::set_hook(before);
     let said = said.lock().unwrap().clone();

@@ -101,7 +101,7 @@ fn of_two_collectors_on_one_postgresql_one_may_die_and_one_may_come_and_one_purg
     let place: Place = Arc::new(Mutex::new(places(&collectors)));
     let load = load(&place);
     load.wait_for_more(100);
-    let purged: f64 = collectors.iter().map(|collector| collector.metric("purged_days_total")).sum();
+    let purged: f64 = collectors.iter().map(|collector| collector.metric("purged_tables_total")).sum();
     assert!((purged - 1.0).abs() < 0.5, "one of them purges, and once: {purged}");
     let mut collectors = collectors.into_iter();
     let (one, other) = (collectors.next().unwrap(), collectors.next().unwrap());

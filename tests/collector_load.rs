@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulse_telemetry::clock::{Clock as _, SystemClock};
+use pulse_telemetry::exposition::Format;
 use rustix::process::{Signal, kill_process};
 use support::client;
 use support::collector::{Setup, Storage, block_on, open, ping_of, row};
@@ -103,7 +104,7 @@ fn pings_that_wait_together_are_committed_together() {
             .filter(|line| line.starts_with("pulse_telemetry_collector_waiting_pings "))
             .count()
             == 1
-            && inside.metrics.text().contains("batch_rows_count 0")
+            && inside.metrics.text(Format::Text).contains("batch_rows_count 0")
     });
     // What came first is in a commit already; the rest waits behind it.
     store.let_through(true);
@@ -167,7 +168,7 @@ fn a_ping_that_waits_too_long_is_told_to_come_back_and_is_not_stored_behind_its_
     let inside = Inside::start(Arc::clone(&store) as _, settings);
     store.let_through(false);
     let first = posted(inside.address, 0);
-    wait_until("the first is in its commit", || inside.metrics.text().contains("waiting_pings 1"));
+    wait_until("the first is in its commit", || inside.metrics.text(Format::Text).contains("waiting_pings 1"));
     let (status, after) = post(inside.address, &ping_of(1).to_string()).unwrap();
     assert!(status == 503 && after.is_some());
     first.join().unwrap();

@@ -15,6 +15,7 @@ use pulse_telemetry::collector::metrics::Metrics;
 use pulse_telemetry::collector::purge::purge_by_itself;
 use pulse_telemetry::collector::report::report;
 use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, Working};
+use pulse_telemetry::exposition::Format;
 use serde_json::json;
 use support::collector::{Setup, Storage, block_on, install_id, open, ping, ping_of, reader, row, sqlite_rows};
 use support::disk::{contains, files_below};
@@ -183,7 +184,7 @@ fn the_collector_purges_by_itself_when_it_starts_and_a_metric_tells_the_oldest_r
             store.commit(vec![row(&planted(1), now - days(91)), row(&planted(2), yesterday)]).await.unwrap();
         });
         let collector = Setup::new(&storage).start();
-        collector.wait_for("a day is purged", || collector.metric("purged_days_total") > 0.5);
+        collector.wait_for("a day is purged", || collector.metric("purged_tables_total") > 0.5);
         #[expect(clippy::cast_precision_loss, reason = "seconds of this century")]
         let yesterday = yesterday.as_second() as f64;
         collector.wait_for("the oldest row is told", || {
@@ -365,7 +366,7 @@ async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
     let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock, None);
     let _ = tokio::time::timeout(Duration::from_secs(90), purging).await;
     assert_eq!(store.purges.lock().unwrap().len(), 2);
-    assert!(metrics.text().contains("last_purge_timestamp_seconds 0.0"), "it is no purge that worked");
+    assert!(metrics.text(Format::Text).contains("last_purge_timestamp_seconds 0.0"), "it is no purge that worked");
 }
 
 #[test]
@@ -407,6 +408,6 @@ async fn a_clock_that_leaps_by_days_purges_nothing_for_a_day_and_is_then_believe
         store.purges.lock().unwrap().len()
     };
     assert_eq!(purges_after(25).await, 3, "at the start and at two full hours");
-    assert!(!metrics.text().contains("purge_failures_total 0"), "a metric tells it");
+    assert!(!metrics.text(Format::Text).contains("purge_failures_total 0"), "a metric tells it");
     assert_eq!(purges_after(4).await, 6, "a day after the leap, and at the full hours since");
 }

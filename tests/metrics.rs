@@ -4,15 +4,23 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pulse_telemetry::metrics::{DESCRIBED, MEDIA_TYPE, Metrics};
+use bytes::Bytes;
+use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
+
+use pulse_telemetry::exposition::Format;
+use pulse_telemetry::metrics::{DESCRIBED, Metrics};
 use pulse_telemetry::pulse::Credential;
 use pulse_telemetry::snapshot::ReadError;
 use pulse_telemetry::status::StatusReport;
 use pulse_telemetry::verdict::Verdict;
 use serde_json::json;
+use support::client::{self, Reply};
 use support::endpoint::Endpoint;
+use support::proxy::is_here;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::server::ResponsePlan;
 use support::sidecar::{LIMIT, Setup};
@@ -58,8 +66,12 @@ fn every_metric_is_described_and_every_description_is_of_a_metric() {
     metrics.answered(&Verdict::Drop { reason: "rejected" }, "2026-11-23T00:00:01Z".parse().unwrap());
     metrics.read(&Err(ReadError::Unauthorized(Credential::default())), Duration::from_millis(300));
     metrics.ledger(1234);
-    let scrape = metrics.encode(&everything(), 3);
+    let [scrape, text] = [Format::OpenMetrics, Format::Text].map(|format| metrics.encode(format, &everything(), 3));
     assert_eq!(series(&scrape), described());
+    let samples = |scrape: &str| -> Vec<String> {
+        scrape.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect()
+    };
+    assert_eq!(samples(&scrape), samples(&text), "the samples are the same");
     for line in [
         "pulse_telemetry_build_info{version=\"0.1.0\"} 1",
         "pulse_telemetry_pings_total{verdict=\"delivered\",reason=\"delivered\"} 1",
@@ -80,6 +92,117 @@ fn every_metric_is_described_and_every_description_is_of_a_metric() {
         assert!(scrape.lines().any(|said| said == line), "{line} in\n{scrape}");
     }
     assert!(scrape.ends_with("# EOF\n") && !scrape.contains("secret"), "{scrape}");
+    for line in [
+        "# TYPE pulse_telemetry_build_info gauge",
+        "# TYPE pulse_telemetry_pings_total counter",
+        "# HELP pulse_telemetry_pings_total Attempts to send a ping since the start, by what the answer meant.",
+        "# TYPE pulse_telemetry_pulse_read_duration_seconds histogram",
+    ] {
+        assert!(text.lines().any(|said| said == line), "{line} in\n{text}");
+    }
+    assert!(!text.contains("EOF") && !text.contains("UNIT") && !text.contains(" info\n"), "{text}");
+}
+
+#[test]
+fn who_prefers_openmetrics_gets_it_and_everybody_else_the_text_format() {
+    let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                        text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                        application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+                        text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    for (accept, format) in [
+        (vec![], Format::Text),
+        (vec![""], Format::Text),
+        (vec!["*/*"], Format::Text),
+        (vec!["text/html, */*;q=0.8"], Format::Text),
+        (vec!["text/plain;version=0.0.4"], Format::Text),
+        (vec!["TEXT/Plain; Version=0.0.4; Q=1"], Format::Text),
+        (vec!["application/json"], Format::Text),
+        (vec!["text/plain;version=0.0.4;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5"], Format::Text),
+        (vec!["text/plain, application/openmetrics-text"], Format::Text),
+        (vec!["application/openmetrics-text;version=0.0.1"], Format::Text),
+        (vec!["application/openmetrics-text;version=2.0.0, */*;q=0.1"], Format::Text),
+        (vec!["application/openmetrics-text;q=0, */*;q=0.1"], Format::Text),
+        (vec!["application/openmetrics-text;q=nonsense"], Format::Text),
+        (vec!["application/openmetrics-text;q=0.2, */*"], Format::Text),
+        (vec!["text/*;q=0.5, application/openmetrics-text;q=0.4"], Format::Text),
+        (vec![";;,,=;q"], Format::Text),
+        (vec![prometheus_2], Format::OpenMetrics),
+        (vec![prometheus_3], Format::OpenMetrics),
+        (vec!["application/openmetrics-text"], Format::OpenMetrics),
+        (vec!["application/openmetrics-text; version=\"1.0.0\"; charset=utf-8"], Format::OpenMetrics),
+        (vec!["Application/OpenMetrics-Text, */*"], Format::OpenMetrics),
+        (vec!["*/*, text/plain;q=0"], Format::OpenMetrics),
+        (vec!["text/plain;q=0.3", "application/openmetrics-text;q=0.4"], Format::OpenMetrics),
+    ] {
+        let mut headers = HeaderMap::new();
+        for line in &accept {
+            headers.append(ACCEPT, HeaderValue::from_str(line).unwrap());
+        }
+        assert_eq!(Format::wanted(&headers), format, "{accept:?}");
+    }
+}
+
+/// What Debian's promtool and Prometheus' own Python parser say of both formats of a scrape.
+fn check_with_the_parsers_of_others(test: &str, text: &Reply, open_metrics: &Reply) {
+    let types = [text, open_metrics].map(|scrape| scrape.header("content-type").unwrap().to_owned());
+    assert_eq!(types, [Format::Text.media_type(), Format::OpenMetrics.media_type()]);
+    assert_eq!(text.header("vary").map(str::to_lowercase).as_deref(), Some("accept"));
+    if is_here(test, "promtool", "--version") {
+        let (said, ended) = fed(Command::new("promtool").args(["check", "metrics"]), &text.body);
+        assert!(ended && said.is_empty(), "promtool: {said}\n{}", text.text());
+    }
+    let python = support::sidecar::binary().ancestors().nth(2).unwrap().join("schemathesis/bin/python");
+    let parse = "import sys\nfrom prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
+                 print(sum(len(family.samples) for family in parse(sys.stdin.read())))";
+    if is_here(test, python.to_str().unwrap(), "--version") {
+        let (said, ended) = fed(Command::new(python).args(["-c", parse]), &open_metrics.body);
+        let samples = open_metrics.text().lines().filter(|line| !line.starts_with('#')).count();
+        assert!(ended && said.trim() == samples.to_string(), "{said}\n{}", open_metrics.text());
+    }
+}
+
+/// All that the program says when it is given this, and whether it ended well.
+fn fed(command: &mut Command, input: &[u8]) -> (String, bool) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.success())
+}
+
+const OPEN_METRICS: [(&str, &str); 1] = [("Accept", "application/openmetrics-text")];
+
+#[test]
+fn the_parsers_of_others_read_both_formats_of_the_sidecar() {
+    let test = "the_parsers_of_others_read_both_formats_of_the_sidecar";
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    endpoint.answer_next(ResponsePlan::text(500, "no"));
+    let sidecar = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).start();
+    endpoint.wait_for_pings(1, LIMIT);
+    sidecar.wait_for_log("did not take the ping");
+    let open_metrics = client::fetch(sidecar.address(), "GET", "/metrics", &OPEN_METRICS, Bytes::new()).unwrap();
+    check_with_the_parsers_of_others(test, &sidecar.get("/metrics"), &open_metrics);
+    pulse.change(|model| model.mock = true);
+    sidecar.put("/api/v1/switch", r#"{"enabled":false}"#);
+    let open_metrics = client::fetch(sidecar.address(), "GET", "/metrics", &OPEN_METRICS, Bytes::new()).unwrap();
+    check_with_the_parsers_of_others(test, &sidecar.get("/metrics"), &open_metrics);
+}
+
+#[cfg(feature = "collector")]
+#[test]
+fn the_parsers_of_others_read_both_formats_of_the_collector() {
+    use support::collector::{Setup, Storage, ping_of};
+
+    let test = "the_parsers_of_others_read_both_formats_of_the_collector";
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    for number in 0..3 {
+        assert_eq!(collector.post(&ping_of(number)).status, 204);
+    }
+    assert_eq!(collector.post(&json!({"nonsense": true})).status, 400);
+    let text = collector.ask_admin("/metrics");
+    check_with_the_parsers_of_others(test, &text, &collector.ask_admin_with("/metrics", &OPEN_METRICS));
 }
 
 #[test]
@@ -107,7 +230,7 @@ fn the_real_program_counts_its_pings_readings_and_suppressions_and_names_nobody(
     endpoint.wait_for_pings(1, LIMIT);
     sidecar.wait_for_log("did not take the ping");
     let scraped = sidecar.get("/metrics");
-    assert_eq!((scraped.status, scraped.header("content-type")), (200, Some(MEDIA_TYPE)));
+    assert_eq!((scraped.status, scraped.header("content-type")), (200, Some(Format::Text.media_type())));
     let first = scraped.text();
     let has = |scrape: &str, line: &str| scrape.lines().any(|said| said.starts_with(line));
     assert!(has(&first, "pulse_telemetry_pings_total{verdict=\"retry\",reason=\"server_error\"} 1"), "{first}");

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,9 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::network::ProxyMismatch;
 use super::storage::Committed;
-
-/// The media type of what [`Metrics::text`] gives.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::exposition::Format;
 
 /// The limits that a ping may meet.
 pub(super) const PER_MINUTE: &str = "per_minute";
@@ -75,7 +72,7 @@ pub struct Metrics {
     takes_pings: Gauge,
     oldest: Gauge<f64, AtomicU64>,
     purged_at: Gauge<f64, AtomicU64>,
-    purged_days: Counter,
+    purged_tables: Counter,
     purge_failures: Counter,
     networks: Gauge,
     refused_connections: Counter,
@@ -101,7 +98,7 @@ impl Default for Metrics {
             takes_pings: Gauge::default(),
             oldest: Gauge::default(),
             purged_at: Gauge::default(),
-            purged_days: Counter::default(),
+            purged_tables: Counter::default(),
             purge_failures: Counter::default(),
             networks: Gauge::default(),
             refused_connections: Counter::default(),
@@ -136,7 +133,12 @@ impl Default for Metrics {
         r.register("oldest_row_timestamp_seconds", "When the oldest stored ping was received; 0 for none", oldest);
         let purged_at = metrics.purged_at.clone();
         r.register("last_purge_timestamp_seconds", "When the last purge that worked began; 0 for none", purged_at);
-        r.register("purged_days", "Days that were dropped because they were 90 days old", metrics.purged_days.clone());
+        let tables = metrics.purged_tables.clone();
+        r.register(
+            "purged_tables",
+            "Tables or partitions of a day that were dropped because it was 90 days ago",
+            tables,
+        );
         r.register("purge_failures", "Purges that failed", metrics.purge_failures.clone());
         r.register("limited_networks", "Networks that are counted for the rate limit now", metrics.networks.clone());
         let connections = metrics.refused_connections.clone();
@@ -160,13 +162,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Everything, in the text format.
+    /// Everything, in this format.
     #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+    pub fn text(&self, format: Format) -> String {
+        format.encode(&self.registry)
     }
 
     fn count(&self, outcome: &'static str, pings: u64) {
@@ -244,7 +243,7 @@ impl Metrics {
 
     pub(super) fn purged(&self, at: Timestamp, days: u64) {
         self.purged_at.set(at.as_duration().as_secs_f64());
-        self.purged_days.inc_by(days);
+        self.purged_tables.inc_by(days);
     }
 
     pub(super) fn purge_failed(&self) {

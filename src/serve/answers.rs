@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, SERVER,
-    WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+    SERVER, VARY, WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::SERVER_NAME;
 use super::guards::Refusal;
+use crate::exposition::Format;
 
 /// An answer.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -87,6 +88,14 @@ pub(crate) fn body(status: StatusCode, content_type: &'static str, body: impl In
     let mut answer = empty(status);
     *answer.body_mut() = Full::new(body.into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// Metrics in the format that the request prefers.
+pub(crate) fn metrics(asked: &HeaderMap, encode: impl FnOnce(Format) -> String) -> Answer {
+    let format = Format::wanted(asked);
+    let mut answer = body(StatusCode::OK, format.media_type(), encode(format));
+    answer.headers_mut().insert(VARY, HeaderValue::from_static(ACCEPT.as_str()));
     answer
 }
 

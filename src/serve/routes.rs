@@ -24,7 +24,6 @@ use crate::consent::OffSource;
 use crate::contract;
 use crate::daemon::{Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use crate::events::{self, Refusal, Turned};
-use crate::metrics::MEDIA_TYPE;
 use crate::status::{PostureReport, PreviewReport, StatusReport, paused};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -195,7 +194,8 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::Events => answers::json(StatusCode::OK, &events.report(handle.known().await?.commercial)),
         Route::EraseEvents => erased_events(events.erase()),
         Route::Metrics => {
-            answers::body(StatusCode::OK, MEDIA_TYPE, metrics.encode(&handle.glance().await?, events.count()))
+            let (status, events) = (handle.glance().await?, events.count());
+            answers::metrics(&head.headers, |format| metrics.encode(format, &status, events))
         }
         Route::OpenApi => answers::constant(&head.headers, JSON, openapi::document().to_string()),
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),

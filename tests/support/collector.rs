@@ -365,6 +365,11 @@ impl Collector {
         client::get(self.admin, target, None).unwrap()
     }
 
+    /// The same, with these headers.
+    pub fn ask_admin_with(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
+        client::fetch(self.admin, "GET", target, headers, Bytes::new()).unwrap()
+    }
+
     /// The value of a metric, by its name with labels.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.ask_admin("/metrics").text();

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::SERVER_NAME;
 use crate::collector::ingest::Refusal;
 use crate::collector::retry::in_seconds;
-pub(super) use crate::serve::answers::{Answer, body, empty, error, json, refused as stranger, with_allow};
+pub(super) use crate::serve::answers::{Answer, empty, error, json, metrics, refused as stranger, with_allow};
 
 /// Adds the headers that every answer has.
 pub(super) fn add_headers(headers: &mut HeaderMap) {

@@ -18,7 +18,7 @@ use super::answers::{self, Answer};
 use super::{App, PING_PATH};
 use crate::collector::capacity::Fullness;
 use crate::collector::ingest;
-use crate::collector::metrics::{self, NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
+use crate::collector::metrics::{NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
 use crate::collector::network::{Client, ProxyMismatch};
 use crate::collector::places::Place;
 use crate::collector::purge::is_plausible;
@@ -64,7 +64,7 @@ pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<In
         Ok(()) => match read(&head.method, head.uri.path(), &["/metrics", "/readyz", "/healthz"]) {
             Ok("/metrics") => {
                 app.metrics.counted_networks(app.limiter.networks());
-                answers::body(StatusCode::OK, metrics::CONTENT_TYPE, app.metrics.text())
+                answers::metrics(&head.headers, |format| app.metrics.text(format))
             }
             Ok("/readyz") => ready(app),
             Ok(_) => healthy(),
