@@ -6,14 +6,16 @@
 mod event;
 mod file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Now};
 use crate::contract::CONTRACT_DATE;
@@ -29,6 +31,8 @@ const KEPT: Duration = Duration::from_secs(KEPT_DAYS * 24 * 60 * 60);
 const KEPT_DAYS: u64 = 90;
 /// How many events are kept; the oldest go first. An event is at most some 1.5 KiB, so the file is less than 1 MiB.
 const EVENTS_MAX: usize = 500;
+/// How many events are taken within a second. No person clicks faster, and each may be a write of the whole file.
+const A_SECOND: usize = 10;
 /// How often what is too old is removed: of one day at a time, so that a clock that leaps ahead takes little with it.
 const PRUNING: Duration = DAY;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -176,15 +180,35 @@ pub struct Recorder {
     fixed: Option<Off>,
     started: Now,
     held: Mutex<Held>,
+    waiting: Mutex<Waiting>,
 }
 
 struct Held {
     switch: Switch,
     kept: Vec<Kept>,
+    /// When the last events were taken.
+    taken: VecDeque<Duration>,
     total: u64,
     by_type: BTreeMap<String, u64>,
     last: Option<Duration>,
     writable: bool,
+}
+
+/// A change of what is kept.
+enum Change {
+    Keep(Kept),
+    Turn(Switch),
+    Erase,
+    /// Remove the oldest day of what is too old.
+    Prune,
+}
+
+/// The changes that wait to be written.
+#[derive(Default)]
+struct Waiting {
+    changes: Vec<(Change, oneshot::Sender<io::Result<()>>)>,
+    /// A thread writes, and looks here again before it ends.
+    is_written: bool,
 }
 
 impl fmt::Debug for Recorder {
@@ -206,41 +230,47 @@ impl Recorder {
     ) -> io::Result<(Self, Option<String>)> {
         let Content { switch, kept, damaged } = Content::parse(file.read()?.as_deref());
         let notice = damaged.then(|| file.put_aside()).transpose()?;
-        let by_type = BTreeMap::new();
-        let held = Held { switch, kept, total: 0, by_type, last: None, writable: true };
-        let recorder = Self { started: clock.now(), file, clock, fixed, held: Mutex::new(held) };
-        if damaged {
-            let mut held = recorder.held();
-            let (switch, kept) = (held.switch.clone(), held.kept.clone());
-            recorder.write(&mut held, switch, kept);
-        }
-        recorder.prune();
+        let (taken, by_type) = (VecDeque::new(), BTreeMap::new());
+        let held = Held { switch, kept, taken, total: 0, by_type, last: None, writable: true };
+        let (started, waiting) = (clock.now(), Mutex::default());
+        let recorder = Self { started, file, clock, fixed, held: Mutex::new(held), waiting };
+        // What was damaged is written anew. Why that failed has been logged, and the next change tries again.
+        let _ = recorder.write(&[Change::Prune], damaged);
         Ok((recorder, notice))
     }
 
     /// Takes what a client handed over. While recording is off it is taken too, and not kept, as Pulse does.
     ///
     /// # Errors
-    /// Where it is no event of this installation.
-    pub fn record(&self, body: &[u8], in_pulse: Option<Commercial>) -> Result<(), Refusal> {
+    /// Where it is no event of this installation, or too many come at a time.
+    pub async fn record(self: &Arc<Self>, body: &[u8], in_pulse: Option<Commercial>) -> Result<(), Refusal> {
         let event = Event::parse(body)?;
+        if let Some(kept) = self.take(event, in_pulse)? {
+            // A client is not to be told that its user's click was in vain. It is in the log.
+            let _ = self.change(Change::Keep(kept)).await;
+        }
+        Ok(())
+    }
+
+    /// Counts an event, and says what is to be kept of it.
+    fn take(&self, event: Event, in_pulse: Option<Commercial>) -> Result<Option<Kept>, Refusal> {
         let mut held = self.held();
         if self.off(&held, in_pulse).is_some() || held.switch.disabled_surfaces.contains(&event.surface) {
-            return Ok(());
+            return Ok(None);
         }
         let now = self.clock.now();
+        if held.taken.len() == A_SECOND {
+            let since = held.taken.front().map_or(Duration::MAX, |first| now.mono.saturating_sub(*first));
+            if since < Duration::from_secs(1) {
+                return Err(Refusal::TooMany);
+            }
+            held.taken.pop_front();
+        }
+        held.taken.push_back(now.mono);
         held.total += 1;
         *held.by_type.entry(event.kind.clone()).or_default() += 1;
         held.last = Some(now.mono);
-        if held.kept.iter().any(|kept| kept.event.idempotency_key == event.idempotency_key) {
-            return Ok(());
-        }
-        let mut kept = held.kept.clone();
-        kept.push(Kept { at: now.wall, event });
-        kept.drain(..kept.len().saturating_sub(EVENTS_MAX));
-        let switch = held.switch.clone();
-        self.write(&mut held, switch, kept);
-        Ok(())
+        Ok(Some(Kept { at: now.wall, event }))
     }
 
     /// What is kept, counted as Pulse counts it.
@@ -295,21 +325,14 @@ impl Recorder {
     }
 
     /// Turns the local switch.
-    #[must_use]
-    pub fn turn(&self, wanted: Switch) -> Turned {
+    pub async fn turn(self: &Arc<Self>, wanted: Switch) -> Turned {
         if let (true, Some(off)) = (wanted.enabled, self.fixed) {
             return Turned::Locked(off);
         }
-        let mut held = self.held();
-        let kept = held.kept.clone();
-        let off = (!wanted.enabled).then(|| wanted.clone());
-        if self.write(&mut held, wanted, kept) {
-            return Turned::Done;
+        match self.change(Change::Turn(wanted)).await {
+            Ok(()) => Turned::Done,
+            Err(_) => Turned::NotPersisted,
         }
-        if let Some(off) = off {
-            held.switch = off;
-        }
-        Turned::NotPersisted
     }
 
     /// All that is kept and who decided what.
@@ -336,23 +359,16 @@ impl Recorder {
     ///
     /// # Errors
     /// Where the state directory cannot be written. Asking again is safe.
-    pub fn erase(&self) -> io::Result<()> {
-        let mut held = self.held();
-        let switch = held.switch.clone();
-        self.file.replace(&Content::encode(&switch, &[])?)?;
-        held.kept.clear();
-        held.writable = true;
-        self.file.remove_what_was_put_aside()
+    pub async fn erase(self: &Arc<Self>) -> io::Result<()> {
+        self.change(Change::Erase).await
     }
 
-    /// Removes the oldest day of what is too old, durably.
-    fn prune(&self) {
-        let mut held = self.held();
-        let kept = without_one_day_of_the_old(&held.kept, self.clock.now().wall);
-        if kept != held.kept || !held.writable {
-            let switch = held.switch.clone();
-            self.write(&mut held, switch, kept);
-        }
+    /// The same on this thread, for a command, which has no loop to hold up.
+    ///
+    /// # Errors
+    /// As for [`Recorder::erase`].
+    pub fn erase_here(&self) -> io::Result<()> {
+        self.write(&[Change::Erase], false)
     }
 
     fn off(&self, held: &Held, in_pulse: Option<Commercial>) -> Option<Off> {
@@ -366,20 +382,90 @@ impl Recorder {
         })
     }
 
-    /// Writes both, and holds them where that was done. A failure is logged when it begins: a client is not to wait for
-    /// this, nor to be told that its user's click was in vain.
-    fn write(&self, held: &mut Held, switch: Switch, kept: Vec<Kept>) -> bool {
-        let written =
-            Content::encode(&switch, &kept).map_err(io::Error::from).and_then(|file| self.file.replace(&file));
-        if let (Err(error), true) = (&written, held.writable) {
+    /// Has a change written, and waits for that. One write serves all that wait, on a thread where it holds up nobody.
+    async fn change(self: &Arc<Self>, change: Change) -> io::Result<()> {
+        let (done, written) = oneshot::channel();
+        let begins = {
+            let mut waiting = self.waiting();
+            waiting.changes.push((change, done));
+            !mem::replace(&mut waiting.is_written, true)
+        };
+        if begins {
+            let recorder = Arc::clone(self);
+            tokio::task::spawn_blocking(move || recorder.write_what_waits());
+        }
+        written.await.unwrap_or_else(|_| Err(io::Error::other("it was not written")))
+    }
+
+    fn write_what_waits(&self) {
+        loop {
+            let changes = {
+                let mut waiting = self.waiting();
+                if waiting.changes.is_empty() {
+                    waiting.is_written = false;
+                    return;
+                }
+                mem::take(&mut waiting.changes)
+            };
+            let (changes, done): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+            let written = self.write(&changes, false);
+            for done in done {
+                // Whoever has gone away no longer needs to know.
+                let _ = done
+                    .send(written.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
+            }
+        }
+    }
+
+    /// Writes what comes of these changes, in their order, and holds it where that was done; an off is held in any case. A
+    /// failure is logged when it begins. Where nothing comes of them nothing is written, unless it `must` be.
+    fn write(&self, changes: &[Change], must: bool) -> io::Result<()> {
+        let (mut switch, mut kept, writable) = {
+            let held = self.held();
+            (held.switch.clone(), held.kept.clone(), held.writable)
+        };
+        let before = (switch.clone(), kept.clone());
+        let mut erases = false;
+        for change in changes {
+            match change {
+                Change::Keep(new) if !switch.enabled || switch.disabled_surfaces.contains(&new.event.surface) => {}
+                Change::Keep(new) => {
+                    let is_known = |kept: &Kept| kept.event.idempotency_key == new.event.idempotency_key;
+                    if !kept.iter().any(is_known) {
+                        kept.push(new.clone());
+                        kept.drain(..kept.len().saturating_sub(EVENTS_MAX));
+                    }
+                }
+                Change::Turn(wanted) => switch = wanted.clone(),
+                Change::Erase => {
+                    kept.clear();
+                    erases = true;
+                }
+                Change::Prune => kept = without_one_day_of_the_old(&kept, self.clock.now().wall),
+            }
+        }
+        if !must && writable && !erases && before.0 == switch && before.1 == kept {
+            return Ok(());
+        }
+        let file = Content::encode(&switch, &kept).map_err(io::Error::from);
+        let written = file.and_then(|file| self.file.replace(&file));
+        if let (Err(error), true) = (&written, writable) {
             tracing::warn!(%error, "failed to write the local events; they are not kept");
         }
+        let mut held = self.held();
         held.writable = written.is_ok();
         if held.writable {
+            (held.switch, held.kept) = (switch, kept);
+        } else if !switch.enabled {
             held.switch = switch;
-            held.kept = kept;
         }
-        held.writable
+        drop(held);
+        written?;
+        if erases { self.file.remove_what_was_put_aside() } else { Ok(()) }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -389,10 +475,11 @@ impl Recorder {
 }
 
 /// Removes events as they become too old, for as long as it is polled.
-pub async fn keep_young(recorder: &Recorder) {
+pub async fn keep_young(recorder: &Arc<Recorder>) {
     loop {
         tokio::time::sleep(PRUNING).await;
-        recorder.prune();
+        // Why it failed has been logged, and tomorrow it is tried again.
+        let _ = recorder.change(Change::Prune).await;
     }
 }
 

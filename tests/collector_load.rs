@@ -99,7 +99,7 @@ fn pings_that_wait_together_are_committed_together() {
     wait_until("all wait", || {
         inside
             .metrics
-            .text()
+            .text(Format::Text)
             .lines()
             .filter(|line| line.starts_with("pulse_telemetry_collector_waiting_pings "))
             .count()

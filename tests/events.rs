@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::sidecar::{LIMIT, Setup, exists};
+use support::source::{self, listed, who_names};
 use tempfile::TempDir;
 
 const ON: Option<Commercial> =
@@ -56,7 +57,7 @@ impl Clock for TestClock {
 struct Rig {
     dir: TempDir,
     clock: TestClock,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
     notice: Option<String>,
 }
 
@@ -67,15 +68,26 @@ impl Rig {
 
     fn over(dir: TempDir, clock: TestClock) -> Self {
         let (recorder, notice) = Recorder::open(EventFile::new(dir.path()), None, Box::new(clock.clone())).unwrap();
-        Self { dir, clock, recorder, notice }
+        Self { dir, clock, recorder: Arc::new(recorder), notice }
     }
 
     fn restart(self) -> Self {
         Self::over(self.dir, self.clock)
     }
 
+    /// Hands it over; a second later where too many came before it.
     fn record(&self, event: &Value) -> Result<(), Refusal> {
-        self.recorder.record(event.to_string().as_bytes(), ON)
+        let body = event.to_string();
+        let recorded = run(self.recorder.record(body.as_bytes(), ON));
+        if recorded != Err(Refusal::TooMany) {
+            return recorded;
+        }
+        self.clock.advance(Duration::from_secs(1));
+        run(self.recorder.record(body.as_bytes(), ON))
+    }
+
+    fn turn(&self, wanted: Switch) -> Turned {
+        run(self.recorder.turn(wanted))
     }
 
     fn report(&self) -> EventsReport {
@@ -89,6 +101,10 @@ impl Rig {
     fn file(&self) -> PathBuf {
         self.dir.path().join("events.jsonl")
     }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 fn event(key: &str) -> Value {
@@ -136,7 +152,7 @@ fn an_event_is_kept_for_90_days_and_gone_from_the_disk_then() {
 #[tokio::test(start_paused = true)]
 async fn what_is_too_old_goes_from_the_disk_by_itself() {
     let rig = Rig::new();
-    rig.record(&event("old")).unwrap();
+    rig.recorder.record(event("old").to_string().as_bytes(), ON).await.unwrap();
     rig.clock.advance(DAY * 90);
     let hours = tokio::time::timeout(DAY * 2, pulse_telemetry::events::keep_young(&rig.recorder));
     assert!(hours.await.is_err(), "it goes on for ever");
@@ -194,6 +210,87 @@ fn the_file_is_bounded_and_the_oldest_events_go_first() {
 }
 
 #[test]
+fn more_than_ten_events_within_a_second_are_too_many_and_then_they_are_taken_again() {
+    let rig = Rig::new();
+    let record = |key: String| run(rig.recorder.record(event(&key).to_string().as_bytes(), ON));
+    for round in 0..3 {
+        for number in 0..10 {
+            assert_eq!(record(format!("{round}-{number}")), Ok(()));
+            rig.clock.advance(Duration::from_millis(50));
+        }
+        // The first of the ten came half a second ago.
+        for repeated in [false, true] {
+            let key = if repeated { format!("{round}-0") } else { "one too many".to_owned() };
+            assert_eq!(record(key), Err(Refusal::TooMany));
+        }
+        rig.clock.advance(Duration::from_millis(499));
+        assert_eq!(record("too early".to_owned()), Err(Refusal::TooMany));
+        rig.clock.advance(Duration::from_millis(1));
+        assert_eq!(record(format!("{round}-next")), Ok(()), "one place is free again");
+        rig.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!((rig.keys().len(), rig.recorder.health().events_total), (33, 33));
+    // What is not kept costs nothing, and what is wrong is told as it is.
+    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), Turned::Done);
+    assert!((0..30).all(|number| record(number.to_string()) == Ok(())));
+    assert!((0..30).all(|_| matches!(run(rig.recorder.record(b"{}", ON)), Err(Refusal::Invalid(_)))));
+}
+
+#[tokio::test]
+async fn whoever_waits_is_served_by_the_writes_under_way_and_an_off_that_came_first_keeps_nothing() {
+    let rig = Rig::new();
+    let keys: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    let bodies: Vec<String> = keys.iter().map(|key| event(key).to_string()).collect();
+    let mut recorded = tokio::task::JoinSet::new();
+    for body in bodies {
+        let recorder = Arc::clone(&rig.recorder);
+        recorded.spawn(async move { recorder.record(body.as_bytes(), ON).await });
+    }
+    while let Some(recorded) = recorded.join_next().await {
+        assert_eq!(recorded.unwrap(), Ok(()));
+    }
+    assert_eq!(rig.keys(), keys, "in the order in which they came");
+    let file = std::fs::read_to_string(rig.file()).unwrap();
+    assert_eq!(file.matches("pricing_viewed").count(), 10);
+    rig.clock.advance(Duration::from_secs(2));
+    // Off, an event that was taken while that was being written, and an erasure.
+    let late = event("late").to_string();
+    let off = rig.recorder.turn(Switch { enabled: false, ..Switch::default() });
+    let (off, late, erased) = tokio::join!(off, rig.recorder.record(late.as_bytes(), ON), rig.recorder.erase());
+    assert_eq!((off, late, erased.is_ok()), (Turned::Done, Ok(()), true));
+    assert_eq!(rig.keys(), Vec::<String>::new());
+    assert!(!std::fs::read_to_string(rig.file()).unwrap().contains("pricing_viewed"));
+}
+
+#[test]
+fn a_write_of_events_that_takes_its_time_holds_up_nobody_else() {
+    let test = "a_write_of_events_that_takes_its_time_holds_up_nobody_else";
+    if !support::proxy::is_here(test, "strace", "--version") {
+        return;
+    }
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    // The ledger is written by fdatasync, and the events by fsync.
+    let slow = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=1500000"];
+    let setup =
+        Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).with("PULSE_TELEMETRY_TELEMETRY__ENABLED", "false");
+    let sidecar = setup.through(&slow.map(str::to_owned)).start();
+    assert_eq!(sidecar.get("/api/v1/preview").status, 200, "Pulse was read, so that events are kept");
+    let body = event("a").to_string();
+    let answered = std::thread::scope(|scope| {
+        let recording = scope.spawn(|| sidecar.ask("POST", EVENTS, &body).unwrap().status);
+        let mut answered = 0;
+        while !recording.is_finished() {
+            assert_eq!(sidecar.get("/api/v1/status").status, 200);
+            answered += 1;
+        }
+        assert_eq!(recording.join().unwrap(), 202);
+        answered
+    });
+    assert!(answered > 5, "{answered} answers while the event was written");
+    assert_eq!(sidecar.get("/api/v1/events").json()["events"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn each_text_is_bounded_and_none_controls_a_terminal() {
     let rig = Rig::new();
     for (field, most) in [("surface", 128), ("capability", 128), ("limit_key", 128), ("idempotency_key", 256)] {
@@ -239,7 +336,7 @@ fn damaged_lines_are_put_aside_the_others_stay_and_nothing_is_turned_on() {
     for key in ["a", "b", "c"] {
         rig.record(&event(key)).unwrap();
     }
-    assert_eq!(rig.recorder.turn(Switch { enabled: false, ..Switch::default() }), Turned::Done);
+    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), Turned::Done);
     let whole = std::fs::read_to_string(rig.file()).unwrap();
     let torn = whole.replace(r#""idempotency_key":"b""#, r#""idempotency_k"#);
     std::fs::write(rig.file(), &torn).unwrap();
@@ -251,7 +348,7 @@ fn damaged_lines_are_put_aside_the_others_stay_and_nothing_is_turned_on() {
     assert_eq!(std::fs::read_to_string(rig.dir.path().join("events.jsonl.damaged-1")).unwrap(), torn);
 
     // A switch that cannot be read is off, whatever it was.
-    assert_eq!(rig.recorder.turn(Switch::default()), Turned::Done);
+    assert_eq!(rig.turn(Switch::default()), Turned::Done);
     for damage in ["", "\0\0\0\0", "{\"version\":2,\"enabled\":true,\"disabled_surfaces\":[]}\n", "[]\n"] {
         let file = rig.file();
         std::fs::write(&file, damage).unwrap();
@@ -263,7 +360,7 @@ fn damaged_lines_are_put_aside_the_others_stay_and_nothing_is_turned_on() {
         assert!(!other.report().enabled && other.notice.is_none(), "and stays so: {damage:?}");
     }
     let erased = rig.restart();
-    erased.recorder.erase().unwrap();
+    run(erased.recorder.erase()).unwrap();
     let left: Vec<_> = std::fs::read_dir(erased.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["events.jsonl"], "what was put aside is erased too");
     assert!(!std::fs::read_to_string(erased.file()).unwrap().contains("pricing_viewed"));
@@ -276,9 +373,9 @@ fn an_event_that_cannot_be_written_is_taken_all_the_same_and_off_holds_in_memory
     rig.record(&event("a")).unwrap();
     let report = rig.report();
     assert!(report.events.is_empty() && !report.writable);
-    assert_eq!(rig.recorder.turn(Switch { enabled: false, ..Switch::default() }), Turned::NotPersisted);
+    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), Turned::NotPersisted);
     assert!(!rig.report().enabled);
-    assert_eq!(rig.recorder.turn(Switch::default()), Turned::NotPersisted);
+    assert_eq!(rig.turn(Switch::default()), Turned::NotPersisted);
     assert!(!rig.report().enabled, "on is not done by halves");
 }
 
@@ -321,16 +418,16 @@ fn every_off_wins_and_names_its_source() {
         (None, true, ON, None),
     ] {
         let file = EventFile::new(dir.path());
-        let recorder = Recorder::open(file, fixed, Box::new(TestClock::new())).unwrap().0;
+        let recorder = Arc::new(Recorder::open(file, fixed, Box::new(TestClock::new())).unwrap().0);
         if !switch {
-            assert_eq!(recorder.turn(Switch { enabled: false, ..Switch::default() }), Turned::Done);
+            assert_eq!(run(recorder.turn(Switch { enabled: false, ..Switch::default() })), Turned::Done);
         } else if fixed.is_none() {
-            assert_eq!(recorder.turn(Switch::default()), Turned::Done);
+            assert_eq!(run(recorder.turn(Switch::default())), Turned::Done);
         }
         if let Some(off) = fixed {
-            assert_eq!(recorder.turn(Switch::default()), Turned::Locked(off));
+            assert_eq!(run(recorder.turn(Switch::default())), Turned::Locked(off));
         }
-        recorder.record(event("a").to_string().as_bytes(), in_pulse).unwrap();
+        run(recorder.record(event("a").to_string().as_bytes(), in_pulse)).unwrap();
         let report = recorder.report(in_pulse);
         assert_eq!((report.off_by.as_deref(), report.enabled), (word, word.is_none()));
         assert_eq!(report.events.len(), usize::from(word.is_none()), "{word:?}");
@@ -495,7 +592,7 @@ fn every_type_that_pulse_knows_is_recorded_with_all_its_fields() {
     ] {
         assert_eq!(rig.record(&with(event("x"), key, value)).unwrap_err().to_string(), message);
     }
-    assert_eq!(rig.recorder.record(b"[]", ON), Err(Refusal::Invalid("invalid request body".to_owned())));
+    assert_eq!(run(rig.recorder.record(b"[]", ON)), Err(Refusal::Invalid("invalid request body".to_owned())));
 }
 
 #[test]
@@ -612,41 +709,39 @@ fn no_module_that_builds_or_sends_a_ping_can_name_the_events_or_their_file() {
     let named = &modules["events"];
     let allowed = ["clock", "contract", "printable", "snapshot", "store"];
     assert!(named.iter().all(|module| allowed.contains(&module.as_str())), "{named:?}");
-    let daemon = &modules["daemon"];
-    assert!(!daemon.contains("events"), "the daemon feeds the sender and knows no event");
+}
+
+#[test]
+fn only_the_modules_that_the_architecture_lists_can_name_the_events_and_no_other_of_the_source_tree() {
+    let names_it = |code: &str| {
+        let paths = ["crate::", "super::"].into_iter().flat_map(|root| code.split(root).skip(1));
+        let mut heads = paths.map(|rest| match rest.strip_prefix('{') {
+            Some(list) => list.split(';').next().unwrap(),
+            None => rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap(),
+        });
+        let by_path = heads.any(|head| head.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|n| n == "events"));
+        by_path || ["EventFile", "EventsReport", "Recorder"].iter().any(|name| code.contains(name))
+    };
+    let named = who_names("events", names_it);
+    assert_eq!(named, listed("events"));
+    assert!(!named.contains("daemon"), "the daemon feeds the sender and knows no event");
 }
 
 /// Each module of the library, and those that its source names as `crate::…`.
 fn modules() -> BTreeMap<String, BTreeSet<String>> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut folders = vec![src.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let inner = path.strip_prefix(&src).unwrap().with_extension("");
-            let module = inner.iter().next().unwrap().to_str().unwrap().to_owned();
-            let source = std::fs::read_to_string(&path).unwrap();
-            let code: String =
-                source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
-            let named = code.split("crate::").skip(1).flat_map(|rest| {
-                // `use crate::{config, wire};` names several at once.
-                let list = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or(rest);
-                let several = rest.starts_with('{');
-                list.split(|c: char| c == ',' && several)
-                    .take(if several { usize::MAX } else { 1 })
-                    .map(|name| {
-                        name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
-                    })
-                    .collect::<Vec<_>>()
-            });
-            modules.entry(module).or_default().extend(named.filter(|name| !name.is_empty()));
-        }
-    }
+    let named = |code: &str| -> BTreeSet<String> {
+        let named = code.split("crate::").skip(1).flat_map(|rest| {
+            // `use crate::{config, wire};` names several at once.
+            let list = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or(rest);
+            let several = rest.starts_with('{');
+            list.split(|c: char| c == ',' && several)
+                .take(if several { usize::MAX } else { 1 })
+                .map(|name| name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
+                .collect::<Vec<_>>()
+        });
+        named.filter(|name| !name.is_empty()).collect()
+    };
+    let modules: BTreeMap<_, _> = source::modules().into_iter().map(|(name, code)| (name, named(&code))).collect();
     assert!(modules.contains_key("events") && modules["send"].contains("wire"), "{modules:?}");
     modules
 }

@@ -120,6 +120,11 @@ fn real_answers_of_every_route_errors_included_keep_to_the_document() {
     let (events, config) = ("/api/upgrade-metrics/events", "/api/upgrade-metrics/config");
     checker.json(&sidecar, "POST", events, event, 202);
     checker.json(&sidecar, "POST", events, "{}", 400);
+    let too_many = (0..100).any(|_| {
+        let headers = [("Content-Type", "application/json")];
+        checker.ask(&sidecar, "POST", events, &headers, event).status == 429
+    });
+    assert!(too_many, "more than ten events within a second");
     checker.json(&sidecar, "POST", events, &event.replace("\"s\"", "\"s\",\"org_id\":\"acme\""), 403);
 
     // Whatever can be read, as it is answered when all is well.

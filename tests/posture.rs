@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::path::Path;
 use std::time::Duration;
 
 use pulse_telemetry::posture::{Ai, Channel, Covered, Posture, Provider, Relay, RelayState, Updates};
@@ -17,6 +16,7 @@ use support::pulse::{self, MONITORING_READ, PulseModel, SimulatedPulse, TOKEN, T
 use support::replay::{self, A_DAY, Replay};
 use support::server::ResponsePlan;
 use support::sidecar::{LIMIT, Setup};
+use support::source::{listed, who_names};
 
 const AI: &str = "/api/settings/ai";
 const RELAY: &str = "/api/settings/relay";
@@ -250,30 +250,12 @@ fn nothing_of_the_posture_reaches_the_endpoint_the_disk_or_the_log() {
 }
 
 #[test]
-fn no_module_on_the_way_to_the_endpoint_can_name_the_posture() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut seen = 0;
-    for module in ["snapshot", "ping", "engine", "identity", "verdict", "send", "wire", "store", "audit"] {
-        for file in sources(&src, module) {
-            let source = std::fs::read_to_string(&file).unwrap();
-            assert!(!source.to_lowercase().contains("posture"), "{} names the posture", file.display());
-            seen += 1;
-        }
+fn only_the_modules_that_the_architecture_lists_can_name_the_posture_and_no_other_of_the_source_tree() {
+    let named = who_names("posture", |code| code.to_lowercase().contains("posture"));
+    assert_eq!(named, listed("posture"));
+    for on_the_way in ["snapshot", "ping", "engine", "identity", "verdict", "send", "wire", "store", "audit"] {
+        assert!(!named.contains(on_the_way), "{on_the_way}");
     }
-    assert!(seen > 12);
-}
-
-/// `name.rs`, and all below `name/`.
-fn sources(src: &Path, name: &str) -> Vec<std::path::PathBuf> {
-    let mut files = vec![src.join(format!("{name}.rs"))];
-    let mut folders = vec![src.join(name)];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files
 }
 
 /// What is told where one path is answered like this.

@@ -99,7 +99,7 @@ pub(super) fn erase_events(config: &Config, out: &mut dyn Write) -> Result<(), F
     in_the_store(config, out, |_, _| {
         let dir = &config.state.dir;
         let erased = Recorder::open(EventFile::new(dir), events_off(config), Box::new(SystemClock))
-            .and_then(|(recorder, _)| recorder.erase());
+            .and_then(|(recorder, _)| recorder.erase_here());
         Ok(erased.map_err(unwritten(config))?)
     })
 }

@@ -78,6 +78,9 @@ pub enum Refusal {
     /// It is said to be another organization's.
     #[error("org_id does not match authenticated tenant")]
     OtherOrganization,
+    /// More come within a second than are taken.
+    #[error("more than ten events within a second")]
+    TooMany,
 }
 
 /// An event as a client writes it. What is null is as good as absent, and keys that are not known are passed over.

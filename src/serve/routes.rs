@@ -183,7 +183,7 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::EraseHistory => erased(handle.erase_history().await?),
         Route::Schema => answers::constant(&head.headers, JSON, contract::schema().to_string()),
         Route::Switch => switch(handle, &head.headers, body).await?,
-        Route::RecordEvent => match events.record(body, handle.commercial().await?) {
+        Route::RecordEvent => match events.record(body, handle.commercial().await?).await {
             Ok(()) => answers::json(StatusCode::ACCEPTED, &json!({"accepted": true})),
             Err(refusal) => event_refused(&refusal),
         },
@@ -192,7 +192,7 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::EventSwitch => answers::json(StatusCode::OK, &events.switch(handle.known().await?.commercial)),
         Route::TurnEventSwitch => turn_event_switch(&app.desk, body).await?,
         Route::Events => answers::json(StatusCode::OK, &events.report(handle.known().await?.commercial)),
-        Route::EraseEvents => erased_events(events.erase()),
+        Route::EraseEvents => erased_events(events.erase().await),
         Route::Metrics => {
             let (status, events) = (handle.glance().await?, events.count());
             answers::metrics(&head.headers, |format| metrics.encode(format, &status, events))
@@ -412,6 +412,10 @@ fn event_refused(refusal: &Refusal) -> Answer {
     match refusal {
         Refusal::Invalid(message) => answers::error(StatusCode::BAD_REQUEST, "validation_error", message),
         Refusal::OtherOrganization => answers::error(StatusCode::FORBIDDEN, "org_mismatch", &refusal.to_string()),
+        Refusal::TooMany => {
+            let answer = answers::error(StatusCode::TOO_MANY_REQUESTS, "too_many", &refusal.to_string());
+            answers::retry_after(answer, Duration::from_secs(1))
+        }
     }
 }
 
@@ -421,7 +425,7 @@ async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<Answer, Gone> {
         Ok(wanted) => wanted,
         Err(refusal) => return Ok(event_refused(&refusal)),
     };
-    Ok(match desk.events.turn(wanted) {
+    Ok(match desk.events.turn(wanted).await {
         Turned::Done => answers::json(StatusCode::OK, &desk.events.switch(desk.daemon.known().await?.commercial)),
         Turned::Locked(off) => {
             let word = if off == events::Off::Config { "config_locked" } else { "env_locked" };

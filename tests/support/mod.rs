@@ -42,6 +42,7 @@ pub mod replay;
 pub mod seeded;
 pub mod server;
 pub mod sidecar;
+pub mod source;
 pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
