@@ -438,8 +438,9 @@ impl Audit {
             }
             EntryKind::IdRotated => {
                 self.generation += 1;
-                if line.reason.as_deref() == Some("none") {
-                    // The ID went with a switch to off, recorded or not, and the pending ping with it.
+                if matches!(line.reason.as_deref(), Some("none" | "unused")) {
+                    // The ID went with a switch to off, recorded or not, and the pending ping with it; or no ping went
+                    // with it at all.
                     let new_id = self.known.new_id;
                     self.known.forget_times();
                     self.known.new_id = new_id;

@@ -409,7 +409,7 @@ impl<C: Chance> Engine<C> {
     fn next_replaces_id(&self, now: Now) -> bool {
         let at = Now { wall: plus(now.wall, self.next_due().saturating_sub(now.mono)), ..now };
         let is_heartbeat = self.pending.is_none() && self.startup_due.is_none();
-        is_heartbeat && self.identity.is_some() && self.current_identity(at).is_none()
+        is_heartbeat && self.identity.is_some() && self.current_identity(at).is_none() && !self.has_unused_id()
     }
 
     fn next_event(&self) -> Event {
@@ -496,18 +496,7 @@ impl<C: Chance> Engine<C> {
     }
 
     fn build(&mut self, now: Now, event: Event, reading: &Reading, out: &mut Vec<Action>) {
-        if self.current_identity(now).is_none() {
-            if self.identity.is_some() {
-                self.rotate(now, out);
-            } else {
-                self.make_id(now, out);
-                out.push(Action::Record(Entry::because(EntryKind::IdRotated, "none")));
-                // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
-                if event == Event::Startup && self.heartbeat_due.is_some() {
-                    self.leave_the_old_schedule(now);
-                }
-            }
-        }
+        self.make_sure_of_an_id(now, event, out);
         let Some(identity) = &self.identity else { return };
         let Some(body) = ping::encode(reading, &identity.install_id, event) else { return };
         if event == Event::Startup {

@@ -216,6 +216,7 @@ fn the_first_heartbeat_of_a_new_id_is_held_against_half_an_interval() {
             because(ConsentChanged, noon() + HOUR, "on"),
             because(IdRotated, noon() + HOUR * 2, "none"),
         ],
+        vec![line(IdReset, noon() + HOUR), because(IdRotated, noon() + HOUR * 2, "unused")],
     ];
     for new_id in new_ids {
         for (hours, expected) in [(13, None), (36, None), (12, Some("spacing")), (2, Some("spacing"))] {

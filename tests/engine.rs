@@ -32,6 +32,7 @@ const SCHEDULE: Schedule =
 
 /// An installation in virtual time. Everything outside of the engine is as simple as can be.
 struct World {
+    schedule: Schedule,
     now: Now,
     /// No two lives of a process have the same chance.
     lives: u64,
@@ -102,10 +103,21 @@ impl World {
     }
 
     fn with(sources: Sources, state: State, identity: Option<Identity>, wall: Timestamp) -> Self {
+        Self::scheduled(SCHEDULE, sources, state, identity, wall)
+    }
+
+    fn scheduled(
+        schedule: Schedule,
+        sources: Sources,
+        state: State,
+        identity: Option<Identity>,
+        wall: Timestamp,
+    ) -> Self {
         let now = Now { wall, mono: Duration::from_secs(1000) };
         let start = Start { sources, identity: identity.clone(), state: state.clone(), ..Start::default() };
-        let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(7), now);
+        let (engine, actions) = Engine::start(schedule, start, Seeded(7), now);
         let mut world = Self {
+            schedule,
             now,
             lives: 7,
             engine,
@@ -141,7 +153,7 @@ impl World {
             interrupted: None,
         };
         self.lives += 1;
-        let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(self.lives), self.now);
+        let (engine, actions) = Engine::start(self.schedule, start, Seeded(self.lives), self.now);
         self.engine = engine;
         self.carry_out(actions);
     }

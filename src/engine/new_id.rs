@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::identity::{Identity, ROTATION};
+use crate::ping::Event;
 
 use super::{Action, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 
@@ -47,10 +48,34 @@ impl<C: Chance> Engine<C> {
     }
 
     /// Replaces the ID that is 30 days old, and what hangs on its schedule.
-    pub(super) fn rotate(&mut self, now: Now, out: &mut Vec<Action>) {
+    fn rotate(&mut self, now: Now, out: &mut Vec<Action>) {
         self.make_id(now, out);
         out.push(Action::Record(Entry::because(EntryKind::IdRotated, "expired")));
         self.leave_the_old_schedule(now);
+    }
+
+    /// Makes the ID of a ping that is being built, where there is none that it may carry.
+    pub(super) fn make_sure_of_an_id(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
+        if self.current_identity(now).is_some() {
+            return;
+        }
+        if self.identity.is_some() && !self.has_unused_id() {
+            return self.rotate(now, out);
+        }
+        // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
+        let reason = if self.identity.is_some() { "unused" } else { "none" };
+        self.make_id(now, out);
+        out.push(Action::Record(Entry::because(EntryKind::IdRotated, reason)));
+        if event == Event::Startup && self.heartbeat_due.is_some() {
+            self.leave_the_old_schedule(now);
+        }
+    }
+
+    /// No ping went with the ID that is there. Where the interval is nearly as long as an ID's life, its first heartbeat
+    /// may be due later than it lives; that time tells of no other ID, and need not be drawn again.
+    pub(super) fn has_unused_id(&self) -> bool {
+        let made = self.identity.as_ref().map(|identity| identity.issued_at);
+        made.is_some_and(|made| self.pending.is_none() && self.last.as_ref().is_none_or(|last| last.at <= made))
     }
 
     /// The first heartbeat of a new ID: at a random time between half an interval and one and a half.
@@ -99,7 +124,8 @@ impl<C: Chance> Engine<C> {
         let expired = has_none && self.identity.is_some();
         let is_due = self.pending.is_none()
             && self.startup_due.is_none()
-            && self.heartbeat_due.is_some_and(|due| due <= now.mono);
+            && self.heartbeat_due.is_some_and(|due| due <= now.mono)
+            && !self.has_unused_id();
         if expired && (outlived || is_due) {
             self.rotate(now, out);
         } else if outlived {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use pulse_telemetry::consent::{Fixed, Sources};
-use pulse_telemetry::engine::{EntryKind, Input, State};
+use pulse_telemetry::engine::{EntryKind, Input, Schedule, State};
 use pulse_telemetry::identity::{Identity, ROTATION};
 use pulse_telemetry::snapshot::OwnSender;
 use pulse_telemetry::verdict::Answer;
 
 use super::support::seeded::Seeded;
-use super::{DAY, HOUR, MINUTE, World, noon, status};
+use super::{DAY, HOUR, MINUTE, SCHEDULE, World, noon, status};
 use pulse_telemetry::chance::Chance;
 
 /// How an installation came to a new ID.
@@ -396,10 +396,25 @@ fn an_id_file_from_elsewhere_is_judged_by_pulses_own_rule() {
                 ..pulse_telemetry::engine::Start::default()
             };
             let now = pulse_telemetry::clock::Now { wall: noon(), mono: HOUR };
-            let (engine, _) = pulse_telemetry::engine::Engine::start(super::SCHEDULE, start, Seeded(7), now);
+            let (engine, _) = pulse_telemetry::engine::Engine::start(SCHEDULE, start, Seeded(7), now);
             assert_eq!(engine.preview_id(now) == id, kept, "{ahead} s ahead, ours: {is_ours}");
         }
     }
     let two_hours = Identity::new(Seeded(3).uuid(), noon() + SignedDuration::from_secs(3601));
     assert!(!two_hours.is_current_where_it_was_made(noon()));
+}
+
+#[test]
+fn an_interval_as_long_as_an_ids_life_has_its_heartbeats_all_the_same() {
+    let schedule = Schedule { interval: DAY * 30, jitter: DAY / 2, ..SCHEDULE };
+    let mut world = World::scheduled(schedule, Sources::default(), State::default(), None, noon());
+    let start = world.now.mono;
+    world.run_for(DAY * 3650);
+    let heartbeats: Vec<_> = world.sent.iter().filter(|sent| sent.event() == "heartbeat").collect();
+    assert!(world.reasons(EntryKind::IdRotated).contains(&"unused"));
+    for pair in heartbeats.windows(2) {
+        let apart = pair[1].at.mono - pair[0].at.mono;
+        assert!(apart <= DAY * 76, "{apart:?}: an interval, and one and a half for the new ID");
+    }
+    assert!(heartbeats.len() > 55, "{} in {:?}", heartbeats.len(), world.now.mono - start);
 }
