@@ -131,6 +131,9 @@ pub struct Engine<C> {
     identity: Option<Identity>,
     /// It was made or taken up here, not only found as a file.
     id_is_ours: bool,
+    /// No ping went with it. Where the interval is nearly as long as an ID's life, its first heartbeat may be due later
+    /// than it lives; that time tells of no other ID, and is not drawn again.
+    id_is_unused: bool,
     /// What a preview shows where there is no current ID; it becomes the ID when the next ping is built.
     candidate: Uuid,
     /// When the process started.
@@ -182,6 +185,7 @@ impl<C: Chance> Engine<C> {
             sources,
             identity,
             id_is_ours: identity_is_ours,
+            id_is_unused: false,
             started: now.mono,
             startup_due: None,
             startup_attempted_at: None,
@@ -212,7 +216,7 @@ impl<C: Chance> Engine<C> {
         let mut out = Vec::new();
         engine.belief.look(now);
         engine.take_up_the_id(now);
-        engine.adopt(&state, now);
+        let left_a_schedule = engine.adopt(&state, now);
         if engine.belief.doubted_until.is_some() {
             engine.unadopted = Some(state);
         }
@@ -225,12 +229,16 @@ impl<C: Chance> Engine<C> {
                 out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) }));
             }
         }
+        if left_a_schedule {
+            out.push(Action::Save(engine.state(now)));
+        }
         engine.advance(now, &mut out);
         (engine, out)
     }
 
-    /// Takes the times on disk for what they say by the clock as it is now.
-    fn adopt(&mut self, state: &State, now: Now) {
+    /// Takes the times on disk for what they say by the clock as it is now. Says whether they belong to another ID, so
+    /// that they are no longer what is so.
+    fn adopt(&mut self, state: &State, now: Now) -> bool {
         let schedule = self.schedule;
         self.startup_attempted_at = state.startup_attempted_at;
         self.spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
@@ -252,10 +260,11 @@ impl<C: Chance> Engine<C> {
         });
         self.pruned_at = state.pruned_at;
         self.prune_due = now.mono + state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
-        self.adopt_for_the_id(state, now);
+        let left = self.adopt_for_the_id(state, now);
         let stands_in = self.pending.as_ref().is_some_and(|pending| self.may_carry(&pending.install_id, now));
         let startup_skipped = stands_in || self.spacing_ends > now.mono;
         self.startup_due = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
+        left
     }
 
     /// Takes in what happened and says what is to be done.
@@ -409,7 +418,7 @@ impl<C: Chance> Engine<C> {
     fn next_replaces_id(&self, now: Now) -> bool {
         let at = Now { wall: plus(now.wall, self.next_due().saturating_sub(now.mono)), ..now };
         let is_heartbeat = self.pending.is_none() && self.startup_due.is_none();
-        is_heartbeat && self.identity.is_some() && self.current_identity(at).is_none() && !self.has_unused_id()
+        is_heartbeat && self.identity.is_some() && self.current_identity(at).is_none() && !self.id_is_unused
     }
 
     fn next_event(&self) -> Event {
@@ -481,6 +490,7 @@ impl<C: Chance> Engine<C> {
         let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts));
         let Some(pending) = &mut self.pending else { return self.look_later(now) };
         pending.attempts = pending.attempts.saturating_add(1);
+        self.id_is_unused = false;
         // Kept on disk before the attempt, so that not even a crash loop can hammer.
         pending.next_attempt = now.mono + pause;
         let (event, body) = (pending.event, pending.body.clone());
@@ -738,7 +748,9 @@ impl<C: Chance> Engine<C> {
         if self.belief.doubted_until.is_none()
             && let Some(state) = self.unadopted.take()
         {
-            self.adopt(&state, now);
+            if self.adopt(&state, now) {
+                out.push(Action::Save(self.state(now)));
+            }
         }
     }
 
@@ -769,6 +781,7 @@ impl<C: Chance> Engine<C> {
             doubted_seconds,
             pruned_at: self.pruned_at,
             schedule_of: self.identity.as_ref().map(|identity| identity.issued_at),
+            id_is_unused: self.id_is_unused,
         }
     }
 }

@@ -41,6 +41,27 @@ fn every_fault_of_others_names_tests_that_exist() {
     }
 }
 
+#[test]
+fn each_of_five_questions_is_asked_of_each_promise_and_the_tests_that_answer_exist() {
+    let document = std::fs::read_to_string(in_the_project("docs/THREAT-MODEL.md")).expect("docs/THREAT-MODEL.md");
+    let asked = document.split("## Five questions, asked of each promise").nth(1).expect("the table");
+    let rows: Vec<Vec<&str>> = asked
+        .lines()
+        .take_while(|line| !line.starts_with("## "))
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| |"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let numbers: Vec<String> = rows.iter().map(|row| row[0].to_owned()).collect();
+    assert_eq!(numbers, (1..=36).map(|number| number.to_string()).collect::<Vec<_>>());
+    let mut named = std::collections::BTreeSet::new();
+    for row in &rows {
+        assert!(row.len() == 7 && row.iter().all(|cell| !cell.is_empty()), "promise {}: {row:?}", row[0]);
+        named.extend(row.iter().flat_map(|cell| cell.split('`')).filter(|text| text.contains("::")));
+    }
+    named.iter().for_each(|test| exists(test));
+    assert!(named.len() > 60, "only {} tests", named.len());
+}
+
 fn exists(test: &str) {
     let (file, name) = test.rsplit_once("::").unwrap_or_default();
     let file = file.replace("::", "/");

@@ -45,6 +45,7 @@ impl<C: Chance> Engine<C> {
         out.push(Action::SaveId(identity.clone()));
         self.identity = Some(identity);
         self.id_is_ours = true;
+        self.id_is_unused = true;
     }
 
     /// Replaces the ID that is 30 days old, and what hangs on its schedule.
@@ -59,7 +60,7 @@ impl<C: Chance> Engine<C> {
         if self.current_identity(now).is_some() {
             return;
         }
-        if self.identity.is_some() && !self.has_unused_id() {
+        if self.identity.is_some() && !self.id_is_unused {
             return self.rotate(now, out);
         }
         // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
@@ -69,13 +70,6 @@ impl<C: Chance> Engine<C> {
         if event == Event::Startup && self.heartbeat_due.is_some() {
             self.leave_the_old_schedule(now);
         }
-    }
-
-    /// No ping went with the ID that is there. Where the interval is nearly as long as an ID's life, its first heartbeat
-    /// may be due later than it lives; that time tells of no other ID, and need not be drawn again.
-    pub(super) fn has_unused_id(&self) -> bool {
-        let made = self.identity.as_ref().map(|identity| identity.issued_at);
-        made.is_some_and(|made| self.pending.is_none() && self.last.as_ref().is_none_or(|last| last.at <= made))
     }
 
     /// The first heartbeat of a new ID: at a random time between half an interval and one and a half.
@@ -103,12 +97,16 @@ impl<C: Chance> Engine<C> {
         }
     }
 
-    /// Takes the schedule on disk for that of the ID on disk only where it is.
-    pub(super) fn adopt_for_the_id(&mut self, state: &State, now: Now) {
+    /// Takes the schedule on disk for that of the ID on disk only where it is, and says whether it was left.
+    pub(super) fn adopt_for_the_id(&mut self, state: &State, now: Now) -> bool {
         let other = |identity: &Identity| state.schedule_of.is_some_and(|of| of != identity.issued_at);
-        if self.heartbeat_due.is_some() && self.identity.as_ref().is_none_or(other) {
+        let is_another = self.identity.as_ref().is_none_or(other);
+        self.id_is_unused = state.id_is_unused && !is_another;
+        let leaves = is_another && self.heartbeat_due.is_some();
+        if leaves {
             self.leave_the_old_schedule(now);
         }
+        leaves
     }
 
     /// Looks whether the ID has had its time: for a retry, for what the endpoint asked for, for a heartbeat that is due.
@@ -125,7 +123,7 @@ impl<C: Chance> Engine<C> {
         let is_due = self.pending.is_none()
             && self.startup_due.is_none()
             && self.heartbeat_due.is_some_and(|due| due <= now.mono)
-            && !self.has_unused_id();
+            && !self.id_is_unused;
         if expired && (outlived || is_due) {
             self.rotate(now, out);
         } else if outlived {

@@ -32,6 +32,9 @@ pub struct State {
     /// that an earlier version wrote.
     #[serde(default)]
     pub schedule_of: Option<Timestamp>,
+    /// No ping went with that ID.
+    #[serde(default)]
+    pub id_is_unused: bool,
 }
 
 /// A pending ping on disk.

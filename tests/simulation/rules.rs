@@ -336,17 +336,21 @@ impl Rules {
             && after != Some(&before.install_id)
         {
             self.replaced.insert(before.install_id.clone());
-            // What could not be written when it happened has happened earlier.
-            self.new_id_at = (!self.dirty).then_some(at);
+            // An ID that no ping went with is replaced without a pause; and what could not be written when it happened
+            // has happened earlier.
+            if self.last.as_ref().is_some_and(|(_, body)| id_of(body) == before.install_id) {
+                self.new_id_at = (!self.dirty).then_some(at);
+            }
         }
         self.not_before = 0;
     }
 
     /// The ID on the disk is another one than before: its first heartbeat is set, by nothing but chance.
-    pub fn replaced(&self, now: Now, disk: &Disk) -> Result<(), Violation> {
+    pub fn replaced(&mut self, at: u64, now: Now, disk: &Disk) -> Result<(), Violation> {
         if self.dirty || self.adopts.is_some() || disk.identity.is_none() {
             return Ok(());
         }
+        self.new_id_at = Some(at);
         let is_new = disk.identity.as_ref().is_some_and(|identity| identity.is_current(now.wall));
         hold!(IdIsCurrent, is_new, "it is {}, and the disk has {:?}", now.wall, disk.identity);
         let due = disk.state.heartbeat_due;

@@ -277,7 +277,7 @@ impl<S: Saboteur> World<S> {
             self.rules.dirty = false;
         }
         if stored && replaces {
-            self.rules.replaced(now, &self.disk)?;
+            self.rules.replaced(self.at, now, &self.disk)?;
         }
         Ok(Ok((stored, send_left_out)))
     }
