@@ -747,10 +747,9 @@ impl<C: Chance> Engine<C> {
         }
         if self.belief.doubted_until.is_none()
             && let Some(state) = self.unadopted.take()
+            && self.adopt(&state, now)
         {
-            if self.adopt(&state, now) {
-                out.push(Action::Save(self.state(now)));
-            }
+            out.push(Action::Save(self.state(now)));
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -26,9 +27,12 @@ impl Files {
     pub(super) fn create(pulse: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("pulse-telemetry-demo-").tempdir()?;
         let files = Self { dir, pulse: pulse.to_owned(), endpoint: String::new() };
-        fs::write(files.token(), TOKEN)?;
+        // For this user alone, or the sidecar warns of it.
+        let mut token = File::options().write(true).create_new(true).mode(0o600).open(files.token())?;
+        token.write_all(TOKEN.as_bytes())?;
         let collector = json!({
             "serve": {"listen": "127.0.0.1:0"},
+            "admin": {"listen": "127.0.0.1:0"},
             "storage": {"url": format!("sqlite:{}", files.storage().display())},
             "limits": {"per_minute": 0},
         });

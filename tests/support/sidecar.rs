@@ -1,8 +1,10 @@
 //! The real binary as a child process: an environment of its own, a state directory of its own, no fixed port.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -85,9 +87,11 @@ impl Setup {
         self.dir.path().join(name)
     }
 
+    /// Writes a file that its owner alone can read, as one with a token should be.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         path
     }
 
