@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry::audit::{Audit, Report};
 use pulse_telemetry::clock::Now;
+use pulse_telemetry::config::{Config, Environment};
 use pulse_telemetry::consent::Sources;
 use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Start, State};
 use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
@@ -147,4 +148,19 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
         let due = state.heartbeat_due.map(|due| due.duration_since(now.wall).abs() < DAY * 3);
         assert_ne!(due, Some(false), "{name}: the fixture's own time is right");
     }
+}
+
+#[test]
+fn a_configuration_of_the_version_before_is_taken_up() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/configuration-1");
+    // `state.dir` follows from the home directory where nothing names it.
+    let environment = Environment::new([("HOME".to_owned(), "/home/pulse".to_owned())]);
+    let mut seen = 0;
+    for file in fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        let config = Config::load(Some(&file), &environment, false);
+        assert!(config.is_ok(), "{}: {:?}", file.display(), config.err());
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
 }
