@@ -779,7 +779,8 @@ impl<C: Chance> Engine<C> {
             believed_at: self.belief.latest,
             doubted_seconds,
             pruned_at: self.pruned_at,
-            schedule_of: self.identity.as_ref().map(|identity| identity.issued_at),
+            schedule_of: (self.identity.as_ref().map(|identity| identity.issued_at))
+                .or((self.heartbeat_due.is_some() && self.sources.off().is_none()).then_some(new_id::NO_ID)),
             id_is_unused: self.id_is_unused,
         }
     }

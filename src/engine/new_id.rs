@@ -18,6 +18,9 @@ use super::{Action, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 /// An ID of this time there is none: the schedule on disk belongs to an ID that is gone.
 const NOBODYS: Timestamp = Timestamp::MIN;
 
+/// The schedule on disk was drawn while there was no ID, and waits for the one that its ping makes.
+pub(super) const NO_ID: Timestamp = Timestamp::UNIX_EPOCH;
+
 impl<C: Chance> Engine<C> {
     /// The ID on disk, where it may be used now.
     pub(super) fn current_identity(&self, now: Now) -> Option<&Identity> {
@@ -100,7 +103,11 @@ impl<C: Chance> Engine<C> {
     /// Takes the schedule on disk for that of the ID on disk only where it is, and says whether it was left.
     pub(super) fn adopt_for_the_id(&mut self, state: &State, now: Now) -> bool {
         let other = |identity: &Identity| state.schedule_of.is_some_and(|of| of != identity.issued_at);
-        let is_another = self.identity.as_ref().is_none_or(other);
+        let is_another = match &self.identity {
+            // Drawn again at each start, it would never come where the machine is restarted every day.
+            None => state.schedule_of != Some(NO_ID),
+            Some(identity) => other(identity),
+        };
         self.id_is_unused = state.id_is_unused && !is_another;
         let leaves = is_another && self.heartbeat_due.is_some();
         if leaves {

@@ -177,8 +177,13 @@ impl Witness {
     pub(super) fn on_id(&mut self, passed: Duration, id: Option<&str>) {
         if self.id.as_deref() != id {
             self.id_since = passed;
-            if self.id.is_some() {
+            // One that no ping went with says nothing of the next one: the pause is counted from the one before it.
+            let pings = [&self.startup, &self.heartbeat].into_iter().flatten();
+            let was_used = pings.map(|ping| install_id(&ping.body)).any(|used| self.id.as_deref() == Some(&*used));
+            if self.id.is_some() && was_used {
                 self.replaced_at = (passed.saturating_sub(self.calm_since) > SETTLED).then_some(passed);
+            }
+            if self.id.is_some() {
                 self.after_outage = None;
             }
             self.gone.extend(self.id.take());
