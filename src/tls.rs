@@ -424,7 +424,8 @@ impl fmt::Display for TlsProblem {
             }
             Self::WrongName => "the certificate is for another name than the one in the URL",
             Self::NoName => {
-                "the certificate has no subjectAltName, and a common name alone does not count: make one with                  `openssl req -x509 … -addext subjectAltName=DNS:NAME`"
+                "the certificate has no subjectAltName, and a common name alone does not count: make one with `openssl req \
+                 -x509 … -addext subjectAltName=DNS:NAME`"
             }
             Self::Expired => "the certificate has expired (or this machine's clock is wrong)",
             Self::NotYetValid => "the certificate is not valid yet (or this machine's clock is wrong)",

@@ -11,6 +11,9 @@ use std::process::{Command, Output};
 
 use bytes::Bytes;
 
+use pulse_telemetry::proxy::ProxyFault;
+use pulse_telemetry::tls::TlsProblem;
+use pulse_telemetry::wire::{NotSecured, SPEAKS_HTTPS};
 use support::client;
 use support::collector::{self, Storage};
 use support::endpoint::{CertificateAuthority, Endpoint};
@@ -23,17 +26,14 @@ const NOWHERE: &str = "http://127.0.0.1:9";
 
 const ORGANIZATIONS: &str = "PULSE_TELEMETRY_PULSE__ORGANIZATIONS";
 
-/// The heading above the table.
-const HEADING: &str = "## What a message means";
-
 /// What is written instead of a part of a sentence that is another one each time.
 const ANYTHING: char = '…';
 
-/// The sentences of the table's second column, each as the parts around what changes.
-fn rows() -> Vec<Vec<String>> {
-    let written = include_str!("../docs/OPERATING.md").split(HEADING).nth(1).expect("the heading");
+/// The sentences in that column of the table below a heading, each as the parts around what changes.
+fn rows(heading: &str, column: usize) -> Vec<Vec<String>> {
+    let written = include_str!("../docs/OPERATING.md").split(heading).nth(1).expect("the heading");
     let section = written.split("\n## ").next().unwrap_or(written);
-    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(column));
     let fenced = |cell: &'static str| cell.strip_prefix("`` ")?.strip_suffix(" ``");
     let sentences = cells.filter_map(|cell| fenced(cell).or_else(|| cell.strip_prefix('`')?.strip_suffix('`')));
     sentences.map(|sentence| sentence.split(ANYTHING).map(str::to_owned).collect()).collect()
@@ -48,6 +48,25 @@ fn length(parts: &[String]) -> usize {
 fn says(said: &str, parts: &[String]) -> bool {
     let after = |rest: &str, part: &String| rest.find(part.as_str()).map(|at| at + part.len());
     parts.iter().try_fold(said, |rest, part| Some(&rest[after(rest, part)?..])).is_some()
+}
+
+/// The row that says most of what was said.
+fn row_of(said: &str, rows: &[Vec<String>]) -> Option<usize> {
+    (0..rows.len()).filter(|row| says(said, &rows[*row])).max_by_key(|row| length(&rows[*row]))
+}
+
+/// Holds what is said in each situation against the rows: each is a row of its own, and no row is without one.
+fn hold(rows: &[Vec<String>], situations: Vec<(&str, String)>) {
+    let mut seen = vec![false; rows.len()];
+    for (name, said) in situations {
+        let Some(row) = row_of(&said, rows) else { panic!("{name} is no row of the table: {said}") };
+        assert!(!seen[row], "{name} has the row of another situation: {}", rows[row].join("…"));
+        seen[row] = true;
+    }
+    for (row, parts) in rows.iter().enumerate() {
+        assert!(seen[row], "no situation brings it about: {}", parts.join("…"));
+        assert!(length(parts) > 15, "says too little: {}", parts.join("…"));
+    }
 }
 
 /// Each situation by its name, with all that the program said in it.
@@ -203,20 +222,62 @@ fn what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_w
     if !strace_is_here("what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one") {
         return;
     }
-    let rows = rows();
-    let mut seen = vec![false; rows.len()];
-    for (name, said) in situations() {
-        let found = (0..rows.len()).filter(|row| says(&said, &rows[*row]));
-        // Of two sentences that fit, the one that says more.
-        let Some(row) = found.max_by_key(|row| length(&rows[*row])) else {
-            panic!("{name} is no row of the table: {said}")
-        };
-        assert!(!seen[row], "{name} has the row of another situation: {}", rows[row].join("…"));
-        seen[row] = true;
-    }
-    for (row, parts) in rows.iter().enumerate() {
-        assert!(seen[row], "no situation brings it about: {}", parts.join("…"));
-        assert!(length(parts) > 20, "says too little: {}", parts.join("…"));
+    hold(&rows("## What a message means", 1), situations());
+}
+
+/// Every sentence of the code about a connection that could not be made.
+fn about_connections() -> Vec<String> {
+    use TlsProblem as Tls;
+    // A variant that is added has to be added below.
+    let _ = |problem: Tls| match problem {
+        Tls::UnknownIssuer | Tls::OtherKey | Tls::WrongName | Tls::NoName | Tls::Expired | Tls::NotYetValid => (),
+        Tls::AuthorityAsServer | Tls::Version1 | Tls::Certificate | Tls::UnsupportedKey | Tls::NothingInCommon => (),
+        Tls::Other => (),
+    };
+    let _ = |fault: ProxyFault| match fault {
+        ProxyFault::Unreachable | ProxyFault::Login | ProxyFault::Refused(_) | ProxyFault::Answered(_) => (),
+        ProxyFault::CutShort | ProxyFault::NotHttp | ProxyFault::SpeaksTls => (),
+    };
+    let proxy = [
+        ProxyFault::Unreachable,
+        ProxyFault::Login,
+        ProxyFault::Refused(403),
+        ProxyFault::Answered(502),
+        ProxyFault::CutShort,
+        ProxyFault::NotHttp,
+        ProxyFault::SpeaksTls,
+    ];
+    let certificates = [Tls::UnknownIssuer, Tls::OtherKey, Tls::WrongName, Tls::NoName, Tls::Expired, Tls::NotYetValid];
+    let others = [Tls::AuthorityAsServer, Tls::Version1, Tls::Certificate, Tls::UnsupportedKey, Tls::NothingInCommon];
+    let schemes = [NotSecured::PlainHttp.to_string(), SPEAKS_HTTPS.to_owned(), NotSecured::NoTls.to_string()];
+    let tls = certificates.into_iter().chain(others).chain([Tls::Other]).map(|problem| problem.to_string());
+    proxy.into_iter().map(|fault| fault.to_string()).chain(schemes).chain(tls).collect()
+}
+
+/// The heading of the table about connections.
+const CONNECTIONS: &str = "## Where there is no connection";
+
+#[test]
+fn every_sentence_about_a_connection_is_a_row_of_its_table_and_no_row_is_another() {
+    hold(&rows(CONNECTIONS, 0), about_connections().into_iter().map(|said| ("a sentence of the code", said)).collect());
+}
+
+#[test]
+fn what_a_proxy_answers_to_the_daemon_is_a_row_of_the_table() {
+    let rows = rows(CONNECTIONS, 0);
+    for (plan, sentence) in [
+        (ResponsePlan::status(407), "the proxy asks for a login (407)"),
+        (ResponsePlan::status(403), "the proxy refused the tunnel ("),
+        (ResponsePlan::status(502), "the proxy answered "),
+        (ResponsePlan::Reset, "the proxy ended the connection without an answer"),
+    ] {
+        let pulse = SimulatedPulse::start(PulseModel::default());
+        let proxy = Server::start(move |_| plan.clone());
+        let setup = Setup::new(&pulse.url(), "https://127.0.0.1:9/v1/telemetry/ping").with_token(TOKEN);
+        let sidecar = setup.with("HTTPS_PROXY", &proxy.url()).start();
+        let line = sidecar.wait_for_log("the endpoint did not take the ping");
+        let row = row_of(&line, &rows).map(|row| rows[row][0].as_str());
+        assert_eq!(row, Some(sentence), "{line}");
     }
 }
 
