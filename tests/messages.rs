@@ -2,7 +2,7 @@
 //! to do about it: each situation is brought about with the real program, what it says is a row of the table, and no row
 //! is without a situation.
 #![cfg(feature = "collector")]
-#![expect(clippy::expect_used, reason = "a test may fail loudly")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod support;
 
