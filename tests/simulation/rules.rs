@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pulse_telemetry::clock::Now;
 use pulse_telemetry::contract::{self, CONTRACT_DATE};
 use pulse_telemetry::engine::{Action, Entry, EntryKind};
@@ -142,6 +143,9 @@ pub struct Rules {
     heartbeat: Option<(u64, String)>,
     /// Since then there is a new ID, or may be one: what hung on the old one is over.
     new_id_at: Option<u64>,
+    /// The time of the first heartbeat was drawn before the start, while there was no ID. An off that a crash undid
+    /// since then has not drawn another one.
+    keeps_the_draw: bool,
     /// The ID that the endpoint asked something of.
     asked_of: Option<String>,
     startup_at: Option<u64>,
@@ -178,6 +182,7 @@ impl Rules {
             concluded: None,
             heartbeat: None,
             new_id_at: None,
+            keeps_the_draw: false,
             asked_of: None,
             startup_at: None,
             not_before: 0,
@@ -213,7 +218,10 @@ impl Rules {
         if self.adopts.is_none() {
             self.go_by_the_disk(offset);
         }
-        if disk.identity.is_none() && disk.state.heartbeat_due.is_some() {
+        // A time that was drawn while there was no ID is kept; any other belongs to an ID that is gone.
+        let has_none = disk.identity.is_none() && disk.state.heartbeat_due.is_some();
+        self.keeps_the_draw = has_none && disk.state.schedule_of == Some(Timestamp::UNIX_EPOCH);
+        if has_none && !self.keeps_the_draw {
             self.new_id_at = Some(at);
         }
     }
@@ -251,6 +259,7 @@ impl Rules {
     pub fn process_looks(&mut self, at: u64, now: Now, offset: i64, disk: &Disk) {
         if self.consent.is_off() {
             self.new_id_at = Some(at);
+            self.keeps_the_draw = false;
         }
         let knew_better = self.adopts.is_none();
         if let Some(since) = self.adopts {
@@ -347,6 +356,7 @@ impl Rules {
 
     /// The ID on the disk is another one than before: its first heartbeat is set, by nothing but chance.
     pub fn replaced(&mut self, at: u64, now: Now, disk: &Disk) -> Result<(), Violation> {
+        self.keeps_the_draw = false;
         if self.dirty || self.adopts.is_some() || disk.identity.is_none() {
             return Ok(());
         }
@@ -436,11 +446,15 @@ impl Rules {
             self.startup_at = Some(at);
         } else {
             let before = self.heartbeat.replace((at, id.clone()));
-            if let Some(before) = before.filter(|(_, before)| *before == id) {
+            if let Some(before) = before.as_ref().filter(|(_, before)| *before == id) {
                 let apart = at - before.0;
                 hold!(HeartbeatsKeepTheirDistance, apart >= APART, "only {} s apart", apart / SECOND);
             } else {
-                let apart = since(self.new_id_at);
+                let last_ping = before.map(|(at, _)| at).max(self.startup_at);
+                // A ping with this ID before means that a startup or a reset made it, and drew a time for it.
+                let made_it = self.last.as_ref().is_none_or(|(_, last)| id_of(last) != id);
+                let drawn = std::mem::take(&mut self.keeps_the_draw) && made_it;
+                let apart = since(if drawn { last_ping } else { self.new_id_at });
                 let its_own = apart >= NEW_ID.start() - SLEWED;
                 hold!(NewIdHasItsOwnTime, its_own, "only {} s after the new ID", apart / SECOND);
             }
