@@ -264,7 +264,7 @@ fn every_sentence_about_a_connection_is_a_row_of_its_table_and_no_row_is_another
 
 #[test]
 fn what_a_proxy_answers_to_the_daemon_is_a_row_of_the_table() {
-    let rows = rows(CONNECTIONS, 0);
+    let (rows, reasons) = (rows(CONNECTIONS, 0), rows(CONNECTIONS, 1));
     for (plan, sentence) in [
         (ResponsePlan::status(407), "the proxy asks for a login (407)"),
         (ResponsePlan::status(403), "the proxy refused the tunnel ("),
@@ -276,8 +276,9 @@ fn what_a_proxy_answers_to_the_daemon_is_a_row_of_the_table() {
         let setup = Setup::new(&pulse.url(), "https://127.0.0.1:9/v1/telemetry/ping").with_token(TOKEN);
         let sidecar = setup.with("HTTPS_PROXY", &proxy.url()).start();
         let line = sidecar.wait_for_log("the endpoint did not take the ping");
-        let row = row_of(&line, &rows).map(|row| rows[row][0].as_str());
-        assert_eq!(row, Some(sentence), "{line}");
+        let row = row_of(&line, &rows).expect("a row");
+        assert_eq!(rows[row][0], sentence, "{line}");
+        assert!(line.contains(&reasons[row][0]), "{line}");
     }
 }
 

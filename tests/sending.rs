@@ -14,9 +14,8 @@ use jiff::Timestamp;
 use pulse_telemetry::config::{ProxyVariables, Variable};
 use pulse_telemetry::proxy::ProxyFault;
 use pulse_telemetry::send::{SendSettings, Sender};
-use pulse_telemetry::tls::{Authorities, TlsProblem, Trust};
+use pulse_telemetry::tls::{Authorities, Trust};
 use pulse_telemetry::verdict::{Answer, Verdict};
-use pulse_telemetry::wire::{NotSecured, SPEAKS_HTTPS, SPEAKS_PLAIN_HTTP};
 use support::endpoint::{CertificateAuthority, Endpoint, Issued};
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::server::{Refusing, ResponsePlan, Server};
@@ -285,32 +284,4 @@ fn self_signed() -> Issued {
 fn secured_server() -> Server {
     let issued = CertificateAuthority::new().issue_for_loopback();
     Server::start_tls(&issued.cert_pem, &issued.key_pem, |_| ResponsePlan::status(204))
-}
-
-#[test]
-fn the_operators_page_has_a_row_for_each_sentence_on_a_connection_that_failed() {
-    let page = include_str!("../docs/OPERATING.md");
-    let row = |said: String| {
-        let said = said.split(": make one").next().unwrap().to_owned();
-        assert!(page.contains(&format!("| {said}")), "{said}");
-    };
-    for fault in [
-        ProxyFault::Unreachable,
-        ProxyFault::Login,
-        ProxyFault::Refused(403),
-        ProxyFault::Answered(502),
-        ProxyFault::CutShort,
-        ProxyFault::NotHttp,
-        ProxyFault::SpeaksTls,
-    ] {
-        let line =
-            page.lines().find(|line| line.starts_with(&format!("| {fault}"))).unwrap_or_else(|| panic!("{fault}"));
-        assert!(line.contains(&format!("`{}`", reason(&Answer::NoTunnel(fault)))), "{line}");
-    }
-    for problem in TlsProblem::ALL {
-        row(problem.to_string().split(": TLS 1.2").next().unwrap().split(": RSA").next().unwrap().to_owned());
-    }
-    for said in [SPEAKS_PLAIN_HTTP, SPEAKS_HTTPS, &NotSecured::NoTls.to_string()] {
-        row(said.to_owned());
-    }
 }
