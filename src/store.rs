@@ -9,6 +9,7 @@ mod events;
 mod files;
 mod ledger;
 mod state_file;
+mod trial;
 
 use std::fs::{self, DirBuilder, File};
 use std::io;

@@ -327,3 +327,89 @@ fn the_collectors_secrets_that_everybody_can_read_are_warned_of_too() {
     let log = tls.start().stop();
     assert_eq!(log.matches("everybody on this machine").count(), 1, "{log}");
 }
+
+/// Everything below the directory of a setup, by name and content.
+fn everything(setup: &Setup) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    fn below(dir: &Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let kind = entry.file_type().unwrap();
+            let content = if kind.is_file() { std::fs::read(entry.path()).unwrap() } else { Vec::new() };
+            found.push((entry.path(), content));
+            if kind.is_dir() {
+                below(&entry.path(), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(&setup.path(""), &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn whatever_ends_a_start_ends_a_check_with_the_same_code_and_words_and_the_check_makes_nothing() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let holder = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "1h").on_a_socket();
+    let _daemon = holder.start();
+    let held = holder.path("state").display().to_string();
+    // A key, what makes its value, and the exit code.
+    type Case<'a> = (&'a str, &'a dyn Fn(&Setup) -> String, i32);
+    let cases: [Case<'_>; 10] = [
+        ("PULSE_TELEMETRY_STATE__DIR", &|_| held.clone(), 5),
+        ("PULSE_TELEMETRY_STATE__DIR", &|setup| setup.write("file", "").display().to_string(), 5),
+        ("PULSE_TELEMETRY_STATE__DIR", &|setup| format!("{}/state", setup.write("file", "").display()), 5),
+        ("PULSE_TELEMETRY_STATE__DIR", &|_| "/proc/nowhere/state".to_owned(), 5),
+        ("PULSE_TELEMETRY_STATE__DIR", &|setup| with_state_file(setup, "state.json", "{\"version\":99}"), 5),
+        ("PULSE_TELEMETRY_STATE__DIR", &|setup| with_folder(setup, "ledger.jsonl"), 5),
+        ("PULSE_TELEMETRY_STATE__DIR", &|setup| with_folder(setup, "events.jsonl"), 5),
+        ("PULSE_TELEMETRY_SERVE__TOKEN_FILE", &|setup| setup.path("nowhere").display().to_string(), 3),
+        ("PULSE_CACERT", &|setup| setup.path("nowhere").display().to_string(), 3),
+        ("PULSE_TELEMETRY_SERVE__LISTEN", &|_| "127.0.0.1".to_owned(), 3),
+    ];
+    for (name, value, code) in cases {
+        let setup = working(&pulse, &endpoint);
+        let value = value(&setup);
+        let setup = setup.with(name, &value).with("PULSE_TELEMETRY_LOG__LEVEL", "off");
+        let before = everything(&setup);
+        let check = setup.run(&["check"]);
+        assert_eq!(everything(&setup), before, "{name}={value}");
+        let run = setup.run(&["run"]);
+        assert_eq!(
+            (check.status.code(), run.status.code()),
+            (Some(code), Some(code)),
+            "{name}={value}: {}",
+            told(&check)
+        );
+        let words = text(&run.stderr);
+        let words = words.trim_start_matches("pulse-telemetry: ").trim();
+        assert!(told(&check).contains(words), "{name}={value}: {words:?} is not in {}", told(&check));
+    }
+}
+
+fn with_folder(setup: &Setup, name: &str) -> String {
+    std::fs::create_dir_all(setup.state(name)).unwrap();
+    setup.path("state").display().to_string()
+}
+
+fn with_state_file(setup: &Setup, name: &str, content: &str) -> String {
+    std::fs::create_dir_all(setup.path("state")).unwrap();
+    std::fs::write(setup.state(name), content).unwrap();
+    setup.path("state").display().to_string()
+}
+
+#[test]
+fn a_check_where_a_start_would_work_leaves_the_directory_as_it_was_or_absent() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let new = working(&pulse, &endpoint);
+    let below = new.path("some/folders/below").display().to_string();
+    let used = working(&pulse, &endpoint);
+    used.start().stop();
+    let socket =
+        new.clone().with("PULSE_TELEMETRY_SERVE__LISTEN", &format!("unix:{}/socket", new.path("state").display()));
+    for setup in [new.clone(), socket, new.with("PULSE_TELEMETRY_STATE__DIR", &below), used] {
+        let before = everything(&setup);
+        let check = setup.run(&["check"]);
+        assert_eq!(check.status.code(), Some(0), "{}", told(&check));
+        assert_eq!(everything(&setup), before, "{}", told(&check));
+    }
+}

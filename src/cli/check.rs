@@ -1,11 +1,12 @@
 //! `check`: what a person wants to know before the first ping.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 
-use crate::config::{Config, TokenSource};
+use crate::config::{Config, Listen, TokenSource};
 use crate::consent::OffSource;
 use crate::engine::Suppression;
+use crate::serve::Listener;
 use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
 use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
 
@@ -25,6 +26,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     }
     // What a start would need besides: that it can be set up is seen here, not at night.
     drop(super::sender(config)?);
+    drop(config.serve.read_token()?);
     // Before the state directory is looked at: from then on nothing else can be read.
     let pulse = pulse_client(config);
     let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await;
@@ -34,7 +36,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
         writeln!(out, "\nThe daemon could not be asked: {error}.")?;
     }
     let daemon: Option<StatusReport> = daemon.ok().and_then(|answer| serde_json::from_slice(&answer).ok());
-    let mut usable_state = true;
+    let (mut usable_state, mut listens) = (true, Ok(()));
     let sources = match &daemon {
         Some(report) => {
             writeln!(out, "\nA daemon answers at serve.listen: {}", report.summary)?;
@@ -42,7 +44,9 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
             offline::sources(config, report.off_by.as_deref() == Some(OffSource::Switch.word()))
         }
         None => {
-            let state = offline::peek(config);
+            // Before the state directory is opened, for then nothing can listen any more.
+            listens = try_to_listen(config).await;
+            let state = offline::try_out(config);
             usable_state = state.is_ok();
             match &state {
                 Ok(_) => writeln!(out, "\nState directory: {}", config.state.dir.display())?,
@@ -56,6 +60,13 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
             sources
         }
     };
+    let listens = listens.map_err(|error| {
+        let failed = format!("failed to listen at serve.listen {}: {error}", config.serve.listen);
+        (error.kind(), failed)
+    });
+    if let Err((_, failed)) = &listens {
+        writeln!(out, "Note: {failed}.")?;
+    }
     writeln!(out, "Endpoint: {} (not contacted by this command)", config.telemetry.endpoint)?;
 
     writeln!(out, "\nPulse at {}", config.pulse.url)?;
@@ -86,11 +97,29 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
         let seconds = pause.as_secs();
         writeln!(out, "  Note: Pulse asked for fewer requests (429), and to be left alone for {seconds} seconds.")?;
     }
+    match listens {
+        // What has it may be the daemon, which could not be asked.
+        Err((kind, failed)) if usable_state && kind != ErrorKind::AddrInUse => return Err(Failure::Other(failed)),
+        _ => {}
+    }
     Ok(match (usable_state, usable) {
         (false, _) => Exit::State,
         (true, false) => Exit::Pulse,
         (true, true) => Exit::Done,
     })
+}
+
+/// Binds the address of `serve.listen` for a moment.
+async fn try_to_listen(config: &Config) -> io::Result<()> {
+    match (Listener::bind(&config.serve.listen).await, &config.serve.listen) {
+        // A start makes the state directory first.
+        (Err(error), Listen::Unix(socket))
+            if error.kind() == ErrorKind::NotFound && socket.parent() == Some(&config.state.dir) =>
+        {
+            Ok(())
+        }
+        (bound, _) => bound.map(drop),
+    }
 }
 
 /// Shows field by field what the token may read, and says whether a ping could be built.
@@ -150,7 +179,7 @@ const NO_SCOPE: &str = "none";
 const MONITORING: &str = "monitoring:read";
 const SETTINGS: &str = "settings:read";
 
-fn row<T: Display>(out: &mut dyn Write, what: &str, scope: &str, value: &Value<T>) -> std::io::Result<()> {
+fn row<T: Display>(out: &mut dyn Write, what: &str, scope: &str, value: &Value<T>) -> io::Result<()> {
     match value {
         Ok(value) => writeln!(out, "  {what:<20} {scope:<16} {value}"),
         Err(unknown) => writeln!(out, "  {what:<20} {scope:<16} UNKNOWN: {} ({})", unknown.reason, unknown.request),

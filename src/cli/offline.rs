@@ -88,6 +88,11 @@ pub(super) fn peek(config: &Config) -> Result<Found, StoreError> {
     at_the_state(config, Store::peek)
 }
 
+/// As [`peek`], where the directory can also be used as a start uses it. Nothing is left behind.
+pub(super) fn try_out(config: &Config) -> Result<Found, StoreError> {
+    at_the_state(config, Store::try_out)
+}
+
 /// The local events, as far as the file tells.
 pub(super) fn events(config: &Config) -> Result<EventsReport, Failure> {
     let file = at_the_state(config, |dir| EventFile::new(dir).read_for_command())?;
