@@ -368,3 +368,67 @@ fn the_alerts_and_the_page_name_metrics_that_there_are_and_the_page_all_of_them(
     let missing: Vec<_> = there.iter().filter(|name| !is_on_page(name)).collect();
     assert!(missing.is_empty(), "not in COLLECTOR.md: {missing:?}");
 }
+
+/// A collector with TLS of its own, of these files' content.
+fn with_tls(storage: &Storage, cert: &str, key: &str) -> Setup {
+    let setup = Setup::new(storage);
+    let (cert, key) = (setup.write("cert.pem", cert), setup.write("key.pem", key));
+    setup.with("SERVE__TLS_CERT", cert.to_str().unwrap()).with("SERVE__TLS_KEY", key.to_str().unwrap())
+}
+
+#[test]
+fn the_certificate_that_fits_the_key_is_put_first_wherever_it_stands_and_where_none_fits_it_is_said() {
+    let authority = CertificateAuthority::new();
+    let [own, other] = [0, 1].map(|_| authority.issue_for_loopback());
+    let ca = authority.ca_pem();
+    for chain in [
+        format!("{ca}{}", own.cert_pem),
+        format!("{}{}{ca}", other.cert_pem, own.cert_pem),
+        format!("\u{feff}{}{ca}", own.cert_pem),
+    ] {
+        let storage = Storage::sqlite();
+        let collector = with_tls(&storage, &chain, &own.key_pem).start_unready();
+        assert_eq!(support::tls::post(collector.address, &ca, &ping_of(1)), (204, false));
+    }
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    for (chain, key, words) in [
+        (&ca, own.key_pem.as_str(), "serve.tls_key"),
+        (
+            &format!("{ca}{}", other.cert_pem),
+            &own.key_pem,
+            "none of its certificates (2) belongs to the key in serve.tls_key",
+        ),
+        (&own.cert_pem, encrypted, "`openssl pkey -in FILE -out FILE.pem` opens it"),
+    ] {
+        for command in ["run", "check"] {
+            let ended = with_tls(&Storage::sqlite(), chain, key).run(&[command]);
+            let said = String::from_utf8(ended.stderr).unwrap();
+            assert!(ended.status.code() == Some(3) && said.contains(words), "{said}");
+        }
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "certificates end by the system's clock")]
+fn a_certificate_that_ends_within_fourteen_days_is_warned_of_and_a_metric_has_its_end() {
+    let authority = CertificateAuthority::new();
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    for (days, warned) in [(1, true), (13, true), (15, false)] {
+        let ends = std::time::SystemTime::now() + day * days;
+        let certificate = authority.issue_until(ends);
+        let storage = Storage::sqlite();
+        let setup = with_tls(&storage, &certificate.cert_pem, &certificate.key_pem);
+        let checked = String::from_utf8(setup.run(&["check"]).stdout).unwrap();
+        assert_eq!(checked.contains("ends within 14 days"), warned, "{days} days: {checked}");
+        let collector = setup.start();
+        let told = collector.metric("certificate_end_timestamp_seconds");
+        let expected = ends.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((told - expected).abs() < 2.0, "{told} and not {expected}");
+        let said = collector.stop();
+        assert_eq!(
+            said.contains("the certificate in serve.tls_cert ends within 14 days"),
+            warned,
+            "{days} days: {said}"
+        );
+    }
+}

@@ -77,6 +77,7 @@ pub struct Metrics {
     networks: Gauge,
     refused_connections: Counter,
     displaced_connections: Counter,
+    certificate_ends: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -103,6 +104,7 @@ impl Default for Metrics {
             networks: Gauge::default(),
             refused_connections: Counter::default(),
             displaced_connections: Counter::default(),
+            certificate_ends: Gauge::default(),
             registry: Registry::default(),
         };
         let r = &mut registry;
@@ -117,6 +119,12 @@ impl Default for Metrics {
             "dropped_fields",
             "Fields of pings that the contract does not have or allow, and that were dropped",
             dropped,
+        );
+        let ends = metrics.certificate_ends.clone();
+        r.register(
+            "certificate_end_timestamp_seconds",
+            "When the certificate in serve.tls_cert ends; 0 for none",
+            ends,
         );
         r.register("commit_seconds", "How long a commit of a batch takes", metrics.commit_seconds.clone());
         r.register("batch_rows", "How many pings a batch has", metrics.batch_rows.clone());
@@ -244,6 +252,10 @@ impl Metrics {
     pub(super) fn purged(&self, at: Timestamp, days: u64) {
         self.purged_at.set(at.as_duration().as_secs_f64());
         self.purged_tables.inc_by(days);
+    }
+
+    pub(super) fn certificate_ends(&self, at: Timestamp) {
+        self.certificate_ends.set(at.as_duration().as_secs_f64());
     }
 
     pub(super) fn purge_failed(&self) {

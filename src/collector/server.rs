@@ -3,18 +3,17 @@
 //! A connection's other end becomes a [`Client`] as soon as it is accepted, and nothing else here sees an address.
 
 mod answers;
+mod certificate;
 mod routes;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustls::server::NoServerSessionStorage;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+pub use self::certificate::{Tls, tls, warn_before_the_end, warning};
 use super::capacity::Capacity;
 use super::ingest::BODY_MAX;
 use super::limiter::Limiter;
@@ -31,9 +31,7 @@ use super::network::Client;
 use super::places::{Displaced, Entry, Place, Places};
 use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
-use crate::config::collector::TlsFiles;
 use crate::host::Host;
-use crate::pem;
 use crate::serve::guards::Guards;
 use crate::serve::{Limits, ServeError, ServeSettings};
 use crate::supervisor::Supervisor;
@@ -134,31 +132,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// TLS with that certificate. No session is ever resumed, for a ticket would link pings.
-///
-/// # Errors
-/// What is wrong with the files, in words.
-pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, String> {
-    let read = |key: &str, path: &Path| {
-        let name = format!("{key}: {}", path.display());
-        std::fs::read(path).map_err(|error| format!("{name}: failed to read it: {error}")).map(|text| (name, text))
-    };
-    let (name, text) = read("serve.tls_cert", &files.cert)?;
-    let chain = pem::chain(&text).map_err(|error| format!("{name}: {error}"))?;
-    let (name, text) = read("serve.tls_key", &files.key)?;
-    let key = pem::private_key(&text).map_err(|error| format!("{name}: {error}"))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("the TLS library could not be set up: {error}"))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| format!("serve.tls_cert and serve.tls_key cannot be used together: {error}"))?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Tells the supervisor that it is ready, and answers until `shutdown`. Then it says that it is not ready any more, for a

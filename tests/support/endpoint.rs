@@ -134,6 +134,11 @@ impl CertificateAuthority {
         self.sign(names, |params| params.not_before = date_time_ymd(2090, 1, 1))
     }
 
+    /// One for 127.0.0.1 and localhost that ends then.
+    pub fn issue_until(&self, ends: std::time::SystemTime) -> Issued {
+        self.sign(&["127.0.0.1", "localhost"], |params| params.not_after = ends.into())
+    }
+
     /// One for another host.
     pub fn issue_for_another_host(&self) -> Issued {
         self.issue(&["elsewhere.example"])

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::{Failure, trust};
+use crate::clock::{Clock as _, SystemClock};
 use crate::collector::postgres::PostgresStore;
 use crate::collector::server;
 use crate::collector::sqlite::{SqliteStore, Trial};
@@ -23,7 +24,10 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Fa
         writeln!(out, "Note: {exposed}")?;
     }
     if let Some(files) = &config.serve.tls {
-        server::tls(files).map_err(Failure::SetUp)?;
+        let tls = server::tls(files).map_err(Failure::SetUp)?;
+        if let Some(warning) = server::warning(tls.ends, SystemClock.now().wall) {
+            writeln!(out, "Note: {warning}.")?;
+        }
     }
     let taken = try_storage(&config.storage, out).await?;
     let serve = listen("serve.listen", config.serve.listen)?;

@@ -62,6 +62,10 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
 
     let clock: SharedClock = Arc::new(SystemClock);
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+    if let Some(tls) = &tls {
+        metrics.certificate_ends(tls.ends);
+        tokio::spawn(server::warn_before_the_end(tls.ends, Arc::clone(&clock)));
+    }
     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
     let capacity = Arc::new(Capacity::new(config.limits.storage_bytes));
     let (queue, committer, answerer) = queue(
@@ -96,10 +100,17 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     let mut committing = storage.spawn(committer.run());
     let mut purging = storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
     let mut looking = storage.spawn(look_after_the_storage(store, health, capacity, metrics));
-    let serving = server::run(listener, tls, Arc::new(admin), Arc::clone(&app), Supervisor::of_this_process(), async {
-        asked_to_stop().await;
-        tracing::info!("stopping");
-    });
+    let serving = server::run(
+        listener,
+        tls.map(|tls| tls.acceptor),
+        Arc::new(admin),
+        Arc::clone(&app),
+        Supervisor::of_this_process(),
+        async {
+            asked_to_stop().await;
+            tracing::info!("stopping");
+        },
+    );
     // A collector that lost a part would look alive and store or purge nothing.
     let lost = tokio::select! {
         biased;
