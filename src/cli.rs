@@ -24,7 +24,9 @@ use crate::audit::LineHash;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, Environment};
 use crate::no_core::leave_no_core;
+use crate::output::Output;
 use crate::pulse::{PulseClient, PulseSettings};
+use crate::runtime;
 use crate::send::{SendSettings, Sender};
 use crate::status::StatusReport;
 use crate::store::StoreError;
@@ -191,7 +193,7 @@ impl From<ApiError> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::Other(format!("failed to write to standard output: {error}"))
+        Self::Other(error.to_string())
     }
 }
 
@@ -203,15 +205,16 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
-    let exit = match CommandLine::try_parse_from(arguments) {
+    let mut output = Output::new(out);
+    let mut exit = match CommandLine::try_parse_from(arguments) {
         Err(usage) => {
             // Help and version are no errors, and go to standard output.
             let is_error = usage.use_stderr();
             let text = usage.render();
-            let _ = if is_error { write!(err, "{text}") } else { write!(out, "{text}") };
+            let _ = if is_error { write!(err, "{text}") } else { write!(output, "{text}") };
             if is_error { Exit::Usage } else { Exit::Done }
         }
-        Ok(line) => match execute(&line, environment, is_root, out) {
+        Ok(line) => match execute(&line, environment, is_root, &mut output) {
             Ok(exit) => exit,
             Err(failure) => {
                 let _ = writeln!(err, "pulse-telemetry: {failure}");
@@ -222,6 +225,12 @@ pub fn main(
             }
         },
     };
+    if let Some(error) = output.finish() {
+        let _ = writeln!(err, "pulse-telemetry: failed to write to standard output: {error}");
+        if exit == Exit::Done {
+            exit = Exit::Failed;
+        }
+    }
     ExitCode::from(exit as u8)
 }
 
@@ -254,11 +263,7 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
     // Before a token is read.
     let leaves_no_core = leave_no_core();
     let config = Config::load(line.config.as_deref(), environment, is_root)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(format!("failed to start: {error}")))?;
-    runtime.block_on(async {
+    let done = runtime::run(async {
         match line.command.unwrap_or(Command::Run) {
             Command::Run => run::run(&config, is_root, leaves_no_core).await,
             Command::Preview => preview(&config, out).await,
@@ -277,7 +282,8 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
             Command::Off => switch::off(&config, out).await,
             Command::Healthcheck => healthcheck(&config).await,
         }
-    })
+    });
+    done.map_err(|error| Failure::Other(format!("failed to start: {error}")))?
 }
 
 async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -509,3 +509,32 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
 fn later(now: Now, by: Duration) -> Timestamp {
     now.wall.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::store::{Store, leave_off};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_beside_which_the_switch_is_turned_off_begins_no_lookup_and_no_connection_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path()).unwrap();
+        let steps = Rc::new(Cell::new(0));
+        let taken = Rc::clone(&steps);
+        let attempt = std::future::poll_fn(move |_| {
+            taken.set(taken.get() + 1);
+            Poll::<Answer>::Pending
+        });
+        let mut sending: Option<Gives<Answer>> = Some(Box::pin(attempt));
+        let a_moment = Duration::from_secs(1);
+        assert!(tokio::time::timeout(a_moment, answered(&mut sending, &store)).await.is_err());
+        let before = steps.get();
+        assert!(before > 0, "on, it goes on");
+        leave_off(dir.path()).unwrap();
+        assert_eq!(tokio::time::timeout(a_moment, answered(&mut sending, &store)).await, Ok(None));
+        assert_eq!((steps.get(), sending.is_none()), (before, true));
+    }
+}

@@ -371,6 +371,13 @@ impl Recorder {
         self.write(&[Change::Erase], false)
     }
 
+    /// Waits until all that was handed over before is on the disk, or failed to get there: also that of callers who did not
+    /// wait for it.
+    pub async fn flush(self: &Arc<Self>) {
+        // Changes are written in their order, and this one is the last. Whether it fails has been logged.
+        let _ = self.change(Change::Prune).await;
+    }
+
     fn off(&self, held: &Held, in_pulse: Option<Commercial>) -> Option<Off> {
         self.fixed.or_else(|| {
             Some(match in_pulse {

@@ -14,7 +14,7 @@
 //! [`posture`] tells what else may leave by Pulse's own settings, [`comparison`] lays our ping beside Pulse's own, and [`events`] keeps the local-only commercial events;
 //! [`metrics`] counts for Prometheus, in the formats of [`exposition`], [`supervisor`] tells systemd that the program lives,
 //! [`confine`] has the kernel hold the program to what it needs, and [`acting`] lets root's commands act as the daemon's
-//! user. After the doorway and the
+//! user. [`runtime`] ends when what it ran has ended, whatever a name server does, and [`output`] takes what a command says. After the doorway and the
 //! configuration, the modules below stand in the order in which data flows.
 //!
 //! The receiving end, so that the whole promise can be run and checked, is a second program behind the feature
@@ -58,6 +58,8 @@ pub mod acting;
 pub mod confine;
 pub mod daemon;
 pub mod no_core;
+pub mod output;
+pub mod runtime;
 pub mod serve;
 pub mod status;
 pub mod supervisor;

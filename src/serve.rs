@@ -96,7 +96,7 @@ impl Default for Limits {
             body_time: Duration::from_secs(10),
             connections: 2 * READERS_MAX,
             connection_time: Duration::from_secs(60),
-            finish_time: Duration::from_secs(2),
+            finish_time: Duration::from_millis(1500),
         }
     }
 }

@@ -6,14 +6,15 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulse_telemetry::clock::{Clock as _, SystemClock};
+use pulse_telemetry::collector::server::PING_PATH;
 use pulse_telemetry::exposition::Format;
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use support::client;
 use support::collector::{Setup, Storage, block_on, open, ping_of, row};
 use support::inside::{Inside, Obedient, Settings};
@@ -206,6 +207,34 @@ fn a_stop_tells_a_balancer_first_and_takes_pings_until_it_has_looked() {
     assert_eq!(collector.post(&ping_of(1)).status, 204);
     collector.stop();
     assert_eq!(storage.rows().len(), 1);
+}
+
+#[test]
+fn a_stop_waits_two_seconds_for_who_is_not_done_and_for_no_storage_that_does_not_answer() {
+    // Ten times what it may take.
+    let stops = Duration::from_secs(20);
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    // A body that does not come, and a request that does not end.
+    let head = format!("POST {PING_PATH} HTTP/1.1\r\nHost: localhost\r\n");
+    let slow = ["Content-Type: application/json\r\nContent-Length: 900\r\n\r\n{", ""].map(|rest| {
+        let mut stream = TcpStream::connect(collector.address).unwrap();
+        stream.write_all((head.clone() + rest).as_bytes()).unwrap();
+        stream
+    });
+    let started = SystemClock.now().mono;
+    collector.stop();
+    assert!(SystemClock.now().mono - started < stops);
+    drop(slow);
+    // A database that takes the connection and says nothing, before and while it is opened.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://pulse@{}/pulse?sslmode=disable", silent.local_addr().unwrap());
+    let mut starting = Setup::new(&storage).with("STORAGE__URL", &url).spawn(&["run"]);
+    let _taken = silent.accept().unwrap();
+    let started = SystemClock.now().mono;
+    kill_process(Pid::from_child(&starting), Signal::TERM).unwrap();
+    assert!(starting.wait().unwrap().success(), "a signal that nobody waits for does nothing to a first process");
+    assert!(SystemClock.now().mono - started < stops);
 }
 
 #[test]

@@ -413,3 +413,49 @@ fn a_check_where_a_start_would_work_leaves_the_directory_as_it_was_or_absent() {
         assert_eq!(everything(&setup), before, "{}", told(&check));
     }
 }
+
+#[test]
+fn who_has_read_enough_ends_a_command_quietly_with_the_code_of_what_it_found() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let good = working(&pulse, &endpoint);
+    let bad = Setup::new("http://127.0.0.1:1", &endpoint.url()).with_token(TOKEN);
+    let mut cases = vec![(&good, vec!["check"], 0), (&bad, vec!["check"], 4), (&good, vec!["status"], 0)];
+    cases.extend([(&good, vec!["preview"], 0), (&good, vec!["--help"], 0), (&good, vec!["off"], 0)]);
+    cases.extend([(&good, vec!["events", "--json"], 0), (&good, vec!["history"], 0), (&good, vec!["audit"], 0)]);
+    for (setup, command, code) in cases {
+        let mut child = setup.spawn(&command);
+        // Nobody reads a byte of it.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(code), ""), "{command:?}");
+    }
+    let full = good.clone().through(&["sh", "-c", "exec \"$0\" \"$@\" > /dev/full"].map(str::to_owned));
+    let output = full.run(&["check"]);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("No space left on device"), "{said}");
+}
+
+#[test]
+fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = working(&pulse, &endpoint);
+    let mut child = setup.spawn(&["run"]);
+    drop(child.stderr.take());
+    endpoint.wait_for_pings(1, LIMIT);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[cfg(feature = "collector")]
+#[test]
+fn who_has_read_enough_ends_the_collectors_commands_quietly_too() {
+    let storage = support::collector::Storage::sqlite();
+    let setup = support::collector::Setup::new(&storage);
+    setup.start().stop();
+    for command in ["check", "report", "purge", "--help"] {
+        let mut child = setup.spawn(&[command]);
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{command}");
+    }
+}

@@ -291,6 +291,32 @@ fn a_write_of_events_that_takes_its_time_holds_up_nobody_else() {
 }
 
 #[test]
+fn an_event_whose_sender_is_gone_is_on_the_disk_when_a_stop_has_ended() {
+    let test = "an_event_whose_sender_is_gone_is_on_the_disk_when_a_stop_has_ended";
+    if !support::proxy::is_here(test, "strace", "--version") {
+        return;
+    }
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let base =
+        Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).with("PULSE_TELEMETRY_TELEMETRY__ENABLED", "false");
+    let new = base.state("events.jsonl.new");
+    let slow = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", new.to_str().unwrap()];
+    let slow = slow.into_iter().chain(["-e", "inject=rename,renameat,renameat2:delay_enter=600000"]);
+    let sidecar = base.clone().through(&slow.map(str::to_owned).collect::<Vec<_>>()).start();
+    assert_eq!(sidecar.get("/api/v1/preview").status, 200, "Pulse was read, so that events are kept");
+    let mut gone = std::net::TcpStream::connect(sidecar.address()).unwrap();
+    let body = event("a").to_string();
+    let head = format!("Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+    std::io::Write::write_all(&mut gone, format!("POST {EVENTS} HTTP/1.1\r\n{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    while !exists(&new) {
+        std::thread::yield_now();
+    }
+    drop(gone);
+    sidecar.stop();
+    assert!(std::fs::read_to_string(base.state("events.jsonl")).unwrap().contains(r#""a""#));
+}
+
+#[test]
 fn each_text_is_bounded_and_none_controls_a_terminal() {
     let rig = Rig::new();
     for (field, most) in [("surface", 128), ("capability", 128), ("limit_key", 128), ("idempotency_key", 256)] {

@@ -6,10 +6,13 @@
 
 mod support;
 
+use std::io::Read as _;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use pulse_telemetry::clock::{Clock as _, SystemClock};
 use support::alone::{alone, run};
 use support::endpoint::{CertificateAuthority, Endpoint};
 use support::pulse::{self, PulseModel, SimulatedPulse, TOKEN};
@@ -229,4 +232,126 @@ fn recovers(sidecar: &Sidecar, endpoint: &Endpoint) {
     assert_eq!(endpoint.pings().len(), 0);
     assert_eq!(sidecar.put("/api/v1/switch", r#"{"enabled":true}"#).status, 200);
     endpoint.wait_for_pings(1, LIMIT);
+}
+
+/// Takes every question of the three name servers there are, and answers none.
+struct SilentNameServers {
+    sockets: Vec<UdpSocket>,
+}
+
+impl SilentNameServers {
+    /// In a namespace of the test's own.
+    fn start(dir: &Path) -> Self {
+        let conf = "search a.lan b.lan\nnameserver 127.0.0.53\nnameserver 127.0.0.54\nnameserver 127.0.0.55\n";
+        // Nobody else is asked, for `localhost` neither.
+        for (file, content) in [("resolv.conf", conf), ("nsswitch.conf", "hosts: dns\n")] {
+            let path = dir.join(file);
+            std::fs::write(&path, content).unwrap();
+            run("mount", &["--bind", path.to_str().unwrap(), &format!("/etc/{file}")]);
+        }
+        let sockets = (53..56).map(|last| UdpSocket::bind((format!("127.0.0.{last}"), 53)).unwrap());
+        Self { sockets: sockets.collect() }
+    }
+
+    /// Waits until somebody asks the first of them for the name.
+    fn wait_for(&self, name: &str) {
+        self.sockets[0].set_read_timeout(Some(LIMIT)).unwrap();
+        let mut question = [0; 512];
+        loop {
+            let length = self.sockets[0].recv(&mut question).unwrap();
+            if question[..length].windows(name.len()).any(|part| part == name.as_bytes()) {
+                return;
+            }
+        }
+    }
+
+    /// Nobody waits for what was asked before.
+    fn forget(&self) {
+        self.sockets[0].set_nonblocking(true).unwrap();
+        while self.sockets[0].recv(&mut [0; 512]).is_ok() {}
+        self.sockets[0].set_nonblocking(false).unwrap();
+    }
+}
+
+/// What the clock says that no step moves.
+fn mono() -> Duration {
+    SystemClock.now().mono
+}
+
+/// Ten times what a stop may take, and less than half of what a lookup takes that nobody answers.
+const STOPS: Duration = Duration::from_secs(20);
+/// Ten times what a command may take after its last word.
+const ENDS: Duration = Duration::from_secs(10);
+const LOOKUP: Duration = Duration::from_secs(50);
+
+/// Runs a command of either program to its end, and gives the code. It ends soon after its last word.
+fn ends_with_its_last_word(mut command: std::process::Child) -> Option<i32> {
+    let (mut out, mut piece) = (command.stdout.take().unwrap(), [0; 4096]);
+    let mut last_word = mono();
+    while out.read(&mut piece).unwrap() > 0 {
+        last_word = mono();
+    }
+    let code = command.wait().unwrap().code();
+    let took = mono() - last_word;
+    assert!(took < ENDS, "it ended {took:?} after its last word");
+    code
+}
+
+#[test]
+#[ignore = "needs root and namespaces: make test-system"]
+fn a_stop_and_every_command_end_in_their_time_while_no_name_server_answers() {
+    let name = "a_stop_and_every_command_end_in_their_time_while_no_name_server_answers";
+    alone(name, &["--mount"], || {}, ends_while_no_name_server_answers);
+}
+
+fn ends_while_no_name_server_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = SilentNameServers::start(dir.path());
+    // The lookup does take that long.
+    let started = mono();
+    let lookup = std::thread::spawn(move || {
+        let _ = std::net::ToSocketAddrs::to_socket_addrs(&("elsewhere", 1));
+        mono() - started
+    });
+    let setup = Setup::new("http://pulse:7655", "http://127.0.0.1:9/").with_token(TOKEN);
+    let quick = setup.clone().with("PULSE_TELEMETRY_PULSE__TIMEOUT", "1s");
+    let commands = ["check", "check --compare", "preview", "status", "history", "events", "audit", "off", "on"];
+    for command in commands.into_iter().chain(["reset-id", "healthcheck"]) {
+        let started = mono();
+        let code = ends_with_its_last_word(quick.spawn(&command.split(' ').collect::<Vec<_>>()));
+        // Its own second for Pulse included.
+        assert!(code.is_some() && mono() - started < STOPS, "{command}: {code:?} after {:?}", mono() - started);
+    }
+    #[cfg(feature = "collector")]
+    {
+        let collector = support::collector::Setup::new(&support::collector::Storage::sqlite())
+            .with("STORAGE__URL", "postgres://pulse@database/pulse?sslmode=disable");
+        let export = dir.path().join("export.sqlite").display().to_string();
+        for command in [&["check"][..], &["report"], &["export", "--sqlite", &export], &["purge"], &["run"]] {
+            let started = mono();
+            assert_eq!(ends_with_its_last_word(collector.spawn(command)), Some(5), "{command:?}");
+            assert!(mono() - started < STOPS, "{command:?}: {:?}", mono() - started);
+        }
+    }
+    stops_during_a_lookup_of_each_peer(&silent, &setup);
+    assert!(lookup.join().unwrap() > LOOKUP, "a lookup ended earlier, so this showed nothing");
+}
+
+/// Of Pulse, of the endpoint, and of a proxy.
+fn stops_during_a_lookup_of_each_peer(silent: &SilentNameServers, setup: &Setup) {
+    let pulse = SimulatedPulse::start(PulseModel::default());
+    let known = |endpoint: &str| Setup::new(&pulse.url(), endpoint).with_token(TOKEN);
+    let setups = [
+        ("pulse", setup.clone().with("PULSE_TELEMETRY_PULSE__TIMEOUT", "2m")),
+        ("localhost", known("http://localhost:9/")),
+        ("proxy", known("https://127.0.0.1:9/").with("HTTPS_PROXY", "http://proxy:3128")),
+    ];
+    for (name, setup) in setups {
+        silent.forget();
+        let sidecar = setup.start();
+        silent.wait_for(name);
+        let started = mono();
+        sidecar.stop();
+        assert!(mono() - started < STOPS, "{name}: the stop took {:?}", mono() - started);
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tracing_subscriber::filter::{FilterFn, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -25,6 +27,10 @@ use super::{Exit, Failure, offline, pulse_client};
 
 /// Questions of the local server that wait for the daemon, at most.
 const WAITING_QUESTIONS: usize = 64;
+
+/// What a stop takes at most, of the two seconds that are promised: most of it may be the server's, for what it is answering,
+/// and what the server leaves is for local events that are being written.
+const STOP_TIME: Duration = Duration::from_millis(1800);
 
 pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;
@@ -79,15 +85,19 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     let serving = tokio::spawn(server.run(stopped(stopping.clone())));
-    let pruning = tokio::spawn(async move { events::keep_young(&events).await });
-    tokio::join!(daemon::run(parts, engine, commands, stopped(stopping)), async {
+    let young = Arc::clone(&events);
+    let pruning = tokio::spawn(async move { events::keep_young(&young).await });
+    let ((), end) = tokio::join!(daemon::run(parts, engine, commands, stopped(stopping)), async {
         asked_to_stop.await;
         tracing::info!("stopping");
         let _ = stop.send(true);
+        Instant::now() + STOP_TIME
     });
     pruning.abort();
     // A server that panicked has been told by the panic.
     let _ = serving.await;
+    // Events are written beside this loop, and nobody else waits for that once the server has ended.
+    let _ = timeout_at(end, events.flush()).await;
     Ok(Exit::Done)
 }
 

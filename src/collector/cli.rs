@@ -24,6 +24,8 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::collector::{Config, Postgres, Storage};
 use crate::config::{ConfigError, Environment};
 use crate::no_core::leave_no_core;
+use crate::output::Output;
+use crate::runtime;
 use crate::tls::{TlsError, Trust, tls};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
@@ -91,7 +93,7 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::Other(format!("failed to write to standard output: {error}"))
+        Self::Other(error.to_string())
     }
 }
 
@@ -102,15 +104,16 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
-    let exit = match CommandLine::try_parse_from(arguments) {
+    let mut output = Output::new(out);
+    let mut exit = match CommandLine::try_parse_from(arguments) {
         Err(usage) => {
             // Help and version are no errors, and go to standard output.
             let is_error = usage.use_stderr();
             let text = usage.render();
-            let _ = if is_error { write!(err, "{text}") } else { write!(out, "{text}") };
+            let _ = if is_error { write!(err, "{text}") } else { write!(output, "{text}") };
             if is_error { Exit::Usage } else { Exit::Done }
         }
-        Ok(line) => match execute(&line, environment, out) {
+        Ok(line) => match execute(&line, environment, &mut output) {
             Ok(()) => Exit::Done,
             Err(failure) => {
                 let _ = writeln!(err, "pulse-telemetry-collector: {failure}");
@@ -118,6 +121,12 @@ pub fn main(
             }
         },
     };
+    if let Some(error) = output.finish() {
+        let _ = writeln!(err, "pulse-telemetry-collector: failed to write to standard output: {error}");
+        if exit == Exit::Done {
+            exit = Exit::Failed;
+        }
+    }
     ExitCode::from(exit as u8)
 }
 
@@ -137,11 +146,7 @@ fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -
     // Before the database's password is read.
     let leaves_no_core = leave_no_core();
     let config = Config::load(line.config.as_deref(), environment)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(format!("failed to start: {error}")))?;
-    runtime.block_on(async {
+    let done = runtime::run(async {
         match line.command.as_ref().unwrap_or(&Command::Run) {
             Command::Run => run::run(&config, leaves_no_core).await,
             Command::Purge => purge(&config.storage, out).await,
@@ -152,7 +157,8 @@ fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -
             }
             Command::Check => check::check(&config, out).await,
         }
-    })
+    });
+    done.map_err(|error| Failure::Other(format!("failed to start: {error}")))?
 }
 
 async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), Failure> {

@@ -52,12 +52,20 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
+/// How long requests under way may take to end after that. With [`STORAGE_END`] it stays within the two seconds that a stop
+/// is promised to take: who is not answered by then sends its ping again.
+const FINISH_TIME: Duration = Duration::from_millis(1500);
+
+/// How long the storage may take to end after the last request: it may wait for a database that does not answer, or for a
+/// lookup of its name.
+pub const STORAGE_END: Duration = Duration::from_millis(300);
+
 /// What the server takes of memory and time, with so many connections.
 ///
 /// Callers can make it hold `connections` × (8 + 128 KiB) at most, for the space of a body doubles as it comes: 544 MiB with
 /// 4096 of them that all send the largest body at once, and what TLS keeps besides. A real ping has 0.5 to 6 KiB.
 #[must_use]
-pub fn limits(connections: usize, commit_timeout: Duration) -> Limits {
+pub fn limits(connections: usize) -> Limits {
     Limits {
         head_bytes: 8 * 1024,
         head_time: Duration::from_secs(10),
@@ -65,7 +73,7 @@ pub fn limits(connections: usize, commit_timeout: Duration) -> Limits {
         body_time: Duration::from_secs(10),
         connections,
         connection_time: Duration::from_secs(60),
-        finish_time: commit_timeout + Duration::from_secs(1),
+        finish_time: FINISH_TIME,
     }
 }
 
@@ -268,4 +276,17 @@ where
 {
     let answer = |request| routes::answer(app, client, place, request);
     crate::serve::converse(stream, &app.limits, stopping, answers::add_headers, answer).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stop_waits_for_after_its_pause_takes_less_than_two_seconds() {
+        let admin = Limits::default();
+        for limits in [limits(1), limits(4096), admin] {
+            assert!(limits.finish_time + STORAGE_END <= Duration::from_millis(1800));
+        }
+    }
 }

@@ -275,6 +275,11 @@ impl Setup {
         self.command(arguments).output().unwrap()
     }
 
+    /// Starts one command, and does not wait for it.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Starts it, and waits until it can store pings. It is not asked whether it is ready, for then its stop waits for a
     /// balancer to look again.
     pub fn start(&self) -> Collector {

@@ -169,7 +169,7 @@ impl Inside {
                         retry,
                         clock: Arc::new(SystemClock),
                         commit_timeout: settings.commit_timeout,
-                        limits: server::limits(settings.connections, settings.commit_timeout),
+                        limits: server::limits(settings.connections),
                     };
                     let looking = tokio::spawn(look_after_the_storage(store, health, capacity, metrics));
                     tokio::spawn(answerer.run());

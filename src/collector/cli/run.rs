@@ -1,9 +1,11 @@
 //! `run`: puts the parts together, and takes them apart on a signal.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use super::{Failure, open_postgres};
 use crate::chance::SystemChance;
@@ -16,7 +18,7 @@ use crate::collector::places::{self, Places};
 use crate::collector::purge::{look_after_the_storage, purge_by_itself};
 use crate::collector::queue::{Health, SharedClock, queue};
 use crate::collector::retry::Retry;
-use crate::collector::server::{self, Admin, App};
+use crate::collector::server::{self, Admin, App, STORAGE_END};
 use crate::collector::sqlite::SqliteStore;
 use crate::collector::storage::Store;
 use crate::config::collector::{Config, Storage};
@@ -35,6 +37,9 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         tracing::warn!("{warning}");
     }
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
+    // From here on, for a database may not answer: where this is a container's first process, a signal that nobody waits
+    // for does nothing.
+    let mut stop = pin!(asked_to_stop());
     let storage = storage_thread()?;
     let settings = config.storage.clone();
     // On that thread, for there a connection to PostgreSQL is looked after from then on.
@@ -47,7 +52,15 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         let newest = store.span().await?.map(|span| span.newest);
         Ok::<_, Failure>((store, newest))
     });
-    let (store, newest) = opened.await.map_err(|error| Failure::Other(error.to_string()))??;
+    let opened = tokio::select! {
+        biased;
+        () = &mut stop => {
+            tracing::info!("stopping");
+            return Ok(());
+        }
+        opened = opened => opened,
+    };
+    let (store, newest) = opened.map_err(|error| Failure::Other(error.to_string()))??;
     let listener = server::bind(config.serve.listen).map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
@@ -92,7 +105,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         retry,
         clock: Arc::clone(&clock),
         commit_timeout: config.limits.commit_timeout,
-        limits: server::limits(config.serve.connections, config.limits.commit_timeout),
+        limits: server::limits(config.serve.connections),
     });
     let admin = Admin::new(admin, config.admin.allowed_hosts.clone(), token, Arc::clone(&app.clock))
         .map_err(|error| Failure::SetUp(error.to_string()))?;
@@ -107,7 +120,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         Arc::clone(&app),
         Supervisor::of_this_process(),
         async {
-            asked_to_stop().await;
+            stop.await;
             tracing::info!("stopping");
         },
     );
@@ -128,11 +141,15 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     drop(app);
     purging.abort();
     looking.abort();
-    // With the server went the last way into the queue, so this ends when all that waited is committed.
-    let _ = committing.await;
-    // The last of them to end closes the storage.
-    let _ = purging.await;
-    let _ = looking.await;
+    let ended = async {
+        // With the server went the last way into the queue, so this ends when all that waited is committed.
+        let _ = committing.await;
+        // The last of them to end closes the storage.
+        let _ = purging.await;
+        let _ = looking.await;
+    };
+    // What a storage that does not answer holds was not acknowledged, and what was is on the disk.
+    let _ = timeout(STORAGE_END, ended).await;
     Ok(())
 }
 
