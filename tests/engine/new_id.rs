@@ -405,6 +405,30 @@ fn an_id_file_from_elsewhere_is_judged_by_pulses_own_rule() {
 }
 
 #[test]
+fn a_restart_does_not_postpone_the_heartbeat_that_was_drawn_while_there_was_no_id() {
+    for way in [Way::Switch, Way::PulsesSetting, Way::Environment, Way::Config] {
+        for restarts in [1, 3, 12] {
+            let mut world = World::new();
+            world.run_for(3 * HOUR);
+            let old = world.identity.clone().unwrap().install_id;
+            come_to_a_new_id(way, &mut world, &mut Seeded(restarts), &old);
+            assert_eq!(world.identity, None, "{way:?}");
+            let (due, sent) = (world.state.heartbeat_due.unwrap(), world.sent.len());
+            for _ in 0..restarts {
+                world.pass(HOUR / 2);
+                // A startup would make an ID, and that ID's heartbeat has a time of its own.
+                world.state.startup_attempted_at = Some(world.now.wall);
+                world.crash_and_start();
+                assert_eq!(world.state.heartbeat_due, Some(due), "{way:?}, {restarts}");
+            }
+            world.run_for(DAY * 2);
+            let first = &world.sent[sent];
+            assert_eq!((first.event(), first.at.wall), ("heartbeat".to_owned(), due), "{way:?}, {restarts}");
+        }
+    }
+}
+
+#[test]
 fn an_interval_as_long_as_an_ids_life_has_its_heartbeats_all_the_same() {
     let schedule = Schedule { interval: DAY * 30, jitter: DAY / 2, ..SCHEDULE };
     let mut world = World::scheduled(schedule, Sources::default(), State::default(), None, noon());
