@@ -232,17 +232,23 @@ impl Store {
 
     /// Whether the lock and the ledger are under their names.
     fn check(&self) -> io::Result<()> {
-        let lock = self.dir.look_at(LOCK.name)?.as_ref().map(FileId::from);
-        if lock != Some(self.lock.id) {
-            let path = self.dir.path().join(LOCK.name);
-            let what = if lock.is_none() { "is missing" } else { "is another file than the one that is locked" };
-            return Err(io::Error::other(format!("{} {what}", path.display())));
-        }
+        self.check_the_lock()?;
         self.ledger.check()
+    }
+
+    /// Where the lock is not under its name, another daemon may hold the directory.
+    fn check_the_lock(&self) -> io::Result<()> {
+        let lock = self.dir.look_at(LOCK.name)?.as_ref().map(FileId::from);
+        if lock == Some(self.lock.id) {
+            return Ok(());
+        }
+        let what = if lock.is_none() { "is missing" } else { "is another file than the one that is locked" };
+        Err(io::Error::other(format!("{} {what}", self.dir.path().join(LOCK.name).display())))
     }
 
     /// Takes up the lock and the ledger that are there now, where one of them was lost.
     fn take_up(&mut self, now: Timestamp) -> io::Result<()> {
+        self.lost |= self.check_the_lock().is_err();
         if !self.lost {
             return Ok(());
         }
@@ -256,7 +262,7 @@ impl Store {
     }
 
     fn take_up_what_was_lost(&mut self, now: Timestamp) -> io::Result<()> {
-        if self.dir.look_at(LOCK.name)?.as_ref().map(FileId::from) != Some(self.lock.id) {
+        if self.check_the_lock().is_err() {
             self.lock = lock(&self.dir).map_err(io::Error::other)?;
         }
         match self.ledger.check() {
@@ -330,6 +336,9 @@ impl Disk for Store {
     }
 
     fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
+        if self.check_the_lock().is_err() {
+            self.take_up(now)?;
+        }
         self.ledger.erase(now)?;
         self.dir.remove_temporaries()?;
         self.dir.remove_put_aside(LEDGER)?;

@@ -239,7 +239,8 @@ impl Dir {
     }
 
     /// Removes what was put aside of a file and last written before that time, at most what was written so long after the
-    /// oldest of it.
+    /// oldest of it. What is no file of this program's (a link, a file with other names) goes at once: its time belongs to
+    /// somebody else.
     pub(super) fn prune_put_aside(
         &self,
         file: Name,
@@ -247,22 +248,25 @@ impl Dir {
         at_most: std::time::Duration,
         now: Timestamp,
     ) -> io::Result<()> {
-        let mut aside = Vec::new();
+        let (mut aside, mut gone) = (Vec::new(), Vec::new());
         for name in self.put_aside_of(file)? {
             let Some(found) = self.look_at(&name)? else { continue };
             let written = Timestamp::from_second(found.mtime()).unwrap_or(Timestamp::MAX);
-            if written > now {
-                // A clock that was wrong gave it a time to come, by which it would stay for longer.
-                self.set_time(&name, now)?;
+            let is_ours = found.is_file() && found.nlink() == 1;
+            // A clock that was wrong gave it a time to come, by which it would stay for longer.
+            if !is_ours || (written > now && self.set_time(&name, now).is_err()) {
+                gone.push(name);
+            } else {
+                aside.push((written, name));
             }
-            aside.push((written, name));
         }
         let bound = aside
             .iter()
             .map(|(written, _)| *written)
             .min()
             .map(|oldest| before.min(oldest.saturating_add(at_most).unwrap_or(Timestamp::MAX)));
-        self.remove_those(aside.into_iter().filter(|(at, _)| Some(*at) < bound).map(|(_, name)| name).collect())
+        let old = aside.into_iter().filter(|(at, _)| Some(*at) < bound).map(|(_, name)| name);
+        self.remove_those(gone.into_iter().chain(old).collect())
     }
 
     fn set_time(&self, name: &str, time: Timestamp) -> io::Result<()> {

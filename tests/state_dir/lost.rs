@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pulse_telemetry::engine::{Action, Entry, EntryKind};
+use pulse_telemetry::engine::{Action, Entry, EntryKind, State};
+use pulse_telemetry::identity::Identity;
 use pulse_telemetry::store::{Disk as _, Line, Store};
 use serde_json::json;
 
@@ -348,6 +349,37 @@ fn a_daemon_whose_lock_was_removed_sends_nothing_while_another_one_holds_the_dir
     wait_until_ready(&first);
     first.stop();
     assert_eq!(endpoint.server.connections(), 0);
+}
+
+#[test]
+fn what_another_daemon_wrote_is_not_written_over_by_one_that_lost_its_lock() {
+    let (dir, _, mut first) = store();
+    fs::remove_file(dir.path().join("lock")).unwrap();
+    let (mut second, _) = Store::open(dir.path()).unwrap();
+    let id = |number| Identity::new(uuid::Uuid::from_u128(number), noon());
+    second.carry_out(&Action::SaveId(id(2)), noon()).unwrap();
+    second.carry_out(&Action::Save(State::default()), noon()).unwrap();
+    record(&mut second, EntryKind::IdReset).unwrap();
+    let whole = || crate::support::disk::files_below(dir.path());
+    let before = whole();
+
+    let actions = [
+        Action::SaveId(id(1)),
+        Action::DeleteId,
+        Action::Save(State { doubted_seconds: Some(7), ..State::default() }),
+        Action::SaveSwitch { off: false },
+        Action::Prune { before: noon(), at_most: Duration::from_secs(86_400) },
+    ];
+    for action in actions {
+        assert!(first.carry_out(&action, noon()).is_err(), "{action:?}");
+        assert_eq!(whole(), before, "{action:?}");
+    }
+    assert!(first.erase_history(noon()).is_err());
+    assert_eq!(whole(), before, "an erasure");
+    second.confirm().unwrap();
+    drop(second);
+    first.erase_history(noon()).unwrap();
+    first.confirm().unwrap();
 }
 
 #[test]

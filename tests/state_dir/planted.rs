@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::{Duration, SystemTime};
 
 use crate::support::alone::run;
 use crate::support::disk::contains;
@@ -14,7 +15,7 @@ use crate::{names, said, world};
 /// The files that are opened, and so have to be files of this directory's.
 const OPENED: [&str; 5] = [".install_id", "state.json", "ledger.jsonl", "events.jsonl", "lock"];
 /// The names that are only made, replaced or removed.
-const MADE: [&str; 11] = [
+const MADE: [&str; 12] = [
     "off",
     "probe",
     "probe.new",
@@ -25,6 +26,7 @@ const MADE: [&str; 11] = [
     "events.jsonl.new",
     "ledger.jsonl.torn-1",
     "ledger.jsonl.damaged-1",
+    "events.jsonl.damaged-1",
     "state.json.damaged-1",
 ];
 
@@ -59,10 +61,11 @@ const FORMS: [Form; 7] = [
     ("bytes, and", |at, _| File::create(at).unwrap().set_len(8 << 30).unwrap()),
 ];
 
-/// A file outside of the state directory, as it was.
+/// A file outside of the state directory, as it was: of a time to come, which nobody corrects.
 struct Outside {
     path: PathBuf,
     owner: (u32, u32),
+    time: SystemTime,
 }
 
 impl Outside {
@@ -70,14 +73,17 @@ impl Outside {
         let path = setup.path("outside");
         fs::write(&path, OUTSIDE).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32);
+        File::open(&path).unwrap().set_modified(time).unwrap();
         let found = fs::metadata(&path).unwrap();
-        Self { path, owner: (found.uid(), found.gid()) }
+        Self { path, owner: (found.uid(), found.gid()), time }
     }
 
     fn check(&self, setup: &Setup, planted: &str, what: &str) {
         assert_eq!(fs::read(&self.path).unwrap(), OUTSIDE, "{what}");
         let found = fs::metadata(&self.path).unwrap();
         assert_eq!(((found.uid(), found.gid()), found.mode() & 0o777), (self.owner, 0o600), "{what}");
+        assert_eq!(found.modified().unwrap(), self.time, "{what}");
         for name in names(&setup.path("state")).iter().filter(|name| *name != planted) {
             let path = setup.state(name);
             let is_small = fs::symlink_metadata(&path).unwrap();
@@ -142,6 +148,10 @@ fn what_is_planted_in_a_files_place_is_named_and_neither_read_nor_written_nor_wa
 /// A planted switch is an off: see `switch`. A folder in the place of a file that is to be made is an error.
 #[test]
 fn what_is_planted_where_a_file_is_to_be_made_gives_way_and_what_it_leads_to_stays() {
+    gives_way(|_| {});
+}
+
+fn gives_way(prepare: impl Fn(&Setup)) {
     let (pulse, endpoint, _) = world();
     for name in MADE {
         for at in [0, 1, 3, 5] {
@@ -151,8 +161,11 @@ fn what_is_planted_where_a_file_is_to_be_made_gives_way_and_what_it_leads_to_sta
             let outside = Outside::new(&setup);
             fs::create_dir(setup.path("state")).unwrap();
             plant(&setup.state(name), &outside.path);
+            prepare(&setup);
             for command in COMMANDS.into_iter().filter(|command| writes(command)) {
                 let output = bounded(&setup, &[], command);
+                let is_in_the_way = word == "a directory" && is_made_anew(name);
+                assert_eq!(said(&output).contains("failed to"), is_in_the_way, "{name} as {word}: {}", said(&output));
                 outside.check(&setup, name, &format!("{name} as {word}, {command:?}: {}", said(&output)));
             }
             let started = setup.start_if_it_can();
@@ -218,6 +231,12 @@ fn give_away(setup: &Setup) {
 #[ignore = "needs root: make test-system"]
 fn what_another_user_planted_is_neither_read_nor_written_nor_given_away_by_root() {
     plants(&[], give_away);
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
+fn what_another_user_planted_where_a_file_is_to_be_made_gives_way_to_root() {
+    gives_way(give_away);
 }
 
 #[test]
