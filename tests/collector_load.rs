@@ -204,6 +204,8 @@ fn a_stop_tells_a_balancer_first_and_takes_pings_until_it_has_looked() {
     collector.wait_for_log("stopping");
     let ready = collector.ask_admin("/readyz");
     assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("stopping")));
+    let options = collector.admin_options("/readyz");
+    assert_eq!((options.status, options.header("allow")), (503, Some("GET, HEAD, OPTIONS")), "as HAProxy asks");
     assert_eq!(collector.post(&ping_of(1)).status, 204);
     collector.stop();
     assert_eq!(storage.rows().len(), 1);

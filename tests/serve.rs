@@ -312,6 +312,9 @@ async fn health_is_the_process_and_readiness_a_state_that_can_be_written() {
         assert_eq!(server.get("/healthz").await.status, 200);
         let answer = server.get("/readyz").await;
         assert_eq!((answer.status, &answer.json()["status"]), (503, &json!("not_ready")));
+        // As HAProxy asks where it is told no method.
+        let answer = server.ask("OPTIONS /readyz HTTP/1.0\r\n\r\n").await;
+        assert_eq!((answer.status, answer.header("allow")), (503, Some("GET, HEAD, OPTIONS")));
     }
 }
 
@@ -376,7 +379,7 @@ async fn each_path_takes_its_methods_and_names_them() {
         assert_eq!((answer.status, answer.header("allow")), (204, Some(allow)), "OPTIONS {path}");
         assert!(answer.body.is_empty());
     }
-    assert_eq!(server.asked(), Vec::<&str>::new());
+    assert_eq!(server.asked(), ["glance"], "whether it is ready");
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ async fn route(app: &App, place: &Place, head: &Parts, body: Incoming) -> Answer
     };
     let allow = allow(path);
     if head.method == Method::OPTIONS {
-        return answers::with_allow(answers::empty(StatusCode::NO_CONTENT), &allow);
+        return answers::with_allow(options(app, *first, head).await, &allow);
     }
     let asked = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
     let Some((route, ..)) = ROUTES.iter().find(|(_, method, at)| *at == path && *method == asked) else {
@@ -159,6 +159,18 @@ async fn route(app: &App, place: &Place, head: &Parts, body: Incoming) -> Answer
             answer.unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping."))
         }
         Err(refused) => refused.answer(),
+    }
+}
+
+/// A balancer that is told no method asks by this one, as HAProxy does, and looks at the status alone.
+async fn options(app: &App, route: Route, head: &Parts) -> Answer {
+    if route != Route::Ready {
+        return answers::empty(StatusCode::NO_CONTENT);
+    }
+    match ask(app, route, head, &[]).await {
+        Ok(answer) if answer.status() == StatusCode::OK => answers::empty(StatusCode::NO_CONTENT),
+        Ok(answer) => answer,
+        Err(Gone) => unavailable("stopping", "The daemon is stopping."),
     }
 }
 

@@ -375,6 +375,11 @@ impl Collector {
         client::fetch(self.admin, "GET", target, headers, Bytes::new()).unwrap()
     }
 
+    /// Asks as HAProxy does where it is told no method.
+    pub fn admin_options(&self, target: &str) -> Reply {
+        client::fetch(self.admin, "OPTIONS", target, &[], Bytes::new()).unwrap()
+    }
+
     /// The value of a metric, by its name with labels.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.ask_admin("/metrics").text();

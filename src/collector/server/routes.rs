@@ -61,6 +61,12 @@ pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<In
     let (head, _) = request.into_parts();
     let mut answer = match guards.check(&head) {
         Err(refusal) => answers::stranger(&refusal),
+        Ok(()) if head.method == Method::OPTIONS && head.uri.path() == "/readyz" => {
+            // A balancer that is told no method asks by this one, as HAProxy does, and looks at the status alone.
+            let ready = ready(app);
+            let says_so = ready.status() == StatusCode::OK;
+            answers::with_allow(if says_so { answers::empty(StatusCode::NO_CONTENT) } else { ready }, READ)
+        }
         Ok(()) => match read(&head.method, head.uri.path(), &["/metrics", "/readyz", "/healthz"]) {
             Ok("/metrics") => {
                 app.metrics.counted_networks(app.limiter.networks());
