@@ -200,8 +200,9 @@ fn a_key_with_an_underscore_missing_ends_the_start_with_the_right_spelling() {
 
 #[test]
 fn a_variable_that_speaks_of_consent_ends_the_start_with_the_right_spelling() {
+    let bare = ["ENABLED", "ENABLE", "DISABLED", "DISABLE", "OFF", "OPT_OUT", "OPTOUT", "DO_NOT_TRACK"];
     for name in
-        ["ENABLED", "DISABLED", "OFF", "OPT_OUT", "PINGS_ENABLED", "SENDING_OFF", "EVENTS_DISABLED", "MY_OPT_OUT"]
+        bare.into_iter().chain(["PINGS_ENABLED", "SENDING_OFF", "EVENTS_DISABLED", "MY_OPT_OUT", "PINGS_DISABLE"])
     {
         for value in ["true", "false", ""] {
             let name = format!("PULSE_TELEMETRY_{name}");
