@@ -364,6 +364,37 @@ fn a_url_with_a_password_is_told_why_it_is_refused() {
     );
 }
 
+#[test]
+fn a_url_is_refused_with_a_sentence_that_fits_what_is_wrong_with_it() {
+    let blanks = "must not have blanks or line ends around it";
+    let port = "must have a port from 1 to 65535 behind the colon";
+    let form = "must be a URL that begins with http:// or https:// and a host, such as https://pulse.lan:7655";
+    for (url, told) in [
+        ("http://pulse.lan:7655\r", blanks),
+        (" http://pulse.lan:7655", blanks),
+        ("http://pulse.lan:7655\n", blanks),
+        ("http://pulse.lan:99999", port),
+        ("http://pulse.lan:0/", port),
+        ("http://pulse.lan:/pulse", port),
+        ("http://[fd00::1]:x", port),
+        ("http://pulse.lan:-1", port),
+        ("http://pulse.lan:7655\\x", port),
+        ("http://fd00::1", form),
+        ("pulse.lan:7655", form),
+        ("http://pulse lan", form),
+    ] {
+        for (name, key) in [("PULSE_URL", "pulse.url"), ("PULSE_TELEMETRY_TELEMETRY__ENDPOINT", "telemetry.endpoint")] {
+            let error = with_variable(name, url).error();
+            assert_eq!(error, format!("{key}: {url:?} from environment variable {name}: {told}"));
+        }
+    }
+    for url in
+        ["http://me:pw@pulse.lan:0", "http://me:0@pulse.lan", " http://me:pw@pulse.lan", "http://me:pw@pulse.lan\r"]
+    {
+        assert!(!with_variable("PULSE_URL", url).error().contains("pw"), "{url}");
+    }
+}
+
 // The sections.
 
 #[test]
@@ -694,18 +725,26 @@ fn a_token_file_that_holds_no_token_is_named_and_not_quoted() {
         setup.config().pulse.read_tokens().err().unwrap().to_string().replace(&path, "TOKEN")
     };
     let from = "pulse.token_file: \"TOKEN\" from environment variable PULSE_TOKEN_FILE";
-    for content in [
-        String::new(),
-        " \n".to_owned(),
-        format!("{SECRET}\n{SECRET}"),
-        format!("{SECRET} x"),
-        format!("{SECRET}\u{e9}"),
-        format!("{SECRET}\u{7f}"),
+    let empty = "it is empty";
+    let lines = "it has more than one line";
+    let words = "it has more than one word (take what stands before the token, such as Bearer or token:, away)";
+    let others = "it has others (write the token anew)";
+    for (content, found) in [
+        (String::new(), empty),
+        (" \n".to_owned(), empty),
+        (format!("{SECRET}\n{SECRET}"), lines),
+        (format!("# of anna\n{SECRET}"), lines),
+        (format!("{SECRET} x"), words),
+        (format!("Bearer {SECRET}"), words),
+        (format!("token:\t{SECRET}"), words),
+        (format!("{SECRET}\u{e9}"), others),
+        (format!("\u{200b}{SECRET}"), others),
+        (format!("{SECRET}\u{7f}"), others),
     ] {
-        let expected = format!("{from}: must hold one token: visible ASCII characters on one line");
+        let expected = format!("{from}: must hold one token: visible ASCII characters on one line, and {found}");
         assert_eq!(said(content.as_bytes()), expected);
     }
-    assert_eq!(said(b"\xff"), format!("{from}: must hold one token: visible ASCII characters on one line"));
+    assert!(said(b"\xff").ends_with(others));
     assert_eq!(said(&[b'x'; 4097]), format!("{from}: cannot be read: more than 4096 bytes"));
     let absent = with_variable("PULSE_TOKEN_FILE", "/nonexistent/token").config().pulse.read_tokens();
     assert_eq!(

@@ -12,7 +12,12 @@ use super::error::Checker;
 /// The most bytes a token file may have. Pulse's tokens have 64 characters; a larger file is something else.
 const FILE_MAX: u64 = 4096;
 
-const ACCEPTED: &str = "must hold one token: visible ASCII characters on one line";
+const EMPTY: &str = "must hold one token: visible ASCII characters on one line, and it is empty";
+const LINES: &str = "must hold one token: visible ASCII characters on one line, and it has more than one line";
+const WORDS: &str = "must hold one token: visible ASCII characters on one line, and it has more than one word (take what \
+                     stands before the token, such as Bearer or token:, away)";
+const STRANGE: &str =
+    "must hold one token: visible ASCII characters on one line, and it has others (write the token anew)";
 
 /// What was found instead of a bare token, and what to do. Nothing of it is ever shown.
 const QUOTED: &str = "has quotation marks around the token: take them away, for they would be sent with it";
@@ -136,14 +141,21 @@ pub(super) fn token_of_variable(name: &str, value: &str) -> Result<SecretString,
 
 /// The token in `bytes`, which becomes part of a header's value; else what was found.
 fn parse_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
-    let text = text_of(bytes, ACCEPTED)?;
+    let text = text_of(bytes, STRANGE)?;
     if text.lines().any(is_assignment) {
         return Err(ASSIGNED);
     }
     if text.trim().starts_with(QUOTES) || text.trim().ends_with(QUOTES) {
         return Err(QUOTED);
     }
-    one_word(text).map(SecretString::from).ok_or(ACCEPTED)
+    let word = text.trim();
+    Err(match () {
+        () if word.is_empty() => EMPTY,
+        () if word.lines().count() > 1 => LINES,
+        () if word.contains([' ', '\t']) => WORDS,
+        () if !word.bytes().all(|byte| byte.is_ascii_graphic()) => STRANGE,
+        () => return Ok(SecretString::from(word)),
+    })
 }
 
 /// The text of a file without a byte order mark; `otherwise` is said of what is no text.
@@ -152,12 +164,6 @@ fn text_of<'a>(bytes: &'a [u8], otherwise: &'static str) -> Result<&'a str, &'st
     let is_marked = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
     let is_ascii_in_pairs = !bytes.is_empty() && bytes.chunks(2).all(|pair| pair.len() == 2 && pair.contains(&0));
     if is_marked || is_ascii_in_pairs { Err(UTF_16) } else { std::str::from_utf8(bytes).map_err(|_| otherwise) }
-}
-
-/// The one word of visible ASCII characters, where there is no other.
-fn one_word(text: &str) -> Option<&str> {
-    let word = text.trim();
-    (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic())).then_some(word)
 }
 
 /// Quotation marks, those that an editor makes of them included.

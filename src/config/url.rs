@@ -8,6 +8,10 @@ use crate::host::{Authority, Host, HostError, ZONE, port_of};
 
 const ACCEPTED: &str = "must be a URL that begins with http:// or https:// and a host, such as https://pulse.lan:7655";
 
+const BLANKS: &str = "must not have blanks or line ends around it";
+
+const PORT: &str = "must have a port from 1 to 65535 behind the colon";
+
 /// The longest address: what servers and proxies read.
 const LENGTH_MAX: usize = 2048;
 
@@ -34,8 +38,14 @@ impl Url {
         if !text.is_ascii() {
             return Err("must be written in ASCII: a host name as xn--…, a path with %XX");
         }
+        if text.trim() != text {
+            return Err(BLANKS);
+        }
         if authority_of(text).is_some_and(|authority| Authority::parse(authority) == Err(HostError::Zone)) {
             return Err(ZONE);
+        }
+        if authority_of(text).is_some_and(has_no_port_behind_its_colon) {
+            return Err(PORT);
         }
         let uri: Uri = text.parse().map_err(|_| ACCEPTED)?;
         let https = match uri.scheme_str() {
@@ -50,10 +60,7 @@ impl Url {
         if uri.query().is_some() {
             return Err("must not have a query (?…): requests carry nothing but what is documented");
         }
-        let Authority { host, port } = Authority::parse(authority).map_err(|_| ACCEPTED)?;
-        if port == Some(0) || authority.ends_with(':') {
-            return Err(ACCEPTED);
-        }
+        let Authority { host, .. } = Authority::parse(authority).map_err(|_| ACCEPTED)?;
         Ok(Self { uri, https, host })
     }
 
@@ -86,6 +93,13 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.uri.fmt(f)
     }
+}
+
+/// Whether a host is followed by a colon and no port. What stands before an @ is a login, which is refused as that.
+fn has_no_port_behind_its_colon(authority: &str) -> bool {
+    let address = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+    let port = address.split_once(':').filter(|(host, port)| !host.contains('@') && !port.contains([':', '@']));
+    port.is_some_and(|(_, port)| !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|n| n > 0))
 }
 
 /// What stands where a URL has host and port, before anything is known of it.

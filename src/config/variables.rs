@@ -7,8 +7,7 @@
 use super::layers::Program;
 
 /// Ends of names that speak of consent. The operator who writes one expects it to be kept.
-const CONSENT: [&str; 8] =
-    ["ENABLED", "ENABLE", "DISABLED", "DISABLE", "OFF", "OPT_OUT", "OPTOUT", "DO_NOT_TRACK"];
+const CONSENT: [&str; 8] = ["ENABLED", "ENABLE", "DISABLED", "DISABLE", "OFF", "OPT_OUT", "OPTOUT", "DO_NOT_TRACK"];
 
 /// What the name of a variable means.
 pub(super) enum Meaning {
