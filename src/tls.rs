@@ -291,7 +291,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls12_signature(message, certificate, signature)
+        self.authorities.verify_tls12_signature(message, certificate, signature).map_err(of_a_key_that_is_not_read)
     }
 
     fn verify_tls13_signature(
@@ -300,11 +300,26 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls13_signature(message, certificate, signature)
+        self.authorities.verify_tls13_signature(message, certificate, signature).map_err(of_a_key_that_is_not_read)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.authorities.supported_verify_schemes()
+    }
+}
+
+/// A server signs with the key of its own certificate, so that its signature is wrong where that key is not read: of RSA
+/// with less than 2048 bits no other error tells.
+fn of_a_key_that_is_not_read(error: rustls::Error) -> rustls::Error {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id: Vec::new(),
+                supported_algorithms: Vec::new(),
+            }
+            .into()
+        }
+        other => other,
     }
 }
 
@@ -420,7 +435,8 @@ impl fmt::Display for TlsProblem {
         f.write_str(match self {
             Self::UnknownIssuer => "the certificate was issued by an unknown authority",
             Self::OtherKey => {
-                "the certificate was issued by an unknown authority: one of that name is trusted, but it has another key"
+                "the certificate was issued by an unknown authority: one of that name is trusted, but it has another \
+                 key, or an RSA key of less than 2048 bits"
             }
             Self::WrongName => "the certificate is for another name than the one in the URL",
             Self::NoName => {

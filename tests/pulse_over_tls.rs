@@ -205,12 +205,16 @@ async fn what_is_not_supported_is_named() {
     let p521 = openssl_certificate(dir.path(), "p521", &[&p521[..], &san].concat());
     let rsa = openssl_certificate(dir.path(), "rsa", &[&rsa[..], &san].concat());
     let version_1 = openssl_version_1(dir.path());
+    let short = openssl_certificate(dir.path(), "short", &[&["-newkey", "rsa:1024"][..], &san].concat());
+    let seclevel = ["-cipher", "DEFAULT@SECLEVEL=0"];
     let rsa_only: &[&str] = &["-tls1_2", "-cipher", "AES256-GCM-SHA384"];
     for (files, options, words) in [
         (&p521, &[][..], "P-521"),
         (&rsa, rsa_only, "not RSA key exchange"),
         (&rsa, &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], "TLS 1.2 with ECDHE or 1.3"),
         (&version_1, &[], "X.509 version 1"),
+        (&short, &seclevel, "the certificate's key or signature is not supported: RSA from 2048 bits"),
+        (&short, &["-tls1_2", "-cipher", "DEFAULT@SECLEVEL=0"], "RSA from 2048 bits"),
     ] {
         let server = OpensslServer::start(files, options);
         let pem = std::fs::read(format!("{files}.pem")).unwrap();
