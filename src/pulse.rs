@@ -291,7 +291,9 @@ impl Session<'_> {
         let security = self.get::<Security>(default).await?;
         // Every Pulse has these, and opens them to everybody.
         let open = [health.as_ref().err(), version.as_ref().err(), security.as_ref().err()];
-        if let Some(answered) = Answered::of(&open, self.redirect, self.client.timeout) {
+        let is_other_json = is_of_none(&health) && is_of_none(&version) && is_of_none(&security);
+        let other_json = is_other_json.then_some(Answered::OtherJson);
+        if let Some(answered) = Answered::of(&open, self.redirect, self.client.timeout).or(other_json) {
             return Err(self.not_pulse(Health::REQUEST, answered));
         }
         let settings = self.get(default).await?;
@@ -476,6 +478,14 @@ impl Session<'_> {
     fn unauthorized(&self, organization: &Organization) -> ReadError {
         let name = organization.name.as_ref().and_then(|name| name.to_str().ok());
         ReadError::Unauthorized(self.client.origins.credential(name, organization.token.is_some()))
+    }
+}
+
+/// Whether an answer is JSON that has nothing of what Pulse says there.
+fn is_of_none<T: Shape + Default + PartialEq>(answer: &Answer<T>) -> bool {
+    match answer {
+        Ok(answer) => *answer == T::default(),
+        Err(reason) => *reason == Reason::WrongShape,
     }
 }
 

@@ -161,6 +161,7 @@ fn not_pulse() -> Vec<(&'static str, String)> {
     let plain = SimulatedPulse::start(PulseModel::default());
     let other = |plan: fn(&RequestRecord) -> ResponsePlan| Server::start(move |request| plan(&request));
     let page = other(|_| ResponsePlan::bytes(200, "text/html", "<!doctype html>"));
+    let json = other(|_| ResponsePlan::bytes(200, "application/json", "{}"));
     let https = other(|request| ResponsePlan::redirect(301, &format!("https://pulse.lan{}", request.target)));
     let sign_on = other(|_| ResponsePlan::redirect(302, "https://sso.lan/login"));
     let (nothing, failing) = (other(|_| ResponsePlan::status(404)), other(|_| ResponsePlan::status(502)));
@@ -176,6 +177,8 @@ fn not_pulse() -> Vec<(&'static str, String)> {
         ("a proxy that reaches nothing", failing.url()),
         ("another program", teapot.url()),
         ("a page", page.url()),
+        ("JSON of another program", json.url()),
+        ("JSON of another program below a path", format!("{}/api", json.url())),
         ("a page below a path", format!("{}/api", page.url())),
         ("a Pulse that hangs", silent.url()),
         ("a port that closes", reset.url()),

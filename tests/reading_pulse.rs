@@ -439,6 +439,10 @@ async fn what_is_not_pulse_is_told_in_one_sentence_with_what_was_asked_and_the_l
     let strangers: Vec<(Stranger, &str, &[&str])> = vec![
         (Box::new(always(ok(html))), "", &["something else than JSON", "another program"]),
         (Box::new(always(ok(html))), "/pulse/api", &["something else than JSON", "path of pulse.url"]),
+        (Box::new(always(ok("{}"))), "", &["JSON that is not Pulse's", "another program"]),
+        (Box::new(always(ok("[]"))), "/pulse/api", &["JSON that is not Pulse's", "path of pulse.url"]),
+        (Box::new(always(ok(r#"{"status":"ok","data":[1]}"#))), "", &["JSON that is not Pulse's"]),
+        (Box::new(always(ok("null"))), "", &["JSON that is not Pulse's"]),
         (Box::new(always(ok(""))), "", &["ended without an answer"]),
         (Box::new(always(gone())), "", &["404", "another port"]),
         (Box::new(always(gone())), "/pulse/api", &["404", "path of pulse.url"]),

@@ -78,7 +78,8 @@ impl fmt::Display for Credential {
                 write!(
                     f,
                     ": it has expired, was revoked, or belongs to another Pulse. {MAKE_ONE}, write it there, and restart the \
-                     sidecar, which reads it at its start only."
+                     sidecar, which reads it at its start only. Where a new one is refused too, a proxy before Pulse asks for a \
+                     login of its own."
                 )
             }
         }

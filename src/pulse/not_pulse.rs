@@ -34,6 +34,8 @@ pub(crate) enum Answered {
     Status(u16),
     /// Something that is no JSON.
     NotJson,
+    /// JSON that has nothing of what Pulse says there.
+    OtherJson,
     /// The connection ended.
     CutShort,
     /// More bytes than any answer of Pulse has.
@@ -101,6 +103,11 @@ impl fmt::Display for NotPulse {
             Answered::NotJson if self.has_path => write!(f, "was answered with something else than JSON: {path}"),
             Answered::NotJson => f.write_str(
                 "was answered with something else than JSON: another program most likely listens there; look at the port in \
+                 pulse.url",
+            ),
+            Answered::OtherJson if self.has_path => write!(f, "was answered with JSON that is not Pulse's: {path}"),
+            Answered::OtherJson => f.write_str(
+                "was answered with JSON that is not Pulse's: another program most likely listens there; look at the port in \
                  pulse.url",
             ),
             Answered::CutShort => {

@@ -73,6 +73,7 @@ impl<T> Field<T> {
 }
 
 /// A JSON object. Without this, serde would read an array as one too, by the order of the keys.
+#[derive(PartialEq)]
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -97,7 +98,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 pub(crate) type List = Vec<IgnoredAny>;
 
 /// How Pulse is doing.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, PartialEq)]
 pub(crate) struct Health {
     /// How long Pulse has been up, in seconds.
     #[serde(default)]
@@ -111,7 +112,7 @@ impl Shape for Health {
 }
 
 /// Which build is running, and how.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, PartialEq)]
 pub(crate) struct Version {
     #[serde(default)]
     pub(crate) version: Field<String>,
@@ -127,7 +128,7 @@ impl Shape for Version {
 }
 
 /// How people sign in, and who is shown what.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, PartialEq)]
 pub(crate) struct Security {
     /// Pulse asks for a token or a login. Before its set-up it does not, and answers with any token.
     #[serde(default, rename = "requiresAuth")]
@@ -150,7 +151,7 @@ impl Shape for Security {
     const REQUEST: &'static str = "GET /api/security/status";
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 pub(crate) struct PresentationPolicy {
     #[serde(default, rename = "demoMode")]
     pub(crate) demo_mode: Field<bool>,
