@@ -2,6 +2,7 @@
 //!
 //! Each has its own time in a file `now`, so that nothing in it grows old.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry::audit::{Audit, Report};
 use pulse_telemetry::clock::Now;
-use pulse_telemetry::config::{Config, Environment};
+use pulse_telemetry::config::{Config, Environment, TokenSource};
 use pulse_telemetry::consent::Sources;
 use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Start, State};
 use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
@@ -150,17 +151,100 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
     }
 }
 
+fn configuration_1(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/configuration-1").join(name)
+}
+
+/// Each key of that version with the value that it had there: the file's, or that version's default.
+fn values_then(file: &Path) -> BTreeMap<String, toml::Value> {
+    let read = |file: &Path| fs::read_to_string(file).unwrap().parse::<toml::Table>().unwrap();
+    let mut values = BTreeMap::new();
+    for (section, keys) in read(&configuration_1("defaults.toml")).into_iter().chain(read(file)) {
+        for (key, value) in keys.as_table().unwrap() {
+            let key = format!("{section}.{key}");
+            match value.as_table().filter(|entries| !entries.is_empty()) {
+                None => drop(values.insert(key, value.clone())),
+                Some(entries) => {
+                    values.remove(&key);
+                    values.extend(entries.iter().map(|(name, value)| (format!("{key}.{name}"), value.clone())));
+                }
+            }
+        }
+    }
+    values
+}
+
 #[test]
-fn a_configuration_of_the_version_before_is_taken_up() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/configuration-1");
+fn a_configuration_of_the_version_before_has_the_values_that_it_had_there() {
     // `state.dir` follows from the home directory where nothing names it.
     let environment = Environment::new([("HOME".to_owned(), "/home/pulse".to_owned())]);
     let mut seen = 0;
-    for file in fs::read_dir(folder).unwrap() {
+    for file in fs::read_dir(configuration_1("")).unwrap() {
         let file = file.unwrap().path();
         let config = Config::load(Some(&file), &environment, false);
-        assert!(config.is_ok(), "{}: {:?}", file.display(), config.err());
+        let config = config.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let mut then = values_then(&file);
+        if then["state.dir"].as_str() == Some("") {
+            then.insert("state.dir".to_owned(), "/home/pulse/.local/state/pulse-telemetry".into());
+        }
+        let now: BTreeMap<String, toml::Value> = (config.origins().iter())
+            .map(|setting| (setting.key.clone(), format!("v = {}", setting.value).parse::<toml::Table>().unwrap()))
+            .map(|(key, mut value)| (key, value.remove("v").unwrap()))
+            .collect();
+        assert_eq!(now, then, "{}", file.display());
+        assert!(config.warnings().is_empty(), "{}", file.display());
         seen += 1;
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
+}
+
+/// What is made of the values: none of `other-values.toml` is a default.
+#[test]
+fn the_values_of_a_configuration_of_the_version_before_mean_what_they_meant_there() {
+    let environment = Environment::new([("HOME".to_owned(), "/home/pulse".to_owned())]);
+    let config = |name: &str| Config::load(Some(&configuration_1(name)), &environment, false).unwrap();
+    let then = |config: &Config| {
+        let Config { telemetry, pulse, schedule, state, serve, events, log, .. } = config;
+        let tokens = match &pulse.tokens {
+            TokenSource::Organizations(files) => {
+                files.iter().map(|(name, file)| format!("{name} {}", file.path.display())).collect::<Vec<_>>().join(" ")
+            }
+            other => format!("{other:?}"),
+        };
+        let hosts: Vec<_> = serve.allowed_hosts.iter().map(ToString::to_string).collect();
+        let file = serve.token_file.as_ref().map(|file| file.path.display().to_string());
+        [
+            format!("{} {}", telemetry.enabled, telemetry.endpoint),
+            format!("{} {:?} {:?} {:?}", pulse.url, pulse.ca_file, pulse.timeout, pulse.platform),
+            tokens,
+            format!("{:?} {:?} {:?}", schedule.startup_delay, schedule.interval, schedule.jitter),
+            format!("{}", state.dir.display()),
+            format!("{} {file:?} {hosts:?}", serve.listen),
+            format!("{} {} {:?}", events.record, log.level, log.format),
+        ]
+    };
+    assert_eq!(
+        then(&config("other-values.toml")),
+        [
+            "false https://collector.lan:8443/v1/telemetry/ping",
+            "https://pulse.lan:7655/pulse Some(\"/etc/pulse-telemetry/ca.pem\") 90s Binary",
+            "acme /etc/pulse-telemetry/acme default /etc/pulse-telemetry/default",
+            "300s 129600s 90s",
+            "/srv/pulse-telemetry",
+            "[::1]:7700 Some(\"/etc/pulse-telemetry/page-token\") [\"pulse.lan\", \"10.0.0.5\"]",
+            "false warn Json",
+        ]
+    );
+    assert_eq!(
+        then(&config("defaults.toml")),
+        [
+            "true https://license.pulserelay.pro/v1/telemetry/ping",
+            "http://127.0.0.1:7655/ None 10s Auto",
+            "None",
+            "120s 86400s 1800s",
+            "/home/pulse/.local/state/pulse-telemetry",
+            "127.0.0.1:7656 None []",
+            "true info Text",
+        ]
+    );
 }
