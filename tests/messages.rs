@@ -252,7 +252,8 @@ fn about_connections() -> Vec<String> {
     ];
     let certificates = [Tls::UnknownIssuer, Tls::OtherKey, Tls::WrongName, Tls::NoName, Tls::Expired, Tls::NotYetValid];
     let others = [Tls::AuthorityAsServer, Tls::Version1, Tls::Certificate, Tls::UnsupportedKey, Tls::NothingInCommon];
-    let schemes = [NotSecured::PlainHttp.to_string(), SPEAKS_HTTPS.to_owned(), NotSecured::NoTls.to_string()];
+    let schemes = [NotSecured::PlainHttp, NotSecured::NoTls, NotSecured::Closed].map(|error| error.to_string());
+    let schemes = schemes.into_iter().chain([SPEAKS_HTTPS.to_owned()]);
     let tls = certificates.into_iter().chain(others).chain([Tls::Other]).map(|problem| problem.to_string());
     proxy.into_iter().map(|fault| fault.to_string()).chain(schemes).chain(tls).collect()
 }

@@ -105,19 +105,46 @@ async fn a_name_that_cannot_be_resolved_is_told_as_that() {
 #[tokio::test]
 async fn the_wrong_scheme_is_told_in_one_sentence() {
     let plain = Server::start(|_| ResponsePlan::status(400));
-    let page = raw(b"<!DOCTYPE HTML><html>Error code: 400</html>");
-    for address in [plain.addr, page] {
+    let pages: [&[u8]; 3] =
+        [b"<!DOCTYPE HTML><html>Error code: 400</html>", b"<HTML><body>400</body></HTML>", b"<!doctype html>"];
+    for address in pages.into_iter().map(raw).chain([plain.addr, raw(b"HTTP/0.9 400\r\n")]) {
         let text = unreachable(read(&format!("https://{address}"), Trust::default()).await);
         assert_eq!(text, "the port speaks plain HTTP: try http://");
     }
-    let ssh = raw(b"SSH-2.0-OpenSSH_9.2p1\r\n");
-    let text = unreachable(read(&format!("https://{ssh}"), Trust::default()).await);
-    assert_eq!(text, "no secure connection (TLS): what answers there does not speak TLS");
-
     let secure = serve(&CertificateAuthority::new().issue_for_loopback());
     let outcome = read(&format!("http://{}", secure.addr), Trust::default()).await;
     let Err(ReadError::NotPulse(what)) = outcome else { panic!("{outcome:?}") };
     assert!(what.to_string().contains("the port speaks HTTPS: try https://"), "{what}");
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_neither_http_nor_tls_is_never_told_as_one_that_speaks_http() {
+    let others: [&[u8]; 9] = [
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+        b"220 mail.lan ESMTP\r\n",
+        b"* OK IMAP4rev1 ready\r\n",
+        // MySQL, Redis, XMPP, Telnet.
+        b"J\0\0\0\n8.0.33\0\x0b\0\0\0",
+        b"-ERR unknown command\r\n",
+        b"<?xml version='1.0'?><stream:stream>",
+        b"<stream:stream xmlns='jabber:client'>",
+        b"\xff\xfd\x18\xff\xfd\x20",
+        b"HTTX",
+    ];
+    for said in others {
+        let address = raw(said);
+        let text = unreachable(read(&format!("https://{address}"), Trust::default()).await);
+        assert_eq!(text, "no secure connection (TLS): what answers there does not speak TLS", "{said:?}");
+        let outcome = read(&format!("http://{address}"), Trust::default()).await;
+        let Err(ReadError::NotPulse(what)) = outcome else { panic!("{said:?}: {outcome:?}") };
+        assert!(what.to_string().contains("another program most likely listens there"), "{said:?}: {what}");
+    }
+    // As PostgreSQL does with a handshake, read to its end or not.
+    for closes in [raw(b""), unread()] {
+        let text = unreachable(read(&format!("https://{closes}"), Trust::default()).await);
+        let told = "what answers there closed the connection without a word; most likely it does not speak TLS";
+        assert_eq!(text, format!("no secure connection (TLS): {told}"));
+    }
 }
 
 /// A certificate that signs itself, as `openssl req -x509` makes it: an authority's, unless told otherwise.
@@ -285,6 +312,14 @@ fn raw(answer: &[u8]) -> SocketAddr {
             let _ = stream.write_all(&answer);
         }
     });
+    address
+}
+
+/// Takes connections and ends them, whatever was sent.
+fn unread() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
     address
 }
 

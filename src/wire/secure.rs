@@ -26,6 +26,12 @@ pub enum NotSecured {
     /// The other end answered something that is no TLS.
     #[error("no secure connection (TLS): what answers there does not speak TLS")]
     NoTls,
+    /// The other end closed the connection before it said anything.
+    #[error(
+        "no secure connection (TLS): what answers there closed the connection without a word; most likely it does not \
+         speak TLS"
+    )]
+    Closed,
     /// TLS, but none that is trusted or supported.
     #[error("{0}")]
     Tls(TlsProblem),
@@ -51,15 +57,30 @@ where
 }
 
 fn why(error: &io::Error, first: &[u8]) -> NotSecured {
-    // A server that expects a request answers the handshake with an error, or with a page that tells of one.
-    if first.starts_with(b"HTTP/") || first.starts_with(b"<") {
+    if is_http(first) {
         return NotSecured::PlainHttp;
+    }
+    if first.is_empty() && is_the_end(error.kind()) {
+        return NotSecured::Closed;
     }
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidMessage(_)) => NotSecured::NoTls,
         Some(tls) => NotSecured::Tls(TlsProblem::of(tls)),
         None => NotSecured::Failed(DialError::from_connector(error).to_string()),
     }
+}
+
+/// Whether an HTTP server says this: it answers the handshake with an error, or with the page alone that tells of one.
+/// Other programs say other things, also such as begin with a `<`.
+fn is_http(first: &[u8]) -> bool {
+    let begins = |with: &[u8]| first.get(..with.len()).is_some_and(|first| first.eq_ignore_ascii_case(with));
+    begins(b"HTTP/") || begins(b"<html") || begins(b"<!doctyp")
+}
+
+/// Whether the other end ended the connection. Where it has not read what it was sent, that is a reset.
+fn is_the_end(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(kind, Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe)
 }
 
 /// A connection whose first bytes are kept.
