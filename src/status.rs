@@ -303,6 +303,9 @@ fn incomplete(unknown: &[Unknown]) -> String {
     })
 }
 
+/// What it means that Pulse was asked and nothing came of it yet.
+pub const UNANSWERED: &str = "Pulse has not answered yet, and nothing is sent before it does";
+
 /// What it means that Pulse reports itself.
 pub const REPORTS_ITSELF: &str = "Pulse's own telemetry is on, so Pulse reports itself and the sidecar keeps silent: \
 otherwise this installation would be counted twice.";
@@ -383,6 +386,13 @@ impl SuppressedReport {
 }
 
 impl StatusReport {
+    /// Telemetry is on, and the daemon has not read Pulse to an end since it started, with success or without: nobody knows
+    /// yet whether anything stands in the way.
+    #[must_use]
+    pub fn waits_for_pulse(&self) -> bool {
+        self.running && self.enabled && self.suppressed.is_none() && self.as_of.is_none()
+    }
+
     /// The report for people who read it now, line by line.
     #[must_use]
     pub fn to_text(&self, now: Timestamp) -> String {
@@ -391,7 +401,9 @@ impl StatusReport {
             None => self.summary.clone(),
         }];
         let mut line = |text: String| lines.push(text);
-        if self.is_being_read {
+        if self.waits_for_pulse() {
+            line(format!("{UNANSWERED}. Look whether Pulse runs, and at pulse.url (PULSE_URL)."));
+        } else if self.is_being_read {
             line("Pulse is being read and has not answered yet; this is what was known before.".to_owned());
         }
         for unknown in self.suppressed.iter().flat_map(|suppressed| &suppressed.unknown) {
@@ -402,6 +414,7 @@ impl StatusReport {
         }
         if let Some(NextReport { event, at, replaces_id }) = &self.next {
             line(match (self.running, &self.suppressed) {
+                _ if self.waits_for_pulse() => format!("Next:      a look at Pulse, at {}", seconds(*at)),
                 (false, _) => format!("Next:      a {} ping, once the daemon runs", event.word()),
                 (true, None) if *replaces_id => format!(
                     "Next:      a new ID, at {}; its first heartbeat goes at a random time of the 12 to 36 hours after",

@@ -13,7 +13,7 @@ use support::browser::{Browser, Page, axe_or_skip, browser_or_skip};
 use support::endpoint::Endpoint;
 use support::proxy::{PROXIED, Proxy};
 use support::pulse::{MONITORING_READ, PulseModel, Relay, SimulatedPulse, TOKEN, Token, answer};
-use support::server::{ResponsePlan, Server};
+use support::server::{Body, ResponsePlan, Server};
 use support::sidecar::{LIMIT, Setup, Sidecar, exists};
 
 const ENTER: u32 = 13;
@@ -411,8 +411,8 @@ fn with_a_pulse_that_is_silent_the_page_is_there_at_once_and_the_rest_of_it_when
     page.visit(&address(&sidecar));
     page.picture("silent");
     for (part, said) in [
-        ("#state", "Telemetry is on."),
-        ("#state", "Pulse has not answered yet"),
+        ("#state-title", "Pulse has not answered yet, and nothing is sent before it does"),
+        ("#state", "Look whether Pulse runs, and at pulse.url (PULSE_URL)"),
         ("#payload", "Pulse is being asked, and has not answered yet."),
         ("#elsewhere", "Pulse is being asked, and has not answered yet."),
         ("#entries", "The sidecar started"),
@@ -428,11 +428,47 @@ fn with_a_pulse_that_is_silent_the_page_is_there_at_once_and_the_rest_of_it_when
     *answers.0.lock().unwrap() = true;
     answers.1.notify_all();
     page.wait_until("document.querySelector('#payload table.fields')");
+    assert_eq!(page.text("#state-title"), "One small ping goes out each day");
     let bytes = sidecar.get("/api/v1/preview/bytes").text();
     assert_eq!(page.eval("document.getElementById('bytes').textContent"), json!(bytes));
     assert!(page.text("#elsewhere").contains("relay.pulserelay.pro"));
     page.picture("no-longer-silent");
     assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn without_javascript_the_headline_says_that_pulse_has_never_answered_and_what_to_do() {
+    let test = "without_javascript_the_headline_says_that_pulse_has_never_answered_and_what_to_do";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let silent = Server::start(|_| ResponsePlan::Hang);
+    let half = Server::start(|_| ResponsePlan::body(Body::Never));
+    // The system takes the connection, and nobody reads from it.
+    let unattended = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let secured = format!("https://{}", unattended.local_addr().unwrap());
+    for (what, url) in [("silent", silent.url()), ("half-an-answer", half.url()), ("without-a-handshake", secured)] {
+        let mut world = World::new(homelab());
+        world.setup = world.setup.with("PULSE_URL", &url).with("PULSE_TELEMETRY_PULSE__TIMEOUT", "2m");
+        let sidecar = world.setup.start();
+        let page = browser.open();
+        page.call("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
+        page.visit(&address(&sidecar));
+        page.picture(&format!("never-answered-{what}"));
+        for look in ["at first", "again"] {
+            let (title, said) = (page.text("#state-title"), page.text("#state"));
+            assert_eq!(title, "Pulse has not answered yet, and nothing is sent before it does", "{what}, {look}");
+            assert!(said.contains("Waiting") && said.contains("pulse-telemetry check"), "{what}, {look}: {said}");
+            assert!(!said.contains("goes out each day") && !said.contains("Next ping"), "{what}, {look}: {said}");
+            assert!(page.text("#payload").contains("Pulse is being asked"), "{what}, {look}");
+            let seen = page.wait_for_events("Page.loadEventFired", 1).len();
+            page.click("#state a.without-script");
+            page.wait_for_events("Page.loadEventFired", seen + 1);
+        }
+        // Off is off all the same, whatever Pulse does.
+        assert_eq!(sidecar.put("/api/v1/switch", r#"{"enabled":false}"#).status, 200);
+        page.visit(&address(&sidecar));
+        assert_eq!(page.text("#state-title"), "No ping goes out, and none waits", "{what}");
+        assert_eq!(page.complaints(), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -114,6 +114,33 @@ fn page_status_switch_and_health_answer_at_once_whatever_pulse_does() {
 }
 
 #[test]
+fn the_status_says_that_pulse_has_not_answered_yet_and_what_to_do() {
+    let endpoint = Endpoint::start();
+    let silent = Server::start(|_| ResponsePlan::Hang);
+    let drips = Tiresome::start(b"H", Duration::from_millis(300));
+    // The system takes the connection, and nobody reads from it.
+    let unattended = TcpListener::bind("127.0.0.1:0").unwrap();
+    let secured = format!("https://{}", unattended.local_addr().unwrap());
+    for url in [silent.url(), drips.url.clone(), secured] {
+        let setup = Setup::new(&url, &endpoint.url()).with_token(TOKEN).on_a_socket();
+        let setup = setup.with("PULSE_TELEMETRY_PULSE__TIMEOUT", "2m");
+        let sidecar = setup.start();
+        let output = within("status", || setup.run(&["status"]));
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && said.starts_with("Telemetry is on.\nPulse has not answered yet, and"),
+            "{said}"
+        );
+        assert!(said.contains("pulse.url (PULSE_URL)") && said.contains("Next:      a look at Pulse"), "{said}");
+        let output = setup.run(&["off"]);
+        assert!(output.status.success());
+        let said = String::from_utf8(setup.run(&["status"]).stdout).unwrap();
+        assert!(said.starts_with("Telemetry is off") && !said.contains("nothing is sent before"), "{said}");
+        sidecar.stop();
+    }
+}
+
+#[test]
 fn with_every_place_wanted_for_a_reading_half_of_them_wait_and_everybody_else_is_answered() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     pulse.replace("/api/health", ResponsePlan::Hang);
@@ -200,7 +227,7 @@ fn the_command_gives_a_newer_reading_two_seconds_and_then_tells_what_is_known() 
         Reply { status: 0, headers: Vec::new(), body: output.stdout.into() }
     };
     let said = status(false).text();
-    assert!(said.contains("Pulse is being read and has not answered yet"), "{said}");
+    assert!(said.contains("Pulse has not answered yet, and nothing is sent before it does"), "{said}");
     assert_eq!(status(true).json()["is_being_read"], true);
     pulse.restore("/api/health");
     // Pulse is read once in ten seconds.

@@ -69,6 +69,7 @@ fn the_status_says_as_of_when_and_an_old_reading_is_followed_by_another_one_that
         let known = handle.status().await.unwrap();
         assert_eq!((known.as_of, known.enabled, known.is_being_read), (first.as_of, true, true));
         assert_eq!(asked.elapsed(), Duration::ZERO);
+        assert!(known.to_text(world.wall()).contains("has not answered yet; this is what was known before"));
         sleep(Duration::from_secs(2)).await;
         let newer = handle.status().await.unwrap();
         assert_eq!((newer.off_by.as_deref(), newer.is_being_read), (Some("pulse"), false));

@@ -1,8 +1,9 @@
 //! On, off or silent, who decided it, and what comes next.
 
+use super::READ;
 use super::html::{code, copyable, escape, facts, json, time, told};
 use crate::engine::{Concluded, Outcome};
-use crate::status::{HAND_OVER_LINE, REPORTS_ITSELF, StatusReport, SuppressedReport};
+use crate::status::{HAND_OVER_LINE, REPORTS_ITSELF, StatusReport, SuppressedReport, UNANSWERED};
 
 /// The first thing that a person sees.
 pub(super) fn state(status: &StatusReport) -> String {
@@ -12,10 +13,12 @@ pub(super) fn state(status: &StatusReport) -> String {
             ("quiet", "Silent", "Pulse reports itself, so this program sends nothing")
         }
         (true, Some(_)) => ("quiet", "Silent", "Telemetry is on, but nothing is sent now"),
+        (true, None) if status.waits_for_pulse() => ("quiet", "Waiting", UNANSWERED),
         (true, None) => ("on", "On", "One small ping goes out each day"),
     };
     let explained = match &status.suppressed {
         Some(suppressed) if status.enabled => silent(suppressed),
+        _ if status.waits_for_pulse() => unanswered(),
         _ => format!("<p>{} {}</p>\n", escape(&status.summary), decided(status)),
     };
     let warnings: String = status.warnings.iter().map(|warning| format!("<li>{}</li>\n", escape(warning))).collect();
@@ -43,6 +46,19 @@ pub(super) fn about(status: &StatusReport) -> String {
 
 fn reports_itself(suppressed: &SuppressedReport) -> bool {
     suppressed.reason == "pulse_reports_itself"
+}
+
+/// What to do while nothing is known of Pulse, not even why.
+fn unanswered() -> String {
+    format!(
+        "<p>Telemetry is on, and what a ping holds is read from Pulse. Where no answer comes, this page says why after 30 \
+         seconds, or after {timeout} where that is longer. Look whether Pulse runs, and at {url} ({variable}): {check} tries \
+         it and says what it finds. <a class=\"without-script\" href=\"?{READ}\">Look again</a></p>\n",
+        timeout = code("pulse.timeout"),
+        url = code("pulse.url"),
+        variable = code("PULSE_URL"),
+        check = code("pulse-telemetry check"),
+    )
 }
 
 /// Why nothing is sent although telemetry is on, and what to do.
@@ -80,6 +96,9 @@ fn decided(status: &StatusReport) -> &'static str {
 fn pings(status: &StatusReport) -> Vec<(&'static str, String)> {
     let next = match (&status.next, &status.suppressed) {
         (None, _) => ("Next ping", "none is due".to_owned()),
+        (Some(next), None) if status.waits_for_pulse() => {
+            ("Next look", format!("{}, whether a ping may go", time(next.at)))
+        }
         (Some(next), None) if next.replaces_id => {
             ("New ID", format!("{}, its first heartbeat 12 to 36 hours later", time(next.at)))
         }
