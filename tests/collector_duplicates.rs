@@ -129,19 +129,29 @@ fn two_collectors_that_get_the_same_pings_at_once_store_each_once() {
 fn postgresql_looks_for_an_earlier_ping_in_the_index_however_new_the_day_is() {
     let Some(cluster) = Cluster::start() else { return };
     let storage = Storage::postgres(cluster);
-    block_on(async {
-        let store = open(&storage).await;
-        for batch in 0..20 {
-            let rows = (0..100).map(|number| row(&ping_of(100 * batch + number), at(NOON))).collect();
-            store.commit(rows).await.unwrap();
-        }
-    });
+    let fill = |ids: std::ops::Range<u64>, day: &str| {
+        block_on(async {
+            let store = open(&storage).await;
+            for batch in ids {
+                let rows = (0..100).map(|number| row(&ping_of(100 * batch + number), at(day))).collect();
+                store.commit(rows).await.unwrap();
+            }
+        });
+    };
+    fill(0..20, NOON);
     let Storage::Postgres(cluster) = &storage else { return };
     // A session tells what it read when it ends.
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pulse-telemetry-collector'";
-    assert!((0..500).any(|_| cluster.psql("pulse", sessions).trim() == "0"), "a session is left");
-    let read = "SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname LIKE 'pings_2%'";
-    assert_eq!(cluster.psql("pulse", read).trim(), "0|6000", "rows that were read one after the other, and look-ups");
+    let read = |what: &str| {
+        assert!((0..500).any(|_| cluster.psql("pulse", sessions).trim() == "0"), "a session is left");
+        let query = format!("SELECT {what} FROM pg_stat_user_tables WHERE relname LIKE 'pings_2%'");
+        cluster.psql("pulse", &query).trim().to_owned()
+    };
+    assert_eq!(read("seq_tup_read, idx_scan"), "0|6000", "rows that were read one after the other, and look-ups");
+    // IDs that are looked for in all days: new ones, and those of three days before.
+    fill(30..32, "2026-11-26T12:00:00Z");
+    fill(0..2, "2026-11-26T12:00:00Z");
+    assert_eq!(read("sum(seq_tup_read)"), "0", "rows that were read one after the other");
 }
 
 fn arrival(row: Row, may_be_new: bool) -> Arrival {

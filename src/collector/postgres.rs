@@ -232,9 +232,12 @@ impl PostgresStore {
         let query = format!(
             "SELECT id FROM unnest($1::text[]) AS id WHERE EXISTS (SELECT FROM {TABLE} old WHERE old.install_id = id)"
         );
-        self.working(WORK_TIMEOUT, |client| async move {
-            let stored = client.query_typed(&query, &[(&ids, Type::TEXT_ARRAY)]).await?;
-            let stored = stored.iter().map(|row| row.get(0)).collect();
+        self.working(WORK_TIMEOUT, |mut client| async move {
+            // By the index, as the commit does.
+            let transaction = writing(&mut client).await?;
+            let stored = transaction.query_typed(&query, &[(&ids, Type::TEXT_ARRAY)]).await?;
+            let stored = stored.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            transaction.commit().await?;
             Ok((client, stored))
         })
         .await
