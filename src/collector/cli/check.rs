@@ -29,9 +29,9 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Fa
             writeln!(out, "Note: {warning}.")?;
         }
     }
+    config.admin.read_token()?;
     let taken = try_storage(&config.storage, out).await?;
     let serve = listen("serve.listen", config.serve.listen)?;
-    config.admin.read_token()?;
     // While the first one is held, for a start holds both.
     let admin = listen("admin.listen", config.admin.listen)?;
     match (taken, serve.and(admin), &config.storage) {

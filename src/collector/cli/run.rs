@@ -37,6 +37,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         tracing::warn!("{warning}");
     }
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
+    let token = config.admin.read_token()?;
     // From here on, for a database may not answer: where this is a container's first process, a signal that nobody waits
     // for does nothing.
     let mut stop = pin!(asked_to_stop());
@@ -64,7 +65,6 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     let listener = server::bind(config.serve.listen).map_err(|error| {
         Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
-    let token = config.admin.read_token()?;
     let admin = server::bind(config.admin.listen).map_err(|error| {
         Failure::Other(format!("failed to listen at admin.listen {}: {error}", config.admin.listen))
     })?;
