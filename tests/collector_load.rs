@@ -6,13 +6,13 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulse_telemetry::clock::{Clock as _, SystemClock};
-use pulse_telemetry::collector::server::PING_PATH;
+use pulse_telemetry::collector::server::{self, PING_PATH};
 use pulse_telemetry::exposition::Format;
 use rustix::process::{Pid, Signal, kill_process};
 use support::client;
@@ -68,6 +68,44 @@ fn a_body_in_the_smallest_pieces_takes_no_more_memory_than_one_in_a_piece() {
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let grown = collector.memory("VmHWM") - before;
     assert!(grown <= 1 << 20, "{grown} bytes");
+}
+
+#[test]
+fn bodies_that_do_not_end_take_no_more_memory_than_the_limits_say() {
+    // Fewer than one network may have, and one to spare.
+    const CALLERS: usize = 250;
+    let limits = server::limits(CALLERS);
+    let head = "POST /v1/telemetry/ping HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\n";
+    let whole = format!("{head}Content-Length: 65000\r\n\r\n{}", " ".repeat(64_999));
+    let chunks =
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", format!("2000\r\n{}\r\n", " ".repeat(8192)).repeat(7));
+    let (first, second) = whole.split_at(33_000);
+    for (what, pieces) in
+        [("one piece", vec![&whole[..]]), ("two pieces", vec![first, second]), ("chunks", vec![&chunks])]
+    {
+        let storage = Storage::sqlite();
+        let collector = Setup::new(&storage).with("SERVE__CONNECTIONS", "4096").start();
+        let before = collector.memory("VmHWM");
+        let mut callers: Vec<TcpStream> =
+            (0..CALLERS).map(|_| TcpStream::connect(collector.address).unwrap()).collect();
+        for piece in pieces {
+            for caller in &mut callers {
+                caller.write_all(piece.as_bytes()).unwrap();
+            }
+        }
+        let grown = || usize::try_from(collector.memory("VmHWM") - before).unwrap();
+        collector.wait_for("it holds all of them", || grown() > CALLERS * 56 * 1024);
+        for caller in &callers {
+            caller.shutdown(Shutdown::Write).unwrap();
+        }
+        for caller in &mut callers {
+            let mut answer = String::new();
+            caller.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer}");
+        }
+        let most = CALLERS * (limits.head_bytes + 2 * limits.body_bytes);
+        assert!(grown() <= most, "{what}: {} bytes of {CALLERS} callers, and not {most} at most", grown());
+    }
 }
 
 #[test]

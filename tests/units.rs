@@ -10,6 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use pulse_telemetry::collector::server;
 use pulse_telemetry::config::{Config, Environment};
 use support::collector::{self, Storage};
 use support::endpoint::Endpoint;
@@ -67,6 +68,20 @@ fn a_unit_opens_the_ports_of_the_default_configuration_and_no_others() {
         let opened: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("SocketBindAllow=")).collect();
         assert_eq!(opened, expected);
     }
+}
+
+#[test]
+fn the_collectors_unit_allows_more_memory_than_callers_can_make_it_hold() {
+    let config = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/collector.toml")).unwrap();
+    let config: toml::Table = config.parse().unwrap();
+    let connections = usize::try_from(config["serve"]["connections"].as_integer().unwrap()).unwrap();
+    let limits = server::limits(connections);
+    let most = (connections * (limits.head_bytes + 2 * limits.body_bytes)) >> 20;
+    let unit = read("pulse-telemetry-collector.service");
+    assert!(unit.contains(&format!("hold {most} MiB at most")), "the figure in the unit is not {most} MiB");
+    let allowed = unit.lines().find_map(|line| line.strip_prefix("MemoryMax=")?.strip_suffix('M')).unwrap();
+    // A quarter more, for what is not of connections: the tables of networks, the storage's cache, what TLS keeps.
+    assert!(allowed.parse::<usize>().unwrap() >= most * 5 / 4, "MemoryMax={allowed}M");
 }
 
 #[test]

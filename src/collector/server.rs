@@ -63,7 +63,8 @@ pub const STORAGE_END: Duration = Duration::from_millis(300);
 /// What the server takes of memory and time, with so many connections.
 ///
 /// Callers can make it hold `connections` × (8 + 128 KiB) at most, for the space of a body doubles as it comes: 544 MiB with
-/// 4096 of them that all send the largest body at once, and what TLS keeps besides. A real ping has 0.5 to 6 KiB.
+/// 4096 of them that all send the largest body at once. `benches/collector_crowd.rs` measures it, and what TLS keeps
+/// besides. A real ping has 0.5 to 6 KiB.
 #[must_use]
 pub fn limits(connections: usize) -> Limits {
     Limits {
