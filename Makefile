@@ -97,8 +97,9 @@ bench: ## figures of the sidecar against peers; a few minutes, and those of an o
 	fi && SIDECAR=$$(realpath $$sidecar/pulse-telemetry) \
 		$(CARGO) bench --bench counting --bench footprint --bench serving
 
-bench-collector: ## figures of the collector: durable pings a second, a purge at 1 and 10 million rows, a storm
-	$(CARGO) bench --features collector --bench collector_pings --bench collector_storm --bench collector_purge
+bench-collector: ## figures of the collector: durable pings a second, a purge at 1 and 10 million rows, a storm, a crowd that attacks
+	$(CARGO) bench --features collector --bench collector_pings --bench collector_storm --bench collector_purge \
+		--bench collector_crowd
 
 generate: ## write the files that are made from the code
 	$(CARGO) run --quiet --features collector --example generate

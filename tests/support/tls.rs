@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::endpoint::PING_PATH;
 use super::lock;
@@ -24,13 +25,10 @@ static CLIENTS: LazyLock<Mutex<Clients>> = LazyLock::new(Mutex::default);
 
 /// Posts a ping. The status, and whether the session was resumed.
 pub fn post(address: SocketAddr, ca_pem: &str, ping: &Value) -> (u16, bool) {
-    let config = client(ca_pem);
     let body = ping.to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let connector = tokio_rustls::TlsConnector::from(config);
-        let stream = TcpStream::connect(address).await.unwrap();
-        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let stream = over(TcpStream::connect(address).await.unwrap(), ca_pem).await;
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -38,6 +36,12 @@ pub fn post(address: SocketAddr, ca_pem: &str, ping: &Value) -> (u16, bool) {
         let answer = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
         (answer.status().as_u16(), resumed)
     })
+}
+
+/// TLS over a connection to this machine.
+pub async fn over(stream: TcpStream, ca_pem: &str) -> TlsStream<TcpStream> {
+    let connector = tokio_rustls::TlsConnector::from(client(ca_pem));
+    connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
 }
 
 fn client(ca_pem: &str) -> Arc<ClientConfig> {
