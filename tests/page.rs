@@ -621,12 +621,12 @@ fn axe_finds_nothing_to_mend_in_any_state() {
     let silent = Server::start(|_| ResponsePlan::Hang);
     let mut world = World::new(homelab());
     world.setup = world.setup.with("PULSE_URL", &silent.url()).with("PULSE_TELEMETRY_PULSE__TIMEOUT", "2m");
-    let tab = Tab::open(&browser, &world);
-    assert!(tab.text("#state").contains("Waiting"));
-    audit("Pulse has not answered yet", &tab);
-    tab.look_like(true, 360, 740);
-    audit("Pulse has not answered yet, in the dark on a narrow screen", &tab);
-    drop(tab);
+    let (page, sidecar) = (browser.open(), world.setup.start());
+    page.visit(&address(&sidecar));
+    assert!(page.text("#state").contains("Waiting"));
+    audit("Pulse has not answered yet", &page);
+    page.look_like(true, 360, 740);
+    audit("Pulse has not answered yet, in the dark on a narrow screen", &page);
     let world = World::new(homelab());
     let sidecar = locked(&world).start();
     let page = browser.open();
