@@ -77,6 +77,34 @@ fn setup(mount: &Mount, pulse: &SimulatedPulse, endpoint: &Endpoint) -> Setup {
 
 #[test]
 #[ignore = "needs root: make test-system"]
+fn a_secret_on_a_file_system_of_its_own_is_an_orchestrators_and_one_on_the_machines_is_not() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let mounted = Mount::new(&["-t", "tmpfs", "tmpfs"]);
+    let own = Setup::new(&pulse.url(), &endpoint.url());
+    let secret = |path: &Path| {
+        std::fs::write(path, TOKEN).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (orchestrators, machines) = (secret(&mounted.path().join("token")), secret(&own.path("token")));
+    // As ProtectSystem=strict does it, and an orchestrator.
+    for (token, read_only, warns) in [
+        (&machines, "/", true),
+        (&machines, "", true),
+        (&orchestrators, mounted.path().to_str().unwrap(), false),
+        (&orchestrators, "", true),
+    ] {
+        let make = format!("[ -z '{read_only}' ] || mount -o remount,bind,ro {read_only}; exec \"$@\"");
+        let through = ["unshare", "--mount", "sh", "-c", &make, "sh"].map(str::to_owned);
+        let output = own.clone().with("PULSE_TOKEN_FILE", token).through(&through).run(&["check"]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("Pulse at "), "{said} {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(said.contains("everybody on this machine can read it"), warns, "{token}, {read_only}: {said}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
 fn an_absolute_name_is_looked_up_as_it_is_written_and_is_one_name_with_the_relative_one_to_everybody_else() {
     let name = "an_absolute_name_is_looked_up_as_it_is_written_and_is_one_name_with_the_relative_one_to_everybody_else";
     alone(name, &["--mount"], || {}, absolute_names_inside);

@@ -33,7 +33,8 @@ pub(super) fn credentials_directory(env: &Environment) -> Option<PathBuf> {
 /// A sentence for each file that everybody can read or change: which, and what ends it.
 ///
 /// Not for systemd's credentials, which lie in a directory of the unit's own, nor for what is mounted read-only: secrets
-/// that an orchestrator mounts are readable for all inside of a container that has one user.
+/// that an orchestrator mounts are readable for all inside of a container that has one user. It mounts a file system of
+/// their own; a unit that makes the machine's own read-only leaves them readable for everybody on it.
 pub(super) fn exposed<'a>(files: impl Iterator<Item = SecretFile<'a>>, credentials: Option<&Path>) -> Vec<String> {
     let is_credential = |path: &Path| credentials.is_some_and(|directory| path.starts_with(directory));
     files.filter(|file| !is_credential(file.path)).filter_map(|file| exposure(&file)).collect()
@@ -43,8 +44,9 @@ fn exposure(SecretFile { key, origin, path }: &SecretFile<'_>) -> Option<String>
     // A file that cannot be looked at cannot be read either, and its reader says so.
     let found = fs::metadata(path).ok()?;
     let mode = found.permissions().mode() & 0o7777;
-    let is_mounted_read_only = statvfs(*path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
-    if mode & FOR_ALL == 0 || is_mounted_read_only {
+    let is_read_only = statvfs(*path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let is_mounted = fs::metadata("/").is_ok_and(|root| root.dev() != found.dev());
+    if mode & FOR_ALL == 0 || (is_read_only && is_mounted) {
         return None;
     }
     let can = match mode & FOR_ALL {
