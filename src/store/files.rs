@@ -65,10 +65,27 @@ pub(super) fn is_unusable(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Unusable>())
 }
 
-/// The file system does not make a directory's entries durable.
+/// The file system does not make a file, or the entries of a directory, durable.
 #[derive(Debug, thiserror::Error)]
-#[error("making its entries durable: {0}")]
-pub(super) struct NotDurable(io::Error);
+#[error("making {what} durable: {source}")]
+pub(super) struct NotDurable {
+    what: &'static str,
+    source: io::Error,
+}
+
+/// What came of making a file durable.
+pub(super) fn durable(synced: io::Result<()>) -> io::Result<()> {
+    made_durable("a file", synced)
+}
+
+fn made_durable(what: &'static str, synced: io::Result<()>) -> io::Result<()> {
+    synced.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+            io::Error::new(error.kind(), NotDurable { what, source: error })
+        }
+        _ => error,
+    })
+}
 
 /// The file system does not lock files.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +160,7 @@ impl Dir {
         let temporary = temporary(file);
         let mut new = self.create_temporary(&temporary)?;
         new.write_all(content)?;
-        new.sync_all()?;
+        durable(new.sync_all())?;
         self.rename(&temporary, file.name)?;
         self.sync()
     }
@@ -177,11 +194,7 @@ impl Dir {
 
     /// Without this, a power loss can undo a rename.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let dir = File::open(&self.path)?;
-        dir.sync_all().map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => io::Error::new(error.kind(), NotDurable(error)),
-            _ => error,
-        })
+        made_durable("its entries", File::open(&self.path)?.sync_all())
     }
 
     /// What has that name, links not followed. `None` where nothing has.
@@ -367,6 +380,10 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem => {
             "it is mounted read-only: mount it to be written, or name another directory in state.dir \
              (PULSE_TELEMETRY_STATE__DIR)"
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "what has that name, or one on the way to it, is no directory: move it away, or name another directory in \
+             state.dir (PULSE_TELEMETRY_STATE__DIR)"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
         _ => "look at that directory and its disk, or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)",

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use crate::contract::CONTRACT_DATE;
 use crate::engine::{Entry, EntryKind};
 
-use super::files::{Dir, FileId, LEDGER, temporary};
+use super::files::{Dir, FileId, LEDGER, durable, temporary};
 use super::state_file::Head;
 
 pub use line::{LINE_MAX, Line, sha256};
@@ -176,7 +176,7 @@ impl Ledger {
         }
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(&bytes)?;
-        self.file.sync_data()?;
+        durable(self.file.sync_data())?;
         self.untidy = false;
         self.length += bytes.len() as u64;
         self.seq += 1;
@@ -217,7 +217,7 @@ impl Ledger {
         if io::copy(&mut content.take(length), &mut file)? != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        file.sync_all()?;
+        durable(file.sync_all())?;
         self.dir.rename(&new, LEDGER.name)?;
         self.id = FileId::from(&file.metadata()?);
         self.file = file;

@@ -35,6 +35,8 @@ fn a_file_system_that_cannot_lock_or_sync_is_named_as_that_and_not_as_a_matter_o
         ("flock:error=ENOSYS", "locking it: Function not implemented", local),
         ("fsync:error=EINVAL", "making its entries durable: Invalid argument", local),
         ("fsync:error=EOPNOTSUPP", "making its entries durable: Operation not supported", local),
+        ("fsync:error=EINVAL", "making a file durable: Invalid argument", local),
+        ("fsync:error=ENOSYS", "making a file durable: Function not implemented", local),
         ("fsync:error=EIO", "Input/output error", "look at that directory and its disk"),
         ("openat:error=EACCES", "Permission denied", "that the user of this process can write"),
         ("openat:error=EROFS", "Read-only file system", "mounted read-only"),
@@ -47,8 +49,13 @@ fn a_file_system_that_cannot_lock_or_sync_is_named_as_that_and_not_as_a_matter_o
             let (state, lock) = (setup.path("state").display().to_string(), setup.state("lock").display().to_string());
             let probe = setup.state("probe.new").display().to_string();
             let inject = format!("inject={injection}");
-            // Only the directory cannot be synced.
-            let paths = if injection.starts_with("fsync") { vec![&state] } else { vec![&lock, &probe] };
+            let ledger = setup.state("ledger.jsonl").display().to_string();
+            // Either the directory cannot be synced, or a file.
+            let paths = match system {
+                _ if !injection.contains("sync") => vec![&lock, &probe],
+                _ if system.contains("a file") => vec![&probe, &ledger],
+                _ => vec![&state],
+            };
             let mut through = vec!["timeout", "20", "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
             through.extend(paths.iter().flat_map(|path| ["-P", path.as_str()]));
             let through: Vec<_> = through.into_iter().map(str::to_owned).collect();

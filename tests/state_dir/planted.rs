@@ -187,6 +187,25 @@ fn is_made_anew(name: &str) -> bool {
     name == "probe" || name.ends_with(".new")
 }
 
+/// What a link leads to may be a directory, for some have theirs elsewhere.
+#[test]
+fn what_stands_in_the_directorys_own_place_and_is_none_is_told_and_stays() {
+    let (pulse, endpoint, _) = world();
+    for (word, plant) in FORMS.into_iter().filter(|(word, _)| *word != "a directory") {
+        let setup = Setup::new(&pulse.url(), &endpoint.url()).with("PULSE_TOKEN", crate::TOKEN);
+        let outside = Outside::new(&setup);
+        plant(&setup.path("state"), &outside.path);
+        for command in COMMANDS {
+            let output = bounded(&setup, &[], command);
+            let what = format!("{word}, {command:?}: {}", said(&output));
+            assert_eq!(output.status.code(), Some(5), "{what}");
+            assert!(said(&output).contains("is no directory: move it away"), "{what}");
+            assert!(said(&output).contains(setup.path("state").to_str().unwrap()), "{what}");
+        }
+        assert_eq!(fs::read(&outside.path).unwrap(), OUTSIDE, "{word}");
+    }
+}
+
 #[test]
 fn a_ledger_that_is_exchanged_for_a_link_under_the_daemon_is_not_followed() {
     for (word, plant) in FORMS {

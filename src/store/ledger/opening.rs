@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::engine::EntryKind;
 use crate::ping::Event;
 
-use super::super::files::{Dir, FileId, LEDGER, is_unusable};
+use super::super::files::{Dir, FileId, LEDGER, durable, is_unusable};
 use super::super::state_file::Head;
 use super::line::{Line, sha256};
 use super::reading::{Lines, Piece};
@@ -72,7 +72,7 @@ impl Ledger {
         if scan.torn {
             let beside = keep_torn(dir, &file, scan.whole)?;
             file.set_len(scan.whole)?;
-            file.sync_all()?;
+            durable(file.sync_all())?;
             let path = dir.path().join(LEDGER.name);
             notices.push(format!(
                 "The last line of {} was torn by a crash; it was cut off and is kept in {beside}.",
@@ -204,7 +204,7 @@ fn keep_torn(dir: &Dir, mut file: &File, whole: u64) -> io::Result<String> {
     let (beside, mut kept) = dir.create_torn(LEDGER)?;
     file.seek(SeekFrom::Start(whole))?;
     io::copy(&mut file, &mut kept)?;
-    kept.sync_all()?;
+    durable(kept.sync_all())?;
     dir.sync()?;
     Ok(beside)
 }
