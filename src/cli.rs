@@ -25,6 +25,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, Environment};
 use crate::no_core::leave_no_core;
 use crate::output::Output;
+use crate::printable::printable;
 use crate::pulse::{PulseClient, PulseSettings};
 use crate::runtime;
 use crate::send::{SendSettings, Sender};
@@ -329,7 +330,9 @@ async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", report.to_text(SystemClock.now().wall))?;
+        for line in report.to_text(SystemClock.now().wall).lines() {
+            writeln!(out, "{}", printable(line))?;
+        }
     }
     Ok(Exit::Done)
 }

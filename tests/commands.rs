@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use pulse_telemetry::clock::{Clock as _, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use support::server::{ResponsePlan, Server};
+use support::server::{RequestRecord, ResponsePlan, Server};
 use support::sidecar::{LIMIT, Setup, exists};
 
 /// Ten times what `off` may take.
@@ -226,6 +227,34 @@ fn whether_there_is_an_id_is_read_from_the_whole_answer_not_from_its_first_bytes
         let setup = working(&pulse, &endpoint).with("PULSE_TELEMETRY_SERVE__LISTEN", &server.addr.to_string());
         let reset = setup.run(&["reset-id"]);
         assert_eq!(text(&reset.stdout).contains("was replaced"), is_on, "{answer}: {}", told(&reset));
+    }
+}
+
+#[test]
+fn what_another_program_answers_in_the_daemons_name_cannot_change_what_a_terminal_shows() {
+    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+    let setup = working(&pulse, &endpoint);
+    let hostile = "\u{1b}[2J\u{202e}\u{7}";
+    let mut status = setup.start().status();
+    for key in ["summary", "endpoint", "state_dir"] {
+        status[key] = hostile.into();
+    }
+    status["warnings"] = json!([hostile]);
+    let answer = move |request: RequestRecord| {
+        let (code, body) = match request.target.split('?').next().unwrap_or_default() {
+            "/api/v1/status" => (200, status.clone()),
+            "/api/v1/switch" => (200, json!({"off_by": hostile, "persisted": true})),
+            "/api/v1/history" => (200, json!({"entries": [{"strange": hostile}], "before": null})),
+            _ => (500, json!({"error": "x", "message": hostile})),
+        };
+        ResponsePlan::json(code, &body).with_header("server", "pulse-telemetry")
+    };
+    let server = Server::start(answer);
+    let setup = setup.with("PULSE_TELEMETRY_SERVE__LISTEN", &server.addr.to_string());
+    for command in [&["status"][..], &["on"], &["off"], &["history"], &["events"], &["healthcheck"], &["reset-id"]] {
+        let said = told(&setup.run(command));
+        assert!(said.contains('\u{fffd}') || *command == ["off"], "{command:?}: {said}");
+        assert!(!said.contains(['\u{1b}', '\u{202e}', '\u{7}']), "{command:?}: {said:?}");
     }
 }
 

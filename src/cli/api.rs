@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{Config, ConfigError, Listen};
+use crate::printable::printable;
 use crate::serve::SERVER_NAME;
 use crate::wire::{self, ExchangeError, Stream};
 
@@ -125,7 +126,7 @@ impl Api {
             return Ok(answer);
         }
         let Refusal { error, message } = serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)?;
-        Err(ApiError::Refused { status: exchange.head.status.as_u16(), error, message })
+        Err(ApiError::Refused { status: exchange.head.status.as_u16(), error, message: printable(&message) })
     }
 
     fn request(&self, method: Method, path: &str, body: Option<String>) -> Result<Request<Full<Bytes>>, ApiError> {

@@ -18,8 +18,9 @@ use super::{Exit, Failure, pulse_client};
 /// What stands in place of an ID in our own ping, which needs none to be compared.
 const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
 
-/// The most of a text of Pulse's that is shown.
+/// The most of a text of Pulse's that is shown, and of the name of a field.
 const SHOWN: usize = 64;
+const NAME_SHOWN: usize = 256;
 
 const NONE_OF_ITS_OWN: &str = "This Pulse has no telemetry of its own (Pulse 5.1 has none, and no preview of it), so there \
                                is nothing to compare with.";
@@ -86,7 +87,7 @@ fn write(comparison: &Comparison, out: &mut dyn Write) -> Result<Exit, Failure> 
         writeln!(out, "  {field:<30} {ours:<22} {theirs:<22} {told}")?;
     }
     if !comparison.only_theirs.is_empty() {
-        let names: Vec<String> = comparison.only_theirs.iter().map(|name| printable(&cut(name))).collect();
+        let names: Vec<String> = comparison.only_theirs.iter().map(|name| printable(&cut(name, NAME_SHOWN))).collect();
         writeln!(out, "\nOnly Pulse sends these, and they are no difference: {}.", names.join(", "))?;
     }
     let differing: Vec<_> = comparison.differing().collect();
@@ -101,7 +102,7 @@ fn write(comparison: &Comparison, out: &mut dyn Write) -> Result<Exit, Failure> 
 fn shown(value: Option<&Value>) -> String {
     match value {
         None => "-".to_owned(),
-        Some(Value::String(text)) => printable(&cut(text)),
+        Some(Value::String(text)) => printable(&cut(text, SHOWN)),
         Some(Value::Bool(_) | Value::Number(_) | Value::Null) => value.map(Value::to_string).unwrap_or_default(),
         // Nothing that is sent is of such a shape.
         Some(Value::Array(_)) => "a list".to_owned(),
@@ -109,8 +110,8 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
-fn cut(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).collect();
+fn cut(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().take(most).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }

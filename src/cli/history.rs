@@ -35,6 +35,7 @@ pub(super) async fn show(
     for entry in entries.iter().rev() {
         match Line::parse(entry.get().as_bytes()) {
             Some(line) if !form.json => write!(out, "{}", to_text(&line, form.bodies))?,
+            None if !form.json => writeln!(out, "{}", printable(entry.get()))?,
             _ => writeln!(out, "{}", entry.get())?,
         }
     }

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde::Deserialize;
 
 use crate::config::Config;
+use crate::printable::printable;
 
 use super::api::{Api, ApiError, Method, patience};
 use super::offline::{self, OffWritten};
@@ -33,7 +34,7 @@ pub(super) async fn on(config: &Config, out: &mut dyn Write) -> Result<Exit, Fai
         writeln!(out, "No daemon answered at {listen}: it holds for one that uses the state directory {dir}.")?;
     }
     if let Some(off_by) = off_by {
-        writeln!(out, "Telemetry stays off all the same ({off_by}): see `pulse-telemetry status`.")?;
+        writeln!(out, "Telemetry stays off all the same ({}): see `pulse-telemetry status`.", printable(&off_by))?;
     }
     Ok(Exit::Done)
 }

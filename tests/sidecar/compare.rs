@@ -59,6 +59,9 @@ fn our_ping_is_shown_beside_pulses_own_and_what_only_pulse_sends_by_name() {
         assert!(extra.contains(name), "{extra}");
     }
     assert!(!said.contains("1a1ecd79"), "no ID is shown");
+    // As long as 6.3 has them.
+    let long = "pulse_intelligence_patrol_control_paid_completed_operations_loop_30d";
+    assert!(compare(&own(long, json!(0))).1.contains(long));
     let (code, said, _) = compare(&own("pl\u{1b}[31m\u{202e}nted", json!(1)));
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains('\u{1b}') && !said.contains('\u{202e}'), "{said}");
