@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pulse_telemetry::daemon::READERS_MAX;
 use serde_json::Value;
 use support::client::Reply;
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use support::server::{Refusing, ResponsePlan, Server};
+use support::server::{Body, Refusing, ResponsePlan, Server};
 use support::sidecar::{LIMIT, Setup, Sidecar};
 
 /// Ten times of what is promised.
@@ -111,6 +112,37 @@ fn page_status_switch_and_health_answer_at_once_whatever_pulse_does() {
         assert!(told, "{what}: {page}");
     }
     assert!(endpoint.pings().is_empty());
+}
+
+/// Two readings of Pulse are ten seconds apart, so all are tried at once.
+#[test]
+fn a_ping_that_is_due_goes_when_pulse_is_back_whatever_it_did_before() {
+    let flood = Body::Generated { total: u64::MAX, generator: Arc::new(|_| Bytes::from_static(&[b' '; 4096])) };
+    let troubles = [
+        ("hangs before an answer", ResponsePlan::Hang),
+        ("hangs in the middle of one", ResponsePlan::body(Body::Never)),
+        ("resets", ResponsePlan::Reset),
+        ("is broken", ResponsePlan::status(502)),
+        ("floods", ResponsePlan::body(flood)),
+    ];
+    std::thread::scope(|scope| {
+        for (what, plan) in troubles {
+            scope.spawn(move || {
+                let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+                let routes = ["/api/health", "/api/version", "/api/security/status"];
+                routes.into_iter().for_each(|route| pulse.replace(route, plan.clone()));
+                let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN);
+                let setup = setup.with("PULSE_TELEMETRY_PULSE__TIMEOUT", "1s");
+                // The pauses between two readings are no longer than this.
+                let sidecar = setup.with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "2s").start();
+                sidecar.wait_for_log("nothing is sent now");
+                assert!(endpoint.pings().is_empty(), "{what}");
+                routes.into_iter().for_each(|route| pulse.restore(route));
+                assert_eq!(endpoint.wait_for_pings(1, LIMIT).len(), 1, "{what}");
+                ask_for_what_is_known(&sidecar, what);
+            });
+        }
+    });
 }
 
 #[test]
