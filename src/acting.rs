@@ -3,11 +3,11 @@
 //! So nothing is made there that the daemon could not use, and nothing that the user left there makes root read, overwrite
 //! or give away what only root may touch.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
+use rustix::process::{Gid, Uid, getegid, geteuid, getgroups, getuid};
 use rustix::thread::{
     CapabilitySet, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
@@ -17,6 +17,15 @@ pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
     let owner = fs::metadata(dir).ok().filter(|dir| geteuid().is_root() && dir.uid() != 0);
     let _acting = owner.and_then(|dir| Acting::begin(Uid::from_raw(dir.uid()), Gid::from_raw(dir.gid())));
     work()
+}
+
+/// Whether the user whose rights are acted with may read that file. The right to pass closed directories, which is kept
+/// with them, would let it be read in any case.
+pub fn may_read(file: &Metadata) -> bool {
+    let is_acting = getuid().is_root() && !geteuid().is_root();
+    let own = file.uid() == geteuid().as_raw() && file.mode() & 0o400 != 0;
+    let groups = file.gid() == getegid().as_raw() && file.mode() & 0o040 != 0;
+    !is_acting || own || groups || file.mode() & 0o004 != 0
 }
 
 /// The rights of somebody else, for this thread, until it is dropped.

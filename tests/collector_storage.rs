@@ -5,6 +5,7 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use pulse_telemetry::config::Environment;
 use pulse_telemetry::config::collector::{Config, DEFAULTS, Storage as Configured};
@@ -12,6 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rusqlite::Connection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use support::alone::run;
 use support::collector::{Setup, Storage, block_on, open, ping_of, row};
 use support::endpoint::{CertificateAuthority, Issued};
 use support::postgres::Cluster;
@@ -75,6 +77,33 @@ fn a_storage_that_cannot_be_opened_stops_the_start_with_a_code_of_its_own() {
         let ended = Setup::new(&Storage::sqlite()).with("STORAGE__URL", &url).run(&["run"]);
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(5), "{url}: {said}");
+    }
+}
+
+#[test]
+fn no_start_waits_for_a_pipe_that_was_planted_beside_the_database() {
+    for end in ["", "-lock", "-wal", "-shm"] {
+        let storage = Storage::sqlite();
+        // The database is there already.
+        if !end.is_empty() {
+            Setup::new(&storage).start().stop();
+        }
+        let pipe = format!("{}{end}", storage.file().display());
+        let _ = std::fs::remove_file(&pipe);
+        run("mkfifo", &[&pipe]);
+        for command in [&["run"][..], &["check"], &["report"], &["purge"]] {
+            let mut child = Setup::new(&storage).spawn(command);
+            let ended = (0..450).any(|_| {
+                std::thread::sleep(Duration::from_millis(100));
+                child.try_wait().unwrap().is_some()
+            });
+            let _ = child.kill();
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(ended, "{command:?} waits for {end}: {said}");
+            assert_eq!(output.status.code(), Some(5), "{command:?}, {end}: {said}");
+            assert!(said.contains(&format!("{pipe} is not a file")), "{command:?}, {end}: {said}");
+        }
     }
 }
 

@@ -122,6 +122,36 @@ fn no_link_in_the_collectors_directory_makes_root_change_or_give_away_a_file_of_
 
 #[test]
 #[ignore = "needs root: make test-system"]
+fn no_link_in_the_collectors_directory_makes_root_read_a_storage_that_only_root_may_read() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    let roots = Storage::sqlite();
+    let collector = Setup::new(&roots).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.stop();
+    for (hard, mode, user, is_read) in [(false, 0o600, 0, false), (true, 0o640, 0, false), (false, 0o600, USER, true)] {
+        std::fs::set_permissions(roots.file(), std::fs::Permissions::from_mode(mode)).unwrap();
+        chown(roots.file(), Some(user), Some(user)).unwrap();
+        let storage = Storage::sqlite();
+        chown(storage.dir(), Some(USER), Some(USER)).unwrap();
+        if hard {
+            std::fs::hard_link(roots.file(), storage.file()).unwrap();
+        } else {
+            symlink(roots.file(), storage.file()).unwrap();
+        }
+        let export = roots.dir().join("export.sqlite").display().to_string();
+        for command in [&["report"][..], &["export", "--sqlite", &export], &["purge"], &["check"]] {
+            let output = Setup::new(&storage).run(command);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let is_refused = said.contains("belongs to somebody else") && output.status.code() == Some(5);
+            assert_eq!(is_refused, !is_read, "{command:?}, {mode:o}, of {user}: {said}");
+        }
+        assert!(!Path::new(&export).exists());
+        std::fs::remove_file(storage.file()).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
 fn no_command_waits_for_a_pipe_that_was_planted_in_the_databases_place() {
     let outside = tempfile::tempdir().unwrap();
     let export = outside.path().join("export.sqlite");

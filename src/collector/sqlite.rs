@@ -459,12 +459,31 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
 /// Does something with a database, as root with the rights of the owner of its directory.
 fn as_owner<T>(file: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     acting::as_owner(file.parent().unwrap_or_else(|| Path::new("/")), || {
-        // To open a pipe that somebody planted would take for ever.
-        match file.metadata() {
-            Ok(found) if !found.is_file() => Err(StoreError::Failed(format!("{} is not a file", file.display()))),
-            _ => work(),
-        }
+        refuse_planted(file)?;
+        work()
     })
+}
+
+/// Refuses what somebody may have put in the place of a database or of a file beside it. To open a pipe would take for
+/// ever, and a link could lead root to a file that only root may read.
+fn refuse_planted(file: &Path) -> Result<(), StoreError> {
+    let failed = |path: &Path, what: &str| Err(StoreError::Failed(format!("{} {what}", path.display())));
+    // One that is not there yet has nothing beside it.
+    let Ok(found) = file.metadata() else { return Ok(()) };
+    if !found.is_file() {
+        return failed(file, "is not a file");
+    }
+    if !acting::may_read(&found) {
+        return failed(file, "belongs to somebody else than the directory that it is in: see where it comes from");
+    }
+    let real = file.canonicalize().map_err(|error| not_opened(file, &error))?;
+    for end in [LOCK, LOG, LOG_INDEX] {
+        let beside = beside(&real, end);
+        if beside.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            return failed(&beside, "is not a file");
+        }
+    }
+    Ok(())
 }
 
 /// The file beside the database whose name ends so.
