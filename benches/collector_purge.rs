@@ -8,8 +8,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::contract::FIELDS;
+use pulse_telemetry_core::contract::FIELDS;
 use rusqlite::Connection;
+
 use support::collector::{Storage, block_on, open, ping_of, row};
 
 /// The day that is purged first, the same at both sizes.

@@ -18,10 +18,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use pulse_telemetry_core::audit::LineHash;
+use pulse_telemetry_core::clock::Clock;
 use serde::Deserialize;
 
-use crate::audit::LineHash;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, Environment};
 use crate::no_core::leave_no_core;
 use crate::output::Output;
@@ -32,7 +33,6 @@ use crate::send::{SendSettings, Sender};
 use crate::status::StatusReport;
 use crate::store::StoreError;
 use crate::tls::Trust;
-
 use api::{Api, ApiError, Method, patience};
 #[cfg(feature = "collector")]
 pub(crate) use run::{asked_to_stop, start_log};

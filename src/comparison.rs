@@ -1,12 +1,12 @@
 //! Our ping beside Pulse's own, field by field: what `check --compare` finds. Pure, and for people: nothing of it is kept or
 //! sent.
 
+use pulse_telemetry_core::contract::FIELDS;
+use pulse_telemetry_core::version::VersionIdentity;
 use serde_json::{Map, Value};
 
-use crate::contract::FIELDS;
 use crate::posture::RelayState;
 use crate::pulse::Look;
-use crate::version::VersionIdentity;
 
 /// The differences that there may be, each with the sentence that says why. `docs/PRIVACY.md` lists them.
 pub const DOCUMENTED: [(&str, &str); 9] = [

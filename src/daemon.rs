@@ -10,24 +10,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::clock::{Clock, Now};
+use pulse_telemetry_core::consent::{OffSource, Sources};
+use pulse_telemetry_core::engine::{Action, Engine, Input, Suppression};
+use pulse_telemetry_core::observation::{ReadError, Reading};
+use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::verdict::{Answer, Verdict};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
-use crate::chance::Chance;
-use crate::clock::{Clock, Now};
 use crate::confine::Confinement;
-use crate::consent::{OffSource, Sources};
-use crate::engine::{Action, Engine, Input, Suppression};
 use crate::metrics::Metrics;
-use crate::ping::{self, Event};
 use crate::pulse::{Look, PulseClient};
 use crate::send::Sender;
-use crate::snapshot::{ReadError, Reading};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, paused, reading_warnings};
 use crate::store::Disk;
 use crate::supervisor::Supervisor;
-use crate::verdict::{Answer, Verdict};
-
 pub use handle::{Command, Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 pub use readings::READERS_MAX;
 use readings::{Readings, Source, Waiting};

@@ -14,14 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pulse_telemetry_core::clock::{Clock, Now};
+use pulse_telemetry_core::contract::CONTRACT_DATE;
+use pulse_telemetry_core::observation::Commercial;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::clock::{Clock, Now};
-use crate::contract::CONTRACT_DATE;
-use crate::snapshot::Commercial;
 use crate::store::EventFile;
-
 pub use event::{Event, Refusal, Switch, TYPES};
 use file::Content;
 pub use file::Kept;

@@ -24,24 +24,15 @@ pub mod cli;
 pub mod config;
 
 pub mod comparison;
-pub mod contract;
 
 pub mod posture;
 pub mod pulse;
-pub mod snapshot;
-pub mod version;
 
 pub mod chance;
 pub mod clock;
-pub mod consent;
-pub mod engine;
-pub mod identity;
-pub mod ping;
-pub mod verdict;
 
 pub mod host;
 pub mod pem;
-pub mod printable;
 pub mod proxy;
 pub mod send;
 pub mod store;
@@ -49,7 +40,6 @@ pub mod tls;
 pub mod wire;
 pub mod x509;
 
-pub mod audit;
 pub mod events;
 pub mod exposition;
 pub mod metrics;

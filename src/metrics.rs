@@ -10,12 +10,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+use pulse_telemetry_core::engine::Suppression;
+use pulse_telemetry_core::observation::{ReadError, Reading};
+use pulse_telemetry_core::verdict::Verdict;
 
-use crate::engine::Suppression;
 use crate::exposition::Format;
-use crate::snapshot::{ReadError, Reading};
 use crate::status::StatusReport;
-use crate::verdict::Verdict;
 
 /// Where one reading of Pulse, a dozen requests, ends: from a Pulse beside it to one that hangs, in seconds.
 const READ_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];

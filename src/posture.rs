@@ -1,6 +1,6 @@
 //! Posture: what else may leave the installation, as Pulse's own settings say. Shown to people, never sent.
 //!
-//! It is made from the same answers as a [`Reading`](crate::snapshot::Reading), beside it and never as a part of it: the
+//! It is made from the same answers as a [`Reading`](pulse_telemetry_core::observation::Reading), beside it and never as a part of it: the
 //! engine, the ping, the sender and the store have no way to name anything of this module. Names come from lists that are
 //! fixed here, so that what is shown of Pulse's text is one host name, which is held by a type of its own.
 
@@ -9,11 +9,12 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hyper::Uri;
+use pulse_telemetry_core::observation::{Reason, Unknown, Value};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
+use crate::pulse::answers::{Answer, Answers, Estate, whole};
 use crate::pulse::shapes::{self, Field, Settings, Shape, Stats};
-use crate::snapshot::{Answer, Answers, Estate, Reason, Unknown, Value, whole};
 
 /// The providers that Pulse is known to offer, by its own names.
 const PROVIDERS: [&str; 15] = [

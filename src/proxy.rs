@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::Uri;
 use hyper::http::HeaderValue;
 use ipnet::IpNet;
+use pulse_telemetry_core::verdict::ProxyFault;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::host::{Authority, Host, unmapped};
@@ -199,44 +200,6 @@ impl Entry {
             (Host::Address(_), Some(_)) => None,
             (name, None) => Some(Self::Domain(name, port)),
             (name, Some(_)) => Some(Self::Below(name, port)),
-        }
-    }
-}
-
-/// Why the proxy gave no tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProxyFault {
-    /// It was not reached.
-    #[error("no connection to the proxy")]
-    Unreachable,
-    /// 407.
-    #[error("the proxy asks for a login (407)")]
-    Login,
-    /// Another 4xx.
-    #[error("the proxy refused the tunnel ({0})")]
-    Refused(u16),
-    /// Any other status.
-    #[error("the proxy answered {0}")]
-    Answered(u16),
-    /// It ended the connection.
-    #[error("the proxy ended the connection without an answer")]
-    CutShort,
-    /// What it sent is no answer.
-    #[error("the proxy does not speak plain HTTP, or its answer is too long")]
-    NotHttp,
-    /// It speaks TLS.
-    #[error("the proxy speaks HTTPS, and only one that is reached over plain HTTP can be used")]
-    SpeaksTls,
-}
-
-impl ProxyFault {
-    /// The status that the proxy answered, where it did.
-    #[must_use]
-    pub fn status(self) -> Option<u16> {
-        match self {
-            Self::Login => Some(407),
-            Self::Refused(status) | Self::Answered(status) => Some(status),
-            _ => None,
         }
     }
 }

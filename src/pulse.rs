@@ -1,9 +1,9 @@
 //! Reads Pulse: few requests, one after the other, each over a connection of its own.
 //!
-//! What to ask is decided here; what the answers mean is decided in [`crate::snapshot`].
+//! What to ask is decided here; what the answers mean is decided in [`answers`].
 
+pub(crate) mod answers;
 pub mod count;
-mod credential;
 mod dial;
 mod not_pulse;
 pub(crate) mod shapes;
@@ -15,18 +15,18 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
+use pulse_telemetry_core::credential::TokenOrigins;
+use pulse_telemetry_core::observation::{Platform, ReadError, Reading, Reason, Scope};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use crate::config::{PlatformSetting, Tokens};
 use crate::host::header_of;
 use crate::posture::{self, Posture};
-use crate::snapshot::{self, Answer, Answers, Estate, Given, Platform, ReadError, Reading, Reason, Registry, Scope};
 use crate::tls::{TlsError, Trust};
 use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError};
+use answers::{Answer, Answers, Estate, Given, Registry};
 use count::{Counter, Counts, Malformed};
-pub use credential::{Credential, TokenOrigins};
-use not_pulse::Answered;
-pub use not_pulse::NotPulse;
+use not_pulse::{Answered, NotPulse};
 use shapes::{
     ALERTS, ApiTokens, Field, Health, MockMode, Organizations, OwnPreview, Refusal, STATE, STATE_MEMBERS, Security,
     Shape, Stats, Summary, Version,
@@ -175,7 +175,7 @@ impl PulseClient {
     pub async fn look(&self) -> Result<Look, ReadError> {
         let mut session = self.session();
         let answers = session.answers().await?;
-        let reading = snapshot::read(&answers, &self.given, session.retry_after);
+        let reading = answers::read(&answers, &self.given, session.retry_after);
         Ok(Look { reading, posture: posture::read(&answers) })
     }
 
@@ -472,7 +472,7 @@ impl Session<'_> {
     }
 
     fn not_pulse(&self, request: &str, answered: Answered) -> ReadError {
-        ReadError::NotPulse(NotPulse::new(self.asked(request), !self.client.prefix.is_empty(), answered))
+        ReadError::NotPulse(NotPulse::new(self.asked(request), !self.client.prefix.is_empty(), answered).to_string())
     }
 
     fn unauthorized(&self, organization: &Organization) -> ReadError {

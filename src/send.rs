@@ -12,6 +12,8 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use pulse_telemetry_core::verdict::Answer;
+use pulse_telemetry_core::verdict::ProxyFault;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -19,9 +21,8 @@ use tower_service::Service;
 
 use crate::config::{ProxyVariables, Variable};
 use crate::host::{self, port_of};
-use crate::proxy::{NoProxy, Proxy, ProxyError, ProxyFault, tunnel};
+use crate::proxy::{NoProxy, Proxy, ProxyError, tunnel};
 use crate::tls::{TlsError, Trust, tls};
-use crate::verdict::Answer;
 use crate::wire::{
     self, Dial, DialError, Dialing, Exchange, ExchangeError, SPEAKS_HTTPS, Stream, asks_for_https, secure,
 };

@@ -1,17 +1,17 @@
 //! What is told about the sidecar: the same shapes for the API, the page and the commands.
 
 use jiff::Timestamp;
+use pulse_telemetry_core::consent::OffSource;
+use pulse_telemetry_core::engine::{Concluded, Status, Suppression};
+use pulse_telemetry_core::identity::ROTATION;
+use pulse_telemetry_core::observation::{ReadError, Reading, Reason, Unknown};
+use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_core::version::VERSION_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::confine::Confinement;
-use crate::consent::OffSource;
-use crate::engine::{Concluded, Status, Suppression};
-use crate::identity::ROTATION;
-use crate::ping::Event;
 use crate::posture::{Ai, DataHandling, Posture, Relay, Updates};
-use crate::snapshot::{ReadError, Reading, Reason, Unknown};
-use crate::version::VERSION_MAX;
 
 /// The answer of `GET /api/v1/status`, and of `pulse-telemetry status --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,16 +18,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pulse_telemetry_core::engine::{Action, State};
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::ledger::Piece;
+use pulse_telemetry_core::ping::Event;
 
 use crate::acting;
-use crate::engine::{Action, State};
-use crate::identity::Identity;
-use crate::ping::Event;
-
 pub use events::EventFile;
 use files::{Dir, EVENTS, FileId, ID, LEDGER, LOCK, NotLocked, PROBE, STATE, SWITCH};
+pub use ledger::HistoryPage;
 use ledger::Ledger;
-pub use ledger::{HistoryPage, LINE_MAX, Line, Piece, sha256};
 use state_file::Head;
 
 /// How often, and how far apart, a start tries to lock the directory.

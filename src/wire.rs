@@ -17,12 +17,11 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper::{Request, http};
+use pulse_telemetry_core::verdict::ProxyFault;
 
 use metered::{Meter, Metered};
 pub use secure::NotSecured;
 pub(crate) use secure::secure;
-
-use crate::proxy::ProxyFault;
 
 /// What is wrong where TLS was asked for and none is spoken.
 pub const SPEAKS_PLAIN_HTTP: &str = "the port speaks plain HTTP: try http://";

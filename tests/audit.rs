@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
-use pulse_telemetry::audit::{Audit, LineHash};
-use pulse_telemetry::engine::EntryKind::{
+use pulse_telemetry_core::audit::{Audit, LineHash};
+use pulse_telemetry_core::engine::EntryKind::{
     Attempted, ClockStepped, ConsentChanged, Erased, Failed, IdReset, IdRotated, Pruned, Sent, Started, Stopped,
 };
-use pulse_telemetry::engine::Schedule;
-use pulse_telemetry::ping::Event::{Heartbeat, Startup};
-use pulse_telemetry::store::{LINE_MAX, Line, Piece, sha256};
+use pulse_telemetry_core::engine::Schedule;
+use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, sha256};
+use pulse_telemetry_core::ping::Event::{Heartbeat, Startup};
+
 use support::history::{
     DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, chained_behind, end, entries, found, life, line, noon,
     split, started,

@@ -13,16 +13,17 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use pulse_telemetry::chance::Chance;
 use pulse_telemetry::collector::cli::end_at_a_panic;
 use pulse_telemetry::exposition::Format;
+use pulse_telemetry_core::chance::Chance;
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::net::TcpSocket;
+
 use support::collector::{Setup, Storage, block_on, ping, ping_of};
 use support::disk::{contains, files_below};
 use support::endpoint::PING_PATH;
 use support::inside::{Inside, Obedient, Settings};
-use tokio::net::TcpSocket;
 
 /// Where pings come from, and what their headers claim. None of them is in any configuration.
 const PEERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 77, 188, 99), Ipv4Addr::new(127, 201, 17, 83)];

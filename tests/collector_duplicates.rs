@@ -5,10 +5,12 @@
 mod support;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::clock::{Clock as _, SystemClock};
+use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::storage::{Arrival, Committed, Outcome, Row};
-use pulse_telemetry::contract::{FIELDS, Kind};
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_core::contract::{FIELDS, Kind};
 use serde_json::{Value, json};
+
 use support::collector::{Setup, Storage, block_on, install_id, open, open_postgres, ping, ping_of, row};
 use support::postgres::Cluster;
 
@@ -63,7 +65,7 @@ fn the_same_ping_on_both_sides_of_midnight_is_stored_once() {
 
 #[test]
 fn a_ping_that_differs_in_any_field_is_another_ping() {
-    let change = |field: &pulse_telemetry::contract::Field| -> Value {
+    let change = |field: &pulse_telemetry_core::contract::Field| -> Value {
         match field.kind {
             Kind::InstallId => json!(install_id(77)),
             Kind::Text { .. } => json!("7.7.7"),

@@ -7,9 +7,10 @@ mod support;
 
 use proptest::prelude::*;
 use pulse_telemetry::collector::ingest::{Accepted, Cell, Refusal, read};
-use pulse_telemetry::contract::{self, COUNT_MAX, FIELDS, Kind};
-use pulse_telemetry::version;
+use pulse_telemetry_core::contract::{self, COUNT_MAX, FIELDS, Kind};
+use pulse_telemetry_core::version;
 use serde_json::{Map, Value, json};
+
 use support::collector::{expected_row, ping};
 use support::seeded::Seeded;
 

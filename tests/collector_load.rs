@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pulse_telemetry::clock::{Clock as _, SystemClock};
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::server::{self, PING_PATH};
 use pulse_telemetry::exposition::Format;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpSocket;
+
 use support::client;
 use support::collector::{Setup, Storage, block_on, open, ping_of, row};
 use support::inside::{Inside, Obedient, Settings};
 use support::load::{Load, check_nothing_lost, post};
-use tokio::net::TcpSocket;
 
 fn posted(address: SocketAddr, number: u64) -> std::thread::JoinHandle<Option<(u16, Option<u64>)>> {
     std::thread::spawn(move || post(address, &ping_of(number).to_string()))

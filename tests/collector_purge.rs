@@ -9,18 +9,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::clock::{Clock, Now, SystemClock};
+use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::export::export;
 use pulse_telemetry::collector::metrics::Metrics;
 use pulse_telemetry::collector::purge::purge_by_itself;
 use pulse_telemetry::collector::report::report;
 use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, Working};
 use pulse_telemetry::exposition::Format;
+use pulse_telemetry_core::clock::{Clock, Now};
 use serde_json::json;
+use tokio::time::Instant;
+
 use support::collector::{Setup, Storage, block_on, install_id, open, ping, ping_of, reader, row, sqlite_rows};
 use support::disk::{contains, files_below};
 use support::postgres::Cluster;
-use tokio::time::Instant;
 
 /// A text that no database has by chance.
 const PLANTED: &str = "9.9.9-rc.1+planted.for.the.purge";

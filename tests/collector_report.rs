@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::clock::{Clock as _, SystemClock};
+use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::export::LATER_COLUMNS;
 use pulse_telemetry::collector::report::{Counting, K, Report, correction, fold, rounded};
 use pulse_telemetry::collector::storage::Row;
-use pulse_telemetry::contract::FIELDS;
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_core::contract::FIELDS;
 use serde_json::{Value, json};
+
 use support::collector::{
     Setup, Storage, block_on, install_id, open, ping, ping_of, read_only, recorded, row, sqlite_rows,
 };

@@ -9,8 +9,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
-use pulse_telemetry::contract::{self, FIELDS};
+use pulse_telemetry_core::contract::{self, FIELDS};
 use serde_json::{Map, Value, json};
+
 use support::client;
 use support::collector::{Setup, Storage, expected_row, ping, ping_of, recorded};
 use support::endpoint::{CertificateAuthority, PING_PATH};

@@ -11,9 +11,11 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use pulse_telemetry::clock::{Clock as _, SystemClock};
+use pulse_telemetry::clock::SystemClock;
+use pulse_telemetry_core::clock::Clock as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::server::{RequestRecord, ResponsePlan, Server};

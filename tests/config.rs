@@ -628,7 +628,8 @@ fn words_are_taken_in_any_case() {
 #[test]
 fn a_log_level_is_one_of_six_words_or_directives() {
     let load = |level: &str| with_file(&format!("log.level = '{level}'")).load();
-    for level in ["off", "error", "warn", "info", "debug", "trace", "info,pulse_telemetry::engine=debug", "hyper=warn"]
+    for level in
+        ["off", "error", "warn", "info", "debug", "trace", "info,pulse_telemetry_core::engine=debug", "hyper=warn"]
     {
         assert_eq!(load(level).unwrap().log.level, level);
     }

@@ -1,7 +1,7 @@
 //! Consent: every off wins, and the status names the source.
 
 use proptest::prelude::*;
-use pulse_telemetry::consent::{Fixed, OffSource, Sources};
+use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
 
 fn by_variables(pulse_telemetry: Option<&str>, do_not_track: Option<&str>) -> Sources {
     Sources { fixed: Fixed::new(pulse_telemetry, do_not_track, true), ..Sources::default() }

@@ -3,10 +3,11 @@
 mod support;
 
 use proptest::prelude::*;
-use pulse_telemetry::contract::{self, FIELDS, Kind, Violation};
-use pulse_telemetry::ping::{self, Event};
-use pulse_telemetry::version::identify;
+use pulse_telemetry_core::contract::{self, FIELDS, Kind, Violation};
+use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::version::identify;
 use serde_json::{Value, json};
+
 use support::readings::handed_over;
 
 const ID: &str = "81f9c1f6-6c0f-4459-b79b-17aeefba91fc";

@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::chance::Chance;
-use pulse_telemetry::clock::Now;
-use pulse_telemetry::consent::{Fixed, OffSource, Sources};
-use pulse_telemetry::contract;
-use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression};
-use pulse_telemetry::identity::{Identity, ROTATION};
-use pulse_telemetry::ping::{self, Event};
-use pulse_telemetry::pulse::Credential;
-use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope};
-use pulse_telemetry::verdict::Answer;
+use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
+use pulse_telemetry_core::contract;
+use pulse_telemetry_core::credential::Credential;
+use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression};
+use pulse_telemetry_core::identity::{Identity, ROTATION};
+use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope};
+use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::verdict::Answer;
 use serde_json::Value;
+
 use support::readings::{handed_over, unknown};
 use support::seeded::Seeded;
 
@@ -43,7 +44,7 @@ struct World {
     disk_works: bool,
     identity: Option<Identity>,
     state: State,
-    ledger: Vec<(Now, pulse_telemetry::engine::Entry)>,
+    ledger: Vec<(Now, pulse_telemetry_core::engine::Entry)>,
     saves: usize,
     /// When the ledger was to be pruned, of what is older than this, and how much of it at most.
     prunings: Vec<(Now, Timestamp, Duration)>,

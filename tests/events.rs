@@ -9,16 +9,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::clock::{Clock, Now, SystemClock};
+use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::events::{EventsReport, Off, Recorder, Refusal, Switch, TYPES, Turned};
-use pulse_telemetry::snapshot::Commercial;
 use pulse_telemetry::store::EventFile;
+use pulse_telemetry_core::clock::{Clock, Now};
+use pulse_telemetry_core::observation::Commercial;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::sidecar::{LIMIT, Setup, exists};
 use support::source::{self, listed, who_names};
-use tempfile::TempDir;
 
 const ON: Option<Commercial> =
     Some(Commercial { disable_local_upgrade_metrics: false, reduce_pro_upsell_noise: false });

@@ -9,8 +9,9 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pulse_telemetry::contract;
+use pulse_telemetry_core::contract;
 use serde_json::Value;
+
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::seeded::Seeded;

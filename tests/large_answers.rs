@@ -8,8 +8,9 @@ use std::fs;
 use std::time::Duration;
 
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::snapshot::Reading;
 use pulse_telemetry::tls::Trust;
+use pulse_telemetry_core::observation::Reading;
+
 use support::server::{Body, ResponsePlan, Server};
 
 const MB: u64 = 1_000_000;

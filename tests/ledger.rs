@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::chance::Chance;
-use pulse_telemetry::clock::{Clock, Now, SystemClock};
-use pulse_telemetry::consent::Sources;
-use pulse_telemetry::engine::{Action, Engine, Entry, EntryKind, Input, Start};
-use pulse_telemetry::identity::Identity;
-use pulse_telemetry::ping::Event;
-use pulse_telemetry::pulse::Credential;
-use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading};
-use pulse_telemetry::store::{Disk as _, Line, Store, ledger_shows, sha256};
-use pulse_telemetry::verdict::Answer;
+use pulse_telemetry::clock::SystemClock;
+use pulse_telemetry::store::{Disk as _, Store, ledger_shows};
+use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::clock::{Clock, Now};
+use pulse_telemetry_core::consent::Sources;
+use pulse_telemetry_core::credential::Credential;
+use pulse_telemetry_core::engine::{Action, Engine, Entry, EntryKind, Input, Start};
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::ledger::{Line, sha256};
+use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading};
+use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_core::verdict::Answer;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+
 use support::endpoint::Endpoint;
 use support::history::{
     DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, entries, found, life, line, noon, split,
@@ -28,7 +32,6 @@ use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::readings::handed_over;
 use support::seeded::Seeded;
 use support::sidecar::{LIMIT, Setup};
-use tempfile::TempDir;
 
 const YEAR: SignedDuration = SignedDuration::from_hours(24 * 365);
 

@@ -10,10 +10,10 @@ use std::io::Write as _;
 use std::process::{Command, Output};
 
 use bytes::Bytes;
-
-use pulse_telemetry::proxy::ProxyFault;
 use pulse_telemetry::tls::TlsProblem;
 use pulse_telemetry::wire::{NotSecured, SPEAKS_HTTPS};
+use pulse_telemetry_core::verdict::ProxyFault;
+
 use support::client;
 use support::collector::{self, Storage};
 use support::endpoint::{CertificateAuthority, Endpoint};

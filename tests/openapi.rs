@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
-use pulse_telemetry::contract;
 use pulse_telemetry::events::TYPES;
 use pulse_telemetry::serve::{document, routes};
+use pulse_telemetry_core::contract;
 use serde_json::{Value, json};
+
 use support::client::{self, Reply};
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};

@@ -7,8 +7,9 @@ mod support;
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use pulse_telemetry::contract::FIELDS;
+use pulse_telemetry_core::contract::FIELDS;
 use serde_json::{Value, json};
+
 use support::browser::{Browser, Page, axe_or_skip, browser_or_skip};
 use support::endpoint::Endpoint;
 use support::proxy::{PROXIED, Proxy};

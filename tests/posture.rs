@@ -7,10 +7,12 @@ mod support;
 use std::time::Duration;
 
 use pulse_telemetry::posture::{Ai, Channel, Covered, Posture, Provider, Relay, RelayState, Updates};
-use pulse_telemetry::pulse::{Credential, PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::snapshot::{ReadError, Reason, Scope};
+use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
 use pulse_telemetry::tls::Trust;
+use pulse_telemetry_core::credential::Credential;
+use pulse_telemetry_core::observation::{ReadError, Reason, Scope};
 use serde_json::{Value, json};
+
 use support::endpoint::Endpoint;
 use support::pulse::{self, MONITORING_READ, PulseModel, SimulatedPulse, TOKEN, Token};
 use support::replay::{self, A_DAY, Replay};

@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use pulse_telemetry::engine::Suppression;
-use pulse_telemetry::pulse::{
-    Credential, PlatformSetting, PulseClient, PulseSettings, SettingsError, TokenOrigins, Tokens,
-};
-use pulse_telemetry::snapshot::{OrganizationNames, OwnSender, Platform, ReadError, Reading, Reason, Scope};
+use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, SettingsError, Tokens};
 use pulse_telemetry::status::SuppressedReport;
 use pulse_telemetry::tls::Trust;
 use pulse_telemetry::wire::{Dial, DialError, Dialing, Stream};
+use pulse_telemetry_core::credential::{Credential, TokenOrigins};
+use pulse_telemetry_core::engine::Suppression;
+use pulse_telemetry_core::observation::{OrganizationNames, OwnSender, Platform, ReadError, Reading, Reason, Scope};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::time;
+
 use support::pulse::{
     self, Counts, MONITORING_READ, Orgs, PLANTED, PulseModel, Relay, SETTINGS_READ, SimulatedPulse, TOKEN, Token,
 };
 use support::server::{Answer, Body, RequestRecord, ResponsePlan, Server};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::net::TcpStream;
-use tokio::time;
 
 const STATS: &str = "/api/resources/stats";
 const SUMMARY: &str = "/api/state/summary";
@@ -1230,7 +1230,7 @@ fn unknown(reading: &Reading) -> Vec<(&'static str, Reason)> {
     reading.unknown().into_iter().map(|unknown| (unknown.what, unknown.reason.clone())).collect()
 }
 
-fn reason<T>(value: pulse_telemetry::snapshot::Value<T>) -> Result<T, Reason> {
+fn reason<T>(value: pulse_telemetry_core::observation::Value<T>) -> Result<T, Reason> {
     value.map_err(|unknown| unknown.reason)
 }
 

@@ -12,10 +12,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use pulse_telemetry::config::{ProxyVariables, Variable};
-use pulse_telemetry::proxy::ProxyFault;
 use pulse_telemetry::send::{SendSettings, Sender};
 use pulse_telemetry::tls::{Authorities, Trust};
-use pulse_telemetry::verdict::{Answer, Verdict};
+use pulse_telemetry_core::verdict::ProxyFault;
+use pulse_telemetry_core::verdict::{Answer, Verdict};
+
 use support::endpoint::{CertificateAuthority, Endpoint, Issued};
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::server::{Refusing, ResponsePlan, Server};

@@ -11,8 +11,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pulse_telemetry::clock::SystemClock;
-use pulse_telemetry::consent::OffSource;
-use pulse_telemetry::contract::FIELDS;
 use pulse_telemetry::daemon::{Command, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use pulse_telemetry::events::Recorder;
 use pulse_telemetry::host::Host;
@@ -21,9 +19,11 @@ use pulse_telemetry::posture::{
     Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayHost, RelayState, Updates,
 };
 use pulse_telemetry::serve::{Desk, Limits, Listen, Listener, ServeError, ServeSettings, Server};
-use pulse_telemetry::snapshot::{Commercial, Reason, Scope, Unknown};
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
 use pulse_telemetry::store::{EventFile, HistoryPage};
+use pulse_telemetry_core::consent::OffSource;
+use pulse_telemetry_core::contract::FIELDS;
+use pulse_telemetry_core::observation::{Commercial, Reason, Scope, Unknown};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -226,7 +226,7 @@ async fn the_documents_that_the_page_links_to_are_those_of_this_version_and_need
 #[tokio::test]
 async fn the_schema_is_that_of_the_contract() {
     let answer = start(Daemon::default()).await.get("/api/v1/schema").await;
-    assert_eq!(answer.json(), pulse_telemetry::contract::schema());
+    assert_eq!(answer.json(), pulse_telemetry_core::contract::schema());
 }
 
 #[tokio::test]

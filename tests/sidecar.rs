@@ -13,11 +13,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use pulse_telemetry::config::ProxyVariables;
-use pulse_telemetry::contract;
 use pulse_telemetry::tls::Trust;
+use pulse_telemetry_core::contract;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
+
 use support::endpoint::{CertificateAuthority, Endpoint};
 use support::planted::{leaked, planted_strings};
 use support::pulse::{MONITORING_READ, PLANTED, PulseModel, Relay, SimulatedPulse, TOKEN, Token};
@@ -908,6 +909,6 @@ fn a_build_for_tests_cannot_reach_the_real_endpoint() {
     let answer = runtime.block_on(sender.unwrap().attempt("{}".to_owned()));
     assert_eq!(
         answer,
-        pulse_telemetry::verdict::Answer::NoConnection("a test build sends to loopback only".to_owned())
+        pulse_telemetry_core::verdict::Answer::NoConnection("a test build sends to loopback only".to_owned())
     );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use pulse_telemetry::verdict::{Answer, RETRY_AFTER_MAX, Verdict, parse_retry_after};
+use pulse_telemetry_core::verdict::{Answer, RETRY_AFTER_MAX, Verdict, parse_retry_after};
 
 fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()

@@ -4,8 +4,8 @@
 mod support;
 
 use proptest::prelude::*;
-use pulse_telemetry::contract;
-use pulse_telemetry::version::{VERSION_MAX, VersionIdentity, identify, is_sendable};
+use pulse_telemetry_core::contract;
+use pulse_telemetry_core::version::{VERSION_MAX, VersionIdentity, identify, is_sendable};
 use serde_json::{Value, json};
 
 #[test]

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pulse_telemetry::collector::ingest::{Cell, read};
-use pulse_telemetry::contract::{FIELDS, validate};
+use pulse_telemetry_core::contract::{FIELDS, validate};
 use serde_json::{Map, Value};
 
 fuzz_target!(|body: &[u8]| {

@@ -2,19 +2,21 @@
 
 use std::io::Write;
 
-use crate::audit::{Audit, LineHash};
-use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
-use crate::store;
+use pulse_telemetry_core::audit::{Audit, LineHash};
+use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::ledger::Piece;
 
 use super::{Exit, Failure, offline};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::store;
 
 pub(super) fn audit(config: &Config, since: Option<LineHash>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut audit = Audit::new(SystemClock.now().wall, since);
     offline::at_the_state(config, |dir| {
         store::read_ledger(dir, |piece| match piece {
             // A daemon that runs may be about to write the rest of that line.
-            store::Piece::Torn if store::is_in_use(dir) => {}
+            Piece::Torn if store::is_in_use(dir) => {}
             piece => audit.take(piece),
         })
     })?;

@@ -3,13 +3,13 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-use crate::config::{Config, Listen, TokenSource};
-use crate::consent::OffSource;
-use crate::engine::Suppression;
-use crate::serve::Listener;
-use crate::snapshot::{OwnSender, Platform, ReadError, Reading, Value};
-use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
+use pulse_telemetry_core::consent::OffSource;
+use pulse_telemetry_core::engine::Suppression;
+use pulse_telemetry_core::observation::{OwnSender, Platform, ReadError, Reading, Value};
 
+use crate::config::{Config, Listen, TokenSource};
+use crate::serve::Listener;
+use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
 use super::api::{Api, Method, patience};
 use super::{Exit, Failure, offline, pulse_client};
 

@@ -2,18 +2,17 @@
 
 use std::io::Write;
 
+use pulse_telemetry_core::engine::Suppression;
+use pulse_telemetry_core::observation::{OwnSender, Reason};
+use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::printable::printable;
 use serde_json::{Map, Value};
 
+use super::{Exit, Failure, pulse_client};
 use crate::comparison::{Comparison, Ours, Row, Verdict};
 use crate::config::Config;
-use crate::engine::Suppression;
-use crate::ping::{self, Event};
-use crate::printable::printable;
 use crate::pulse::{Look, PulseClient};
-use crate::snapshot::{OwnSender, Reason};
 use crate::status::SuppressedReport;
-
-use super::{Exit, Failure, pulse_client};
 
 /// What stands in place of an ID in our own ping, which needs none to be compared.
 const NO_ID: &str = "00000000-0000-4000-8000-000000000000";

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use crate::config::Config;
-use crate::events::{EventsReport, Kept};
-use crate::printable::printable;
+use pulse_telemetry_core::printable::printable;
 
 use super::api::{Api, ApiError, Method, patience};
 use super::{Exit, Failure, offline};
+use crate::config::Config;
+use crate::events::{EventsReport, Kept};
 
 pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let report: EventsReport = match Api::new(config)?.ask(Method::Get, "/api/v1/events", None, patience::AT_ONCE).await

@@ -2,15 +2,15 @@
 
 use std::io::Write;
 
+use pulse_telemetry_core::engine::EntryKind;
+use pulse_telemetry_core::ledger::Line;
+use pulse_telemetry_core::printable::printable;
 use serde_json::value::RawValue;
-
-use crate::config::Config;
-use crate::engine::EntryKind;
-use crate::printable::printable;
-use crate::store::{self, HistoryPage, Line};
 
 use super::api::{Api, ApiError, Method, patience};
 use super::{Exit, Failure, offline};
+use crate::config::Config;
+use crate::store::{self, HistoryPage};
 
 /// How many entries are asked for at a time.
 const PAGE: usize = 200;

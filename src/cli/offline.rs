@@ -4,20 +4,22 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Once;
 
-use crate::chance::{Chance, SystemChance};
-use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Listen};
-use crate::confine::{Allowed, Lookups, confine, listen_no_more};
-use crate::consent::{Fixed, OffSource, Sources};
-use crate::engine::{Action, Engine, Input, Schedule, Start, Suppression};
-use crate::events::{self, EventsReport, Off, Recorder};
-use crate::identity::Identity;
-use crate::ping::{self, Event};
-use crate::snapshot::OwnSender;
-use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
-use crate::store::{self, Disk, EventFile, Found, Store, StoreError};
+use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
+use pulse_telemetry_core::engine::{Action, Engine, Input, Schedule, Start, Suppression};
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::ping::{self, Event};
 
 use super::{Failure, pulse_client};
+use crate::chance::SystemChance;
+use crate::clock::SystemClock;
+use crate::config::{Config, Listen};
+use crate::confine::{Allowed, Lookups, confine, listen_no_more};
+use crate::events::{self, EventsReport, Off, Recorder};
+use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
+use crate::store::{self, Disk, EventFile, Found, Store, StoreError};
 
 /// How much of `off` was done in the state directory.
 #[derive(Clone, Copy, Debug)]

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
+use pulse_telemetry_core::clock::Clock as _;
 use tokio_postgres::config::SslMode;
 
 pub use self::run::end_at_a_panic;
@@ -20,7 +21,7 @@ use super::report::report;
 use super::sqlite::{SqliteReader, SqliteStore};
 use super::storage::{Purged, Read, Store, StoreError};
 use crate::cli::{Exit, help_of};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::collector::{Config, Postgres, Storage};
 use crate::config::{ConfigError, Environment};
 use crate::no_core::leave_no_core;

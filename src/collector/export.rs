@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_core::contract::{FIELDS, Kind};
 use rusqlite::{Connection, params_from_iter};
 
 use super::ingest::Cell;
 use super::sqlite::time_text;
 use super::storage::{RECEIVED_AT, Read, StoreError, VIEW, column_list, readable_since};
-use crate::contract::{FIELDS, Kind};
 
 /// The columns that the newest adoption report selects besides those of the contract. Here they are always NULL.
 pub static LATER_COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {

@@ -4,11 +4,10 @@
 
 use std::fmt;
 
+use pulse_telemetry_core::contract::{FIELDS, Field, Kind};
+use pulse_telemetry_core::version::{identify, is_sendable};
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
-
-use crate::contract::{FIELDS, Field, Kind};
-use crate::version::{identify, is_sendable};
 
 /// The largest body of a ping, in bytes. The largest that a Pulse sends today has 6,234.
 pub const BODY_MAX: usize = 64 * 1024;

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::civil::Date;
+use pulse_telemetry_core::chance::Chance;
 use ring::hmac;
 
 use super::network::{Client, Network, TIMES_MAX};
-use crate::chance::Chance;
 
 /// How long one key of the pings is used.
 const KEY_LIFE: Duration = Duration::from_secs(10 * 60);

@@ -14,6 +14,7 @@ use deadpool_postgres::{Object, Pool, Transaction};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
+use pulse_telemetry_core::contract::{FIELDS, Kind};
 use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -27,7 +28,6 @@ use super::storage::{
     ROWS_PER_ID, Read, Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns,
     day_of, day_of_table, day_table, first_day_kept, last_day_kept, unreadable,
 };
-use crate::contract::{FIELDS, Kind};
 use crate::tls::Trust;
 
 /// The table that the days are partitions of.
@@ -451,7 +451,7 @@ enum Migration {
 async fn migrate(client: &mut Object, migration: Migration) -> Result<bool, Failed> {
     let columns: Vec<String> = expected_columns()
         .iter()
-        .zip(std::iter::once(true).chain(FIELDS.iter().map(crate::contract::Field::required)))
+        .zip(std::iter::once(true).chain(FIELDS.iter().map(pulse_telemetry_core::contract::Field::required)))
         .map(|(Column { name, kind }, required)| format!("{name} {kind}{}", if required { " NOT NULL" } else { "" }))
         .collect();
     let transaction = writing(client).await?;

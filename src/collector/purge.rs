@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::contract::CONTRACT_DATE;
 use tokio::time::sleep;
 
 use super::capacity::Capacity;
 use super::metrics::Metrics;
 use super::queue::{Health, SharedClock};
 use super::storage::Store;
-use crate::clock::Now;
-use crate::contract::CONTRACT_DATE;
 
 /// How soon a purge that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(60);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pulse_telemetry_core::clock::Clock;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
@@ -11,7 +12,6 @@ use super::capacity::Capacity;
 use super::metrics::Metrics;
 use super::retry::Retry;
 use super::storage::{Arrival, Committed, Outcome, Store};
-use crate::clock::Clock;
 
 /// The most rows of one commit. More do not pay: writing them then takes longer than flushing the disk.
 pub const BATCH_MAX: usize = 512;

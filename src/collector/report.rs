@@ -11,13 +11,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_core::identity::ROTATION;
+use pulse_telemetry_core::printable::printable;
 use serde::Serialize;
 
 use super::ingest::{Cell, Cells};
 use super::storage::{Read, Row, StoreError, day_of, readable_since};
-use crate::contract::{FIELDS, Kind};
-use crate::identity::ROTATION;
-use crate::printable::printable;
 
 /// The fewest installations that a cell shows.
 pub const K: u64 = 5;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::chance::Chance;
+use pulse_telemetry_core::chance::Chance;
 
 /// The longest that anybody is told to wait.
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);

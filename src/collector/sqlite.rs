@@ -15,6 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
+use pulse_telemetry_core::contract::{FIELDS, Kind};
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
 use tokio::task::yield_now;
@@ -27,7 +28,6 @@ use super::storage::{
     day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
 };
 use crate::acting;
-use crate::contract::{FIELDS, Kind};
 
 /// The version of what is in the file.
 const SCHEMA_VERSION: i64 = 1;
@@ -655,7 +655,7 @@ fn create_day(transaction: &Transaction<'_>, day: Date) -> Result<(), StoreError
     let table = day_table(day);
     let columns: Vec<String> = expected_columns()
         .iter()
-        .zip(std::iter::once(true).chain(FIELDS.iter().map(crate::contract::Field::required)))
+        .zip(std::iter::once(true).chain(FIELDS.iter().map(pulse_telemetry_core::contract::Field::required)))
         .map(|(Column { name, kind }, required)| format!("{name} {kind}{}", if required { " NOT NULL" } else { "" }))
         .collect();
     transaction.execute_batch(&format!(

@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_core::contract::FIELDS;
 
 use super::ingest::Cells;
-use crate::contract::FIELDS;
 
 /// How long a ping is kept: 90 days, as the privacy page says.
 pub const RETENTION_DAYS: i64 = 90;

@@ -5,12 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pulse_telemetry_core::credential::TokenOrigins;
 use serde::Deserialize;
 
 use super::error::Checker;
 use super::tokens::token_of_variable;
 use super::{ConfigError, Environment, Problem, TokenFile, TokenSource, Tokens, Url, parse_duration};
-use crate::pulse::TokenOrigins;
 
 /// The organization from which the flags of the whole installation come.
 const DEFAULT_ORGANIZATION: &str = "default";

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pulse_telemetry_core::consent::OffSource;
+use pulse_telemetry_core::observation::Commercial;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::consent::OffSource;
 use crate::posture::Posture;
-use crate::snapshot::Commercial;
 use crate::status::{StatusReport, SuppressedReport};
 use crate::store::HistoryPage;
 

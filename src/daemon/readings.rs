@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::engine::Suppression;
+use pulse_telemetry_core::observation::{Commercial, ReadError, Reading};
 use tokio::sync::oneshot;
 
 use super::{Gives, NoPreview, PostureSeen, Preview, ResetAnswer, finished};
-use crate::clock::Now;
-use crate::engine::Suppression;
 use crate::posture::Posture;
 use crate::pulse::{Look, PulseClient};
-use crate::snapshot::{Commercial, ReadError, Reading};
 use crate::status::SuppressedReport;
 
 /// How many callers may wait for a reading at a time: half of the server's places, so that whatever Pulse does there is

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use pulse_telemetry_core::printable::is_printable;
 use serde::{Deserialize, Serialize};
-
-use crate::printable::is_printable;
 
 /// Every type that Pulse 6.0 knows.
 pub const TYPES: [&str; 20] = [

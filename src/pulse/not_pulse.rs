@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use hyper::header::LOCATION;
 use hyper::{HeaderMap, Uri};
+use pulse_telemetry_core::observation::Reason;
 
-use crate::snapshot::Reason;
 use crate::wire::SPEAKS_HTTPS;
 
 /// Something else than Pulse answers, or nothing does.
 ///
 /// Each of its answers was of one kind, those of the routes included that every Pulse has and opens to everybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotPulse {
+pub(super) struct NotPulse {
     /// The URL that was asked, in full.
     asked: String,
     /// `pulse.url` has a path, which stands before Pulse's own.
@@ -23,7 +23,7 @@ pub struct NotPulse {
 
 /// What became of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub(super) enum Answered {
     /// The port takes HTTPS alone.
     SpeaksHttps,
     /// A redirect of the same path to HTTPS.
@@ -46,14 +46,14 @@ pub(crate) enum Answered {
 
 impl NotPulse {
     /// That what was asked at `asked` was answered like this.
-    pub(crate) fn new(asked: String, has_path: bool, answered: Answered) -> Self {
+    pub(super) fn new(asked: String, has_path: bool, answered: Answered) -> Self {
         Self { asked, has_path, answered }
     }
 }
 
 impl Answered {
     /// The one thing that all of these say, where it is one that Pulse does not say of everything.
-    pub(crate) fn of(reasons: &[Option<&Reason>], redirect: Self, timeout: Duration) -> Option<Self> {
+    pub(super) fn of(reasons: &[Option<&Reason>], redirect: Self, timeout: Duration) -> Option<Self> {
         let first = (*reasons.first()?)?;
         if reasons.iter().any(|reason| *reason != Some(first)) {
             return None;
@@ -70,7 +70,7 @@ impl Answered {
     }
 
     /// Where a redirect leads, as far as that tells what is wrong.
-    pub(crate) fn redirected(asked: &Uri, headers: &HeaderMap) -> Self {
+    pub(super) fn redirected(asked: &Uri, headers: &HeaderMap) -> Self {
         let to = headers.get(LOCATION).and_then(|to| Uri::try_from(to.as_bytes()).ok());
         let is_https = to.as_ref().is_some_and(|to| to.scheme_str() == Some("https") && to.path() == asked.path());
         if is_https && asked.scheme_str() == Some("http") { Self::RedirectToHttps } else { Self::Redirect }

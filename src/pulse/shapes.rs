@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use pulse_telemetry_core::observation::Reason;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-
-use crate::snapshot::Reason;
 
 /// What one request tells.
 pub(crate) trait Shape: DeserializeOwned {

@@ -1,8 +1,7 @@
 //! `GET /openapi.json`: the routes in a form that programs read. `tests/openapi.rs` holds it against the code.
 
+use pulse_telemetry_core::contract;
 use serde_json::{Value, json};
-
-use crate::contract;
 
 const WRITTEN: &str = include_str!("openapi.json");
 

@@ -6,7 +6,6 @@
 //! What was acknowledged is under its name on the disk: before and after each line the open file is compared with what
 //! has its name. Where they differ nothing is appended any more, until the ledger is taken up anew.
 
-mod line;
 mod opening;
 mod reading;
 
@@ -16,17 +15,15 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use jiff::Timestamp;
-
-use crate::contract::CONTRACT_DATE;
-use crate::engine::{Entry, EntryKind};
+use pulse_telemetry_core::contract::CONTRACT_DATE;
+use pulse_telemetry_core::engine::{Entry, EntryKind};
+use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, sha256};
 
 use super::files::{Dir, FileId, LEDGER, durable, temporary};
 use super::state_file::Head;
-
-pub use line::{LINE_MAX, Line, sha256};
 use opening::Loss;
+pub use reading::HistoryPage;
 use reading::{At, History, Lines};
-pub use reading::{HistoryPage, Piece};
 pub(super) use reading::{read, read_page, shows};
 
 /// The file is never larger.

@@ -3,9 +3,8 @@
 //! A file of an older layout is read and written anew, one of a newer layout is refused before anything is touched, and
 //! one that is damaged is replaced: losing it costs a ping at a wrong time.
 
+use pulse_telemetry_core::engine::State;
 use serde::{Deserialize, Serialize};
-
-use crate::engine::State;
 
 /// The layout that this program writes. 2 has the ledger's last entry.
 pub(super) const VERSION: u32 = 2;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use pulse_telemetry::consent::{Fixed, Sources};
-use pulse_telemetry::engine::{EntryKind, Input, Schedule, State};
-use pulse_telemetry::identity::{Identity, ROTATION};
-use pulse_telemetry::snapshot::OwnSender;
-use pulse_telemetry::verdict::Answer;
+use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::consent::{Fixed, Sources};
+use pulse_telemetry_core::engine::{EntryKind, Input, Schedule, State};
+use pulse_telemetry_core::identity::{Identity, ROTATION};
+use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::verdict::Answer;
 
 use super::support::seeded::Seeded;
 use super::{DAY, HOUR, MINUTE, SCHEDULE, World, noon, status};
-use pulse_telemetry::chance::Chance;
 
 /// How an installation came to a new ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -390,13 +390,13 @@ fn an_id_file_from_elsewhere_is_judged_by_pulses_own_rule() {
         for (is_ours, kept) in [(true, true), (false, false)] {
             let identity = Identity::new(Seeded(3).uuid(), noon() + SignedDuration::from_secs(ahead));
             let id = identity.install_id.clone();
-            let start = pulse_telemetry::engine::Start {
+            let start = pulse_telemetry_core::engine::Start {
                 identity: Some(identity),
                 identity_is_ours: is_ours,
-                ..pulse_telemetry::engine::Start::default()
+                ..pulse_telemetry_core::engine::Start::default()
             };
-            let now = pulse_telemetry::clock::Now { wall: noon(), mono: HOUR };
-            let (engine, _) = pulse_telemetry::engine::Engine::start(SCHEDULE, start, Seeded(7), now);
+            let now = pulse_telemetry_core::clock::Now { wall: noon(), mono: HOUR };
+            let (engine, _) = pulse_telemetry_core::engine::Engine::start(SCHEDULE, start, Seeded(7), now);
             assert_eq!(engine.preview_id(now) == id, kept, "{ahead} s ahead, ours: {is_ours}");
         }
     }

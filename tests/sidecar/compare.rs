@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
-use pulse_telemetry::contract;
+use pulse_telemetry_core::contract;
 use serde_json::{Value, json};
 
 use crate::support::endpoint::Endpoint;

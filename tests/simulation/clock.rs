@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::clock::Now;
+use pulse_telemetry_core::clock::Now;
 
 use super::time::SECOND;
 

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 
-use pulse_telemetry::engine::{Action, Entry, EntryKind, State};
-use pulse_telemetry::identity::Identity;
-use pulse_telemetry::ping::Event;
-
-use crate::support::seeded::Seeded;
+use pulse_telemetry_core::engine::{Action, Entry, EntryKind, State};
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::ping::Event;
 
 use super::faults::Fault;
+use crate::support::seeded::Seeded;
 
 /// How writes fail for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use pulse_telemetry::verdict::Answer;
-
-use crate::support::seeded::Seeded;
+use pulse_telemetry_core::verdict::Answer;
 
 use super::faults::Fault;
 use super::time::SECOND;
+use crate::support::seeded::Seeded;
 
 /// How the endpoint behaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

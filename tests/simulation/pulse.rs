@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use pulse_telemetry::pulse::Credential;
-use pulse_telemetry::snapshot::{OwnSender, ReadError, Reading, Reason, Scope, Unknown};
-
-use crate::support::readings::{handed_over, unknown};
-use crate::support::seeded::Seeded;
+use pulse_telemetry_core::credential::Credential;
+use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope, Unknown};
 
 use super::faults::Fault;
 use super::time::{MINUTE, SECOND};
+use crate::support::readings::{handed_over, unknown};
+use crate::support::seeded::Seeded;
 
 /// How Pulse is for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::clock::Now;
-use pulse_telemetry::contract::{self, CONTRACT_DATE};
-use pulse_telemetry::engine::{Action, Entry, EntryKind};
-use pulse_telemetry::identity::{Identity, ROTATION};
+use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::contract::{self, CONTRACT_DATE};
+use pulse_telemetry_core::engine::{Action, Entry, EntryKind};
+use pulse_telemetry_core::identity::{Identity, ROTATION};
 
 use super::disk::Disk;
 use super::pulse::{id_of, number_of};

@@ -1,10 +1,10 @@
 //! Mistakes that an engine might have, made between the real engine and the world. The rules must find each.
 
 use jiff::Timestamp;
-use pulse_telemetry::engine::{Action, EntryKind, Input, PendingRecord, Start};
-use pulse_telemetry::identity::Identity;
-use pulse_telemetry::snapshot::OwnSender;
-use pulse_telemetry::verdict::Answer;
+use pulse_telemetry_core::engine::{Action, EntryKind, Input, PendingRecord, Start};
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::verdict::Answer;
 
 /// Stands between engine and world, and may change what either tells the other. A new one for each installation, which
 /// outlives the processes.

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use pulse_telemetry::clock::Now;
-use pulse_telemetry::consent::{Fixed, Sources};
-use pulse_telemetry::engine::{Action, Engine, EntryKind, Input, Schedule, Start, State};
-use pulse_telemetry::snapshot::OwnSender;
-use pulse_telemetry::verdict::{Answer, RETRY_AFTER_MAX};
-
-use crate::support::seeded::Seeded;
+use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::consent::{Fixed, Sources};
+use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, Schedule, Start, State};
+use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::verdict::{Answer, RETRY_AFTER_MAX};
 
 use super::clock::Clock;
 use super::disk::{self, Disk, Written};
@@ -20,6 +18,7 @@ use super::saboteurs::Saboteur;
 use super::time::{DAY, HOUR, MINUTE, NEVER, SECOND, YEAR};
 use super::trace::Trace;
 use super::{LIFE, Tally};
+use crate::support::seeded::Seeded;
 
 /// The schedule of the real program, as it comes.
 const SCHEDULE: Schedule = Schedule {
@@ -470,7 +469,7 @@ impl<S: Saboteur> World<S> {
         let before = self.disk.identity.clone();
         let fed = self.feed(Input::Reset)?;
         if matches!(fed, Ok(true)) {
-            let id = |identity: &Option<pulse_telemetry::identity::Identity>| {
+            let id = |identity: &Option<pulse_telemetry_core::identity::Identity>| {
                 identity.as_ref().map(|identity| identity.install_id.clone())
             };
             let changed = before.is_none() || id(&before) != id(&self.disk.identity);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use pulse_telemetry::engine::Action;
 use pulse_telemetry::store::{Disk as _, Store, StoreError};
+use pulse_telemetry_core::engine::Action;
 
 use crate::support::disk::{contains, files_below};
 use crate::support::sidecar::Setup;

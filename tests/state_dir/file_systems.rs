@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::process::Command;
 
 use jiff::SignedDuration;
-use pulse_telemetry::engine::EntryKind;
-use pulse_telemetry::store::{Disk as _, Line, Store, read_history};
+use pulse_telemetry::store::{Disk as _, Store, read_history};
+use pulse_telemetry_core::engine::EntryKind;
+use pulse_telemetry_core::ledger::Line;
 
 use crate::support::history::{because, chained, noon};
 use crate::{said, world};

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pulse_telemetry::engine::{Action, Entry, EntryKind, State};
-use pulse_telemetry::identity::Identity;
-use pulse_telemetry::store::{Disk as _, Line, Store};
+use pulse_telemetry_core::engine::{Action, Entry, EntryKind, State};
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry::store::{Disk as _, Store};
+use pulse_telemetry_core::ledger::Line;
 use serde_json::json;
 
 use crate::support::client::Reply;
@@ -309,10 +310,10 @@ fn a_whole_ledger_that_takes_the_place_of_the_lost_one_is_gone_on_with_and_anyth
 fn an_attempt_that_could_not_be_recorded_is_not_in_the_new_ledger_either() {
     let (_dir, ledger, mut store) = store();
     fs::remove_file(&ledger).unwrap();
-    let body = crate::support::history::body(1, pulse_telemetry::ping::Event::Startup, 1);
+    let body = crate::support::history::body(1, pulse_telemetry_core::ping::Event::Startup, 1);
     let entry = Entry {
         kind: EntryKind::Attempted,
-        event: Some(pulse_telemetry::ping::Event::Startup),
+        event: Some(pulse_telemetry_core::ping::Event::Startup),
         body: Some(body),
         status: None,
         reason: None,

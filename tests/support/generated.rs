@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pulse_telemetry::{cli, comparison, config, contract, metrics};
+use pulse_telemetry::{cli, comparison, config, metrics};
+use pulse_telemetry_core::contract;
 
 use super::manual::{self, Part, Sections};
 use super::promises;

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::audit::{Audit, Report};
-use pulse_telemetry::engine::{EntryKind, Schedule};
-use pulse_telemetry::ping::{self, Event};
-use pulse_telemetry::store::{Line, Piece, sha256};
+use pulse_telemetry_core::audit::{Audit, Report};
+use pulse_telemetry_core::engine::{EntryKind, Schedule};
+use pulse_telemetry_core::ledger::{Line, Piece, sha256};
+use pulse_telemetry_core::ping::{self, Event};
 
 use super::readings::handed_over;
 
@@ -148,7 +148,7 @@ pub fn audit(ledger: &[u8]) -> Report {
     for line in split(ledger) {
         match line.strip_suffix(b"\n") {
             None => audit.take(Piece::Torn),
-            Some(line) if line.len() > pulse_telemetry::store::LINE_MAX => audit.take(Piece::TooLong),
+            Some(line) if line.len() > pulse_telemetry_core::ledger::LINE_MAX => audit.take(Piece::TooLong),
             Some(line) => audit.take(Piece::Line(line)),
         }
     }

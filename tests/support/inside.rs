@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::chance::{Chance, SystemChance};
+use pulse_telemetry::chance::SystemChance;
 use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::capacity::Capacity;
 use pulse_telemetry::collector::limiter::Limiter;
@@ -19,6 +19,7 @@ use pulse_telemetry::collector::retry::Retry;
 use pulse_telemetry::collector::server::{self, Admin, App};
 use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, StoreError, Working};
 use pulse_telemetry::supervisor::Supervisor;
+use pulse_telemetry_core::chance::Chance;
 use tokio::sync::{oneshot, watch};
 
 use super::lock;

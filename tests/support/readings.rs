@@ -1,13 +1,17 @@
 //! Readings of Pulse as plain values, for tests that need no Pulse.
 
-use pulse_telemetry::snapshot::{Commercial, OwnSender, Platform, PulseState, Reading, Reason, Snapshot, Unknown};
-use pulse_telemetry::version::identify;
+use pulse_telemetry_core::observation::{
+    Commercial, OwnSender, Platform, PulseState, Reading, Reason, Snapshot, Unknown,
+};
+use pulse_telemetry_core::version::identify;
 
 /// A homelab whose Pulse has handed over to the sidecar: everything known, nothing in the way.
 pub fn handed_over() -> Reading {
     Reading {
         snapshot: Snapshot {
             version: Ok(identify("6.0.0").unwrap()),
+            os: "linux",
+            arch: "amd64",
             platform: Ok(Platform::Docker),
             pve_nodes: Ok(3),
             pbs_instances: Ok(1),

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pulse_telemetry::contract;
+use pulse_telemetry_core::contract;
 use serde_json::{Map, Value, json};
 
 use super::replay;

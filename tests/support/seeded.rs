@@ -1,6 +1,6 @@
 //! Chance from a seed.
 
-use pulse_telemetry::chance::Chance;
+use pulse_telemetry_core::chance::Chance;
 
 /// SplitMix64: the same draws in every run.
 #[derive(Clone, Debug)]

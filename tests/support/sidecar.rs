@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulse_telemetry::identity::Identity;
+use pulse_telemetry_core::identity::Identity;
 use ring::digest::{SHA256, digest};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;

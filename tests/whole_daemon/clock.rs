@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::clock::{Clock, Now};
+use pulse_telemetry_core::clock::{Clock, Now};
 use tokio::time::Instant;
 
 use super::Shared;

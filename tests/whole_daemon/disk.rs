@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::io;
 
 use jiff::Timestamp;
-use pulse_telemetry::consent::{Fixed, Sources};
-use pulse_telemetry::engine::{Action, Entry, EntryKind, Start, State};
-use pulse_telemetry::identity::Identity;
-use pulse_telemetry::ping::Event;
-use pulse_telemetry::store::{Disk, HistoryPage, Line, sha256};
+use pulse_telemetry::store::{Disk, HistoryPage};
+use pulse_telemetry_core::consent::{Fixed, Sources};
+use pulse_telemetry_core::engine::{Action, Entry, EntryKind, Start, State};
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::ledger::{Line, sha256};
+use pulse_telemetry_core::ping::Event;
 use serde_json::value::RawValue;
 
 use super::{Mistake, Shared, World};
@@ -85,9 +86,9 @@ impl Content {
 
     /// What the real audit finds in the ledger.
     pub(super) fn audit(&self) -> Result<(), String> {
-        let mut audit = pulse_telemetry::audit::Audit::new(Timestamp::MAX, None);
+        let mut audit = pulse_telemetry_core::audit::Audit::new(Timestamp::MAX, None);
         for line in &self.ledger {
-            audit.take(pulse_telemetry::store::Piece::Line(line));
+            audit.take(pulse_telemetry_core::ledger::Piece::Line(line));
         }
         let report = audit.finish();
         if report.is_clean() { Ok(()) } else { Err(format!("the audit found something\n{}", report.to_text())) }

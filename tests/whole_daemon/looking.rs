@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_telemetry::daemon::{self, Handle, NoPreview, READERS_MAX, ResetAnswer};
-use pulse_telemetry::engine::Engine;
+use pulse_telemetry_core::engine::Engine;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::http::request::Parts;
 use jiff::Timestamp;
-use pulse_telemetry::clock::Now;
-use pulse_telemetry::contract;
-use pulse_telemetry::identity::ROTATION;
-use pulse_telemetry::ping::Event;
+use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::contract;
+use pulse_telemetry_core::identity::ROTATION;
+use pulse_telemetry_core::ping::Event;
 use serde_json::Value;
 
 use super::disk::Content;

@@ -1,9 +1,10 @@
 //! What else may leave the installation.
 
+use pulse_telemetry_core::observation::Value;
+
 use super::html::{NOT_READ_YET, code, escape, facts};
 use crate::daemon::{NoPreview, PostureSeen};
 use crate::posture::{Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayState, Updates};
-use crate::snapshot::Value;
 
 /// The posture in words, or why it is not known.
 pub(super) fn elsewhere(posture: Option<&Result<PostureSeen, NoPreview>>) -> String {

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::iter::Peekable;
 
+use pulse_telemetry_core::engine::EntryKind;
+use pulse_telemetry_core::ledger::Line;
+use pulse_telemetry_core::verdict;
+
 use super::html::{code, escape, json, time};
-use crate::engine::EntryKind;
-use crate::store::{HistoryPage, Line};
-use crate::verdict;
+use crate::store::HistoryPage;
 
 /// The entries, the newest first, and the ways to the others.
 pub(super) fn history(page: Option<&HistoryPage>, is_older: bool) -> String {

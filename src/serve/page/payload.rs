@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use pulse_telemetry_core::contract::{FIELDS, Field};
+use pulse_telemetry_core::ledger::sha256;
 use serde_json::{Map, Value};
 
 use super::READ;
 use super::html::{NOT_READ_YET, code, copyable, escape, row, table, time, told, unknown};
-use crate::contract::{FIELDS, Field};
 use crate::daemon::{NoPreview, Preview};
 use crate::status::{StatusReport, SuppressedReport, paused};
-use crate::store::sha256;
 
 /// The field that each group begins with, in the order of the contract.
 const GROUPS: [(&str, &str); 6] = [

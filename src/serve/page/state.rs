@@ -1,8 +1,9 @@
 //! On, off or silent, who decided it, and what comes next.
 
+use pulse_telemetry_core::engine::{Concluded, Outcome};
+
 use super::READ;
 use super::html::{code, copyable, escape, facts, json, time, told};
-use crate::engine::{Concluded, Outcome};
 use crate::status::{HAND_OVER_LINE, REPORTS_ITSELF, StatusReport, SuppressedReport, UNANSWERED};
 
 /// The first thing that a person sees.

@@ -4,14 +4,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 
 use jiff::Timestamp;
-
-use crate::engine::EntryKind;
-use crate::ping::Event;
+use pulse_telemetry_core::engine::EntryKind;
+use pulse_telemetry_core::ledger::{Line, Piece, sha256};
+use pulse_telemetry_core::ping::Event;
 
 use super::super::files::{Dir, FileId, LEDGER, durable, is_unusable};
 use super::super::state_file::Head;
-use super::line::{Line, sha256};
-use super::reading::{Lines, Piece};
+use super::reading::Lines;
 use super::{Ledger, VecDeque};
 
 /// Entries that were known and are not there.

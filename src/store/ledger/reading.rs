@@ -6,28 +6,16 @@ use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pulse_telemetry_core::engine::EntryKind;
+use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, seq_of};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::engine::EntryKind;
-use crate::identity::Identity;
-
 use super::super::files::{Dir, LEDGER};
-use super::line::{LINE_MAX, Line, seq_of};
 
 /// A page is not larger than this, but for a single entry: half of what the commands read of an answer.
 const PAGE_BYTES: usize = 512 * 1024;
-
-/// What stands in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// A line, without its newline.
-    Line(&'a [u8]),
-    /// A line of more than [`LINE_MAX`] bytes.
-    TooLong,
-    /// What is behind the last newline.
-    Torn,
-}
 
 /// Reads piece by piece.
 pub(super) struct Lines<R> {

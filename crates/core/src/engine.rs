@@ -22,10 +22,9 @@ use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
 use crate::identity::Identity;
+use crate::observation::{OwnSender, ReadError, Reading};
 use crate::ping::{self, Event};
-use crate::snapshot::{OwnSender, ReadError, Reading};
 use crate::verdict::{Answer, RETRY_AFTER_MAX, Verdict};
-
 use belief::Belief;
 pub use interface::{Action, Entry, EntryKind, Input};
 pub use state::{Concluded, Outcome, PendingRecord, State};

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::contract::{self, FIELDS, Violation};
-use crate::snapshot::{Platform, Reading};
+use crate::observation::{Platform, Reading};
 use crate::version::Channel;
 
 /// Why a ping is sent.
@@ -82,8 +82,8 @@ pub fn encode(reading: &Reading, install_id: &str, event: Event) -> Option<Strin
             Platform::Docker => "docker",
             Platform::Binary => "binary",
         },
-        os: go_os(),
-        arch: go_arch(),
+        os: s.os,
+        arch: s.arch,
         event,
         pve_nodes: *s.pve_nodes.as_ref().ok()?,
         pbs_instances: *s.pbs_instances.as_ref().ok()?,
@@ -130,27 +130,4 @@ pub fn decode(body: &str) -> Result<Value, DecodeError> {
     });
     let is_as_encoded = in_order && serde_json::to_string(&document).is_ok_and(|encoded| encoded == body);
     if is_as_encoded { Ok(document) } else { Err(DecodeError::Spelling) }
-}
-
-/// The operating system, as Go names it. The sidecar's own: it shares the host with Pulse.
-fn go_os() -> &'static str {
-    match std::env::consts::OS {
-        "macos" => "darwin",
-        os => os,
-    }
-}
-
-/// The processor architecture, as Go names it.
-fn go_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "x86" => "386",
-        "aarch64" => "arm64",
-        "loongarch64" => "loong64",
-        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-        "powerpc64" => "ppc64",
-        "mips64" if cfg!(target_endian = "little") => "mips64le",
-        "mips" if cfg!(target_endian = "little") => "mipsle",
-        arch => arch,
-    }
 }

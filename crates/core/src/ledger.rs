@@ -1,4 +1,4 @@
-//! One line of the ledger.
+//! The ledger's format: one line, and what can stand in its file.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,6 +13,17 @@ use crate::ping::Event;
 /// The longest line, in bytes without its newline; a longer one is damage. The largest body that the contract allows
 /// makes a line of less than 8 KiB.
 pub const LINE_MAX: usize = 64 * 1024;
+
+/// What stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A line, without its newline.
+    Line(&'a [u8]),
+    /// A line of more than [`LINE_MAX`] bytes.
+    TooLong,
+    /// What is behind the last newline.
+    Torn,
+}
 
 /// One line of `ledger.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +71,8 @@ pub struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// A line of that kind, which has no place in the ledger yet.
-    pub(super) fn new(kind: EntryKind, at: Timestamp) -> Self {
+    #[must_use]
+    pub fn new(kind: EntryKind, at: Timestamp) -> Self {
         Self {
             seq: 0,
             at,
@@ -80,7 +92,8 @@ impl<'a> Line<'a> {
     }
 
     /// The line of an entry, which has no place in the ledger yet.
-    pub(super) fn of(entry: &'a Entry, at: Timestamp) -> Self {
+    #[must_use]
+    pub fn of(entry: &'a Entry, at: Timestamp) -> Self {
         Self {
             event: entry.event,
             body: entry.body.as_deref().map(Cow::Borrowed),
@@ -104,7 +117,8 @@ impl Line<'static> {
 }
 
 /// The `seq` of a line as this program writes it, without reading the rest.
-pub(super) fn seq_of(line: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn seq_of(line: &[u8]) -> Option<u64> {
     let rest = line.strip_prefix(b"{\"seq\":")?;
     let end = rest.iter().position(|byte| *byte == b',')?;
     std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{Action, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::identity::{Identity, ROTATION};
 use crate::ping::Event;
-
-use super::{Action, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 
 /// An ID of this time there is none: the schedule on disk belongs to an ID that is gone.
 const NOBODYS: Timestamp = Timestamp::MIN;

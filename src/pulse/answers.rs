@@ -1,294 +1,23 @@
-//! What one reading of Pulse gave: every value known, or unknown for a named reason.
-//!
-//! After this module no value can hold a string that came from Pulse, except the version. Why something is unknown can name
-//! a scope or an organization, each in a type of its own that is bounded.
+//! Turns what Pulse answered into values that are known, or unknown for a named reason.
 
-use std::fmt;
 use std::time::Duration;
 
+use pulse_telemetry_core::contract::COUNT_MAX;
+use pulse_telemetry_core::observation::{
+    Commercial, OrganizationNames, OwnSender, Platform, PulseState, Reading, Reason, Snapshot, Unknown, Value,
+};
+use pulse_telemetry_core::version::{self, VersionIdentity};
 use serde_json::Number;
 
-use crate::contract::COUNT_MAX;
-use crate::pulse::count::Counts;
-use crate::pulse::shapes::{
+use super::DEFAULT_ORGANIZATION;
+use super::count::Counts;
+use super::shapes::{
     ALERTS, Ai, ApiTokens, ByType, DockerHosts, EnvOverrides, Field, Health, License, List, Meta, MockMode, Nodes,
     Object, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
 };
-use crate::pulse::{Credential, DEFAULT_ORGANIZATION, NotPulse};
-use crate::version::{self, VersionIdentity};
 
 /// So many seconds after its start Pulse's counts are not filled yet.
 const STARTING_SECONDS: f64 = 120.0;
-
-/// A value that was read, or why it could not be.
-pub type Value<T> = Result<T, Unknown>;
-
-/// A value that could not be read. Unknown is not zero and not false: while one is left, no ping is sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unknown {
-    /// What is unknown: the name of a field of the ping, or of a fact that decides whether one may be sent.
-    pub what: &'static str,
-    /// The request that should have told, for instance `GET /api/settings/ai`.
-    pub request: &'static str,
-    /// Why it did not.
-    pub reason: Reason,
-}
-
-/// Why a request to Pulse told nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// 403 `missing_scope`: the token may not read this.
-    MissingScope(Scope),
-    /// An answer with a status that this request should not get.
-    Status(u16),
-    /// 429: Pulse asks for fewer requests.
-    RateLimited,
-    /// A redirect, which is never followed.
-    Redirected,
-    /// No whole answer within `pulse.timeout`.
-    TimedOut,
-    /// The reading had taken as long as one may.
-    OutOfTime,
-    /// The connection ended before the answer did.
-    CutShort,
-    /// The answer is not JSON.
-    NotJson,
-    /// JSON, but not of the shape that Pulse is known to answer.
-    WrongShape,
-    /// An answer larger than this request can have.
-    TooLarge,
-    /// A value outside of the contract's bounds.
-    OutOfBounds,
-    /// Pulse has organizations, and `pulse.organizations` names none of them.
-    OrganizationsNotConfigured,
-    /// Organizations that a token lists and `pulse.organizations` does not name.
-    OrganizationsNotNamed(OrganizationNames),
-    /// Organizations that `pulse.organizations` names and their own tokens do not list.
-    OrganizationsGone(OrganizationNames),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MissingScope(scope) => write!(f, "the token lacks the scope {scope}"),
-            Self::Status(status) => write!(f, "Pulse answered {status}"),
-            Self::RateLimited => f.write_str("Pulse asked for fewer requests (429)"),
-            Self::Redirected => f.write_str("Pulse answered with a redirect, which is not followed"),
-            Self::TimedOut => f.write_str("no whole answer within pulse.timeout"),
-            Self::OutOfTime => f.write_str("not read in the time that a whole reading may take"),
-            Self::CutShort => f.write_str("the answer was cut short"),
-            Self::NotJson => f.write_str("the answer is not JSON"),
-            Self::WrongShape => f.write_str("the answer has another shape than Pulse's"),
-            Self::TooLarge => f.write_str("the answer is larger than expected"),
-            Self::OutOfBounds => f.write_str("the value is outside of the contract's bounds"),
-            Self::OrganizationsNotConfigured => f.write_str("pulse.organizations names none of Pulse's organizations"),
-            Self::OrganizationsNotNamed(names) => write!(f, "pulse.organizations does not name {names}"),
-            Self::OrganizationsGone(names) => write!(f, "the token of {names} does not list it"),
-        }
-    }
-}
-
-/// The name of a scope that Pulse asked for, such as `settings:read`.
-///
-/// Text from Pulse that a person is shown: only small letters, `:`, `_` and `-`, 32 bytes at most, get through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scope(String);
-
-impl Scope {
-    /// The scope of that name, or `unnamed` where the text cannot be the name of one.
-    #[must_use]
-    pub fn new(name: &str) -> Self {
-        let plausible = !name.is_empty()
-            && name.len() <= 32
-            && name.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b':' | b'_' | b'-'));
-        Self(if plausible { name } else { "unnamed" }.to_owned())
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Names of organizations, for people; Pulse's own identifiers, never the names that people gave them.
-///
-/// Only letters, digits, `-`, `_` and `.` get through, 64 bytes at most of a name, and a few names. `Debug` hides them, so
-/// that they cannot get into a log by accident.
-#[derive(Clone, PartialEq, Eq)]
-pub struct OrganizationNames(Vec<String>);
-
-impl OrganizationNames {
-    /// As many as are shown by name.
-    const SHOWN: usize = 8;
-
-    /// Those names; `unnamed` stands for a text that cannot be the name of one.
-    #[must_use]
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let plausible = |name: &str| (1..=64).contains(&name.len()) && name.chars().all(is_part);
-        let mut names: Vec<_> = names.into_iter().map(|name| if plausible(name) { name } else { "unnamed" }).collect();
-        names.sort_unstable();
-        names.dedup();
-        Self(names.into_iter().map(str::to_owned).collect())
-    }
-}
-
-impl fmt::Display for OrganizationNames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (shown, more) = self.0.split_at(self.0.len().min(Self::SHOWN));
-        f.write_str(&shown.join(", "))?;
-        if more.is_empty() { Ok(()) } else { write!(f, " and {} more", more.len()) }
-    }
-}
-
-impl fmt::Debug for OrganizationNames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OrganizationNames({} hidden)", self.0.len())
-    }
-}
-
-/// How Pulse was installed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Platform {
-    /// In a container.
-    Docker,
-    /// Anything else.
-    Binary,
-}
-
-/// The values of the ping that come from Pulse.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// `version` and its five companions.
-    pub version: Value<VersionIdentity>,
-    /// `platform`.
-    pub platform: Value<Platform>,
-    /// `pve_nodes`.
-    pub pve_nodes: Value<u32>,
-    /// `pbs_instances`.
-    pub pbs_instances: Value<u32>,
-    /// `pmg_instances`.
-    pub pmg_instances: Value<u32>,
-    /// `vms`.
-    pub vms: Value<u32>,
-    /// `containers`.
-    pub containers: Value<u32>,
-    /// `docker_hosts`.
-    pub docker_hosts: Value<u32>,
-    /// `kubernetes_clusters`.
-    pub kubernetes_clusters: Value<u32>,
-    /// `ai_enabled`.
-    pub ai_enabled: Value<bool>,
-    /// `active_alerts`.
-    pub active_alerts: Value<u32>,
-    /// `relay_enabled`.
-    pub relay_enabled: Value<bool>,
-    /// `sso_enabled`.
-    pub sso_enabled: Value<bool>,
-    /// `multi_tenant`.
-    pub multi_tenant: Value<bool>,
-    /// `paid_license`.
-    pub paid_license: Value<bool>,
-    /// `has_api_tokens`.
-    pub has_api_tokens: Value<bool>,
-}
-
-/// What decides whether a ping may be sent at all, and is not in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PulseState {
-    /// Pulse shows mock data (`deploymentType` is `mock`, or `/api/system/mock-mode` says `enabled`).
-    pub mock_mode: Value<bool>,
-    /// Pulse shows itself to the public (`presentationPolicy.demoMode`).
-    pub demo_mode: Value<bool>,
-    /// Up for less than two minutes: its counts are not filled yet.
-    pub starting: Value<bool>,
-    /// Pulse's own telemetry setting.
-    pub own_sender: Value<OwnSender>,
-    /// What Pulse's settings say of its commercial side. It is shown, and decides about local events only.
-    pub commercial: Value<Commercial>,
-    /// Every organization that anybody here knows of is counted.
-    pub organizations: Value<()>,
-}
-
-/// Pulse's own sender, by its setting `telemetryEnabled`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OwnSender {
-    /// This Pulse has none (before 6.0).
-    Absent,
-    /// On: Pulse reports itself.
-    On,
-    /// Switched off in Pulse's settings: an off for the sidecar too.
-    OffBySetting,
-    /// Switched off by `PULSE_TELEMETRY` in Pulse's environment: how an operator hands over to the sidecar.
-    OffByEnvironment,
-}
-
-/// What Pulse's settings say of its commercial side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Commercial {
-    /// `disableLocalUpgradeMetrics`: no local-only commercial events are to be kept.
-    pub disable_local_upgrade_metrics: bool,
-    /// `reduceProUpsellNoise`: a legacy preference for fewer prompts. Nothing here depends on it.
-    pub reduce_pro_upsell_noise: bool,
-}
-
-/// A whole reading of Pulse.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// The values of the ping.
-    pub snapshot: Snapshot,
-    /// What decides whether one may be sent.
-    pub state: PulseState,
-    /// Pulse answered 429 and asked to be left alone for this long.
-    pub retry_after: Option<Duration>,
-}
-
-impl Reading {
-    /// Everything that is unknown, in the contract's order and each once, the deciding facts last.
-    #[must_use]
-    pub fn unknown(&self) -> Vec<&Unknown> {
-        let s = &self.snapshot;
-        let p = &self.state;
-        [
-            s.version.as_ref().err(),
-            s.platform.as_ref().err(),
-            s.pve_nodes.as_ref().err(),
-            s.pbs_instances.as_ref().err(),
-            s.pmg_instances.as_ref().err(),
-            s.vms.as_ref().err(),
-            s.containers.as_ref().err(),
-            s.docker_hosts.as_ref().err(),
-            s.kubernetes_clusters.as_ref().err(),
-            s.ai_enabled.as_ref().err(),
-            s.active_alerts.as_ref().err(),
-            s.relay_enabled.as_ref().err(),
-            s.sso_enabled.as_ref().err(),
-            s.multi_tenant.as_ref().err(),
-            s.paid_license.as_ref().err(),
-            s.has_api_tokens.as_ref().err(),
-            p.mock_mode.as_ref().err(),
-            p.demo_mode.as_ref().err(),
-            p.starting.as_ref().err(),
-            p.own_sender.as_ref().err(),
-            p.organizations.as_ref().err(),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-/// Why Pulse could not be read at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadError {
-    /// No connection, or no secure one. The text says what failed and never holds an address or a host name.
-    Unreachable(String),
-    /// 401, or 403 for another reason than a scope.
-    Unauthorized(Credential),
-    /// What answers is not Pulse, or nothing answers.
-    NotPulse(NotPulse),
-}
 
 /// What one request told, or why it told nothing. A feature's absence is a status like any other here.
 pub(crate) type Answer<T> = Result<T, Reason>;
@@ -345,6 +74,8 @@ pub(crate) fn read(answers: &Answers, given: &Given, retry_after: Option<Duratio
     Reading {
         snapshot: Snapshot {
             version: of::<Version, _>("version", version(&answers.version)),
+            os: go_os(),
+            arch: go_arch(),
             platform: of::<Version, _>("platform", platform(&answers.version, given.platform)),
             pve_nodes: sum("pve_nodes", estates, Estate::pve_nodes),
             pbs_instances: sum("pbs_instances", estates, |e| e.resources(|six| &six.pbs, "pbs")),
@@ -665,4 +396,27 @@ pub(crate) fn whole(number: &Number) -> Result<u32, Reason> {
 
 fn bounded(count: u64) -> Result<u32, Reason> {
     u32::try_from(count).ok().filter(|&count| count <= COUNT_MAX).ok_or(Reason::OutOfBounds)
+}
+
+/// The operating system, as Go names it. The sidecar's own: it shares the host with Pulse.
+fn go_os() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "darwin",
+        os => os,
+    }
+}
+
+/// The processor architecture, as Go names it.
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "loongarch64" => "loong64",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        "mips64" if cfg!(target_endian = "little") => "mips64le",
+        "mips" if cfg!(target_endian = "little") => "mipsle",
+        arch => arch,
+    }
 }

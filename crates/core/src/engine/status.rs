@@ -2,10 +2,9 @@
 
 use jiff::Timestamp;
 
+use super::{Concluded, Suppression};
 use crate::consent::OffSource;
 use crate::ping::Event;
-
-use super::{Concluded, Suppression};
 
 /// Telemetry, on or off, and what is shown of it.
 #[derive(Clone, Debug)]

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{DAY, HOUR, plus, since, until};
 use crate::clock::Now;
 use crate::contract::CONTRACT_DATE;
-
-use super::{DAY, HOUR, plus, since, until};
 
 /// A wall clock further behind the last time that was believed is implausible.
 const BEHIND_MAX: Duration = HOUR;

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::identity::Identity;
-use crate::ping::Event;
-use crate::snapshot::{OwnSender, ReadError, Reading};
-use crate::verdict::Answer;
-
 use super::State;
+use crate::identity::Identity;
+use crate::observation::{OwnSender, ReadError, Reading};
+use crate::ping::Event;
+use crate::verdict::Answer;
 
 /// What happened.
 #[derive(Clone, Debug)]

@@ -32,7 +32,8 @@ pub struct TokenOrigins {
 
 impl TokenOrigins {
     /// The token of that organization, or the single one.
-    pub(crate) fn credential(&self, organization: Option<&str>, is_configured: bool) -> Credential {
+    #[must_use]
+    pub fn credential(&self, organization: Option<&str>, is_configured: bool) -> Credential {
         if !is_configured {
             return Credential::Missing { looked_at: self.looked_at.clone() };
         }

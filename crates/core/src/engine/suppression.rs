@@ -1,7 +1,7 @@
 //! Why nothing may be sent although consent is on.
 
-use crate::pulse::{Credential, NotPulse};
-use crate::snapshot::{OwnSender, ReadError, Reading, Reason, Unknown};
+use crate::credential::Credential;
+use crate::observation::{OwnSender, ReadError, Reading, Reason, Unknown};
 
 /// Why nothing may be sent although consent is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Suppression {
     PulseStarting,
     /// Pulse's own sender is on: both would count this installation twice.
     PulseReportsItself,
-    /// What answers is not Pulse.
-    NotPulse(NotPulse),
+    /// What answers is not Pulse; the sentence says what to do.
+    NotPulse(String),
     /// Something could not be read.
     Incomplete(Vec<Unknown>),
 }

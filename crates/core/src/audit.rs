@@ -19,8 +19,8 @@ use serde_json::Value;
 
 use crate::engine::{EntryKind, Schedule};
 use crate::identity::ROTATION;
+use crate::ledger::{LINE_MAX, Line, Piece, sha256};
 use crate::ping::{self, Event};
-use crate::store::{LINE_MAX, Line, Piece, sha256};
 
 /// So many findings of a check are told one by one; more are only counted.
 const TOLD_MAX: usize = 20;

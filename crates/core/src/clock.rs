@@ -1,0 +1,20 @@
+//! The time, which is an argument everywhere.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// One moment, as both clocks of the machine tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock: what people and files speak of. It may step.
+    pub wall: Timestamp,
+    /// Time since some fixed point of this boot. It never steps, and it goes on during a suspend.
+    pub mono: Duration,
+}
+
+/// Tells the time. The daemon is handed one, so that tests can turn it.
+pub trait Clock {
+    /// The present moment.
+    fn now(&self) -> Now;
+}
