@@ -20,6 +20,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use pulse_telemetry_core::audit::LineHash;
 use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_http::tls::Trust;
 use serde::Deserialize;
 
 use crate::clock::SystemClock;
@@ -32,7 +33,6 @@ use crate::runtime;
 use crate::send::{SendSettings, Sender};
 use crate::status::StatusReport;
 use crate::store::StoreError;
-use crate::tls::Trust;
 use api::{Api, ApiError, Method, patience};
 #[cfg(feature = "collector")]
 pub(crate) use run::{asked_to_stop, start_log};

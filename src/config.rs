@@ -28,12 +28,17 @@ mod variables;
 
 use std::path::{Path, PathBuf};
 
+use pulse_telemetry_http::tls::Authorities;
 use serde::Deserialize;
 
 pub use self::duration::parse_duration;
+use self::environment::authorities;
 pub use self::environment::{ConsentVariables, Environment, ProxyVariables, Variable};
+use self::error::Checker;
 pub use self::error::{ConfigError, Problem};
 pub use self::events::Events;
+use self::exposure::{SecretFile, credentials_directory, exposed};
+use self::layers::{Layers, Program};
 pub use self::log::{Log, LogFormat};
 pub use self::pulse::{PlatformSetting, Pulse};
 pub use self::schedule::Schedule;
@@ -42,12 +47,6 @@ pub use self::state::State;
 pub use self::telemetry::Telemetry;
 pub use self::tokens::{TokenFile, TokenSource, Tokens};
 pub use self::url::Url;
-
-use self::environment::authorities;
-use self::error::Checker;
-use self::exposure::{SecretFile, credentials_directory, exposed};
-use self::layers::{Layers, Program};
-use crate::tls::Authorities;
 
 /// The defaults: the text of `config/pulse-telemetry.toml`.
 pub const DEFAULTS: &str = include_str!("../config/pulse-telemetry.toml");

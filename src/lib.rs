@@ -31,17 +31,11 @@ pub mod pulse;
 pub mod chance;
 pub mod clock;
 
-pub mod host;
-pub mod pem;
 pub mod proxy;
 pub mod send;
 pub mod store;
-pub mod tls;
-pub mod wire;
-pub mod x509;
 
 pub mod events;
-pub mod exposition;
 pub mod metrics;
 
 pub mod acting;

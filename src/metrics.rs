@@ -13,8 +13,8 @@ use prometheus_client::registry::{Metric, Registry};
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::verdict::Verdict;
+use pulse_telemetry_http::exposition::Format;
 
-use crate::exposition::Format;
 use crate::status::StatusReport;
 
 /// Where one reading of Pulse, a dozen requests, ends: from a Pulse beside it to one that hangs, in seconds.

@@ -12,9 +12,8 @@ use hyper::Uri;
 use hyper::http::HeaderValue;
 use ipnet::IpNet;
 use pulse_telemetry_core::verdict::ProxyFault;
+use pulse_telemetry_http::host::{Authority, Host, unmapped};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-
-use crate::host::{Authority, Host, unmapped};
 
 /// A proxy that is spoken to over plain HTTP, and asked for a tunnel.
 #[derive(Clone)]
@@ -276,7 +275,7 @@ fn is_http(answer: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::port_of;
+    use pulse_telemetry_http::host::port_of;
 
     fn parts(text: &str) -> Result<(String, u16, Option<String>), ProxyError> {
         Proxy::parse(text).map(|proxy| {

@@ -17,13 +17,13 @@ use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGE
 use hyper::{HeaderMap, Request, StatusCode, Uri};
 use pulse_telemetry_core::credential::TokenOrigins;
 use pulse_telemetry_core::observation::{Platform, ReadError, Reading, Reason, Scope};
+use pulse_telemetry_http::host::header_of;
+use pulse_telemetry_http::tls::{TlsError, Trust};
+use pulse_telemetry_http::wire::{self, Dial, Dialing, Exchange, ExchangeError};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use crate::config::{PlatformSetting, Tokens};
-use crate::host::header_of;
 use crate::posture::{self, Posture};
-use crate::tls::{TlsError, Trust};
-use crate::wire::{self, Dial, Dialing, Exchange, ExchangeError};
 use answers::{Answer, Answers, Estate, Given, Registry};
 use count::{Counter, Counts, Malformed};
 use not_pulse::{Answered, NotPulse};
@@ -430,7 +430,7 @@ impl Session<'_> {
             Ok(exchange) => exchange,
             Err(ExchangeError::Dial(error)) => return Err(ReadError::Unreachable(error.to_string())),
             Err(ExchangeError::SpeaksTls) => return Err(self.not_pulse(request, Answered::SpeaksHttps)),
-            Err(broken) => return Ok(Err(Reason::from(broken))),
+            Err(broken) => return Ok(Err(reason_of(broken))),
         };
         let status = exchange.head.status;
         match status {
@@ -524,7 +524,7 @@ impl Sink for Counted {
 }
 
 async fn pour(exchange: &mut Exchange, sink: &mut dyn Sink) -> Result<(), Reason> {
-    while let Some(chunk) = exchange.chunk().await? {
+    while let Some(chunk) = exchange.chunk().await.map_err(reason_of)? {
         sink.take(&chunk)?;
     }
     Ok(())
@@ -554,15 +554,14 @@ fn retry_after(headers: &HeaderMap) -> Duration {
     seconds.map_or(RETRY_AFTER_DEFAULT, Duration::from_secs).min(RETRY_AFTER_MAX)
 }
 
-impl From<ExchangeError> for Reason {
-    fn from(error: ExchangeError) -> Self {
-        match error {
-            // What is no HTTP is no JSON either.
-            ExchangeError::Broken(error) if error.is_parse() => Self::NotJson,
-            ExchangeError::TooLong => Self::TooLarge,
-            ExchangeError::SpeaksTls => Self::NotJson,
-            ExchangeError::Broken(_) | ExchangeError::Dial(_) => Self::CutShort,
-        }
+/// Why an exchange that did not come to its end told nothing.
+fn reason_of(error: ExchangeError) -> Reason {
+    match error {
+        // What is no HTTP is no JSON either.
+        ExchangeError::Broken(error) if error.is_parse() => Reason::NotJson,
+        ExchangeError::TooLong => Reason::TooLarge,
+        ExchangeError::SpeaksTls => Reason::NotJson,
+        ExchangeError::Broken(_) | ExchangeError::Dial(_) => Reason::CutShort,
     }
 }
 

@@ -14,18 +14,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_core::verdict::ProxyFault;
+use pulse_telemetry_http::host::{self, port_of};
+use pulse_telemetry_http::tls::{TlsError, Trust, tls};
+use pulse_telemetry_http::wire::{
+    self, Dial, DialError, Dialing, Exchange, ExchangeError, SPEAKS_HTTPS, Stream, asks_for_https, secure,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::config::{ProxyVariables, Variable};
-use crate::host::{self, port_of};
 use crate::proxy::{NoProxy, Proxy, ProxyError, tunnel};
-use crate::tls::{TlsError, Trust, tls};
-use crate::wire::{
-    self, Dial, DialError, Dialing, Exchange, ExchangeError, SPEAKS_HTTPS, Stream, asks_for_https, secure,
-};
 
 /// All the time that one attempt has: connecting, sending, and the head of the answer.
 pub const ATTEMPT_TIME: Duration = Duration::from_secs(10);

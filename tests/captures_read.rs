@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::tls::Trust;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope, Snapshot};
 use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_http::tls::Trust;
 use serde_json::{Map, Value, json};
 
 use support::reduced;

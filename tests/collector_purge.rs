@@ -15,8 +15,8 @@ use pulse_telemetry::collector::metrics::Metrics;
 use pulse_telemetry::collector::purge::purge_by_itself;
 use pulse_telemetry::collector::report::report;
 use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, Working};
-use pulse_telemetry::exposition::Format;
 use pulse_telemetry_core::clock::{Clock, Now};
+use pulse_telemetry_http::exposition::Format;
 use serde_json::json;
 use tokio::time::Instant;
 

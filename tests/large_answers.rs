@@ -8,8 +8,8 @@ use std::fs;
 use std::time::Duration;
 
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::tls::Trust;
 use pulse_telemetry_core::observation::Reading;
+use pulse_telemetry_http::tls::Trust;
 
 use support::server::{Body, ResponsePlan, Server};
 

@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::process::{Command, Output};
 
 use bytes::Bytes;
-use pulse_telemetry::tls::TlsProblem;
-use pulse_telemetry::wire::{NotSecured, SPEAKS_HTTPS};
 use pulse_telemetry_core::verdict::ProxyFault;
+use pulse_telemetry_http::tls::TlsProblem;
+use pulse_telemetry_http::wire::{NotSecured, SPEAKS_HTTPS};
 
 use support::client;
 use support::collector::{self, Storage};

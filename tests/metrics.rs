@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
-use pulse_telemetry::exposition::Format;
 use pulse_telemetry::metrics::{DESCRIBED, Metrics};
 use pulse_telemetry::status::StatusReport;
 use pulse_telemetry_core::credential::Credential;
 use pulse_telemetry_core::observation::ReadError;
 use pulse_telemetry_core::verdict::Verdict;
+use pulse_telemetry_http::exposition::Format;
 use serde_json::json;
 
 use support::client::{self, Reply};

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pulse_telemetry::posture::{Ai, Channel, Covered, Posture, Provider, Relay, RelayState, Updates};
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::tls::Trust;
 use pulse_telemetry_core::credential::Credential;
 use pulse_telemetry_core::observation::{ReadError, Reason, Scope};
+use pulse_telemetry_http::tls::Trust;
 use serde_json::{Value, json};
 
 use support::endpoint::Endpoint;

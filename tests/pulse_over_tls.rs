@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::tls::Trust;
 use pulse_telemetry_core::observation::{ReadError, Reading};
+use pulse_telemetry_http::tls::Trust;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 
 use support::alone::{program_or_skip, run};

@@ -13,9 +13,9 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use pulse_telemetry::config::{ProxyVariables, Variable};
 use pulse_telemetry::send::{SendSettings, Sender};
-use pulse_telemetry::tls::{Authorities, Trust};
 use pulse_telemetry_core::verdict::ProxyFault;
 use pulse_telemetry_core::verdict::{Answer, Verdict};
+use pulse_telemetry_http::tls::{Authorities, Trust};
 
 use support::endpoint::{CertificateAuthority, Endpoint, Issued};
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};

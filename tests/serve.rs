@@ -13,17 +13,18 @@ use std::time::Duration;
 use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::daemon::{Command, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use pulse_telemetry::events::Recorder;
-use pulse_telemetry::host::Host;
 use pulse_telemetry::metrics::Metrics;
 use pulse_telemetry::posture::{
     Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayHost, RelayState, Updates,
 };
-use pulse_telemetry::serve::{Desk, Limits, Listen, Listener, ServeError, ServeSettings, Server};
+use pulse_telemetry::serve::{Desk, Listen, Listener, Server};
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
 use pulse_telemetry::store::{EventFile, HistoryPage};
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::contract::FIELDS;
 use pulse_telemetry_core::observation::{Commercial, Reason, Scope, Unknown};
+use pulse_telemetry_http::host::Host;
+use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pulse_telemetry::config::ProxyVariables;
-use pulse_telemetry::tls::Trust;
 use pulse_telemetry_core::contract;
+use pulse_telemetry_http::tls::Trust;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};

@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, SERVER};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
+use pulse_telemetry_http::wire::{self, ExchangeError, Stream};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::net::{TcpStream, UnixStream};
@@ -15,7 +16,6 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::{Config, ConfigError, Listen};
 use crate::printable::printable;
 use crate::serve::SERVER_NAME;
-use crate::wire::{self, ExchangeError, Stream};
 
 /// How long a command waits for the daemon's answer, connecting included.
 pub(super) mod patience {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulse_telemetry_http::server::ServeSettings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use super::{Exit, Failure, offline, pulse_client};
 use crate::clock::SystemClock;
 use crate::config::{Config, Listen, Log, LogFormat};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
@@ -19,11 +21,9 @@ use crate::daemon::{self, Handle};
 use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
 use crate::no_core::warn_of_cores;
-use crate::serve::{Desk, Listener, ServeSettings, Server};
+use crate::serve::{Desk, Listener, Server};
 use crate::store::{self, EventFile, Store, StoreError};
 use crate::supervisor::Supervisor;
-
-use super::{Exit, Failure, offline, pulse_client};
 
 /// Questions of the local server that wait for the daemon, at most.
 const WAITING_QUESTIONS: usize = 64;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_http::tls::{TlsError, Trust, tls};
 use tokio_postgres::config::SslMode;
 
 pub use self::run::end_at_a_panic;
@@ -27,7 +28,7 @@ use crate::config::{ConfigError, Environment};
 use crate::no_core::leave_no_core;
 use crate::output::Output;
 use crate::runtime;
-use crate::tls::{TlsError, Trust, tls};
+use pulse_telemetry_http::tls::{TlsError, Trust, tls};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
 ///

@@ -10,10 +10,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use pulse_telemetry_http::exposition::Format;
 
 use super::network::ProxyMismatch;
 use super::storage::Committed;
-use crate::exposition::Format;
 
 /// The limits that a ping may meet.
 pub(super) const PER_MINUTE: &str = "per_minute";

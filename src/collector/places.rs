@@ -10,12 +10,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pulse_telemetry_http::server::PATIENCE;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::network::{Client, Network};
 use super::queue::SharedClock;
-use crate::serve::PATIENCE;
 
 /// What a network may have at least, however few places there are.
 const NETWORK_MIN: usize = 8;

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_http::tls::Trust;
 use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -28,7 +29,6 @@ use super::storage::{
     ROWS_PER_ID, Read, Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns,
     day_of, day_of_table, day_table, first_day_kept, last_day_kept, unreadable,
 };
-use crate::tls::Trust;
 
 /// The table that the days are partitions of.
 const TABLE: &str = "pings";

@@ -14,6 +14,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use pulse_telemetry_http::host::Host;
+use pulse_telemetry_http::pem;
+use pulse_telemetry_http::server::guards::Guards;
+use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings, converse};
+use rustls::server::NoServerSessionStorage;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,9 +36,8 @@ use super::network::Client;
 use super::places::{Displaced, Entry, Place, Places};
 use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
-use crate::host::Host;
 use crate::serve::guards::Guards;
-use crate::serve::{Limits, ServeError, ServeSettings};
+use crate::config::collector::TlsFiles;
 use crate::supervisor::Supervisor;
 
 /// What every answer says in its `server` header.
@@ -259,24 +263,24 @@ async fn serve(
     let place = app.places.place(id);
     // Without it an answer may wait for the next packet; where it cannot be set, it does.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return converse(stream, &client, &place, &app, stopping).await };
+    let Some(tls) = tls else { return answer_pings(stream, &client, &place, &app, stopping).await };
     if let Ok(Ok(stream)) = timeout(app.limits.head_time, tls.accept(stream)).await {
-        converse(stream, &client, &place, &app, stopping).await;
+        answer_pings(stream, &client, &place, &app, stopping).await;
     }
 }
 
 async fn serve_admin(stream: TcpStream, id: u64, admin: Arc<Admin>, app: Arc<App>, stopping: watch::Receiver<bool>) {
     let _place = admin.places.place(id);
     let answer = |request| routes::answer_admin(&app, &admin.guards, request);
-    crate::serve::converse(stream, &admin.limits, stopping, answers::add_headers, answer).await;
+    converse(stream, &admin.limits, stopping, answers::add_headers, answer).await;
 }
 
-async fn converse<S>(stream: S, client: &Client, place: &Place<'_>, app: &App, stopping: watch::Receiver<bool>)
+async fn answer_pings<S>(stream: S, client: &Client, place: &Place<'_>, app: &App, stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let answer = |request| routes::answer(app, client, place, request);
-    crate::serve::converse(stream, &app.limits, stopping, answers::add_headers, answer).await;
+    converse(stream, &app.limits, stopping, answers::add_headers, answer).await;
 }
 
 #[cfg(test)]

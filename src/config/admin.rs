@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
+use pulse_telemetry_http::host::{Host, HostError, ZONE};
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::error::Checker;
 use super::serve::{allowed_host, tcp_address};
 use super::{ConfigError, Problem, TokenFile};
-use crate::host::{Host, HostError, ZONE};
 
 /// Where metrics and readiness are told, and whom.
 #[derive(Clone, Debug)]

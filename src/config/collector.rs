@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use pulse_telemetry_http::host::{HostError, ZONE, unmapped};
+use pulse_telemetry_http::tls::Authorities;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -16,8 +18,6 @@ use super::exposure::{SecretFile, credentials_directory, exposed};
 use super::layers::{Layers, Program};
 use super::serve::tcp_address;
 use super::{ConfigError, Environment, Log, Problem, Setting, TokenFile, log, parse_duration};
-use crate::host::{HostError, ZONE, unmapped};
-use crate::tls::Authorities;
 
 /// The defaults: the text of `config/collector.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/collector.toml");

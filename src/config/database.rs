@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use pulse_telemetry_http::host::{self, HostError, ZONE, is_loopback};
 use tokio_postgres::config::{Host, SslMode};
-
-use crate::host::{self, HostError, ZONE, is_loopback};
 
 /// Where pings are kept, as the URL says it.
 pub(super) enum Database {

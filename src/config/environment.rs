@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::tls::Authorities;
+use pulse_telemetry_http::tls::Authorities;
 
 /// The environment variables that the process was started with. Its `Debug` shows names only.
 #[derive(Clone, Default)]

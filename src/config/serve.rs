@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use pulse_telemetry_http::host::{Authority, Host, HostError, ZONE};
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::error::Checker;
 use super::{ConfigError, Problem, TokenFile};
-use crate::host::{Authority, Host, HostError, ZONE};
 
 const ACCEPTED: &str = "must be an address with a port, such as 127.0.0.1:7656 or [::1]:7656, localhost:PORT, \
                         or unix:/absolute/path";

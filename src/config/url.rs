@@ -3,8 +3,7 @@
 use std::fmt;
 
 use hyper::Uri;
-
-use crate::host::{Authority, Host, HostError, ZONE, port_of};
+use pulse_telemetry_http::host::{Authority, Host, HostError, ZONE, port_of};
 
 const ACCEPTED: &str = "must be a URL that begins with http:// or https:// and a host, such as https://pulse.lan:7655";
 

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
+use pulse_telemetry_http::host::server_name;
+use pulse_telemetry_http::tls::{TlsError, TlsProblem, Trust, tls};
+use pulse_telemetry_http::wire::{Dial, DialError, Dialing, NotSecured, Stream, secure};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tower_service::Service;
-
-use crate::host::server_name;
-use crate::tls::{TlsError, TlsProblem, Trust, tls};
-use crate::wire::{Dial, DialError, Dialing, NotSecured, Stream, secure};
 
 /// Connects to Pulse, directly: Pulse is on the same host or network, so no proxy is asked.
 pub(crate) struct Direct {

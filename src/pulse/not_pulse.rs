@@ -6,8 +6,7 @@ use std::time::Duration;
 use hyper::header::LOCATION;
 use hyper::{HeaderMap, Uri};
 use pulse_telemetry_core::observation::Reason;
-
-use crate::wire::SPEAKS_HTTPS;
+use pulse_telemetry_http::wire::SPEAKS_HTTPS;
 
 /// Something else than Pulse answers, or nothing does.
 ///

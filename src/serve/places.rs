@@ -8,14 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pulse_telemetry_http::server::PATIENCE;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-
-/// How long a caller may keep the server waiting for its request before its place can be given to another one. So 64
-/// places let 640 new connections a second in, however many of them stay silent.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long a caller may take no byte of its answer before its place can be given to another one, where nobody keeps the
 /// server waiting for a request.

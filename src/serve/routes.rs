@@ -13,15 +13,17 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::contract;
+use pulse_telemetry_http::server::Limits;
+use pulse_telemetry_http::server::answers::{self, Answer};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::answers::{self, Answer};
+use super::headers::{add_headers, constant};
 use super::page::{self, Shown};
 use super::places::Place;
-use super::{App, Desk, Limits, openapi};
+use super::{App, Desk, openapi};
 use crate::daemon::{Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use crate::events::{self, Refusal, Turned};
 use crate::status::{PostureReport, PreviewReport, StatusReport, paused};
@@ -132,7 +134,7 @@ pub(super) async fn answer(app: &App, place: &Place, request: Request<Incoming>)
         Ok(()) => route(app, place, &head, body).await,
         Err(refusal) => answers::refused(&refusal),
     };
-    answers::add_headers(answer.headers_mut());
+    add_headers(answer.headers_mut());
     answer
 }
 
@@ -179,13 +181,13 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
     Ok(match route {
         Route::Page if app.guards.may_see(head) => page(&app.desk, head.uri.query()).await?,
         Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
-        Route::Style => answers::constant(&head.headers, CSS, page::STYLE),
-        Route::Script => answers::constant(&head.headers, JAVASCRIPT, page::SCRIPT),
-        Route::Icon => answers::constant(&head.headers, SVG, page::ICON),
-        Route::Privacy => answers::constant(&head.headers, TEXT, PRIVACY),
-        Route::Configuration => answers::constant(&head.headers, TEXT, CONFIGURATION),
-        Route::MetricsPage => answers::constant(&head.headers, TEXT, METRICS_PAGE),
-        Route::PingSchema => answers::constant(&head.headers, JSON, PING_SCHEMA),
+        Route::Style => constant(&head.headers, CSS, page::STYLE),
+        Route::Script => constant(&head.headers, JAVASCRIPT, page::SCRIPT),
+        Route::Icon => constant(&head.headers, SVG, page::ICON),
+        Route::Privacy => constant(&head.headers, TEXT, PRIVACY),
+        Route::Configuration => constant(&head.headers, TEXT, CONFIGURATION),
+        Route::MetricsPage => constant(&head.headers, TEXT, METRICS_PAGE),
+        Route::PingSchema => constant(&head.headers, JSON, PING_SCHEMA),
         Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
@@ -193,7 +195,7 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::Posture => posture(handle.posture().await?),
         Route::History => history(handle, head.uri.query()).await?,
         Route::EraseHistory => erased(handle.erase_history().await?),
-        Route::Schema => answers::constant(&head.headers, JSON, contract::schema().to_string()),
+        Route::Schema => constant(&head.headers, JSON, contract::schema().to_string()),
         Route::Switch => switch(handle, &head.headers, body).await?,
         Route::RecordEvent => match events.record(body, handle.commercial().await?).await {
             Ok(()) => answers::json(StatusCode::ACCEPTED, &json!({"accepted": true})),
@@ -209,7 +211,7 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
             let (status, events) = (handle.glance().await?, events.count());
             answers::metrics(&head.headers, |format| metrics.encode(format, &status, events))
         }
-        Route::OpenApi => answers::constant(&head.headers, JSON, openapi::document().to_string()),
+        Route::OpenApi => constant(&head.headers, JSON, openapi::document().to_string()),
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         Route::Ready => ready(&handle.glance().await?),
     })

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Request, Response};
 use pulse_telemetry::send::Sender;
-use pulse_telemetry::wire::{Dial, DialError, Dialing, Stream};
+use pulse_telemetry_http::wire::{Dial, DialError, Dialing, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::pipe::{self, Answered, Spoken};

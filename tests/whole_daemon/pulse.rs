@@ -8,8 +8,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
-use pulse_telemetry::tls::Trust;
-use pulse_telemetry::wire::{Dial, DialError, Dialing};
+use pulse_telemetry_http::tls::Trust;
+use pulse_telemetry_http::wire::{Dial, DialError, Dialing};
 
 use super::pipe::{self, Answered, Spoken};
 use super::{Shared, World};

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use pulse_telemetry_http::tls::{Trust, tls};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{IsolationLevel, NoTls};
@@ -13,7 +14,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::words;
 use crate::collector::storage::StoreError;
-use crate::tls::{Trust, tls};
 
 /// Connections of one collector: a commit, a purge, a look, and one to spare.
 const CONNECTIONS: usize = 4;

@@ -1,8 +1,7 @@
 //! What PostgreSQL's errors mean for who runs the collector.
 
+use pulse_telemetry_http::tls::TlsProblem;
 use tokio_postgres::error::{DbError, SqlState};
-
-use crate::tls::TlsProblem;
 
 /// The error in words, with what to do about it where that can be told. Detail and context may repeat values of a row, so
 /// of what the server says only the message is told.

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, SERVER};
+pub(super) use pulse_telemetry_http::server::answers::{
+    Answer, empty, error, json, metrics, refused as stranger, with_allow,
+};
 use serde_json::json;
 
 use super::SERVER_NAME;
 use crate::collector::ingest::Refusal;
 use crate::collector::retry::in_seconds;
-pub(super) use crate::serve::answers::{Answer, empty, error, json, metrics, refused as stranger, with_allow};
 
 /// Adds the headers that every answer has.
 pub(super) fn add_headers(headers: &mut HeaderMap) {

@@ -11,6 +11,7 @@ use hyper::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use pulse_telemetry_core::contract;
+use pulse_telemetry_http::server::guards::Guards;
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::time::timeout;
@@ -26,7 +27,6 @@ use crate::collector::purge::is_plausible;
 use crate::collector::queue::TurnedAway;
 use crate::collector::retry::Retry;
 use crate::collector::storage::{Arrival, Outcome, Row, day_of};
-use crate::serve::guards::Guards;
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const PING: &str = "POST, OPTIONS";

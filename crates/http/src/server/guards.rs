@@ -19,7 +19,7 @@ const SHOWN_MAX: usize = 256;
 
 /// The guards of one server.
 #[derive(Debug)]
-pub(crate) struct Guards {
+pub struct Guards {
     /// The section of the configuration that they come from.
     section: &'static str,
     hosts: Vec<Host>,
@@ -28,14 +28,18 @@ pub(crate) struct Guards {
 
 /// Why a request goes no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
+    /// There is not exactly one `Host`.
     HostMissing,
     /// By that section of the configuration.
     HostNotAllowed(&'static str),
+    /// It comes from the page of another site.
     CrossSite,
     /// The page that asks has this `Origin`, and asks for this `Host`.
     OtherOrigin {
+        /// Its `Origin`, as far as it can be shown.
         origin: String,
+        /// The `Host` that it asks for, as far as it can be shown.
         host: String,
     },
     /// By that section of the configuration.
@@ -44,20 +48,20 @@ pub(crate) enum Refusal {
 
 impl Guards {
     /// Guards with the keys of that section of the configuration.
-    pub(crate) fn new(section: &'static str, settings: &ServeSettings) -> Result<Self, ServeError> {
+    pub fn new(section: &'static str, settings: &ServeSettings) -> Result<Self, ServeError> {
         let token = settings.token.as_ref().map(Token::new).transpose()?;
         Ok(Self { section, hosts: settings.allowed_hosts.clone(), token })
     }
 
     /// Lets the request pass, or says why not.
-    pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
+    pub fn check(&self, request: &Parts) -> Result<(), Refusal> {
         let host = self.check_host(request)?;
         check_site(request, host)?;
         if is_api(request) && !self.may_see(request) { Err(Refusal::Unauthorized(self.section)) } else { Ok(()) }
     }
 
     /// Whether this caller may see data: it shows the token, or none is asked for.
-    pub(super) fn may_see(&self, request: &Parts) -> bool {
+    pub fn may_see(&self, request: &Parts) -> bool {
         self.token.as_ref().is_none_or(|token| token.is_shown(&request.headers))
     }
 

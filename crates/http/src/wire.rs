@@ -21,7 +21,7 @@ use pulse_telemetry_core::verdict::ProxyFault;
 
 use metered::{Meter, Metered};
 pub use secure::NotSecured;
-pub(crate) use secure::secure;
+pub use secure::secure;
 
 /// What is wrong where TLS was asked for and none is spoken.
 pub const SPEAKS_PLAIN_HTTP: &str = "the port speaks plain HTTP: try http://";

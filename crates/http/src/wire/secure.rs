@@ -41,7 +41,7 @@ pub enum NotSecured {
 }
 
 /// Secures a connection to the server of that name.
-pub(crate) async fn secure<S>(
+pub async fn secure<S>(
     stream: S,
     config: &Arc<ClientConfig>,
     name: ServerName<'static>,

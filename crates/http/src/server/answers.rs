@@ -1,0 +1,94 @@
+//! What an answer looks like.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+use super::guards::Refusal;
+use crate::exposition::Format;
+
+/// An answer.
+pub type Answer = Response<Full<Bytes>>;
+
+/// The bytes of a whole answer to a head that never became a request; its connection ends with it.
+pub(super) fn raw(status: StatusCode, add_headers: fn(&mut HeaderMap)) -> Vec<u8> {
+    let (word, message) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("too_large", "The headers are larger than this server reads."),
+        StatusCode::URI_TOO_LONG => ("too_large", "The request's target is longer than this server reads."),
+        _ => ("bad_request", "This is not a request that can be read as HTTP/1.1."),
+    };
+    let mut answer = error(status, word, message);
+    add_headers(answer.headers_mut());
+    let content = json!({"error": word, "message": message}).to_string();
+    let mut raw = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n", content.len());
+    for (name, value) in answer.headers() {
+        raw += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
+    }
+    (raw + "\r\n" + &content).into_bytes()
+}
+
+/// An answer with this body.
+pub fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = empty(status);
+    *answer.body_mut() = Full::new(body.into());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// Metrics in the format that the request prefers.
+pub fn metrics(asked: &HeaderMap, encode: impl FnOnce(Format) -> String) -> Answer {
+    let format = Format::wanted(asked);
+    let mut answer = body(StatusCode::OK, format.media_type(), encode(format));
+    answer.headers_mut().insert(VARY, HeaderValue::from_static(ACCEPT.as_str()));
+    answer
+}
+
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = status;
+    answer
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(json) => body(status, "application/json", json),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be encoded");
+            empty(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+/// An error: a word for programs and a sentence for people.
+pub fn error(status: StatusCode, word: &str, message: &str) -> Answer {
+    json(status, &json!({"error": word, "message": message}))
+}
+
+/// The request did not pass the guards.
+pub fn refused(refusal: &Refusal) -> Answer {
+    let mut answer = error(refusal.status(), refusal.word(), &refusal.message());
+    if matches!(refusal, Refusal::Unauthorized(_)) {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+/// Says when to ask again, in seconds.
+pub fn retry_after(mut answer: Answer, pause: Duration) -> Answer {
+    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
+}
+
+/// Says which methods there are.
+pub fn with_allow(mut answer: Answer, methods: &str) -> Answer {
+    answer.headers_mut().extend(HeaderValue::from_str(methods).map(|methods| (ALLOW, methods)));
+    answer
+}
