@@ -10,13 +10,8 @@ pub mod admin;
 pub mod collector;
 #[cfg(feature = "collector")]
 mod database;
-mod duration;
 mod environment;
-mod error;
 mod events;
-mod exposure;
-mod layers;
-mod log;
 mod pulse;
 mod schedule;
 mod serve;
@@ -24,28 +19,26 @@ mod state;
 mod telemetry;
 mod tokens;
 mod url;
-mod variables;
 
 use std::path::{Path, PathBuf};
 
+use pulse_telemetry_endpoint::ProxyVariables;
 use pulse_telemetry_http::tls::Authorities;
+use pulse_telemetry_process::config::{
+    Checker, ConfigError, Environment, Layers, Log, Problem, Program, RawLog, SecretFile, Setting, authorities,
+    credentials_directory, exposed,
+};
 use serde::Deserialize;
 
-pub use self::duration::parse_duration;
-use self::environment::authorities;
-pub use self::environment::{ConsentVariables, Environment, ProxyVariables, Variable};
-use self::error::Checker;
-pub use self::error::{ConfigError, Problem};
+pub use self::environment::ConsentVariables;
+use self::environment::proxy_variables;
 pub use self::events::Events;
-use self::exposure::{SecretFile, credentials_directory, exposed};
-use self::layers::{Layers, Program};
-pub use self::log::{Log, LogFormat};
 pub use self::pulse::{PlatformSetting, Pulse};
 pub use self::schedule::Schedule;
 pub use self::serve::{Listen, Serve};
 pub use self::state::State;
 pub use self::telemetry::Telemetry;
-pub use self::tokens::{TokenFile, TokenSource, Tokens};
+pub use self::tokens::{TokenSource, Tokens};
 pub use self::url::Url;
 
 /// The defaults: the text of `config/pulse-telemetry.toml`.
@@ -97,17 +90,6 @@ pub struct Config {
     credentials: Option<PathBuf>,
 }
 
-/// One key's value in force, and where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// The key, such as `schedule.interval`.
-    pub key: String,
-    /// The value as it would be written in the file. A token is never among them.
-    pub value: String,
-    /// `built-in default`, a file's path, `environment variable NAME`, or `systemd credential NAME`.
-    pub origin: String,
-}
-
 impl Config {
     /// Reads and checks the configuration: `file` (without one, [`DEFAULT_FILE`] where that exists), then `env`.
     /// `is_root` says whether the process runs as root, on which the default state directory depends.
@@ -153,7 +135,7 @@ struct Sections {
     state: state::Written,
     serve: serve::Written,
     events: events::Written,
-    log: log::Written,
+    log: RawLog,
 }
 
 impl Sections {
@@ -174,7 +156,7 @@ impl Sections {
             events: self.events.check(),
             log: log?,
             consent: ConsentVariables::of(env),
-            proxy: ProxyVariables::of(env),
+            proxy: proxy_variables(env),
             authorities: authorities(env),
             origins: check.settings(),
             warnings: check.warnings(),

@@ -17,16 +17,16 @@ use pulse_telemetry_core::engine::{Action, Engine, Input, Suppression};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::ping::{self, Event};
 use pulse_telemetry_core::verdict::{Answer, Verdict};
+use pulse_telemetry_endpoint::Sender;
+use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::confine::Confinement;
 use crate::metrics::Metrics;
 use crate::pulse::{Look, PulseClient};
-use crate::send::Sender;
 use crate::status::{StatusReport, SuppressedReport, Surroundings, paused, reading_warnings};
 use crate::store::Disk;
-use crate::supervisor::Supervisor;
 pub use handle::{Command, Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 pub use readings::READERS_MAX;
 use readings::{Readings, Source, Waiting};

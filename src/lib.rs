@@ -28,25 +28,17 @@ pub mod comparison;
 pub mod posture;
 pub mod pulse;
 
-pub mod chance;
-pub mod clock;
-
-pub mod proxy;
-pub mod send;
 pub mod store;
 
 pub mod events;
 pub mod metrics;
 
-pub mod acting;
 pub mod confine;
 pub mod daemon;
-pub mod no_core;
 pub mod output;
 pub mod runtime;
 pub mod serve;
 pub mod status;
-pub mod supervisor;
 
 #[cfg(feature = "collector")]
 pub mod collector;

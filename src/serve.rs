@@ -175,7 +175,7 @@ mod tests {
         // It is read once, and written to by no test here.
         let dir = tempfile::tempdir().unwrap();
         let file = crate::store::EventFile::new(dir.path());
-        Arc::new(Recorder::open(file, None, Box::new(crate::clock::SystemClock)).unwrap().0)
+        Arc::new(Recorder::open(file, None, Box::new(pulse_telemetry_process::clock::SystemClock)).unwrap().0)
     }
 
     async fn read_to_end(stream: &mut DuplexStream) -> String {

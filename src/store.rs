@@ -22,8 +22,8 @@ use pulse_telemetry_core::engine::{Action, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::Piece;
 use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_process::acting;
 
-use crate::acting;
 pub use events::EventFile;
 use files::{Dir, EVENTS, FileId, ID, LEDGER, LOCK, NotLocked, PROBE, STATE, SWITCH};
 pub use ledger::HistoryPage;

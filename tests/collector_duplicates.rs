@@ -5,10 +5,10 @@
 mod support;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::storage::{Arrival, Committed, Outcome, Row};
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_process::clock::SystemClock;
 use serde_json::{Value, json};
 
 use support::collector::{Setup, Storage, block_on, install_id, open, open_postgres, ping, ping_of, row};

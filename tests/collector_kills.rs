@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use jiff::SignedDuration;
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 
 use support::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of, row};
 use support::load::{Load, check_nothing_lost};

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock as _;
-use pulse_telemetry::clock::SystemClock;
+use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry::collector::server::{self, PING_PATH};
 use pulse_telemetry_http::exposition::Format;
 use rustix::process::{Pid, Signal, kill_process};

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::export::export;
 use pulse_telemetry::collector::metrics::Metrics;
 use pulse_telemetry::collector::purge::purge_by_itself;
@@ -17,6 +16,7 @@ use pulse_telemetry::collector::report::report;
 use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, Working};
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_http::exposition::Format;
+use pulse_telemetry_process::clock::SystemClock;
 use serde_json::json;
 use tokio::time::Instant;
 

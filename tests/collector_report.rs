@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::export::LATER_COLUMNS;
 use pulse_telemetry::collector::report::{Counting, K, Report, correction, fold, rounded};
 use pulse_telemetry::collector::storage::Row;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::FIELDS;
+use pulse_telemetry_process::clock::SystemClock;
 use serde_json::{Value, json};
 
 use support::collector::{

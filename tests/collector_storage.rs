@@ -7,12 +7,13 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use pulse_telemetry::config::Environment;
 use pulse_telemetry::config::collector::{Config, DEFAULTS, Storage as Configured};
+use pulse_telemetry_process::config::Environment;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use rusqlite::Connection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+
 use support::alone::run;
 use support::collector::{Setup, Storage, block_on, open, ping_of, row};
 use support::endpoint::{CertificateAuthority, Issued};

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 

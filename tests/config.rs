@@ -13,10 +13,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 #[cfg(feature = "collector")]
 use pulse_telemetry::config::collector;
-use pulse_telemetry::config::{
-    Config, ConfigError, DEFAULTS, Environment, Listen, LogFormat, PlatformSetting, TokenSource, Tokens, Url, Variable,
-    parse_duration,
-};
+use pulse_telemetry::config::{Config, DEFAULTS, Listen, PlatformSetting, TokenSource, Tokens, Url};
+use pulse_telemetry_endpoint::Variable;
+use pulse_telemetry_process::config::{ConfigError, Environment, LogFormat, parse_duration};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 #[cfg(feature = "collector")]

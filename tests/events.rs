@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::events::{EventsReport, Off, Recorder, Refusal, Switch, TYPES, Turned};
 use pulse_telemetry::store::EventFile;
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::observation::Commercial;
+use pulse_telemetry_process::clock::SystemClock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

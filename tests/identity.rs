@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::chance::SystemChance;
 use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::identity::{Identity, canonical_install_id, is_install_id};
+use pulse_telemetry_process::chance::SystemChance;
 use serde_json::{Value, json};
 
 #[test]

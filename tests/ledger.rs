@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::store::{Disk as _, Store, ledger_shows};
 use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::clock::{Clock, Now};
@@ -21,6 +20,7 @@ use pulse_telemetry_core::ledger::{Line, sha256};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading};
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::verdict::Answer;
+use pulse_telemetry_process::clock::SystemClock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

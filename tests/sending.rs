@@ -11,10 +11,8 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use pulse_telemetry::config::{ProxyVariables, Variable};
-use pulse_telemetry::send::{SendSettings, Sender};
-use pulse_telemetry_core::verdict::ProxyFault;
-use pulse_telemetry_core::verdict::{Answer, Verdict};
+use pulse_telemetry_core::verdict::{Answer, ProxyFault, Verdict};
+use pulse_telemetry_endpoint::{ProxyVariables, SendSettings, Sender, Variable};
 use pulse_telemetry_http::tls::{Authorities, Trust};
 
 use support::endpoint::{CertificateAuthority, Endpoint, Issued};

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::daemon::{Command, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use pulse_telemetry::events::Recorder;
 use pulse_telemetry::metrics::Metrics;
@@ -25,6 +24,7 @@ use pulse_telemetry_core::contract::FIELDS;
 use pulse_telemetry_core::observation::{Commercial, Reason, Scope, Unknown};
 use pulse_telemetry_http::host::Host;
 use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings};
+use pulse_telemetry_process::clock::SystemClock;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

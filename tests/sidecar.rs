@@ -12,8 +12,8 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::time::Duration;
 
-use pulse_telemetry::config::ProxyVariables;
 use pulse_telemetry_core::contract;
+use pulse_telemetry_endpoint::ProxyVariables;
 use pulse_telemetry_http::tls::Trust;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -900,7 +900,7 @@ fn a_build_for_tests_cannot_reach_the_real_endpoint() {
         .with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "2m");
     let output = setup.run(&["check"]);
     assert!(output.status.success(), "the configuration is the default one");
-    let sender = pulse_telemetry::send::Sender::new(&pulse_telemetry::send::SendSettings {
+    let sender = pulse_telemetry_endpoint::Sender::new(&pulse_telemetry_endpoint::SendSettings {
         endpoint: "https://license.pulserelay.pro/v1/telemetry/ping".parse().unwrap(),
         proxy: ProxyVariables::default(),
         trust: Trust::default(),

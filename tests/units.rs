@@ -11,12 +11,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use pulse_telemetry::collector::server;
-use pulse_telemetry::config::{Config, Environment};
+use pulse_telemetry::config::Config;
+use pulse_telemetry_process::config::Environment;
+use tempfile::TempDir;
+
 use support::collector::{self, Storage};
 use support::endpoint::Endpoint;
 use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use support::sidecar::{self, LIMIT, Setup};
-use tempfile::TempDir;
 
 const UNITS: [&str; 2] = ["pulse-telemetry", "pulse-telemetry-collector"];
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Parser;
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use collector::Collector;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 use serde_json::Value;
 
 use super::News;

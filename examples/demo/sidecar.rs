@@ -7,8 +7,8 @@ use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::News;

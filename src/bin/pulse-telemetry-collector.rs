@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use pulse_telemetry::collector::cli;
-use pulse_telemetry::config::Environment;
+use pulse_telemetry_process::config::Environment;
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 fn main() -> ExitCode {

@@ -9,12 +9,13 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, SERVER};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use pulse_telemetry_http::wire::{self, ExchangeError, Stream};
+use pulse_telemetry_process::config::ConfigError;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::net::{TcpStream, UnixStream};
+use pulse_telemetry_core::printable::printable;
 
-use crate::config::{Config, ConfigError, Listen};
-use crate::printable::printable;
+use crate::config::{Config, Listen};
 use crate::serve::SERVER_NAME;
 
 /// How long a command waits for the daemon's answer, connecting included.
@@ -173,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{preview, reset_id, switch};
-    use crate::config::Environment;
+    use pulse_telemetry_process::config::Environment;
 
     fn config(listen: &str, state_dir: &str) -> Config {
         let set = |name: &str, value: &str| (format!("PULSE_TELEMETRY_{name}"), value.to_owned());

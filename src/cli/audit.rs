@@ -5,9 +5,9 @@ use std::io::Write;
 use pulse_telemetry_core::audit::{Audit, LineHash};
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::ledger::Piece;
+use pulse_telemetry_process::clock::SystemClock;
 
 use super::{Exit, Failure, offline};
-use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::store;
 

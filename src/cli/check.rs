@@ -7,11 +7,11 @@ use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{OwnSender, Platform, ReadError, Reading, Value};
 
+use super::api::{Api, Method, patience};
+use super::{Exit, Failure, offline, pulse_client};
 use crate::config::{Config, Listen, TokenSource};
 use crate::serve::Listener;
 use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
-use super::api::{Api, Method, patience};
-use super::{Exit, Failure, offline, pulse_client};
 
 pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
     writeln!(out, "Configuration")?;

@@ -11,10 +11,10 @@ use pulse_telemetry_core::engine::{Action, Engine, Input, Schedule, Start, Suppr
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_process::chance::SystemChance;
+use pulse_telemetry_process::clock::SystemClock;
 
 use super::{Failure, pulse_client};
-use crate::chance::SystemChance;
-use crate::clock::SystemClock;
 use crate::config::{Config, Listen};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::events::{self, EventsReport, Off, Recorder};

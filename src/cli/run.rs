@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_telemetry_http::server::ServeSettings;
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::config::{Log, LogFormat};
+use pulse_telemetry_process::no_core::warn_of_cores;
+use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -14,16 +18,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use super::{Exit, Failure, offline, pulse_client};
-use crate::clock::SystemClock;
-use crate::config::{Config, Listen, Log, LogFormat};
+use crate::config::{Config, Listen};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::daemon::{self, Handle};
 use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
-use crate::no_core::warn_of_cores;
 use crate::serve::{Desk, Listener, Server};
 use crate::store::{self, EventFile, Store, StoreError};
-use crate::supervisor::Supervisor;
 
 /// Questions of the local server that wait for the daemon, at most.
 const WAITING_QUESTIONS: usize = 64;

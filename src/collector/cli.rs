@@ -12,6 +12,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_http::tls::{TlsError, Trust, tls};
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::config::{ConfigError, Environment};
+use pulse_telemetry_process::no_core::leave_no_core;
 use tokio_postgres::config::SslMode;
 
 pub use self::run::end_at_a_panic;
@@ -22,13 +25,9 @@ use super::report::report;
 use super::sqlite::{SqliteReader, SqliteStore};
 use super::storage::{Purged, Read, Store, StoreError};
 use crate::cli::{Exit, help_of};
-use crate::clock::SystemClock;
 use crate::config::collector::{Config, Postgres, Storage};
-use crate::config::{ConfigError, Environment};
-use crate::no_core::leave_no_core;
 use crate::output::Output;
 use crate::runtime;
-use pulse_telemetry_http::tls::{TlsError, Trust, tls};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
 ///

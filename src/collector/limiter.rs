@@ -234,7 +234,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
-    use crate::chance::SystemChance;
+    use pulse_telemetry_process::chance::SystemChance;
 
     const DAY: Date = jiff::civil::date(2026, 11, 23);
 

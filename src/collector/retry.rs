@@ -87,7 +87,7 @@ pub fn in_seconds(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chance::SystemChance;
+    use pulse_telemetry_process::chance::SystemChance;
 
     #[test]
     fn those_who_are_refused_come_back_no_faster_than_the_storage_takes_them() {

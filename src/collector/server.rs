@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use pulse_telemetry_http::host::Host;
-use pulse_telemetry_http::pem;
 use pulse_telemetry_http::server::guards::Guards;
 use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings, converse};
-use rustls::server::NoServerSessionStorage;
+use pulse_telemetry_process::supervisor::Supervisor;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,9 +35,6 @@ use super::network::Client;
 use super::places::{Displaced, Entry, Place, Places};
 use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
-use crate::serve::guards::Guards;
-use crate::config::collector::TlsFiles;
-use crate::supervisor::Supervisor;
 
 /// What every answer says in its `server` header.
 pub const SERVER_NAME: &str = "pulse-telemetry-collector";

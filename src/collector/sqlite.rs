@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_process::acting;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
 use tokio::task::yield_now;
@@ -27,7 +28,6 @@ use super::storage::{
     Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table,
     day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
 };
-use crate::acting;
 
 /// The version of what is in the file.
 const SCHEMA_VERSION: i64 = 1;

@@ -3,12 +3,9 @@
 use std::net::SocketAddr;
 
 use pulse_telemetry_http::host::{Host, HostError, ZONE};
+use pulse_telemetry_process::config::{Checker, ConfigError, Problem, TokenFile, allowed_host, tcp_address};
 use secrecy::SecretString;
 use serde::Deserialize;
-
-use super::error::Checker;
-use super::serve::{allowed_host, tcp_address};
-use super::{ConfigError, Problem, TokenFile};
 
 /// Where metrics and readiness are told, and whom.
 #[derive(Clone, Debug)]

@@ -7,17 +7,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pulse_telemetry_http::host::{HostError, ZONE, unmapped};
 use pulse_telemetry_http::tls::Authorities;
+use pulse_telemetry_process::config::{
+    Checker, ConfigError, Environment, Layers, Log, Problem, Program, SecretFile, Setting, TokenFile, authorities,
+    credentials_directory, exposed, parse_duration, tcp_address,
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::admin::{self, Admin};
 use super::database::{self, Database};
-use super::environment::authorities;
-use super::error::Checker;
-use super::exposure::{SecretFile, credentials_directory, exposed};
-use super::layers::{Layers, Program};
-use super::serve::tcp_address;
-use super::{ConfigError, Environment, Log, Problem, Setting, TokenFile, log, parse_duration};
 
 /// The defaults: the text of `config/collector.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/collector.toml");
@@ -171,7 +169,7 @@ struct Sections {
     admin: admin::Written,
     storage: WrittenStorage,
     limits: WrittenLimits,
-    log: log::Written,
+    log: pulse_telemetry_process::config::RawLog,
 }
 
 #[derive(Deserialize)]

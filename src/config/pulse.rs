@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pulse_telemetry_core::credential::TokenOrigins;
+use pulse_telemetry_process::config::{
+    Checker, ConfigError, Environment, Problem, TokenFile, parse_duration, token_of_variable,
+};
 use serde::Deserialize;
 
-use super::error::Checker;
-use super::tokens::token_of_variable;
-use super::{ConfigError, Environment, Problem, TokenFile, TokenSource, Tokens, Url, parse_duration};
+use super::{TokenSource, Tokens, Url};
 
 /// The organization from which the flags of the whole installation come.
 const DEFAULT_ORGANIZATION: &str = "default";

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use pulse_telemetry_process::config::{Checker, parse_duration};
 use serde::Deserialize;
 
-use super::error::Checker;
-use super::{Url, parse_duration};
+use super::Url;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

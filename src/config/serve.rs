@@ -1,15 +1,13 @@
 //! `[serve]`: where the local page and API listen, and for whom.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use pulse_telemetry_http::host::{Authority, Host, HostError, ZONE};
+use pulse_telemetry_http::host::{Host, HostError, ZONE};
+use pulse_telemetry_process::config::{Checker, ConfigError, Problem, TokenFile, allowed_host, tcp_address};
 use secrecy::SecretString;
 use serde::Deserialize;
-
-use super::error::Checker;
-use super::{ConfigError, Problem, TokenFile};
 
 const ACCEPTED: &str = "must be an address with a port, such as 127.0.0.1:7656 or [::1]:7656, localhost:PORT, \
                         or unix:/absolute/path";
@@ -63,18 +61,6 @@ impl Listen {
     }
 }
 
-/// An address with a port to listen at, or `localhost:PORT`, for both programs.
-pub(super) fn tcp_address(text: &str) -> Result<SocketAddr, HostError> {
-    let Authority { host, port } = Authority::parse(text)?;
-    let port = port.ok_or(HostError::Malformed)?;
-    match host {
-        // Not canonical: a socket that is bound to an IPv4-mapped address is an IPv6 one.
-        Host::Address(_) => text.parse().map_err(|_| HostError::Malformed),
-        host if host.is_loopback() => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-        Host::Name(_) => Err(HostError::Malformed),
-    }
-}
-
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -114,12 +100,4 @@ impl Written {
             "is not set, and serve.listen {listen:?} from {origin} is not on loopback: name a file that holds a token"
         )
     }
-}
-
-pub(super) fn allowed_host(check: &mut Checker<'_>, key: &str, written: &str) -> Option<Host> {
-    let host = Host::parse_bare(written).map_err(|why| match why {
-        HostError::Zone => ZONE,
-        HostError::Malformed => "must be host names or IP addresses, without a port",
-    });
-    check.accept(key, written, host)
 }

@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use pulse_telemetry_process::config::{Checker, Environment, Problem};
 use serde::Deserialize;
-
-use super::error::Checker;
-use super::{Environment, Problem};
 
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! `[telemetry]`: whether and where pings are sent.
 
+use pulse_telemetry_process::config::Checker;
 use serde::Deserialize;
 
 use super::Url;
-use super::error::Checker;
 
 /// Whether and where pings are sent.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@ use std::path::Path;
 
 #[cfg(feature = "collector")]
 use pulse_telemetry::config::collector;
-use pulse_telemetry::config::{Config, DEFAULTS, Environment, Setting};
+use pulse_telemetry::config::{Config, DEFAULTS};
+use pulse_telemetry_process::config::{Environment, Setting};
 
 use crate::{SECRET, Setup, variable_name, with_file, with_variable};
 

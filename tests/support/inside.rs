@@ -7,8 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::chance::SystemChance;
-use pulse_telemetry::clock::SystemClock;
 use pulse_telemetry::collector::capacity::Capacity;
 use pulse_telemetry::collector::limiter::Limiter;
 use pulse_telemetry::collector::metrics::Metrics;
@@ -18,8 +16,10 @@ use pulse_telemetry::collector::queue::{Health, queue};
 use pulse_telemetry::collector::retry::Retry;
 use pulse_telemetry::collector::server::{self, Admin, App};
 use pulse_telemetry::collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, StoreError, Working};
-use pulse_telemetry::supervisor::Supervisor;
 use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_process::chance::SystemChance;
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::sync::{oneshot, watch};
 
 use super::lock;

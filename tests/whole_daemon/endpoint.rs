@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Request, Response};
-use pulse_telemetry::send::Sender;
+use pulse_telemetry_endpoint::Sender;
 use pulse_telemetry_http::wire::{Dial, DialError, Dialing, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

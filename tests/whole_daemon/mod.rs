@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use pulse_telemetry::daemon::{self, Handle, Parts};
 use pulse_telemetry::metrics::Metrics;
-use pulse_telemetry::supervisor::Supervisor;
 use pulse_telemetry_core::engine::Engine;
+use pulse_telemetry_process::supervisor::Supervisor;
 
 use crate::support::history::SCHEDULE;
 use crate::support::seeded::Seeded;

@@ -3,10 +3,11 @@
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 use tokio::net::TcpListener;
 
 use super::{Failure, trust};
-use crate::clock::{Clock as _, SystemClock};
 use crate::collector::postgres::PostgresStore;
 use crate::collector::server;
 use crate::collector::sqlite::{SqliteStore, Trial};

@@ -3,14 +3,16 @@
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
+use pulse_telemetry_process::chance::SystemChance;
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::no_core::warn_of_cores;
+use pulse_telemetry_process::supervisor::Supervisor;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::{Failure, open_postgres};
-use crate::chance::SystemChance;
 use crate::cli::{asked_to_stop, start_log};
-use crate::clock::SystemClock;
 use crate::collector::capacity::Capacity;
 use crate::collector::limiter::Limiter;
 use crate::collector::metrics::Metrics;
@@ -22,8 +24,6 @@ use crate::collector::server::{self, Admin, App, STORAGE_END};
 use crate::collector::sqlite::SqliteStore;
 use crate::collector::storage::Store;
 use crate::config::collector::{Config, Storage};
-use crate::no_core::warn_of_cores;
-use crate::supervisor::Supervisor;
 
 pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Failure> {
     start_log(&config.log).map_err(Failure::SetUp)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_http::{pem, x509};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::NoServerSessionStorage;
@@ -14,7 +15,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::collector::queue::SharedClock;
 use crate::config::collector::TlsFiles;
-use crate::{pem, x509};
 
 /// How long before its end the log begins to warn, once a day.
 const WARNING: SignedDuration = SignedDuration::from_hours(14 * 24);

@@ -16,19 +16,19 @@ use super::{ConfigError, Environment, Problem, Setting};
 pub(super) const BUILT_IN: &str = "built-in default";
 
 /// One program's defaults, and where else its values come from.
-pub(super) struct Program {
+pub struct Program {
     /// The text of the file that holds every key with its default.
-    pub(super) defaults: &'static str,
+    pub defaults: &'static str,
     /// The configuration file that is read, where it exists, when none is named.
-    pub(super) default_file: &'static str,
+    pub default_file: &'static str,
     /// What begins the name of every variable that is a key.
-    pub(super) prefix: &'static str,
+    pub prefix: &'static str,
     /// Further variables, and the section and key that each one sets.
-    pub(super) short_names: &'static [(&'static str, &'static str, &'static str)],
+    pub short_names: &'static [(&'static str, &'static str, &'static str)],
     /// What follows the prefix in variables that are meant for another program.
-    pub(super) others: &'static [&'static str],
+    pub others: &'static [&'static str],
     /// What to write instead of a variable that speaks of consent and is no key.
-    pub(super) consent: &'static str,
+    pub consent: &'static str,
 }
 
 /// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one. It also panics at some
@@ -36,7 +36,7 @@ pub(super) struct Program {
 const BRACKETS_MAX: usize = 64;
 
 /// All layers merged. Every key of the defaults is there, with its type.
-pub(super) struct Layers {
+pub struct Layers {
     figment: Figment,
     merged: Value,
     warnings: Vec<Problem>,
@@ -47,7 +47,7 @@ impl Layers {
     ///
     /// # Errors
     /// What is not a key or not of its key's type, in any layer; a file that cannot be read.
-    pub(super) fn stack(program: &Program, file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
+    pub fn stack(program: &Program, file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
         let defaults = Layer { origin: BUILT_IN.to_owned(), values: parse_toml(program.defaults, BUILT_IN)? };
         let keys = Keys { defaults: &defaults.values };
         let names: Vec<String> = keys_of(Some(&defaults.values)).map(|(key, _)| key).collect();
@@ -89,7 +89,7 @@ impl Layers {
     }
 
     /// What was passed over and may have been meant for this program.
-    pub(super) fn warnings(&self) -> &[Problem] {
+    pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
 
@@ -97,18 +97,18 @@ impl Layers {
     ///
     /// # Errors
     /// The defaults do not fit `T`, which a test excludes.
-    pub(super) fn extract<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+    pub fn extract<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         self.figment.extract().map_err(|error| unforeseen(&error).into())
     }
 
     /// Where the value of `key` comes from. A third part of the key is an entry of a map.
-    pub(super) fn origin(&self, key: &str) -> String {
+    pub fn origin(&self, key: &str) -> String {
         let value = key.splitn(3, '.').try_fold(&self.merged, |value, part| value.as_dict()?.get(part));
         value.map_or_else(|| BUILT_IN.to_owned(), |value| self.origin_of(value))
     }
 
     /// Every key with its value and origin; a map that is not empty has one for each entry.
-    pub(super) fn settings(&self) -> Vec<Setting> {
+    pub fn settings(&self) -> Vec<Setting> {
         let mut settings = Vec::new();
         for (key, value) in keys_of(self.merged.as_dict()) {
             match value.as_dict() {

@@ -30,18 +30,18 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of `key`, whose value is not shown.
-    pub(super) fn new(key: &str, accepted: impl Into<String>) -> Self {
+    pub fn new(key: &str, accepted: impl Into<String>) -> Self {
         Self { key: key.escape_debug().to_string(), value: None, origin: None, accepted: accepted.into() }
     }
 
     /// Adds where the value comes from.
-    pub(super) fn with_origin(mut self, origin: impl Into<String>) -> Self {
+    pub fn with_origin(mut self, origin: impl Into<String>) -> Self {
         self.origin = Some(origin.into());
         self
     }
 
     /// Adds the value, a text, unless it may hold a secret.
-    pub(super) fn with_value(self, value: &str) -> Self {
+    pub fn with_value(self, value: &str) -> Self {
         // A URL may hold a password in front of an `@`, or a token in its query.
         let may_be_secret = value.contains(['@', '?']);
         if may_be_secret { self } else { self.with_literal(format!("{:?}", shortened(value))) }
@@ -49,7 +49,7 @@ impl Problem {
 
     /// Adds the value, already written as it is to be shown, unless the key is one that may hold a secret: a token or a
     /// password may have been written where its file's path belongs.
-    pub(super) fn with_literal(mut self, value: String) -> Self {
+    pub fn with_literal(mut self, value: String) -> Self {
         let may_be_secret = ["token", "password", "organizations", "storage.url"];
         if !may_be_secret.iter().any(|part| self.key.contains(part)) {
             self.value = Some(value);
@@ -90,55 +90,57 @@ impl From<Problem> for ConfigError {
 }
 
 /// Collects what the sections refuse, and knows where each value comes from.
-pub(super) struct Checker<'a> {
+pub struct Checker<'a> {
     layers: &'a Layers,
     problems: Vec<Problem>,
     decided: Vec<Setting>,
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(layers: &'a Layers) -> Self {
+    /// A collector of what is wrong with these layers.
+    #[must_use]
+    pub fn new(layers: &'a Layers) -> Self {
         Self { layers, problems: Vec::new(), decided: Vec::new() }
     }
 
     /// The parsed value, or `None` and a problem.
-    pub(super) fn accept<T>(&mut self, key: &str, written: &str, parsed: Result<T, impl Into<String>>) -> Option<T> {
+    pub fn accept<T>(&mut self, key: &str, written: &str, parsed: Result<T, impl Into<String>>) -> Option<T> {
         parsed.map_err(|accepted| self.refuse(key, written, accepted)).ok()
     }
 
     /// Records that the value of `key` is refused.
-    pub(super) fn refuse(&mut self, key: &str, written: &str, accepted: impl Into<String>) {
+    pub fn refuse(&mut self, key: &str, written: &str, accepted: impl Into<String>) {
         let origin = self.origin(key);
         self.add(Problem::new(key, accepted).with_origin(origin).with_value(written));
     }
 
     /// Records a problem that is not one of a single value.
-    pub(super) fn add(&mut self, problem: Problem) {
+    pub fn add(&mut self, problem: Problem) {
         self.problems.push(problem);
     }
 
     /// Where the value of `key` comes from.
-    pub(super) fn origin(&self, key: &str) -> String {
+    pub fn origin(&self, key: &str) -> String {
         self.layers.origin(key)
     }
 
     /// Whether no layer above the defaults sets `key`.
-    pub(super) fn is_default(&self, key: &str) -> bool {
+    pub fn is_default(&self, key: &str) -> bool {
         self.origin(key) == BUILT_IN
     }
 
     /// Tells what a value that no layer sets was found to be.
-    pub(super) fn decide(&mut self, key: &str, value: String, origin: String) {
+    pub fn decide(&mut self, key: &str, value: String, origin: String) {
         self.decided.push(Setting { key: key.to_owned(), value, origin });
     }
 
     /// What was passed over.
-    pub(super) fn warnings(&self) -> Vec<Problem> {
+    pub fn warnings(&self) -> Vec<Problem> {
         self.layers.warnings().to_vec()
     }
 
     /// Every key with its value and origin, by key.
-    pub(super) fn settings(&self) -> Vec<Setting> {
+    pub fn settings(&self) -> Vec<Setting> {
         let mut settings = self.layers.settings();
         for decided in &self.decided {
             match settings.iter_mut().find(|setting| setting.key == decided.key) {
@@ -150,7 +152,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The result, or every problem there was.
-    pub(super) fn finish<T>(self, checked: Option<T>) -> Result<T, ConfigError> {
+    pub fn finish<T>(self, checked: Option<T>) -> Result<T, ConfigError> {
         match checked {
             Some(checked) if self.problems.is_empty() => Ok(checked),
             _ => Err(ConfigError { problems: self.problems }),

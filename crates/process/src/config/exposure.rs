@@ -13,10 +13,13 @@ use super::{Environment, TokenFile};
 const FOR_ALL: u32 = 0o006;
 
 /// A file that holds a secret, and the key that names it.
-pub(super) struct SecretFile<'a> {
-    pub(super) key: &'a str,
-    pub(super) origin: Option<&'a str>,
-    pub(super) path: &'a Path,
+pub struct SecretFile<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// Where the key's value comes from, where that is told.
+    pub origin: Option<&'a str>,
+    /// Where the file lies.
+    pub path: &'a Path,
 }
 
 impl<'a> From<&'a TokenFile> for SecretFile<'a> {
@@ -26,7 +29,7 @@ impl<'a> From<&'a TokenFile> for SecretFile<'a> {
 }
 
 /// Where systemd puts this unit's credentials.
-pub(super) fn credentials_directory(env: &Environment) -> Option<PathBuf> {
+pub fn credentials_directory(env: &Environment) -> Option<PathBuf> {
     env.get_filled("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
@@ -35,7 +38,7 @@ pub(super) fn credentials_directory(env: &Environment) -> Option<PathBuf> {
 /// Not for systemd's credentials, which lie in a directory of the unit's own, nor for what is mounted read-only: secrets
 /// that an orchestrator mounts are readable for all inside of a container that has one user. It mounts a file system of
 /// their own; a unit that makes the machine's own read-only leaves them readable for everybody on it.
-pub(super) fn exposed<'a>(files: impl Iterator<Item = SecretFile<'a>>, credentials: Option<&Path>) -> Vec<String> {
+pub fn exposed<'a>(files: impl Iterator<Item = SecretFile<'a>>, credentials: Option<&Path>) -> Vec<String> {
     let is_credential = |path: &Path| credentials.is_some_and(|directory| path.starts_with(directory));
     files.filter(|file| !is_credential(file.path)).filter_map(|file| exposure(&file)).collect()
 }

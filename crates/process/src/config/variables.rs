@@ -10,7 +10,7 @@ use super::layers::Program;
 const CONSENT: [&str; 8] = ["ENABLED", "ENABLE", "DISABLED", "DISABLE", "OFF", "OPT_OUT", "OPTOUT", "DO_NOT_TRACK"];
 
 /// What the name of a variable means.
-pub(super) enum Meaning {
+pub enum Meaning {
     /// A key, or what has the form of one: section and key, in lower case.
     Key(String, String),
     /// Nothing: it is another program's.
@@ -23,7 +23,7 @@ pub(super) enum Meaning {
 
 impl Program {
     /// What a variable of that name means to this program, whose keys are `keys`.
-    pub(super) fn meaning_of(&self, name: &str, keys: &[String]) -> Meaning {
+    pub fn meaning_of(&self, name: &str, keys: &[String]) -> Meaning {
         let Some(rest) = name.strip_prefix(self.prefix) else { return Meaning::Foreign };
         if self.others.iter().any(|other| rest.starts_with(other)) {
             return Meaning::Foreign;

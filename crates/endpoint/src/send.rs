@@ -12,8 +12,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use pulse_telemetry_core::verdict::Answer;
-use pulse_telemetry_core::verdict::ProxyFault;
+use pulse_telemetry_core::verdict::{Answer, ProxyFault};
 use pulse_telemetry_http::host::{self, port_of};
 use pulse_telemetry_http::tls::{TlsError, Trust, tls};
 use pulse_telemetry_http::wire::{
@@ -24,8 +23,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::config::{ProxyVariables, Variable};
 use crate::proxy::{NoProxy, Proxy, ProxyError, tunnel};
+use crate::variables::{ProxyVariables, Variable};
 
 /// All the time that one attempt has: connecting, sending, and the head of the answer.
 pub const ATTEMPT_TIME: Duration = Duration::from_secs(10);

@@ -26,15 +26,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// `[log]` as it is written, not yet checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub struct RawLog {
     level: String,
     format: String,
 }
 
-impl Written {
-    pub(super) fn check(self, check: &mut Checker<'_>) -> Option<Log> {
+impl RawLog {
+    /// The section, or `None` and a problem.
+    pub fn check(self, check: &mut Checker<'_>) -> Option<Log> {
         let level = level(&self.level).ok_or(
             "must be off, error, warn, info, debug or trace, or directives such as info,pulse_telemetry::engine=debug",
         );

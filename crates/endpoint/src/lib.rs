@@ -1,0 +1,12 @@
+//! The one door out: an attempt to send a ping, the proxy on its way, and what came of it.
+//!
+//! This crate depends on the core and on HTTP alone. What keeps the local events, the posture and the files cannot be
+//! named here.
+
+mod proxy;
+mod send;
+mod variables;
+
+pub use proxy::{NoProxy, Proxy, ProxyError};
+pub use send::{ATTEMPT_TIME, SendSettings, SendSetupError, Sender};
+pub use variables::{ProxyVariables, Variable};
