@@ -21,28 +21,28 @@ test: ## all tests
 	$(CARGO) test --features collector --no-fail-fast
 
 test-system: ## what needs root, a file system or a network of its own; bounded, and undone at the end
-	$(CARGO) test --features collector --no-fail-fast --test system --test egress --test collector_system --test state_dir -- --ignored
+	$(CARGO) test --features collector --no-fail-fast --test it -- --ignored system:: egress:: collector_system:: state_dir::
 
 test-boot: ## the unit under a systemd that is really booted; needs root, mmdebstrap and systemd-container
-	$(CARGO) test --features collector --test booted -- --ignored
+	$(CARGO) test --features collector --test it -- --ignored booted::
 
 test-image: ## the image, built and run; needs root, mmdebstrap, buildah, podman and Debian's mirror
-	$(CARGO) test --features collector --test image -- --ignored
+	$(CARGO) test --features collector --test it -- --ignored image::
 
 test-package: ## the Debian packages, installed, upgraded and purged under a booted systemd; needs what test-boot needs
 	@# Unoptimised it is built in a third of the time.
 	test -x $(TOOLS)/bin/cargo-deb || $(INSTALL) --debug $(CARGO_DEB)
-	$(CARGO) test --features collector --test package -- --ignored
+	$(CARGO) test --features collector --test it -- --ignored package::
 
 test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
-	YEARS=10000 $(CARGO) test --profile soak --test simulation
-	YEARS=300 $(CARGO) test --profile soak --test whole_daemon
+	YEARS=10000 $(CARGO) test --profile soak --features collector --test it simulation::
+	YEARS=300 $(CARGO) test --profile soak --features collector --test it whole_daemon::
 
 soak: ## the long sizes of what CI samples; takes about an hour
-	KILLS=200 FAULTS=all $(CARGO) test --features collector --test kills --test storage_faults
-	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --features collector --test collector_kills
-	LOSSES=200 $(CARGO) test --features collector --test system --test collector_system -- --ignored
-	SEED=7 YEARS=300 $(CARGO) test --profile soak --test whole_daemon
+	KILLS=200 FAULTS=all $(CARGO) test --features collector --test it -- kills:: storage_faults::
+	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --features collector --test it collector_kills::
+	LOSSES=200 $(CARGO) test --features collector --test it -- --ignored system:: collector_system::
+	SEED=7 YEARS=300 $(CARGO) test --profile soak --features collector --test it whole_daemon::
 	$(CARGO) run --release --example simulate -- --years 1000000 --threads 2
 
 linkage: ## what a receiver of pings can link over a new ID, by a simulation
@@ -50,7 +50,7 @@ linkage: ## what a receiver of pings can link over a new ID, by a simulation
 
 # The modules that decide, and the tests that hold them to it.
 DECIDING = engine consent identity verdict version
-DECIDED_BY = $(DECIDING:%=--test %)
+DECIDED_BY = --features collector --test it -- $(DECIDING:%=%::)
 
 mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes an hour
 	$(INSTALL) cargo-mutants@27.1.0

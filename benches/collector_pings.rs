@@ -9,9 +9,6 @@
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,8 +18,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use pulse_telemetry::collector::ingest;
 use pulse_telemetry::collector::storage::{Row, Store};
-use support::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of};
-use support::endpoint::PING_PATH;
+use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of};
+use pulse_telemetry_testkit::endpoint::PING_PATH;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -36,7 +33,7 @@ const SENDERS: [u64; 3] = [16, 64, 256];
 
 fn main() {
     block_on(async {
-        let kinds = if support::postgres::Cluster::start().is_some() { 2 } else { 1 };
+        let kinds = if pulse_telemetry_testkit::postgres::Cluster::start().is_some() { 2 } else { 1 };
         for kind in 0..kinds {
             for senders in SENDERS {
                 measure(kind, senders).await;
@@ -46,7 +43,11 @@ fn main() {
 }
 
 fn storage(kind: usize) -> Storage {
-    if kind == 0 { Storage::sqlite() } else { Storage::postgres(support::postgres::Cluster::start().unwrap()) }
+    if kind == 0 {
+        Storage::sqlite()
+    } else {
+        Storage::postgres(pulse_telemetry_testkit::postgres::Cluster::start().unwrap())
+    }
 }
 
 async fn measure(kind: usize, senders: u64) {

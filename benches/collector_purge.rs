@@ -2,23 +2,22 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "figures on standard output")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::contract::FIELDS;
+use pulse_telemetry_testkit::collector::{Storage, block_on, open, ping_of, row};
 use rusqlite::Connection;
-
-use support::collector::{Storage, block_on, open, ping_of, row};
 
 /// The day that is purged first, the same at both sizes.
 const FIXED: u64 = 10_000;
 const DAYS: u64 = 90;
 
 fn main() {
-    let new = || std::iter::once(Storage::sqlite()).chain(support::postgres::Cluster::start().map(Storage::postgres));
+    let new = || {
+        std::iter::once(Storage::sqlite())
+            .chain(pulse_telemetry_testkit::postgres::Cluster::start().map(Storage::postgres))
+    };
     for storage in new() {
         println!("{}", storage.name());
         drop(storage);

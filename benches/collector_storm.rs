@@ -4,18 +4,15 @@
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use pulse_telemetry_testkit::collector::{block_on, ping_of};
+use pulse_telemetry_testkit::endpoint::PING_PATH;
+use pulse_telemetry_testkit::inside::{Inside, Obedient, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::collector::{block_on, ping_of};
-use support::endpoint::PING_PATH;
-use support::inside::{Inside, Obedient, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

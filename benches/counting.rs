@@ -4,8 +4,6 @@
 #![expect(clippy::cast_precision_loss, reason = "figures")]
 
 mod measure;
-#[path = "../tests/support/mod.rs"]
-mod support;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read as _, Write as _};
@@ -13,12 +11,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use measure::{READING_PAUSE, Sidecar, Used};
 use pulse_telemetry::pulse::count::Counter;
+use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse};
+use pulse_telemetry_testkit::server::{Body, ResponsePlan};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use support::pulse::{PulseModel, SimulatedPulse};
-use support::server::{Body, ResponsePlan};
+
+use measure::{READING_PAUSE, Sidecar, Used};
 
 /// How large in MB, and how often each is counted.
 const SIZES: [(u64, u32); 3] = [(4, 200), (40, 3), (400, 1)];

@@ -5,8 +5,6 @@
 #![expect(clippy::cast_precision_loss, reason = "figures")]
 
 mod measure;
-#[path = "../tests/support/mod.rs"]
-mod support;
 
 use std::fs;
 use std::net::TcpStream;
@@ -14,9 +12,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pulse_telemetry_testkit::client;
+use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse};
+
 use measure::{READING_PAUSE, Running, Sidecar};
-use support::client;
-use support::pulse::{PulseModel, SimulatedPulse};
 
 /// How often each is started.
 const STARTS: usize = 30;

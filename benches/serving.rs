@@ -5,8 +5,6 @@
 #![expect(clippy::cast_precision_loss, reason = "figures")]
 
 mod measure;
-#[path = "../tests/support/mod.rs"]
-mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,11 +18,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use measure::{READING_PAUSE, Running, Sidecar};
-use support::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use support::replay;
-use support::server::Server;
+use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use pulse_telemetry_testkit::replay;
+use pulse_telemetry_testkit::server::Server;
 use tempfile::TempDir;
+
+use measure::{READING_PAUSE, Running, Sidecar};
 
 /// How often each is asked, on one connection, one after the other.
 const REQUESTS: u32 = 10_000;
@@ -113,7 +112,7 @@ fn one_reading(program: &Path, name: &str, pulse: &Server, token: &str) {
     let between = Between::start(pulse.url().trim_start_matches("http://").parse().unwrap());
     measure::run(&mut one_look(program, "preview", between.address, token, &tempfile::tempdir().unwrap()));
     let (bytes, requests) = (between.taken(), pulse.requests().len());
-    let whole = support::client::get(between.address, "/api/state", Some(token)).unwrap();
+    let whole = pulse_telemetry_testkit::client::get(between.address, "/api/state", Some(token)).unwrap();
     let state = between.taken();
     if whole.status == 200 {
         let ratio = format!("{:.4}", bytes as f64 / state as f64);

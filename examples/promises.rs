@@ -8,13 +8,10 @@
     reason = "a report on standard output; whoever runs it sees what failed"
 )]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::process::ExitCode;
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
-use support::promises::{Promise, promises};
+use pulse_telemetry_testkit::promises::{Promise, promises};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,11 +34,8 @@ fn one(number: &str) -> Promise {
 
 /// What `cargo test` is to be told. What needs root is ignored where there is none.
 fn to_run(promise: &Promise) -> String {
-    let (files, names): (BTreeSet<&str>, Vec<&str>) =
-        promise.tests.iter().map(|test| test.split_once("::").unwrap()).unzip();
-    let files: String = files.into_iter().map(|file| format!("--test {file} ")).collect();
     let ignored = if rustix::process::geteuid().is_root() { "--include-ignored" } else { "" };
-    format!("{files}-- {ignored} --exact {}", names.join(" "))
+    format!("--test it -- {ignored} --exact {}", promise.tests.join(" "))
 }
 
 fn report(log: &str, promises: Vec<Promise>) -> ExitCode {
@@ -67,25 +61,22 @@ fn report(log: &str, promises: Vec<Promise>) -> ExitCode {
     if broken == 0 && count("FAILED") == 0 && count("ok") > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The result of each test, by `file::name`, the last one where it ran more than once. One that needs root, or that said
+/// The result of each test, by `module::name`, the last one where it ran more than once. One that needs root, or that said
 /// that it skips what it cannot do here, proves nothing.
 fn results(log: &str) -> HashMap<String, &str> {
     let says_skipped = |line: &'_ str| line.split_once("SKIPPED ").map(|(_, rest)| rest.to_owned());
     let skipped: Vec<String> = log.lines().filter_map(says_skipped).collect();
-    let mut file = "";
     let mut results = HashMap::new();
     for line in log.lines() {
-        if let Some(running) = line.trim_start().strip_prefix("Running ") {
-            let path = running.split_whitespace().find(|word| word.ends_with(".rs")).unwrap_or("");
-            file = path.rsplit('/').next().unwrap_or("").trim_end_matches(".rs");
-        } else if let Some((test, result)) = line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
-            let is_skipped = skipped.iter().any(|said| said.starts_with(&format!("{test}:")));
+        if let Some((test, result)) = line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            let is_skipped = skipped.iter().any(|said| said.starts_with(&format!("{name}:")));
             let result = match result.split([' ', ',']).next().unwrap_or("") {
                 "ignored" => "skipped",
                 _ if is_skipped => "skipped",
                 result => result,
             };
-            results.insert(format!("{file}::{test}"), result);
+            results.insert(test.to_owned(), result);
         }
     }
     results

@@ -4,17 +4,12 @@
 //! `cargo run --example simulate -- --seed 1 --installation 5 --years 4 --trace`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a command for developers")]
 
-#[path = "../tests/simulation/mod.rs"]
-mod simulation;
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use simulation::saboteurs::Honest;
-use simulation::{Broken, Tally, live_aloud, simulate};
+use pulse_telemetry_testkit::simulation::saboteurs::Honest;
+use pulse_telemetry_testkit::simulation::{Broken, Tally, live_aloud, simulate};
 
 /// Lets installations live in virtual time, and tells which rule was broken, if one was.
 #[derive(Parser)]

@@ -24,10 +24,9 @@ use hyper::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pulse_telemetry_testkit::client;
+use pulse_telemetry_testkit::pulse::TOKEN;
 use tempfile::TempDir;
-
-use crate::support::client;
-use crate::support::pulse::TOKEN;
 
 /// Pulse is read no more often than this; whoever asks sooner gets what was read before.
 pub const READING_PAUSE: Duration = Duration::from_secs(10);

@@ -7,13 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use bytes::Bytes;
+use pulse_telemetry_testkit::client::fetch;
+use pulse_telemetry_testkit::collector::{binary, ping};
+use pulse_telemetry_testkit::endpoint::PING_PATH;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use uuid::Uuid;
-
-use super::support::client::fetch;
-use super::support::collector::{binary, ping};
-use super::support::endpoint::PING_PATH;
 
 /// What the collector logs as soon as it listens, up to the address.
 const LISTENS: &str = "the collector listens address=";

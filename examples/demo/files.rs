@@ -6,10 +6,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use pulse_telemetry_testkit::pulse::TOKEN;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use super::support::pulse::TOKEN;
 
 /// How long after its start the sidecar sends the first ping. By default: two minutes.
 pub(super) const STARTUP_DELAY: &str = "1s";

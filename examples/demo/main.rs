@@ -6,8 +6,6 @@ mod collector;
 mod files;
 mod show;
 mod sidecar;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -20,15 +18,15 @@ use bytes::Bytes;
 use clap::Parser;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::endpoint::PING_PATH;
+use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse};
+use pulse_telemetry_testkit::server::{ResponsePlan, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
 use collector::Collector;
 use files::Files;
 use show::Show;
 use sidecar::Sidecar;
-use support::endpoint::PING_PATH;
-use support::pulse::{PulseModel, SimulatedPulse};
-use support::server::{ResponsePlan, Server};
 
 /// How often the simulated Pulse changes.
 const TICK: Duration = Duration::from_secs(2);

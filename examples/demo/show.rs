@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::pulse::SimulatedPulse;
+use pulse_telemetry_testkit::sidecar::binary;
 use serde_json::Value;
 
 use super::News;
 use super::collector::OTHERS;
 use super::files::{Files, INTERVAL, STARTUP_DELAY};
-use super::support::pulse::SimulatedPulse;
-use super::support::sidecar::binary;
 
 /// How long a ping may take, where a number of them was asked for.
 const PATIENCE: Duration = Duration::from_secs(60);

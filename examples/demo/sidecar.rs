@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::sidecar::binary;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::News;
-use super::support::sidecar::binary;
 
 /// How long it may take to stop. An attempt under way is cancelled, so it stops at once unless something is wrong.
 const GRACE: Duration = Duration::from_secs(10);

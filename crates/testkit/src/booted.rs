@@ -1,0 +1,87 @@
+//! A Debian whose systemd is really booted, in a container of systemd-nspawn. Needs root, mmdebstrap, systemd-nspawn and
+//! Debian's mirror. The tree is made once and kept; each test has a copy.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+use super::alone::run;
+use super::lock;
+
+/// In a namespace of its own, with a hierarchy of cgroups as systemd wants it. The container's own filter of system calls
+/// lets Landlock's through, as a machine does.
+const BOOT: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && \
+                    mkdir -p /sys/fs/cgroup/booted && echo $$ >/sys/fs/cgroup/booted/cgroup.procs && \
+                    mount -t tmpfs tmpfs /run && mkdir /run/systemd && \
+                    exec timeout 180 systemd-nspawn --register=no --keep-unit -q --console=passive \
+                    --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' -b -D \"$0\"";
+
+/// Runs the script once the system is up.
+const REPORT: &str = "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /seen.sh\n\
+                      StandardOutput=file:/seen.txt\nStandardError=file:/seen.txt\n";
+
+/// One machine at a time: they would share a cgroup.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Runs that test again where every port is free, once the tree is there and no other machine runs.
+pub fn alone(name: &str, test: impl FnOnce()) {
+    let mut one = None;
+    let prepare = || {
+        one = Some(lock(&ONE));
+        debian();
+    };
+    super::alone::alone(name, &[], prepare, test);
+}
+
+/// The tree that is copied. Making it takes a minute.
+fn debian() -> PathBuf {
+    let root = crate::kept().join("debian");
+    if !root.join("etc/debian_version").exists() {
+        let packages = "--include=systemd,systemd-sysv";
+        run("mmdebstrap", &["-q", "--variant=minbase", packages, "bookworm", root.to_str().unwrap()]);
+    }
+    root
+}
+
+/// A machine that is off.
+pub struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    /// A new one, in the place of an earlier one of that name.
+    pub fn new(name: &str) -> Self {
+        let root = crate::kept().join(name);
+        let _ = std::fs::remove_dir_all(&root);
+        run("cp", &["-a", "--reflink=auto", debian().to_str().unwrap(), root.to_str().unwrap()]);
+        Self { root }
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Has the unit started at boot.
+    pub fn enable(&self, unit: &str) {
+        let wanted = self.root.join(format!("etc/systemd/system/multi-user.target.wants/{unit}.service"));
+        std::fs::create_dir_all(wanted.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(format!("../{unit}.service"), wanted).unwrap();
+    }
+
+    /// Boots it, runs the script in it, switches it off, and gives what the script said.
+    pub fn boot(self, script: &str) -> String {
+        self.write("etc/systemd/system/seen.service", REPORT);
+        self.write("seen.sh", format!("{script}\nsystemctl poweroff >/dev/null 2>&1\n"));
+        self.enable("seen");
+        let boot = Command::new("unshare").args(["--mount", "bash", "-c", BOOT]).arg(&self.root).output().unwrap();
+        let seen = std::fs::read_to_string(self.root.join("seen.txt")).ok().unwrap_or_default();
+        assert!(!seen.is_empty(), "{}", String::from_utf8_lossy(&boot.stdout));
+        seen
+    }
+}

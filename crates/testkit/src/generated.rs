@@ -1,0 +1,72 @@
+//! The files of the repository that are made from the code. `make generate` writes them, a test compares them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pulse_telemetry::{cli, comparison, config, metrics};
+use pulse_telemetry_core::contract;
+
+use super::manual::{self, Part, Sections};
+use super::promises;
+
+/// Each file, and what it should hold.
+pub fn generated() -> Vec<(PathBuf, String)> {
+    let root = crate::project();
+    let schema = contract::schema_file();
+    let fields = contract::markdown_table();
+    let keys = format!("```toml\n{}```\n", config::DEFAULTS);
+    let commands: String = cli::help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
+    let mut files = vec![
+        (root.join("config/ping.schema.json"), schema),
+        section(root.join("docs/PRIVACY.md"), "fields", &fields),
+        section(root.join("docs/PRIVACY.md"), "differences", &comparison::markdown_table()),
+        section(root.join("docs/PRIVACY.md"), "promises", &promises::markdown_table()),
+        section(root.join("docs/METRICS.md"), "metrics", &metrics::markdown_table()),
+        section(root.join("docs/CONFIGURATION.md"), "keys", &keys),
+        section(root.join("docs/CONFIGURATION.md"), "commands", commands.trim_end()),
+    ];
+    files.extend(manual::of_program(cli::command(), root, &SIDECAR));
+    files.extend(of_the_collector(root));
+    files
+}
+
+const SIDECAR: Sections<'_> = Sections(&[
+    ("CONFIGURATION AND ENVIRONMENT", &[Part::Said { document: "docs/CONFIGURATION.md", heading: None }]),
+    ("EXIT STATUS", &[Part::Tables { document: "docs/CONFIGURATION.md", heading: "Exit codes" }]),
+    (
+        "FILES",
+        &[
+            Part::Tables { document: "docs/INSTALL.md", heading: "Where everything is" },
+            Part::Text("In the state directory:"),
+            Part::Tables { document: "docs/PRIVACY.md", heading: "What stays on your machine" },
+        ],
+    ),
+    ("SEE ALSO", &[Part::Text("pulse-telemetry-collector(1), systemctl(1), journalctl(1)")]),
+]);
+
+const COLLECTOR: Sections<'_> = Sections(&[
+    ("CONFIGURATION AND ENVIRONMENT", &[Part::Said { document: "docs/COLLECTOR.md", heading: Some("Every key") }]),
+    ("FILES", &[Part::Tables { document: "docs/INSTALL.md", heading: "The collector" }]),
+    ("SEE ALSO", &[Part::Text("pulse-telemetry(1), systemctl(1), journalctl(1)")]),
+]);
+
+fn of_the_collector(root: &Path) -> Vec<(PathBuf, String)> {
+    use pulse_telemetry::collector::cli::{command, help};
+    use pulse_telemetry::config::collector::DEFAULTS;
+    let keys = format!("```toml\n{DEFAULTS}```\n");
+    let commands: String = help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
+    let path = root.join("docs/COLLECTOR.md");
+    let mut files = manual::of_program(command(), root, &COLLECTOR);
+    files.extend([section(path.clone(), "keys", &keys), section(path, "commands", commands.trim_end())]);
+    files
+}
+
+/// The file with the text between its two marks replaced.
+fn section(path: PathBuf, name: &str, text: &str) -> (PathBuf, String) {
+    let before = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (open, close) = (format!("<!-- {name}: written by `make generate` -->\n"), format!("<!-- end of {name} -->"));
+    let start = before.find(&open).unwrap_or_else(|| panic!("{} has no mark {open}", path.display())) + open.len();
+    let end = before.find(&close).unwrap_or_else(|| panic!("{} has no mark {close}", path.display()));
+    let after = format!("{}{}\n{}", &before[..start], text.trim_end(), &before[end..]);
+    (path, after)
+}

@@ -1,0 +1,31 @@
+//! The promises of the privacy page, as `docs/promises.toml` lists them.
+
+pub struct Promise {
+    pub number: i64,
+    pub sentence: String,
+    pub proof: String,
+    /// As `file::name`; none while nothing proves it yet.
+    pub tests: Vec<String>,
+}
+
+pub fn promises() -> Vec<Promise> {
+    let path = crate::project().join("docs/promises.toml");
+    let document: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let promises = document["promise"].as_array().unwrap();
+    promises
+        .iter()
+        .map(|promise| Promise {
+            number: promise["number"].as_integer().unwrap(),
+            sentence: promise["sentence"].as_str().unwrap().to_owned(),
+            proof: promise["proof"].as_str().unwrap().to_owned(),
+            tests: promise["tests"].as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_owned()).collect(),
+        })
+        .collect()
+}
+
+/// The promises as the table of `docs/PRIVACY.md`.
+pub fn markdown_table() -> String {
+    let row = |p: Promise| format!("| {0} | {1} | {2} | `make promise N={0}` |\n", p.number, p.sentence, p.proof);
+    let rows: String = promises().into_iter().map(row).collect();
+    format!("| | sentence | proof | run it |\n|---|---|---|---|\n{rows}")
+}

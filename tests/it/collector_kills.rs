@@ -1,0 +1,116 @@
+//! `kill -9` under load: every ping that was acknowledged is there exactly once.
+//!
+//! The collector is killed 10 times and PostgreSQL 3 times; `KILLS=100` and `POSTGRES_KILLS=20` ask for more, as `make soak`
+//! does.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use jiff::SignedDuration;
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of, row};
+use pulse_telemetry_testkit::load::{Load, check_nothing_lost};
+use pulse_telemetry_testkit::postgres::Cluster;
+
+#[expect(clippy::disallowed_methods, reason = "how many kills is the environment's to say")]
+fn times(name: &str, otherwise: u32) -> u32 {
+    std::env::var(name).ok().and_then(|times| times.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Where the senders find a collector now.
+type Place = Arc<Mutex<Vec<SocketAddr>>>;
+
+fn load(place: &Place) -> Load {
+    let place = Arc::clone(place);
+    Load::start(8, move |sender| {
+        let places = place.lock().unwrap();
+        let at = usize::try_from(sender).unwrap() % places.len().max(1);
+        places.get(at).copied()
+    })
+}
+
+#[test]
+fn what_a_killed_collector_acknowledged_is_there_exactly_once() {
+    for storage in Storage::both() {
+        let setup = Setup::new(&storage).with("LOG__LEVEL", "info");
+        let place: Place = Arc::default();
+        let load = load(&place);
+        for _ in 0..times("KILLS", 10) {
+            let collector = setup.start_unready();
+            *place.lock().unwrap() = vec![collector.address];
+            load.wait_for_more(20);
+            // The moment is that of whatever the senders are doing now.
+            collector.kill();
+        }
+        let collector = setup.start();
+        *place.lock().unwrap() = vec![collector.address];
+        load.wait_for_more(20);
+        let acknowledged = load.stop();
+        collector.stop();
+        check_nothing_lost(&acknowledged, &storage.install_ids());
+    }
+}
+
+#[test]
+fn what_was_acknowledged_before_postgresql_was_killed_is_there_exactly_once() {
+    let Some(cluster) = Cluster::start() else { return };
+    let mut storage = Storage::postgres(cluster);
+    let setup = Setup::new(&storage).with("LOG__LEVEL", "info");
+    let collector = setup.start();
+    let place: Place = Arc::new(Mutex::new(vec![collector.address]));
+    let load = load(&place);
+    for _ in 0..times("POSTGRES_KILLS", 3) {
+        load.wait_for_more(50);
+        storage.cluster().kill();
+        collector.wait_for("the collector notices", || collector.ask_admin("/readyz").status == 503);
+        storage.cluster().restart();
+        collector.wait_for("it recovers by itself", || collector.ask_admin("/readyz").status == 200);
+    }
+    load.wait_for_more(50);
+    let acknowledged = load.stop();
+    collector.stop();
+    check_nothing_lost(&acknowledged, &storage.install_ids());
+}
+
+#[test]
+fn of_two_collectors_on_one_postgresql_one_may_die_and_one_may_come_and_one_purges() {
+    let Some(cluster) = Cluster::start() else { return };
+    let storage = Storage::postgres(cluster);
+    let now = SystemClock.now().wall;
+    let old = now - SignedDuration::from_hours(24 * 91);
+    block_on(async {
+        // And a new one: a clock that is far from all rows would not be believed.
+        let rows = vec![row(&ping_of(9_999_999), old), row(&ping_of(9_999_998), now - SignedDuration::from_hours(24))];
+        open(&storage).await.commit(rows).await.unwrap();
+    });
+    let setup = Setup::new(&storage).with("LOG__LEVEL", "info");
+    // At once, so that they bring the schema up to date and purge at the same time.
+    let collectors: Vec<Collector> = {
+        let start = || {
+            let setup = setup.clone();
+            std::thread::spawn(move || setup.start())
+        };
+        let (one, other) = (start(), start());
+        [one, other].into_iter().map(|thread| thread.join().unwrap()).collect()
+    };
+    let places = |collectors: &[Collector]| collectors.iter().map(|c| c.address).collect::<Vec<_>>();
+    let place: Place = Arc::new(Mutex::new(places(&collectors)));
+    let load = load(&place);
+    load.wait_for_more(100);
+    let purged: f64 = collectors.iter().map(|collector| collector.metric("purged_tables_total")).sum();
+    assert!((purged - 1.0).abs() < 0.5, "one of them purges, and once: {purged}");
+    let mut collectors = collectors.into_iter();
+    let (one, other) = (collectors.next().unwrap(), collectors.next().unwrap());
+    one.kill();
+    *place.lock().unwrap() = vec![other.address];
+    load.wait_for_more(50);
+    let both = [other, setup.start()];
+    *place.lock().unwrap() = places(&both);
+    load.wait_for_more(100);
+    let acknowledged = load.stop();
+    let stored = storage.install_ids();
+    check_nothing_lost(&acknowledged, &stored);
+    assert!(!stored.contains(&install_id(9_999_999)));
+}

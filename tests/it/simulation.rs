@@ -1,0 +1,130 @@
+//! The engine through thousands of years of faults: see `simulation/mod.rs`. CI runs 10,000 installation-years
+//! (`YEARS=10000`), `make soak` a million by `examples/simulate.rs`, which is the same simulation as a command.
+#![expect(clippy::expect_used, reason = "a test may fail loudly")]
+
+use pulse_telemetry_testkit::simulation::rules::Rule;
+use pulse_telemetry_testkit::simulation::saboteurs::{
+    AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest,
+    IdKeptAfterReset, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce, ResetWithoutCancel,
+    RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten,
+    UnknownTakenForZero,
+};
+use pulse_telemetry_testkit::simulation::simulate;
+
+/// The same in every run; another one by `SEED`.
+const SEED: u64 = 20_261_123;
+
+#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long")]
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |value| value.parse().expect("a number"))
+}
+
+#[test]
+fn no_rule_is_broken_in_installation_years_of_faults() {
+    let tally = simulate::<Honest>(number("SEED", SEED), 0, number("YEARS", 400)).unwrap_or_else(|b| panic!("{b}"));
+    println!("{tally}");
+    assert!(tally.kinds() >= 12, "only {} kinds of fault", tally.kinds());
+}
+
+/// An engine with that mistake breaks one of these rules soon.
+fn is_caught<S: Saboteur>(rules: &[Rule]) {
+    let broken = simulate::<S>(SEED, 0, 2000).expect_err("the mistake was not seen");
+    assert!(rules.contains(&broken.rule), "{broken}");
+    let told = broken.to_string();
+    let replay = format!("--seed {SEED} --installation {} --years {} --trace", broken.installation, broken.years);
+    assert!(told.contains(&replay) && told.contains("what happened last:\n  day "), "{told}");
+}
+
+#[test]
+fn a_rotation_that_is_forgotten_is_caught() {
+    is_caught::<RotationForgotten>(&[Rule::IdIsCurrent]);
+}
+
+#[test]
+fn an_id_that_is_used_after_its_reset_is_caught() {
+    is_caught::<IdKeptAfterReset>(&[Rule::ResetIsKept]);
+}
+
+#[test]
+fn a_reset_that_leaves_a_send_under_way_is_caught() {
+    is_caught::<ResetWithoutCancel>(&[Rule::ResetIsKept]);
+}
+
+#[test]
+fn a_due_time_that_is_not_kept_is_caught() {
+    is_caught::<DueTimeNotKept>(&[Rule::NotPostponed, Rule::HeartbeatsKeepTheirDistance, Rule::NewIdHasItsOwnTime]);
+}
+
+#[test]
+fn a_startup_time_that_is_not_kept_is_caught() {
+    is_caught::<StartupTimeNotKept>(&[Rule::StartupsKeepTheirDistance]);
+}
+
+#[test]
+fn a_crash_loop_that_hammers_is_caught() {
+    is_caught::<BackoffNotKept>(&[Rule::RetriesBackOff]);
+}
+
+#[test]
+fn a_pending_ping_that_is_kept_when_off_is_caught() {
+    is_caught::<PendingKeptWhenOff>(&[Rule::OffLeavesNothing]);
+}
+
+#[test]
+fn a_switch_that_is_not_written_is_caught() {
+    is_caught::<SwitchNotWritten>(&[Rule::SwitchIsKept]);
+}
+
+#[test]
+fn an_attempt_before_its_entry_is_caught() {
+    is_caught::<AttemptBeforeItsEntry>(&[Rule::RecordedBefore]);
+}
+
+#[test]
+fn a_retry_after_that_is_ignored_is_caught() {
+    is_caught::<RetryAfterIgnored>(&[Rule::RetryAfterIsHonoured]);
+}
+
+#[test]
+fn a_heartbeat_at_the_old_ids_time_after_a_reset_is_caught() {
+    is_caught::<PhaseKeptOverReset>(&[Rule::NewIdHasItsOwnTime]);
+}
+
+#[test]
+fn a_retry_after_that_outlives_its_id_is_caught() {
+    is_caught::<RetryAfterKeptOverNewId>(&[Rule::RetryAfterIsForgotten]);
+}
+
+#[test]
+fn a_failure_taken_for_a_delivery_is_caught() {
+    is_caught::<FailureTakenForDelivery>(&[Rule::LedgerTellsTheTruth]);
+}
+
+#[test]
+fn an_opt_out_in_pulse_that_is_read_once_is_caught() {
+    is_caught::<PulsesSettingReadOnce>(&[Rule::OffSendsNothing, Rule::OffLeavesNothing, Rule::UnknownIsNotSent]);
+}
+
+#[test]
+fn an_unknown_count_taken_for_zero_is_caught() {
+    is_caught::<UnknownTakenForZero>(&[Rule::UnknownIsNotSent]);
+}
+
+#[test]
+fn a_retry_with_other_bytes_is_caught() {
+    is_caught::<BodyBuiltAnewForRetry>(&[Rule::BytesAreTheBytesBuilt]);
+}
+
+#[test]
+fn the_documented_figures_of_what_can_be_linked_are_those_of_the_simulation() {
+    let document = include_str!("../../docs/PRIVACY.md");
+    let table = document.split("<!-- linkage: printed by `make linkage` -->\n").nth(1).expect("the table");
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let documented: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).map(cells).collect();
+    let report = pulse_telemetry_testkit::linkage::report(&[2_000]);
+    let computed: Vec<_> = report.lines().map(cells).collect();
+    assert_eq!(documented.len(), 14);
+    for (documented, computed) in documented.iter().zip(&computed).filter(|(line, _)| line[1] != "---") {
+        assert_eq!(documented[..5], computed[..5]);
+    }
+}
