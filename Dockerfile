@@ -7,6 +7,8 @@ ARG RUST_IMAGE=docker.io/library/rust:1.95.0-alpine3.23
 FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
+COPY xtask xtask
 COPY src src
 COPY config config
 COPY docs docs

@@ -14,47 +14,47 @@ WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
 	dist sbom reproducible dist-tools test-package
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
-	@$(CARGO) build --features collector --bins --example demo
+	@$(CARGO) build --workspace --bins --example demo
 	@$(TARGET)/debug/examples/demo
 
 test: ## all tests
-	$(CARGO) test --features collector --no-fail-fast
+	$(CARGO) test --workspace --no-fail-fast
 
 test-system: ## what needs root, a file system or a network of its own; bounded, and undone at the end
-	$(CARGO) test --features collector --no-fail-fast --test it -- --ignored system:: egress:: collector_system:: state_dir::
+	$(CARGO) test --workspace --no-fail-fast --test it -- --ignored system:: collector_system:: egress:: state_dir::
 
 test-boot: ## the unit under a systemd that is really booted; needs root, mmdebstrap and systemd-container
-	$(CARGO) test --features collector --test it -- --ignored booted::
+	$(CARGO) test --test it -- --ignored booted::
 
 test-image: ## the image, built and run; needs root, mmdebstrap, buildah, podman and Debian's mirror
-	$(CARGO) test --features collector --test it -- --ignored image::
+	$(CARGO) test --test it -- --ignored image::
 
 test-package: ## the Debian packages, installed, upgraded and purged under a booted systemd; needs what test-boot needs
 	@# Unoptimised it is built in a third of the time.
 	test -x $(TOOLS)/bin/cargo-deb || $(INSTALL) --debug $(CARGO_DEB)
-	$(CARGO) test --features collector --test it -- --ignored package::
+	$(CARGO) build --workspace --bins && $(CARGO) test --test it -- --ignored package::
 
 test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
-	YEARS=10000 $(CARGO) test --profile soak --features collector --test it simulation::
-	YEARS=300 $(CARGO) test --profile soak --features collector --test it whole_daemon::
+	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
+	YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
 
 soak: ## the long sizes of what CI samples; takes about an hour
-	KILLS=200 FAULTS=all $(CARGO) test --features collector --test it -- kills:: storage_faults::
-	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --features collector --test it collector_kills::
-	LOSSES=200 $(CARGO) test --features collector --test it -- --ignored system:: collector_system::
-	SEED=7 YEARS=300 $(CARGO) test --profile soak --features collector --test it whole_daemon::
-	$(CARGO) run --release --example simulate -- --years 1000000 --threads 2
+	KILLS=200 FAULTS=all $(CARGO) test --test it -- kills:: storage_faults::
+	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --workspace --test it collector_kills::
+	LOSSES=200 $(CARGO) test --workspace --test it -- --ignored system::
+	SEED=7 YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
+	$(CARGO) run --profile soak --package xtask -- simulate --years 1000000 --threads 2
 
 linkage: ## what a receiver of pings can link over a new ID, by a simulation
-	@$(CARGO) run --quiet --release --example linkage
+	@$(CARGO) run --quiet --profile soak --package xtask -- linkage
 
 # The modules that decide, and the tests that hold them to it.
 DECIDING = engine consent identity verdict version
-DECIDED_BY = --features collector --test it -- $(DECIDING:%=%::)
+DECIDED_BY = --test it -- $(DECIDING:%=%::)
 
 mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes an hour
 	$(INSTALL) cargo-mutants@27.1.0
-	PROPTEST_RNG_SEED=1 $(WITH_TOOLS) $(CARGO) mutants --output $(TARGET) -f 'src/engine/*.rs' $(DECIDING:%=-f src/%.rs) -- $(DECIDED_BY)
+	PROPTEST_RNG_SEED=1 $(WITH_TOOLS) $(CARGO) mutants --output $(TARGET) -f 'crates/core/src/engine/*.rs' $(DECIDING:%=-f crates/core/src/%.rs) -- $(DECIDED_BY)
 
 fuzz: ## what the collector takes, under a fuzzer, for FUZZ_SECONDS
 	$(INSTALL) cargo-fuzz@0.13.2
@@ -67,23 +67,21 @@ coverage: ## line coverage of the deciding modules by their own tests; needs rus
 		| grep -E '^Filename|^(engine|consent|identity|verdict|version)[./]'
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
-	@$(CARGO) build --quiet --features collector --example promises
 	@mkdir -p $(dir $(LOG))
-	@$(CARGO) test --features collector --no-fail-fast >$(LOG) 2>&1 || true
-	@$(TARGET)/debug/examples/promises $(LOG)
+	@$(CARGO) test --workspace --no-fail-fast >$(LOG) 2>&1 || true
+	@$(CARGO) xtask promises $(LOG)
 
 promise: ## run the tests of one sentence of the privacy page, and print its result: make promise N=7
-	@$(CARGO) build --quiet --features collector --example promises
 	@mkdir -p $(dir $(LOG))
-	@$(CARGO) test --features collector --no-fail-fast $$($(TARGET)/debug/examples/promises --tests $(N)) >$(LOG) 2>&1 || true
-	@$(TARGET)/debug/examples/promises $(LOG) $(N)
+	@$(CARGO) test --workspace --no-fail-fast $$($(CARGO) xtask promise $(N)) >$(LOG) 2>&1 || true
+	@$(CARGO) xtask promises $(LOG) $(N)
 
 lint: ## what CI checks besides the tests
-	$(CARGO) fmt --check
-	$(CARGO) clippy --bin pulse-telemetry -- -D warnings
-	$(CARGO) clippy --all-targets --features collector -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) xtask check
 	$(CARGO) check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --features collector --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
 # The program as it is released: static where the target for it is installed (`rustup target add`, and musl-tools).
 STATIC = $(shell uname -m)-unknown-linux-musl
@@ -98,11 +96,10 @@ bench: ## figures of the sidecar against peers; a few minutes, and those of an o
 		$(CARGO) bench --bench counting --bench footprint --bench serving
 
 bench-collector: ## figures of the collector: durable pings a second, a purge at 1 and 10 million rows, a storm, a crowd that attacks
-	$(CARGO) bench --features collector --bench collector_pings --bench collector_storm --bench collector_purge \
-		--bench collector_crowd
+	$(CARGO) bench --package pulse-telemetry-collector --benches
 
 generate: ## write the files that are made from the code
-	$(CARGO) run --quiet --features collector --example generate
+	$(CARGO) xtask generate
 
 setup: ## what CI needs beyond the Rust toolchain; needs root
 	apt-get update

@@ -20,48 +20,25 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use pulse_telemetry_core::audit::LineHash;
 use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_endpoint::{SendSettings, Sender};
 use pulse_telemetry_http::tls::Trust;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::command::{Exit, help_of};
 use pulse_telemetry_process::config::{ConfigError, Environment};
 use pulse_telemetry_process::no_core::leave_no_core;
+use pulse_telemetry_process::output::Output;
+use pulse_telemetry_process::runtime;
 use serde::Deserialize;
 
 use crate::config::Config;
-use crate::output::Output;
-use crate::printable::printable;
 use crate::pulse::{PulseClient, PulseSettings};
-use crate::runtime;
 use crate::status::StatusReport;
 use crate::store::StoreError;
 use api::{Api, ApiError, Method, patience};
-#[cfg(feature = "collector")]
-pub(crate) use run::{asked_to_stop, start_log};
 
 /// How often `status` asks whether a reading of Pulse has ended.
 const ASKS_AGAIN: Duration = Duration::from_millis(100);
-
-/// How a command ended. The codes stand here and in `docs/CONFIGURATION.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// It is done.
-    Done = 0,
-    /// It failed for a reason that has no code of its own.
-    Failed = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// The configuration is wrong.
-    Configuration = 3,
-    /// Pulse cannot be reached, refuses the token, or cannot be read fully.
-    Pulse = 4,
-    /// The state directory cannot be used.
-    State = 5,
-    /// The audit found something.
-    Findings = 6,
-    /// Our ping differs from Pulse's own.
-    Differs = 7,
-}
 
 /// The telemetry of a Pulse installation, outside Pulse: reads the counts from Pulse's API, shows the ping, and sends it
 /// once a start and once a day.
@@ -250,15 +227,6 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn help() -> Vec<String> {
     help_of(command())
-}
-
-/// The help text of a program and of each of its commands.
-pub(crate) fn help_of(program: clap::Command) -> Vec<String> {
-    let mut program = program.term_width(100);
-    program.build();
-    let whole = program.clone().render_long_help().to_string();
-    let commands = program.get_subcommands().filter(|command| command.get_name() != "help").cloned();
-    std::iter::once(whole).chain(commands.map(|mut command| command.render_long_help().to_string())).collect()
 }
 
 fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &mut dyn Write) -> Result<Exit, Failure> {

@@ -4,12 +4,6 @@
 //! does not know is not a key. Over it come the configuration file, `PULSE_TELEMETRY_<SECTION>__<KEY>`, and the short
 //! names of Pulse's own agent. Each section then checks its own values, and everything that is wrong is told at once.
 
-#[cfg(feature = "collector")]
-pub mod admin;
-#[cfg(feature = "collector")]
-pub mod collector;
-#[cfg(feature = "collector")]
-mod database;
 mod environment;
 mod events;
 mod pulse;

@@ -35,10 +35,5 @@ pub mod metrics;
 
 pub mod confine;
 pub mod daemon;
-pub mod output;
-pub mod runtime;
 pub mod serve;
 pub mod status;
-
-#[cfg(feature = "collector")]
-pub mod collector;

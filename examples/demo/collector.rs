@@ -33,7 +33,7 @@ impl Collector {
         let mut command = command(config);
         command.arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| {
-            let hint = "build it with `cargo build --features collector --bins`";
+            let hint = "build it with `cargo build --workspace --bins`";
             io::Error::other(format!("failed to start {}: {error}; {hint}", binary().display()))
         })?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("the collector has no log"))?;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pulse_telemetry::collector::ingest::{Cell, read};
+use pulse_telemetry_collector::ingest::{Cell, read};
 use pulse_telemetry_core::contract::{FIELDS, validate};
 use serde_json::{Map, Value};
 

@@ -8,12 +8,12 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, SERVER};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
+use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_http::wire::{self, ExchangeError, Stream};
 use pulse_telemetry_process::config::ConfigError;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::net::{TcpStream, UnixStream};
-use pulse_telemetry_core::printable::printable;
 
 use crate::config::{Config, Listen};
 use crate::serve::SERVER_NAME;

@@ -6,16 +6,12 @@ use std::time::Duration;
 
 use pulse_telemetry_http::server::ServeSettings;
 use pulse_telemetry_process::clock::SystemClock;
-use pulse_telemetry_process::config::{Log, LogFormat};
+use pulse_telemetry_process::log::start_log;
 use pulse_telemetry_process::no_core::warn_of_cores;
+use pulse_telemetry_process::signals::asked_to_stop;
 use pulse_telemetry_process::supervisor::Supervisor;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use tracing_subscriber::filter::{FilterFn, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
 
 use super::{Exit, Failure, offline, pulse_client};
 use crate::config::{Config, Listen};
@@ -115,35 +111,4 @@ fn allowed(config: &Config, is_root: bool) -> Result<Allowed, Failure> {
         Listen::Tcp(_) => allowed,
         Listen::Unix(socket) => allowed.with_socket(socket),
     })
-}
-
-/// Waits for SIGTERM or SIGINT. One that comes after the call is seen, also where nobody waits yet.
-pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    async move {
-        match signals {
-            (Ok(mut terminate), Ok(mut interrupt)) => {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            }
-            // Without handlers the signals end the process at once, which every file on disk survives.
-            _ => std::future::pending().await,
-        }
-    }
-}
-
-/// The log goes to standard error. Only this program's own events are in it, whatever the level: what the libraries
-/// below say names hosts and addresses.
-pub(crate) fn start_log(log: &Log) -> Result<(), String> {
-    let level: Targets = log.level.parse().map_err(|_| "log.level cannot be used".to_owned())?;
-    let ours = FilterFn::new(|metadata| metadata.target().starts_with("pulse_telemetry"));
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    let layer = match log.format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
-    tracing_subscriber::registry().with(layer.with_filter(level).with_filter(ours)).init();
-    Ok(())
 }

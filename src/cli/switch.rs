@@ -2,14 +2,13 @@
 
 use std::io::Write;
 
+use pulse_telemetry_core::printable::printable;
 use serde::Deserialize;
-
-use crate::config::Config;
-use crate::printable::printable;
 
 use super::api::{Api, ApiError, Method, patience};
 use super::offline::{self, OffWritten};
 use super::{Exit, Failure};
+use crate::config::Config;
 
 /// What came of turning the switch: the answer of `PUT /api/v1/switch`.
 #[derive(Debug, Deserialize)]

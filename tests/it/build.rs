@@ -178,15 +178,16 @@ fn every_test_that_needs_more_than_a_user_is_run_by_a_target_that_ci_makes() {
         if let Some((name, _)) = line.split_once(':').filter(|(name, _)| name.bytes().all(is_name)) {
             target = name;
         } else if made.contains(&target) && line.contains("-- --ignored") {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            run.extend(words.windows(2).filter(|pair| pair[0] == "--test").map(|pair| pair[1].to_owned()));
+            let (_, modules) = line.split_once("-- --ignored").unwrap();
+            run.extend(modules.split_whitespace().map(|module| module.trim_end_matches("::").to_owned()));
         }
     }
     let marks = |path: &Path| fs::read_to_string(path).unwrap().contains("#[ignore = ");
     let paths = |dir: &Path| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
     // A test's modules are in a directory of its name.
-    let needs_more = |path: &Path| marks(path) || paths(&path.with_extension("")).any(|module| marks(&module));
-    let files = paths(&root().join("tests"));
+    let needs_more =
+        |path: &Path| marks(path) || paths(&path.with_extension("")).any(|module| module.is_file() && marks(&module));
+    let files = packages().into_iter().flat_map(|package| paths(&package.join("tests/it")).collect::<Vec<_>>());
     let files = files.filter(|path| path.is_file() && path.file_stem().is_some_and(|stem| stem != "build"));
     let needed: BTreeSet<String> = files
         .filter(|path| needs_more(path))

@@ -13,7 +13,7 @@ use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use pulse_telemetry_testkit::server::{ResponsePlan, Server, RequestRecord};
+use pulse_telemetry_testkit::server::{RequestRecord, ResponsePlan, Server};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, exists};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -331,7 +331,6 @@ fn a_secret_that_everybody_can_read_is_used_and_warned_of_once_with_what_ends_it
     }
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn the_collectors_secrets_that_everybody_can_read_are_warned_of_too() {
     let storage = pulse_telemetry_testkit::collector::Storage::sqlite();
@@ -474,7 +473,6 @@ fn a_daemon_whose_log_nobody_reads_any_more_goes_on() {
     assert!(child.wait().unwrap().success());
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn who_has_read_enough_ends_the_collectors_commands_quietly_too() {
     let storage = pulse_telemetry_testkit::collector::Storage::sqlite();

@@ -10,14 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-#[cfg(feature = "collector")]
-use pulse_telemetry::config::collector;
 use pulse_telemetry::config::{Config, DEFAULTS, Listen, PlatformSetting, TokenSource, Tokens, Url};
+use pulse_telemetry_collector::config as collector;
 use pulse_telemetry_endpoint::Variable;
 use pulse_telemetry_process::config::{ConfigError, Environment, LogFormat, parse_duration};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
-#[cfg(feature = "collector")]
 use tokio_postgres::config::SslMode;
 
 /// What must never be seen again once it went in.
@@ -638,7 +636,6 @@ fn a_log_level_is_one_of_six_words_or_directives() {
 
 // The collector's.
 
-#[cfg(feature = "collector")]
 fn collector(variables: &[(&str, &str)]) -> Result<collector::Config, ConfigError> {
     let setup = Setup::new();
     let name = |key: &str| format!("PULSE_TELEMETRY_COLLECTOR_{}", key.replace('.', "__").to_uppercase());
@@ -646,7 +643,6 @@ fn collector(variables: &[(&str, &str)]) -> Result<collector::Config, ConfigErro
     collector::Config::load(Some(&setup.path()), &Environment::new(env))
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn the_collector_takes_hosts_and_words_as_the_sidecar_does() {
     for (listen, expected) in [
@@ -667,7 +663,6 @@ fn the_collector_takes_hosts_and_words_as_the_sidecar_does() {
     assert!(zone.contains("an IPv6 address with a zone"), "{zone}");
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn postgresql_on_this_machine_is_recognised_in_both_forms_of_its_name() {
     for (host, mode) in [
@@ -812,7 +807,6 @@ fn a_byte_order_mark_alone_is_passed_over_and_a_token_may_look_like_much() {
     }
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn a_password_may_have_the_characters_that_a_token_may_not() {
     let setup = Setup::new();

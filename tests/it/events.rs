@@ -1,7 +1,6 @@
 //! Local-only commercial events: recorded here as Pulse records them, and never sent.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +14,6 @@ use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, exists};
-use pulse_telemetry_testkit::source::{self, listed, who_names};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -713,60 +711,4 @@ fn no_byte_of_an_event_leaves_to_pulse_to_the_endpoint_or_into_the_log() {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
     }
-}
-
-#[test]
-fn no_module_that_builds_or_sends_a_ping_can_name_the_events_or_their_file() {
-    let modules = modules();
-    for start in ["send", "wire", "ping", "engine", "verdict", "identity"] {
-        let mut reached = BTreeSet::from([start.to_owned()]);
-        let mut next = vec![start.to_owned()];
-        while let Some(module) = next.pop() {
-            for named in modules[&module].iter().filter(|named| reached.insert((*named).clone())) {
-                next.push(named.clone());
-            }
-        }
-        for forbidden in ["events", "store", "serve", "daemon"] {
-            assert!(!reached.contains(forbidden), "{start} reaches {forbidden} by {reached:?}");
-        }
-    }
-    // The other way round: what keeps events can name nothing that sends.
-    let named = &modules["events"];
-    let allowed = ["clock", "contract", "printable", "snapshot", "store"];
-    assert!(named.iter().all(|module| allowed.contains(&module.as_str())), "{named:?}");
-}
-
-#[test]
-fn only_the_modules_that_the_architecture_lists_can_name_the_events_and_no_other_of_the_source_tree() {
-    let names_it = |code: &str| {
-        let paths = ["crate::", "super::"].into_iter().flat_map(|root| code.split(root).skip(1));
-        let mut heads = paths.map(|rest| match rest.strip_prefix('{') {
-            Some(list) => list.split(';').next().unwrap(),
-            None => rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap(),
-        });
-        let by_path = heads.any(|head| head.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|n| n == "events"));
-        by_path || ["EventFile", "EventsReport", "Recorder"].iter().any(|name| code.contains(name))
-    };
-    let named = who_names("events", names_it);
-    assert_eq!(named, listed("events"));
-    assert!(!named.contains("daemon"), "the daemon feeds the sender and knows no event");
-}
-
-/// Each module of the library, and those that its source names as `crate::…`.
-fn modules() -> BTreeMap<String, BTreeSet<String>> {
-    let named = |code: &str| -> BTreeSet<String> {
-        let named = code.split("crate::").skip(1).flat_map(|rest| {
-            // `use crate::{config, wire};` names several at once.
-            let list = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or(rest);
-            let several = rest.starts_with('{');
-            list.split(|c: char| c == ',' && several)
-                .take(if several { usize::MAX } else { 1 })
-                .map(|name| name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
-                .collect::<Vec<_>>()
-        });
-        named.filter(|name| !name.is_empty()).collect()
-    };
-    let modules: BTreeMap<_, _> = source::modules().into_iter().map(|(name, code)| (name, named(&code))).collect();
-    assert!(modules.contains_key("events") && modules["send"].contains("wire"), "{modules:?}");
-    modules
 }

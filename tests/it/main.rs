@@ -1,19 +1,10 @@
-//! The tests of both programs, one module a subject. A test's name is the promise that it keeps.
+//! The tests of the sidecar, and of both programs together, one module a subject. A test's name is the promise that it keeps.
 
 mod audit;
 mod booted;
+mod boundaries;
 mod build;
 mod captures_read;
-mod collector_addresses;
-mod collector_duplicates;
-mod collector_ingest;
-mod collector_kills;
-mod collector_load;
-mod collector_postgres;
-mod collector_purge;
-mod collector_report;
-mod collector_storage;
-mod collector_system;
 mod collector_wire;
 mod commands;
 mod config;

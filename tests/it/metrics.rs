@@ -186,7 +186,6 @@ fn the_parsers_of_others_read_both_formats_of_the_sidecar() {
     check_with_the_parsers_of_others(test, &sidecar.get("/metrics"), &open_metrics);
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn the_parsers_of_others_read_both_formats_of_the_collector() {
     use pulse_telemetry_testkit::collector::{Setup, Storage, ping_of};

@@ -62,7 +62,7 @@ fn what_a_packaged_configuration_suggests_is_known_and_the_default() {
 fn the_package_starts_nothing_by_itself_keeps_what_is_yours_and_purges_all_of_it() {
     booted::alone("package::the_package_starts_nothing_by_itself_keeps_what_is_yours_and_purges_all_of_it", || {
         let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
-        let machine = with_packages("pulse-telemetry", &sidecar::binary(), &[]);
+        let machine = with_packages("pulse-telemetry", &sidecar::binary());
         let edits = format!(
             "[telemetry]\nendpoint = \"{}\"\n[pulse]\nurl = \"{}\"\n[schedule]\nstartup_delay = \"0s\"\n",
             endpoint.url(),
@@ -132,7 +132,7 @@ diff /before.files /after.files
 #[ignore = "needs root and cargo-deb: make test-package"]
 fn the_collectors_package_starts_it_restarts_it_at_an_upgrade_and_purges_all_of_it() {
     booted::alone("package::the_collectors_package_starts_it_restarts_it_at_an_upgrade_and_purges_all_of_it", || {
-        let machine = with_packages("pulse-telemetry-collector", &collector::binary(), &["--variant=collector"]);
+        let machine = with_packages("pulse-telemetry-collector", &collector::binary());
         let seen = machine.boot(&format!("unit=pulse-telemetry-collector\n{FUNCTIONS}{LIFE_OF_THE_COLLECTOR}"));
         let step = |name: &str| step(&seen, name);
 
@@ -175,7 +175,7 @@ fn step<'a>(seen: &'a str, name: &str) -> &'a str {
 }
 
 /// A machine with the package in the versions 1, 2 and 3, not installed.
-fn with_packages(package: &str, program: &Path, options: &[&str]) -> Machine {
+fn with_packages(package: &str, program: &Path) -> Machine {
     let machine = Machine::new(package);
     std::fs::create_dir(machine.path("given")).unwrap();
     let build = tempfile::tempdir_in(pulse_telemetry_testkit::kept()).unwrap();
@@ -188,7 +188,7 @@ fn with_packages(package: &str, program: &Path, options: &[&str]) -> Machine {
             .args(["--quiet", "--locked", "--offline", "--no-build", "--no-strip", "--fast"])
             .args(["--deb-version", version, "--output"])
             .arg(machine.path(&format!("given/{version}.deb")))
-            .args(options)
+            .args(["--package", package])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("CARGO", env!("CARGO"))
             .env("CARGO_TARGET_DIR", build.path())

@@ -10,7 +10,7 @@ use pulse_telemetry_testkit::browser::{Browser, Page, axe_or_skip, browser_or_sk
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::proxy::{PROXIED, Proxy};
 use pulse_telemetry_testkit::pulse::{MONITORING_READ, PulseModel, Relay, SimulatedPulse, TOKEN, Token, answer};
-use pulse_telemetry_testkit::server::{ResponsePlan, Server, Body};
+use pulse_telemetry_testkit::server::{Body, ResponsePlan, Server};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar, exists};
 use serde_json::{Value, json};
 

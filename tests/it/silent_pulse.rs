@@ -14,7 +14,7 @@ use pulse_telemetry::daemon::READERS_MAX;
 use pulse_telemetry_testkit::client::Reply;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use pulse_telemetry_testkit::server::{Refusing, ResponsePlan, Server, Body};
+use pulse_telemetry_testkit::server::{Body, Refusing, ResponsePlan, Server};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar};
 use serde_json::Value;
 

@@ -349,7 +349,6 @@ fn ends_while_no_name_server_answers() {
         // Its own second for Pulse included.
         assert!(code.is_some() && mono() - started < STOPS, "{command}: {code:?} after {:?}", mono() - started);
     }
-    #[cfg(feature = "collector")]
     {
         let collector =
             pulse_telemetry_testkit::collector::Setup::new(&pulse_telemetry_testkit::collector::Storage::sqlite())

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use pulse_telemetry::collector::server;
 use pulse_telemetry::config::Config;
+use pulse_telemetry_collector::server;
 use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_testkit::collector::{self, Storage};
 use pulse_telemetry_testkit::endpoint::Endpoint;

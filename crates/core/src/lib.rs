@@ -8,6 +8,20 @@
 //!
 //! There is no runtime here, no HTTP, no TLS, no file, no socket, no environment. The time ([`clock`]) and chance
 //! ([`chance`]) are arguments.
+//!
+//! What a crate does not depend on it cannot name:
+//!
+//! ```compile_fail,E0432
+//! use pulse_telemetry::events::Recorder;
+//! ```
+//!
+//! ```compile_fail,E0432
+//! use pulse_telemetry::posture::Posture;
+//! ```
+//!
+//! ```compile_fail,E0432
+//! use pulse_telemetry::store::Store;
+//! ```
 
 pub mod audit;
 pub mod chance;

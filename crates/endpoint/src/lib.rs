@@ -1,7 +1,19 @@
 //! The one door out: an attempt to send a ping, the proxy on its way, and what came of it.
 //!
 //! This crate depends on the core and on HTTP alone. What keeps the local events, the posture and the files cannot be
-//! named here.
+//! named here:
+//!
+//! ```compile_fail,E0432
+//! use pulse_telemetry::events::Recorder;
+//! ```
+//!
+//! ```compile_fail,E0432
+//! use pulse_telemetry::posture::Posture;
+//! ```
+//!
+//! ```compile_fail,E0432
+//! use pulse_telemetry::store::Store;
+//! ```
 
 mod proxy;
 mod send;

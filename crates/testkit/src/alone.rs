@@ -27,6 +27,18 @@ pub fn alone(name: &str, namespaces: &[&str], prepare: impl FnOnce(), test: impl
     assert!(output.status.success() && told.contains("1 passed"), "{told}");
 }
 
+/// Runs the test of that name again in a process of its own: what it measures or ends is the process.
+#[expect(clippy::disallowed_methods, reason = "the test tells itself that it is by itself")]
+pub fn by_itself(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let output = again.args(["--exact", name, "--nocapture"]).env(INSIDE, "yes").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
 /// Runs a program to its good end, and gives what it said.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();

@@ -10,10 +10,10 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use pulse_telemetry::collector::ingest;
-use pulse_telemetry::collector::postgres::{PostgresReader, PostgresStore};
-use pulse_telemetry::collector::sqlite::{SqliteReader, SqliteStore};
-use pulse_telemetry::collector::storage::{Read, Row, Store};
+use pulse_telemetry_collector::ingest;
+use pulse_telemetry_collector::postgres::{PostgresReader, PostgresStore};
+use pulse_telemetry_collector::sqlite::{SqliteReader, SqliteStore};
+use pulse_telemetry_collector::storage::{Read, Row, Store};
 use pulse_telemetry_core::contract::{FIELDS, Kind};
 use pulse_telemetry_http::tls::Trust;
 use rusqlite::types::ValueRef;

@@ -51,8 +51,8 @@ const COLLECTOR: Sections<'_> = Sections(&[
 ]);
 
 fn of_the_collector(root: &Path) -> Vec<(PathBuf, String)> {
-    use pulse_telemetry::collector::cli::{command, help};
-    use pulse_telemetry::config::collector::DEFAULTS;
+    use pulse_telemetry_collector::cli::{command, help};
+    use pulse_telemetry_collector::config::DEFAULTS;
     let keys = format!("```toml\n{DEFAULTS}```\n");
     let commands: String = help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
     let path = root.join("docs/COLLECTOR.md");

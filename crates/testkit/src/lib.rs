@@ -12,11 +12,13 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::missing_panics_doc,
+    clippy::new_without_default,
     reason = "a test may fail loudly, and its names say what each thing is"
 )]
 
 pub mod alone;
 pub mod booted;
+pub mod boundaries;
 pub mod browser;
 pub mod client;
 pub mod collector;
@@ -40,7 +42,6 @@ pub mod seeded;
 pub mod server;
 pub mod sidecar;
 pub mod simulation;
-pub mod source;
 pub mod tls;
 
 use std::path::{Path, PathBuf};

@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-#[cfg(feature = "collector")]
-use pulse_telemetry::config::collector;
 use pulse_telemetry::config::{Config, DEFAULTS};
+use pulse_telemetry_collector::config as collector;
 use pulse_telemetry_process::config::{Environment, Setting};
 
 use super::{SECRET, Setup, variable_name, with_file, with_variable};
@@ -49,7 +48,6 @@ fn sidecars(file: &Path, env: &Environment) -> Said {
     Ok(config.origins().to_vec())
 }
 
-#[cfg(feature = "collector")]
 fn collectors(file: &Path, env: &Environment) -> Said {
     let config = collector::Config::load(Some(file), env).map_err(|error| error.to_string())?;
     Ok(config.origins().to_vec())
@@ -89,7 +87,6 @@ fn blank_is_not_set_for_every_key_in_a_variable_and_in_the_file() {
     blank_is_not_set(DEFAULTS, "PULSE_TELEMETRY_", sidecars);
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn blank_is_not_set_for_every_key_of_the_collector() {
     blank_is_not_set(collector::DEFAULTS, "PULSE_TELEMETRY_COLLECTOR_", collectors);
@@ -222,7 +219,6 @@ fn a_variable_that_speaks_of_consent_ends_the_start_with_the_right_spelling() {
     }
 }
 
-#[cfg(feature = "collector")]
 #[test]
 fn the_collector_judges_the_variables_of_neighbours_by_the_same_rules() {
     let said = |name: &str, value: &str| {

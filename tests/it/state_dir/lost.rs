@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pulse_telemetry::store::{Disk as _, Store};
 use pulse_telemetry_core::engine::{Action, Entry, EntryKind, State};
 use pulse_telemetry_core::identity::Identity;
-use pulse_telemetry::store::{Disk as _, Store};
 use pulse_telemetry_core::ledger::Line;
 use pulse_telemetry_testkit::client::Reply;
 use pulse_telemetry_testkit::history::{chained, entries, life, noon};
@@ -361,7 +361,7 @@ fn what_another_daemon_wrote_is_not_written_over_by_one_that_lost_its_lock() {
     second.carry_out(&Action::SaveId(id(2)), noon()).unwrap();
     second.carry_out(&Action::Save(State::default()), noon()).unwrap();
     record(&mut second, EntryKind::IdReset).unwrap();
-    let whole = || crate::support::disk::files_below(dir.path());
+    let whole = || pulse_telemetry_testkit::disk::files_below(dir.path());
     let before = whole();
 
     let actions = [

@@ -193,7 +193,7 @@ fn is_made_anew(name: &str) -> bool {
 fn what_stands_in_the_directorys_own_place_and_is_none_is_told_and_stays() {
     let (pulse, endpoint, _) = world();
     for (word, plant) in FORMS.into_iter().filter(|(word, _)| *word != "a directory") {
-        let setup = Setup::new(&pulse.url(), &endpoint.url()).with("PULSE_TOKEN", crate::TOKEN);
+        let setup = Setup::new(&pulse.url(), &endpoint.url()).with("PULSE_TOKEN", super::TOKEN);
         let outside = Outside::new(&setup);
         plant(&setup.path("state"), &outside.path);
         for command in COMMANDS {

@@ -8,15 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry::config::Config;
+use pulse_telemetry::config::{Config, TokenSource};
 use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
 use pulse_telemetry_core::audit::{Audit, Report};
 use pulse_telemetry_core::clock::Now;
-use pulse_telemetry::config::{Config, TokenSource};
-use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, Start, State};
-use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_testkit::history::{DAY, SCHEDULE, entries};

@@ -101,7 +101,9 @@ mod tests {
         let (ours, mut theirs) = duplex(room);
         let bytes = bytes.to_vec();
         let writing = tokio::spawn(async move {
-            let mut stream = WithWords::new(ours, answers::add_headers);
+            let mut stream = WithWords::new(ours, |headers| {
+                headers.insert("server", "pulse-telemetry".parse().unwrap());
+            });
             stream.write_all(&bytes).await.unwrap();
             stream.shutdown().await.unwrap();
         });

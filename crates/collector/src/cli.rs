@@ -1,0 +1,233 @@
+//! The command line of the collector: what each command does, and how it ends.
+
+mod check;
+mod run;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use jiff::Timestamp;
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_http::tls::{TlsError, Trust, tls};
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::command::{Exit, help_of};
+use pulse_telemetry_process::config::{ConfigError, Environment};
+use pulse_telemetry_process::no_core::leave_no_core;
+use pulse_telemetry_process::output::Output;
+use pulse_telemetry_process::runtime;
+use tokio_postgres::config::SslMode;
+
+pub use self::run::end_at_a_panic;
+use super::export::export;
+use super::postgres::{PostgresReader, PostgresStore};
+use super::purge::is_plausible;
+use super::report::report;
+use super::sqlite::{SqliteReader, SqliteStore};
+use super::storage::{Purged, Read, Store, StoreError};
+use crate::config::{Config, Postgres, Storage};
+
+/// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
+///
+/// Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 5 storage.
+#[derive(Debug, Parser)]
+#[command(name = "pulse-telemetry-collector", version, max_term_width = 100)]
+struct CommandLine {
+    /// The configuration file [default: /etc/pulse-telemetry-collector/config.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Take pings (the default)
+    Run,
+    /// Drop the days that are 90 days old now; the collector does this by itself every hour
+    Purge,
+    /// Tell how many installations there are, and of what kind, without showing any single one
+    ///
+    /// Install IDs rotate every 30 days, so counts are corrected for that, and the correction is shown. Cells of fewer
+    /// than five installations are folded together, and numbers of IDs rounded to multiples of five.
+    Report {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the rows of the last 90 days in the form that Pulse's own adoption report reads
+    ///
+    /// The file is not purged by itself: delete it when the report is made.
+    Export {
+        /// The SQLite file to make; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        sqlite: PathBuf,
+    },
+    /// Check the configuration and the storage, and show every setting with its origin
+    Check,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Configuration(#[from] ConfigError),
+    #[error("{0}")]
+    SetUp(String),
+    #[error("{0}")]
+    Storage(#[from] StoreError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Configuration(_) | Self::SetUp(_) => Exit::Configuration,
+            Self::Storage(_) => Exit::State,
+            Self::Other(_) => Exit::Failed,
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Runs the command line. The binary hands in all that comes from outside.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitCode {
+    let mut output = Output::new(out);
+    let mut exit = match CommandLine::try_parse_from(arguments) {
+        Err(usage) => {
+            // Help and version are no errors, and go to standard output.
+            let is_error = usage.use_stderr();
+            let text = usage.render();
+            let _ = if is_error { write!(err, "{text}") } else { write!(output, "{text}") };
+            if is_error { Exit::Usage } else { Exit::Done }
+        }
+        Ok(line) => match execute(&line, environment, &mut output) {
+            Ok(()) => Exit::Done,
+            Err(failure) => {
+                let _ = writeln!(err, "pulse-telemetry-collector: {failure}");
+                failure.exit()
+            }
+        },
+    };
+    if let Some(error) = output.finish() {
+        let _ = writeln!(err, "pulse-telemetry-collector: failed to write to standard output: {error}");
+        if exit == Exit::Done {
+            exit = Exit::Failed;
+        }
+    }
+    ExitCode::from(exit as u8)
+}
+
+/// The command line as clap knows it, for the manual page and the completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    CommandLine::command()
+}
+
+/// The help text of the program and of each of its commands, for the documentation.
+#[must_use]
+pub fn help() -> Vec<String> {
+    help_of(command())
+}
+
+fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -> Result<(), Failure> {
+    // Before the database's password is read.
+    let leaves_no_core = leave_no_core();
+    let config = Config::load(line.config.as_deref(), environment)?;
+    let done = runtime::run(async {
+        match line.command.as_ref().unwrap_or(&Command::Run) {
+            Command::Run => run::run(&config, leaves_no_core).await,
+            Command::Purge => purge(&config.storage, out).await,
+            Command::Report { json } => tell(&config.storage, *json, out).await,
+            Command::Export { sqlite } => {
+                let rows = export(reader(&config.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
+                Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
+            }
+            Command::Check => check::check(&config, out).await,
+        }
+    });
+    done.map_err(|error| Failure::Other(format!("failed to start: {error}")))?
+}
+
+async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), Failure> {
+    let now = SystemClock.now().wall;
+    if !is_plausible(now) {
+        let said = format!("the clock says {now}, which is before the contract was published: set it first");
+        return Err(Failure::Other(said));
+    }
+    match purge_storage(storage, now).await {
+        Ok(Purged { elsewhere: true, .. }) => writeln!(out, "Another collector purges just now.")?,
+        Ok(Purged { days, .. }) => writeln!(out, "Days that were dropped because they are 90 days old: {days}.")?,
+        Err(Failure::Storage(not_yet @ StoreError::NotYet(_))) => writeln!(out, "Nothing to purge: {not_yet}.")?,
+        Err(failure) => return Err(failure),
+    }
+    Ok(())
+}
+
+/// Purges what is there, and makes nothing.
+async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, Failure> {
+    Ok(match storage {
+        Storage::Sqlite(path) => SqliteStore::open_existing(path)?.purge(now).await?,
+        Storage::Postgres(postgres) => {
+            let (password, trust) = (postgres.read_password()?, trust(postgres)?);
+            let connect = postgres.connect.clone();
+            PostgresStore::open_existing(connect, password.as_ref(), &trust).await?.purge(now).await?
+        }
+    })
+}
+
+async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let report = report(reader(storage)?.as_ref(), SystemClock.now().wall).await?;
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", report.to_text())?;
+    }
+    Ok(())
+}
+
+/// What a command reads from. It makes and changes nothing.
+fn reader(storage: &Storage) -> Result<Box<dyn Read>, Failure> {
+    Ok(match storage {
+        Storage::Sqlite(path) => Box::new(SqliteReader::new(path)),
+        Storage::Postgres(postgres) => {
+            let (password, trust) = (postgres.read_password()?, trust(postgres)?);
+            Box::new(PostgresReader::new(postgres.connect.clone(), password.as_ref(), &trust)?)
+        }
+    })
+}
+
+async fn open_postgres(postgres: &Postgres) -> Result<PostgresStore, Failure> {
+    let (password, trust) = (postgres.read_password()?, trust(postgres)?);
+    Ok(PostgresStore::open(postgres.connect.clone(), password.as_ref(), &trust).await?)
+}
+
+/// Whose certificates PostgreSQL may have. Where TLS is used, what was named is known to be of use.
+fn trust(postgres: &Postgres) -> Result<Trust, Failure> {
+    let set_up = |error: TlsError| Failure::SetUp(error.to_string());
+    let trust = Trust::of(postgres.authorities.clone());
+    let trust = match &postgres.ca_file {
+        None => trust,
+        Some(path) => trust.and_file("storage.ca_file", path).map_err(set_up)?,
+    };
+    if postgres.connect.get_ssl_mode() == SslMode::Disable {
+        trust.check_own().map_err(set_up)?;
+    } else {
+        tls(&trust).map_err(set_up)?;
+    }
+    Ok(trust)
+}

@@ -1,0 +1,310 @@
+//! The routes. None shows a ping, or anything of a single installation.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use jiff::Timestamp;
+use jiff::tz::Offset;
+use pulse_telemetry_core::contract;
+use pulse_telemetry_http::server::guards::Guards;
+use ring::digest::{SHA256, digest};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::answers::{self, Answer};
+use super::{App, PING_PATH};
+use crate::capacity::Fullness;
+use crate::ingest;
+use crate::metrics::{NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
+use crate::network::{Client, ProxyMismatch};
+use crate::places::Place;
+use crate::purge::is_plausible;
+use crate::queue::TurnedAway;
+use crate::retry::Retry;
+use crate::storage::{Arrival, Outcome, Row, day_of};
+
+const READ: &str = "GET, HEAD, OPTIONS";
+const PING: &str = "POST, OPTIONS";
+
+/// Answers one request. Only a ping that is stored, or need not be, keeps its connection open.
+pub(super) async fn answer(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
+    let mut answer = route(app, client, place, request).await;
+    answers::add_headers(answer.headers_mut());
+    if answer.status() != StatusCode::NO_CONTENT {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+async fn route(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    if head.uri.path() == PING_PATH {
+        return match only(&head.method, &[Method::POST], PING) {
+            Ok(()) => ping(app, client, place, &head, body).await,
+            Err(answer) => *answer,
+        };
+    }
+    match read(&head.method, head.uri.path(), &["/v1/contract", "/healthz"]) {
+        Ok("/v1/contract") => contract(),
+        Ok(_) => healthy(),
+        Err(answer) => *answer,
+    }
+}
+
+/// Answers one request of the operator's.
+pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<Incoming>) -> Answer {
+    let (head, _) = request.into_parts();
+    let mut answer = match guards.check(&head) {
+        Err(refusal) => answers::stranger(&refusal),
+        Ok(()) if head.method == Method::OPTIONS && head.uri.path() == "/readyz" => {
+            // A balancer that is told no method asks by this one, as HAProxy does, and looks at the status alone.
+            let ready = ready(app);
+            let says_so = ready.status() == StatusCode::OK;
+            answers::with_allow(if says_so { answers::empty(StatusCode::NO_CONTENT) } else { ready }, READ)
+        }
+        Ok(()) => match read(&head.method, head.uri.path(), &["/metrics", "/readyz", "/healthz"]) {
+            Ok("/metrics") => {
+                app.metrics.counted_networks(app.limiter.networks());
+                answers::metrics(&head.headers, |format| app.metrics.text(format))
+            }
+            Ok("/readyz") => ready(app),
+            Ok(_) => healthy(),
+            Err(answer) => *answer,
+        },
+    };
+    answers::add_headers(answer.headers_mut());
+    answer
+}
+
+/// Which of these pages is to be read, or the answer to what is no such request.
+fn read<'a>(method: &Method, path: &'a str, pages: &[&str]) -> Result<&'a str, Box<Answer>> {
+    if !pages.contains(&path) {
+        return Err(Box::new(answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")));
+    }
+    only(method, &[Method::GET, Method::HEAD], READ).map(|()| path)
+}
+
+fn only(method: &Method, methods: &[Method], allow: &'static str) -> Result<(), Box<Answer>> {
+    if methods.contains(method) {
+        return Ok(());
+    }
+    let answer = if method == Method::OPTIONS {
+        answers::empty(StatusCode::NO_CONTENT)
+    } else {
+        let message = format!("The methods here are {allow}.");
+        answers::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message)
+    };
+    Err(Box::new(answers::with_allow(answer, allow)))
+}
+
+fn healthy() -> Answer {
+    answers::json(StatusCode::OK, &json!({"status": "ok"}))
+}
+
+async fn ping(app: &App, client: &Client, place: &Place<'_>, head: &Parts, body: Incoming) -> Answer {
+    let now = app.clock.now();
+    let forwarded = head.headers.get_all("x-forwarded-for").iter();
+    let (client, mismatch) = client.behind(&app.trusted_proxies, forwarded);
+    if let Some(mismatch) = mismatch {
+        tell(app, mismatch);
+    }
+    if let Err(wait) = app.limiter.check(&client, now.mono) {
+        app.metrics.limited(PER_MINUTE);
+        // What is left unread when a connection is closed takes the answer with it.
+        let _ = timeout(app.limits.body_time, discard(Limited::new(body, app.limits.body_bytes))).await;
+        let wait = turn(app, |retry| retry.when_limited(wait));
+        let message = "Too many pings come from your network. Come back after the time in Retry-After.";
+        return answers::come_back(StatusCode::TOO_MANY_REQUESTS, "too_many_pings", message, wait);
+    }
+    if let Err((status, word, message)) = check_head(&head.headers) {
+        app.metrics.refused(word, None);
+        return answers::error(status, word, message);
+    }
+    let body = match read_body(app, body).await {
+        Ok(body) => body,
+        Err((status, word, message)) => {
+            app.metrics.refused(word, None);
+            return answers::error(status, word, message);
+        }
+    };
+    match ingest::read(&body) {
+        Ok(accepted) => {
+            app.metrics.dropped(accepted.dropped);
+            store(app, &client, place, accepted.cells).await
+        }
+        Err(refusal) => {
+            app.metrics.refused(refusal.word(), refusal.field());
+            answers::refused(refusal)
+        }
+    }
+}
+
+/// Says once that strangers may share one limit. No address is told.
+fn tell(app: &App, mismatch: ProxyMismatch) {
+    if !app.metrics.proxy_mismatch(mismatch) {
+        return;
+    }
+    match mismatch {
+        ProxyMismatch::Untrusted => tracing::warn!(
+            "a ping has X-Forwarded-For and comes from a peer that serve.trusted_proxies does not name: if it is your proxy, \
+             name it there, or all its clients share one limit; if it is not, this is a stranger's header and means nothing"
+        ),
+        ProxyMismatch::Missing => tracing::warn!(
+            "a ping comes from a proxy of serve.trusted_proxies, and X-Forwarded-For names no client: have the proxy set it, or \
+             all its clients share one limit"
+        ),
+    }
+}
+
+/// Why a request goes no further.
+type Refused = (StatusCode, &'static str, &'static str);
+
+fn check_head(headers: &HeaderMap) -> Result<(), Refused> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let message = "A ping is sent with the content type application/json.";
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
+    }
+    if headers.contains_key(CONTENT_ENCODING) {
+        let message = "A ping is sent without a content encoding.";
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", message));
+    }
+    Ok(())
+}
+
+async fn read_body(app: &App, body: Incoming) -> Result<Vec<u8>, Refused> {
+    let limits = &app.limits;
+    match timeout(limits.body_time, gather(Limited::new(body, limits.body_bytes))).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err((StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "A ping has 65536 bytes at most."))
+        }
+        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "body_incomplete", "The body ended before its time.")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time.")),
+    }
+}
+
+/// The bytes of a body, copied as they come: pieces that are kept hold on to far larger buffers.
+async fn gather<B>(mut body: B) -> Result<Vec<u8>, B::Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    Ok(bytes)
+}
+
+/// Reads a body to its end, and keeps nothing.
+async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+async fn store(app: &App, client: &Client, place: &Place<'_>, cells: Box<ingest::Cells>) -> Answer {
+    let _busy = place.keep();
+    let now = app.clock.now();
+    let unavailable = |message, wait| answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait);
+    if !is_plausible(now.wall) {
+        app.metrics.turned_away(1);
+        return unavailable("The clock of this server is wrong.", turn(app, Retry::in_an_outage));
+    }
+    let received_at = Timestamp::from_second(now.wall.as_second()).unwrap_or(now.wall);
+    let full = || {
+        app.metrics.turned_away(1);
+        unavailable(
+            "The storage is full. Come back after the time in Retry-After.",
+            turn(app, Retry::when_storage_is_full),
+        )
+    };
+    let fullness = app.capacity.fullness();
+    if fullness == Fullness::Full {
+        return full();
+    }
+    let today = day_of(received_at);
+    let takes_new_ids = fullness < Fullness::NoNewIds;
+    let new_id = takes_new_ids.then(|| app.limiter.take_new_id(client, today)).flatten();
+    let arrival = Arrival { row: Row { received_at, cells }, may_be_new: new_id.is_some() };
+    match timeout(app.commit_timeout, app.queue.store(arrival)).await {
+        Ok(Ok(Outcome::Stored { new_id: is_new })) => {
+            // What was not new goes back to its network.
+            if let Some(new_id) = new_id.filter(|_| is_new) {
+                new_id.keep();
+            }
+            answers::empty(StatusCode::NO_CONTENT)
+        }
+        Ok(Ok(Outcome::Duplicate)) => answers::empty(StatusCode::NO_CONTENT),
+        Ok(Ok(Outcome::UnknownId)) if !takes_new_ids => full(),
+        Ok(Ok(Outcome::UnknownId)) => {
+            app.metrics.limited(NEW_IDS);
+            let message =
+                "Too many new install IDs come from your network today. Come back after the time in Retry-After.";
+            until_the_day_ends(app, received_at, "too_many_new_ids", message)
+        }
+        Ok(Ok(Outcome::TooManyRows)) => {
+            app.metrics.limited(ROWS_OF_AN_ID);
+            let message = "Too many pings came with this install ID today. Come back after the time in Retry-After.";
+            until_the_day_ends(app, received_at, "too_many_pings_of_an_id", message)
+        }
+        Ok(Err(TurnedAway::Full)) => {
+            app.metrics.turned_away(1);
+            let wait = turn(app, |retry| retry.when_full(now.mono));
+            unavailable("Too many pings come at once. Come back after the time in Retry-After.", wait)
+        }
+        Ok(Err(TurnedAway::Failed)) => {
+            let wait = turn(app, Retry::in_an_outage);
+            unavailable("The ping could not be stored. Come back after the time in Retry-After.", wait)
+        }
+        Err(_) => {
+            let wait = turn(app, Retry::in_an_outage);
+            unavailable("The ping was not stored in time. Come back after the time in Retry-After.", wait)
+        }
+    }
+}
+
+/// 429 until the UTC day of `now` ends.
+fn until_the_day_ends(app: &App, now: Timestamp, word: &str, message: &str) -> Answer {
+    let tomorrow = day_of(now).tomorrow().ok().and_then(|day| Offset::UTC.to_timestamp(day.into()).ok());
+    let wait = tomorrow.and_then(|tomorrow| Duration::try_from(tomorrow.duration_since(now)).ok()).unwrap_or_default();
+    let wait = turn(app, |retry| retry.when_the_day_ends(wait));
+    answers::come_back(StatusCode::TOO_MANY_REQUESTS, word, message, wait)
+}
+
+fn turn(app: &App, ask: impl FnOnce(&mut Retry) -> Duration) -> Duration {
+    ask(&mut app.retry.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The schema, and the SHA-256 of the file that it is published as: `config/ping.schema.json`.
+fn contract() -> Answer {
+    let schema = contract::schema();
+    let file = contract::schema_file();
+    let sum: String = digest(&SHA256, file.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    answers::json(StatusCode::OK, &json!({"sha256": sum, "schema": schema}))
+}
+
+/// Whether a balancer should send pings here.
+fn ready(app: &App) -> Answer {
+    let now = app.clock.now();
+    app.health.asked(now.mono);
+    let not_ready =
+        |why| answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "because": why}));
+    match () {
+        () if app.health.is_stopping() => not_ready("stopping"),
+        () if !app.health.storage_works() || app.health.is_stuck(now.mono, app.commit_timeout) => not_ready("storage"),
+        () if !app.queue.has_room() => not_ready("full"),
+        () if !is_plausible(now.wall) => not_ready("clock"),
+        () if app.capacity.fullness() == Fullness::Full => not_ready("storage_full"),
+        () if app.capacity.fullness() == Fullness::NoNewIds => {
+            answers::json(StatusCode::OK, &json!({"status": "ready", "but": "no_new_ids"}))
+        }
+        () => answers::json(StatusCode::OK, &json!({"status": "ready"})),
+    }
+}

@@ -1,0 +1,12 @@
+//! The tests of the collector, one module a subject. A test's name is the promise that it keeps.
+
+mod collector_addresses;
+mod collector_duplicates;
+mod collector_ingest;
+mod collector_kills;
+mod collector_load;
+mod collector_postgres;
+mod collector_purge;
+mod collector_report;
+mod collector_storage;
+mod collector_system;

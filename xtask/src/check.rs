@@ -1,0 +1,14 @@
+//! The limits that CONTRIBUTING.md names.
+
+use std::process::ExitCode;
+
+use pulse_telemetry_testkit::boundaries::beyond_the_boundaries;
+
+/// Tells what goes beyond a limit.
+pub(crate) fn check() -> ExitCode {
+    let found = beyond_the_boundaries();
+    for line in &found {
+        println!("{line}");
+    }
+    if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
