@@ -124,7 +124,8 @@ impl Dir {
     /// directory, or the daemon, which runs as that user, could not use it.
     pub(super) fn create_new(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(CWD, self.path.join(name), flags, Mode::RUSR | Mode::WUSR)?);
+        let opened = rustix::fs::openat(CWD, self.path.join(name), flags, Mode::RUSR | Mode::WUSR);
+        let file = File::from(opened.map_err(io::Error::from).map_err(self.naming(name))?);
         if rustix::process::geteuid().is_root() {
             let dir = fs::metadata(&self.path)?;
             if dir.uid() != file.metadata()?.uid() {
@@ -139,7 +140,7 @@ impl Dir {
     pub(super) fn create_temporary(&self, name: &str) -> io::Result<File> {
         match self.create_new(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(self.path.join(name))?;
+                self.unlink(name)?;
                 self.create_new(name)
             }
             created => created,
@@ -166,7 +167,7 @@ impl Dir {
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        fs::rename(self.path.join(from), self.path.join(to)).map_err(self.naming(to))
     }
 
     /// Removes a file, durably. One that is not there is fine.
@@ -188,8 +189,14 @@ impl Dir {
         match fs::remove_file(self.path.join(name)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(self.naming(name)(error)),
         }
+    }
+
+    /// The system's words for an error, with the file before them.
+    fn naming(&self, name: &str) -> impl FnOnce(io::Error) -> io::Error {
+        let path = self.path.join(name);
+        move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
     }
 
     /// Without this, a power loss can undo a rename.

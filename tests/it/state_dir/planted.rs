@@ -167,6 +167,8 @@ fn gives_way(prepare: impl Fn(&Setup)) {
                 let output = bounded(&setup, &[], command);
                 let is_in_the_way = word == "a directory" && is_made_anew(name);
                 assert_eq!(said(&output).contains("failed to"), is_in_the_way, "{name} as {word}: {}", said(&output));
+                let names_it = said(&output).contains(setup.state(name).to_str().unwrap());
+                assert!(names_it || !is_in_the_way, "{name} as {word}: {}", said(&output));
                 outside.check(&setup, name, &format!("{name} as {word}, {command:?}: {}", said(&output)));
             }
             let started = setup.start_if_it_can();
@@ -176,6 +178,39 @@ fn gives_way(prepare: impl Fn(&Setup)) {
                 sidecar.stop();
             }
             outside.check(&setup, name, &format!("{name} as {word}, the daemon"));
+        }
+    }
+}
+
+/// A directory is nobody's to remove; of anything else what leads elsewhere stays.
+#[test]
+fn what_is_planted_under_the_daemon_gives_way_or_is_named_and_what_it_leads_to_stays() {
+    for name in OPENED.into_iter().chain(MADE) {
+        for (word, plant) in [FORMS[0], FORMS[3], FORMS[5]] {
+            let (_pulse, _endpoint, setup) = world();
+            let setup = setup.with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "1h");
+            let outside = Outside::new(&setup);
+            let sidecar = setup.start();
+            sidecar.wait_for_log("telemetry is on");
+            let at = setup.state(name);
+            let _ = fs::remove_file(&at);
+            plant(&at, &outside.path);
+            let what = format!("{name} as {word}");
+            let done = [
+                sidecar.post("/api/v1/reset-id").status,
+                sidecar.put("/api/v1/switch", r#"{"enabled":false}"#).status,
+                sidecar.put("/api/v1/switch", r#"{"enabled":true}"#).status,
+                sidecar.ask("DELETE", "/api/v1/history", "").unwrap().status,
+                sidecar.ask("DELETE", "/api/v1/events", "").unwrap().status,
+            ];
+            assert_eq!(sidecar.get("/healthz").status, 200, "{what}");
+            let log = sidecar.stop();
+            let failed = done.iter().any(|status| *status >= 500);
+            assert!(!failed || log.contains(at.to_str().unwrap()), "{what}: {done:?}: {log}");
+            // A ledger that is lost is told first, and another one begun.
+            let may_fail = word == "a directory" || ["lock", "ledger.jsonl"].contains(&name);
+            assert!(!failed || may_fail, "{what}: {done:?}: {log}");
+            outside.check(&setup, name, &what);
         }
     }
 }
