@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pulse_telemetry_core::credential::TokenOrigins;
 use pulse_telemetry_process::config::{
-    Checker, ConfigError, Environment, Problem, TokenFile, parse_duration, token_of_variable,
+    Checker, ConfigError, Environment, Problem, SYSTEMD, TokenFile, parse_duration, token_of_variable,
 };
 use serde::Deserialize;
 
@@ -126,22 +126,18 @@ impl Written {
         if let Some(file) = file? {
             return Some(TokenSource::File(file));
         }
-        let (key, origin) = ("pulse.token_file".to_owned(), format!("systemd credential {CREDENTIAL}"));
-        let path = match credential(env) {
-            Ok(Some(path)) => path,
+        let file =
+            |path| TokenFile { path, key: "pulse.token_file".to_owned(), origin: format!("{SYSTEMD} {CREDENTIAL}") };
+        let file = match credential(env) {
+            Ok(Some(path)) => file(path),
             Ok(None) => return Some(TokenSource::None),
             Err((path, error)) => {
-                let accepted = format!(
-                    "cannot be read: {error}. Look at LoadCredential= and its file in the unit (systemctl cat \
-                     pulse-telemetry), and restart it"
-                );
-                let value = Some(format!("{:?}", path.display().to_string()));
-                check.add(Problem { value, ..Problem::new(&key, accepted).with_origin(&origin) });
+                check.add(file(path).unreadable(&error));
                 return None;
             }
         };
-        check.decide(&key, format!("{:?}", path.display().to_string()), origin.clone());
-        Some(TokenSource::File(TokenFile { path, key, origin }))
+        check.decide(&file.key, format!("{:?}", file.path.display().to_string()), file.origin.clone());
+        Some(TokenSource::File(file))
     }
 
     fn refuse_a_single_token(&self, check: &mut Checker<'_>, inline: bool) {

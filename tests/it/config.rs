@@ -744,7 +744,7 @@ fn a_token_file_that_holds_no_token_is_named_and_not_quoted() {
     assert_eq!(
         absent.err().unwrap().to_string(),
         "pulse.token_file: \"/nonexistent/token\" from environment variable PULSE_TOKEN_FILE: \
-         cannot be read: No such file or directory (os error 2)"
+         cannot be read: No such file or directory (os error 2). Write it, or name another one; it is read at a start only"
     );
 }
 

@@ -21,7 +21,7 @@ pub use self::exposure::{SecretFile, credentials_directory, exposed};
 pub use self::layers::{Layers, Program};
 pub use self::listen::{allowed_host, tcp_address};
 pub use self::log::{Log, LogFormat, RawLog};
-pub use self::secret_file::{TokenFile, token_of_variable};
+pub use self::secret_file::{SYSTEMD, TokenFile, token_of_variable};
 
 /// One key's value in force, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -109,7 +109,7 @@ fn credentials_that_cannot_be_looked_at_are_an_error_and_not_an_absence() {
             let output = setup.run(command);
             let said = all(&output);
             assert_eq!(output.status.code(), Some(3), "{said}");
-            let words = ["systemd credential pulse-token", "cannot be read", expected];
+            let words = ["systemd credential pulse-token", "cannot be read", expected, "Look at LoadCredential="];
             assert!(words.iter().all(|words| said.contains(words)), "{expected} in {said}");
         }
     }

@@ -18,6 +18,9 @@ const WORDS: &str = "must hold one token: visible ASCII characters on one line, 
 const STRANGE: &str =
     "must hold one token: visible ASCII characters on one line, and it has others (write the token anew)";
 
+/// How the origin of a credential of systemd begins.
+pub const SYSTEMD: &str = "systemd credential";
+
 /// What was found instead of a bare token, and what to do. Nothing of it is ever shown.
 const QUOTED: &str = "has quotation marks around the token: take them away, for they would be sent with it";
 const ASSIGNED: &str =
@@ -65,7 +68,23 @@ impl TokenFile {
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Problem> {
-        read_bounded(&self.path).map_err(|error| self.problem(format!("cannot be read: {error}")))
+        read_bounded(&self.path).map_err(|error| self.unreadable(&error))
+    }
+
+    /// The system's words, and what to do.
+    #[must_use]
+    pub fn unreadable(&self, error: &io::Error) -> Problem {
+        let advice = match error.kind() {
+            _ if self.origin.starts_with(SYSTEMD) => {
+                ". Look at LoadCredential= and its file in the unit (systemctl cat pulse-telemetry), and restart it"
+            }
+            io::ErrorKind::PermissionDenied => {
+                ". The user of this process has to be able to read it; it is read at a start only"
+            }
+            io::ErrorKind::NotFound => ". Write it, or name another one; it is read at a start only",
+            _ => "",
+        };
+        self.problem(format!("cannot be read: {error}{advice}"))
     }
 
     /// The password in the file: the text of its one line, blanks included, without its end.
