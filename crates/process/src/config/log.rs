@@ -38,7 +38,7 @@ impl RawLog {
     /// The section, or `None` and a problem.
     pub fn check(self, check: &mut Checker<'_>) -> Option<Log> {
         let level = level(&self.level).ok_or(
-            "must be off, error, warn, info, debug or trace, or directives such as info,pulse_telemetry::engine=debug",
+            "must be off, error, warn, info, debug or trace, or directives such as info,pulse_telemetry::pulse=debug",
         );
         let format = match self.format.to_ascii_lowercase().as_str() {
             "text" => Ok(LogFormat::Text),
