@@ -70,7 +70,12 @@ pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, Fa
             writeln!(out, "No daemon was told: {untold}.")?;
             return Err(error);
         }
-        (Err(untold), Ok(_)) => {
+        (Err(untold), Ok(OffWritten::FileOnly)) => writeln!(
+            out,
+            "No daemon was told: {untold}. It holds for one that uses this state directory; the ID file stays until one \
+             starts there again."
+        )?,
+        (Err(untold), Ok(OffWritten::Whole)) => {
             writeln!(out, "No daemon was told: {untold}. It holds for one that uses this state directory.")?;
         }
     }

@@ -131,6 +131,7 @@ fn plants(more: &[&str], prepare: impl Fn(&Setup)) {
                 assert!(said(&output).contains(name) && said(&output).contains(word), "{what}");
                 assert_eq!(output.status.code() == Some(5), *command != ["off"], "{what}");
                 if *command == ["off"] {
+                    assert!(said(&output).contains("the ID file stays until one starts there again"), "{what}");
                     assert!(
                         output.status.success() && names(&setup.path("state")).contains(&"off".to_owned()),
                         "{what}"
