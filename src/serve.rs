@@ -22,7 +22,6 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::headers::add_headers;
 use self::listener::Accepted;
 pub use self::listener::Listener;
 pub use self::openapi::document;
@@ -146,7 +145,7 @@ where
         let (app, place) = (Arc::clone(&app), place.clone());
         async move { routes::answer(&app, &place, request).await }
     };
-    converse(stream, &limits, stopping, add_headers, answer).await;
+    converse(stream, &limits, stopping, answer).await;
 }
 
 #[cfg(test)]

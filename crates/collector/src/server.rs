@@ -268,7 +268,7 @@ async fn serve(
 async fn serve_admin(stream: TcpStream, id: u64, admin: Arc<Admin>, app: Arc<App>, stopping: watch::Receiver<bool>) {
     let _place = admin.places.place(id);
     let answer = |request| routes::answer_admin(&app, &admin.guards, request);
-    converse(stream, &admin.limits, stopping, answers::add_headers, answer).await;
+    converse(stream, &admin.limits, stopping, answer).await;
 }
 
 async fn answer_pings<S>(stream: S, client: &Client, place: &Place<'_>, app: &App, stopping: watch::Receiver<bool>)
@@ -276,7 +276,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let answer = |request| routes::answer(app, client, place, request);
-    converse(stream, &app.limits, stopping, answers::add_headers, answer).await;
+    converse(stream, &app.limits, stopping, answer).await;
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What both servers have in common: one connection and its limits, the guards, and what an answer looks like.
 //!
-//! Every request passes the [`guards`]; [`answers`] makes the responses; `words` sees to those that hyper gives by itself.
+//! Every request passes the [`guards`]; [`answers`] makes the responses. What is not HTTP never becomes a request: hyper
+//! answers it with a bare status and closes.
 
 pub mod answers;
 pub mod guards;
-mod words;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +21,6 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use self::answers::Answer;
-use self::words::WithWords;
 use crate::host::Host;
 
 /// The smallest buffer that hyper works with.
@@ -92,14 +90,9 @@ pub enum ServeError {
 }
 
 /// Answers the requests of one connection, one after the other, until it ends, has lived for long enough, or the server
-/// stops. What hyper refuses by itself gets words, and the headers that `add_headers` adds, `server` among them.
-pub async fn converse<S, A, F>(
-    stream: S,
-    limits: &Limits,
-    mut stopping: watch::Receiver<bool>,
-    add_headers: fn(&mut HeaderMap),
-    answer: A,
-) where
+/// stops.
+pub async fn converse<S, A, F>(stream: S, limits: &Limits, mut stopping: watch::Receiver<bool>, answer: A)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Answer>,
@@ -113,7 +106,7 @@ pub async fn converse<S, A, F>(
         .header_read_timeout(limits.head_time)
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes.max(BUFFER_MIN))
-        .serve_connection(TokioIo::new(WithWords::new(stream, add_headers)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // How a caller ends its connection is its own affair.

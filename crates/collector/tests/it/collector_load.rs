@@ -442,10 +442,10 @@ fn a_flood_of_new_ids_does_not_outgrow_the_storage_and_known_installations_are_s
 }
 
 #[test]
-fn what_is_no_request_is_told_so_in_words() {
+fn what_is_no_request_gets_a_bare_status_and_the_connection_closes() {
     let collector = Setup::new(&Storage::sqlite()).start_unready();
     let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(16 * 1024));
-    for (head, status, word) in [("no HTTP at all\r\n\r\n", "400", "bad_request"), (&large, "431", "too_large")] {
+    for (head, status) in [("no HTTP at all\r\n\r\n", "400"), (&large, "431")] {
         let mut stream = TcpStream::connect(collector.address).unwrap();
         // A server that has answered may close before it has read everything.
         let _ = stream.write_all(head.as_bytes());
@@ -453,8 +453,7 @@ fn what_is_no_request_is_told_so_in_words() {
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-        assert!(answer.contains("server: pulse-telemetry-collector\r\n"), "{answer}");
-        assert!(answer.contains(&format!("{{\"error\":\"{word}\"")), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
     }
 }
 

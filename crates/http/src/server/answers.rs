@@ -15,23 +15,6 @@ use crate::exposition::Format;
 /// An answer.
 pub type Answer = Response<Full<Bytes>>;
 
-/// The bytes of a whole answer to a head that never became a request; its connection ends with it.
-pub(super) fn raw(status: StatusCode, add_headers: fn(&mut HeaderMap)) -> Vec<u8> {
-    let (word, message) = match status {
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("too_large", "The headers are larger than this server reads."),
-        StatusCode::URI_TOO_LONG => ("too_large", "The request's target is longer than this server reads."),
-        _ => ("bad_request", "This is not a request that can be read as HTTP/1.1."),
-    };
-    let mut answer = error(status, word, message);
-    add_headers(answer.headers_mut());
-    let content = json!({"error": word, "message": message}).to_string();
-    let mut raw = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n", content.len());
-    for (name, value) in answer.headers() {
-        raw += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
-    }
-    (raw + "\r\n" + &content).into_bytes()
-}
-
 /// An answer with this body.
 pub fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = empty(status);
