@@ -20,7 +20,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::headers::{add_headers, constant};
+use super::headers::add_headers;
 use super::page::{self, Shown};
 use super::places::Place;
 use super::{App, Desk, openapi};
@@ -181,13 +181,13 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
     Ok(match route {
         Route::Page if app.guards.may_see(head) => page(&app.desk, head.uri.query()).await?,
         Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
-        Route::Style => constant(&head.headers, CSS, page::STYLE),
-        Route::Script => constant(&head.headers, JAVASCRIPT, page::SCRIPT),
-        Route::Icon => constant(&head.headers, SVG, page::ICON),
-        Route::Privacy => constant(&head.headers, TEXT, PRIVACY),
-        Route::Configuration => constant(&head.headers, TEXT, CONFIGURATION),
-        Route::MetricsPage => constant(&head.headers, TEXT, METRICS_PAGE),
-        Route::PingSchema => constant(&head.headers, JSON, PING_SCHEMA),
+        Route::Style => answers::body(StatusCode::OK, CSS, page::STYLE),
+        Route::Script => answers::body(StatusCode::OK, JAVASCRIPT, page::SCRIPT),
+        Route::Icon => answers::body(StatusCode::OK, SVG, page::ICON),
+        Route::Privacy => answers::body(StatusCode::OK, TEXT, PRIVACY),
+        Route::Configuration => answers::body(StatusCode::OK, TEXT, CONFIGURATION),
+        Route::MetricsPage => answers::body(StatusCode::OK, TEXT, METRICS_PAGE),
+        Route::PingSchema => answers::body(StatusCode::OK, JSON, PING_SCHEMA),
         Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
@@ -195,7 +195,7 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
         Route::Posture => posture(handle.posture().await?),
         Route::History => history(handle, head.uri.query()).await?,
         Route::EraseHistory => erased(handle.erase_history().await?),
-        Route::Schema => constant(&head.headers, JSON, contract::schema().to_string()),
+        Route::Schema => answers::body(StatusCode::OK, JSON, contract::schema().to_string()),
         Route::Switch => switch(handle, &head.headers, body).await?,
         Route::RecordEvent => match events.record(body, handle.commercial().await?).await {
             Ok(()) => answers::json(StatusCode::ACCEPTED, &json!({"accepted": true})),
@@ -211,7 +211,7 @@ async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answe
             let (status, events) = (handle.glance().await?, events.count());
             answers::metrics(&head.headers, |format| metrics.encode(format, &status, events))
         }
-        Route::OpenApi => constant(&head.headers, JSON, openapi::document().to_string()),
+        Route::OpenApi => answers::body(StatusCode::OK, JSON, openapi::document().to_string()),
         Route::Health => answers::json(StatusCode::OK, &json!({"status": "ok"})),
         Route::Ready => ready(&handle.glance().await?),
     })

@@ -107,7 +107,11 @@ fn whoever_announces_or_sends_too_much_is_told_so_and_disconnected() {
     let bare = || "content-length: 0\r\n".to_owned();
     for (request, status, told) in [
         (format!("{head}Content-Length: 1000000000\r\n\r\n"), 413, words("too_large")),
-        (format!("{head}Transfer-Encoding: chunked\r\n\r\n2000\r\n{}\r\n", "x".repeat(0x2000)), 413, words("too_large")),
+        (
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n2000\r\n{}\r\n", "x".repeat(0x2000)),
+            413,
+            words("too_large"),
+        ),
         (format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000)), 431, bare()),
         (format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(2_000)), 431, bare()),
         (format!("{head}Content-Length: 1\r\nContent-Length: 2\r\n\r\n{{}}"), 400, bare()),

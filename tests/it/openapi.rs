@@ -127,11 +127,7 @@ fn real_answers_of_every_route_errors_included_keep_to_the_document() {
 
     // Whatever can be read, as it is answered when all is well.
     for (method, path) in routes().filter(|(method, _)| *method == "GET") {
-        let reply = checker.json(&sidecar, method.as_str(), path, "", 200);
-        if let Some(tag) = reply.header("etag") {
-            let reply = checker.ask(&sidecar, "GET", path, &[("If-None-Match", tag)], "");
-            assert_eq!(reply.status, 304);
-        }
+        checker.json(&sidecar, method.as_str(), path, "", 200);
     }
     checker.json(&sidecar, "GET", "/api/v1/history?limit=2", "", 200);
     for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {
