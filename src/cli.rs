@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use hyper::Method;
 use pulse_telemetry_core::audit::LineHash;
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::printable::printable;
@@ -35,7 +36,7 @@ use crate::config::Config;
 use crate::pulse::{PulseClient, PulseSettings};
 use crate::status::StatusReport;
 use crate::store::StoreError;
-use api::{Api, ApiError, Method, patience};
+use api::{Api, ApiError, patience};
 
 /// How often `status` asks whether a reading of Pulse has ended.
 const ASKS_AGAIN: Duration = Duration::from_millis(100);
@@ -257,7 +258,7 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
 }
 
 async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let bytes = match Api::new(config)?.ask(Method::Get, "/api/v1/preview/bytes", None, patience::A_READING).await {
+    let bytes = match Api::new(config)?.ask(Method::GET, "/api/v1/preview/bytes", None, patience::A_READING).await {
         Err(error) if error.is_no_daemon() => offline::preview(config).await?.into_bytes(),
         answer => answer?,
     };
@@ -273,7 +274,7 @@ async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure>
         enabled: bool,
     }
 
-    let answer = Api::new(config)?.ask(Method::Post, "/api/v1/reset-id", None, patience::A_READING).await;
+    let answer = Api::new(config)?.ask(Method::POST, "/api/v1/reset-id", None, patience::A_READING).await;
     let is_on = match answer {
         Err(error) if error.is_no_daemon() => offline::reset_id(config, out)?,
         answer => serde_json::from_slice::<Reset>(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?.enabled,
@@ -307,7 +308,7 @@ async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit
 }
 
 async fn known_status(api: &Api) -> Result<StatusReport, ApiError> {
-    let answer = api.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await?;
+    let answer = api.ask(Method::GET, "/api/v1/status", None, patience::AT_ONCE).await?;
     serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)
 }
 
@@ -323,7 +324,7 @@ async fn newer_status(api: &Api) -> Option<StatusReport> {
 }
 
 async fn healthcheck(config: &Config) -> Result<Exit, Failure> {
-    Api::new(config)?.ask(Method::Get, "/healthz", None, patience::AT_ONCE).await?;
+    Api::new(config)?.ask(Method::GET, "/healthz", None, patience::AT_ONCE).await?;
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, SERVER};
-use hyper::{Request, Uri};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_http::wire::{self, ExchangeError, Stream};
@@ -34,14 +34,6 @@ pub(super) mod patience {
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 1 << 20;
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Method {
-    Get,
-    Post,
-    Put,
-    Delete,
-}
 
 /// Why the API gave no answer that could be used.
 #[derive(Debug, thiserror::Error)]
@@ -132,12 +124,7 @@ impl Api {
 
     fn request(&self, method: Method, path: &str, body: Option<String>) -> Result<Request<Full<Bytes>>, ApiError> {
         let mut request = Request::builder()
-            .method(match method {
-                Method::Get => hyper::Method::GET,
-                Method::Post => hyper::Method::POST,
-                Method::Put => hyper::Method::PUT,
-                Method::Delete => hyper::Method::DELETE,
-            })
+            .method(method)
             .uri(path.parse::<Uri>().map_err(|_| ApiError::Foreign)?)
             .header(HOST, "localhost");
         if body.is_some() {

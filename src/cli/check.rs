@@ -3,11 +3,12 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use hyper::Method;
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{OwnSender, Platform, ReadError, Reading, Value};
 
-use super::api::{Api, Method, patience};
+use super::api::{Api, patience};
 use super::{Exit, Failure, offline, pulse_client};
 use crate::config::{Config, Listen, TokenSource};
 use crate::serve::Listener;
@@ -29,7 +30,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     drop(config.serve.read_token()?);
     // Before the state directory is looked at: from then on nothing else can be read.
     let pulse = pulse_client(config);
-    let daemon = Api::new(config)?.ask(Method::Get, "/api/v1/status", None, patience::AT_ONCE).await;
+    let daemon = Api::new(config)?.ask(Method::GET, "/api/v1/status", None, patience::AT_ONCE).await;
     if let Err(error) = &daemon
         && !error.is_no_daemon()
     {

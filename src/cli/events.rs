@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
+use hyper::Method;
 use pulse_telemetry_core::printable::printable;
 
-use super::api::{Api, ApiError, Method, patience};
+use super::api::{Api, ApiError, patience};
 use super::{Exit, Failure, offline};
 use crate::config::Config;
 use crate::events::{EventsReport, Kept};
 
 pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let report: EventsReport = match Api::new(config)?.ask(Method::Get, "/api/v1/events", None, patience::AT_ONCE).await
+    let report: EventsReport = match Api::new(config)?.ask(Method::GET, "/api/v1/events", None, patience::AT_ONCE).await
     {
         Err(error) if error.is_no_daemon() => offline::events(config)?,
         answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
@@ -25,7 +26,7 @@ pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Re
 }
 
 pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    match Api::new(config)?.ask(Method::Delete, "/api/v1/events", None, patience::AT_ONCE).await {
+    match Api::new(config)?.ask(Method::DELETE, "/api/v1/events", None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => offline::erase_events(config, out)?,
         answer => drop(answer?),
     }

@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use hyper::Method;
 use pulse_telemetry_core::engine::EntryKind;
 use pulse_telemetry_core::ledger::Line;
 use pulse_telemetry_core::printable::printable;
 use serde_json::value::RawValue;
 
-use super::api::{Api, ApiError, Method, patience};
+use super::api::{Api, ApiError, patience};
 use super::{Exit, Failure, offline};
 use crate::config::Config;
 use crate::store::{self, HistoryPage};
@@ -44,7 +45,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
-    match Api::new(config)?.ask(Method::Delete, "/api/v1/history", None, patience::AT_ONCE).await {
+    match Api::new(config)?.ask(Method::DELETE, "/api/v1/history", None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => offline::erase_history(config, out)?,
         answer => drop(answer?),
     }
@@ -75,7 +76,7 @@ async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, Fai
 async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> Result<HistoryPage, Failure> {
     let before_that = before.map(|before| format!("&before={before}")).unwrap_or_default();
     let path = format!("/api/v1/history?limit={limit}{before_that}");
-    match api.ask(Method::Get, &path, None, patience::AT_ONCE).await {
+    match api.ask(Method::GET, &path, None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => {
             Ok(offline::at_the_state(config, |dir| store::read_history(dir, before, limit))?)
         }

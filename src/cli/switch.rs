@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
+use hyper::Method;
 use pulse_telemetry_core::printable::printable;
 use serde::Deserialize;
 
-use super::api::{Api, ApiError, Method, patience};
+use super::api::{Api, ApiError, patience};
 use super::offline::{self, OffWritten};
 use super::{Exit, Failure};
 use crate::config::Config;
@@ -84,6 +85,6 @@ pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, Fa
 
 async fn tell(api: &Api, on: bool, patience: std::time::Duration) -> Result<Turned, ApiError> {
     let body = format!("{{\"enabled\":{on}}}");
-    let answer = api.ask(Method::Put, "/api/v1/switch", Some(body), patience).await?;
+    let answer = api.ask(Method::PUT, "/api/v1/switch", Some(body), patience).await?;
     serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)
 }
