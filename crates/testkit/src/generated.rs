@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pulse_telemetry::{cli, comparison, config, metrics};
 use pulse_telemetry_core::contract;
 
-use super::manual::{self, Part, Sections};
+use super::manual;
 use super::promises;
 
 /// Each file, and what it should hold.
@@ -25,30 +25,10 @@ pub fn generated() -> Vec<(PathBuf, String)> {
         section(root.join("docs/CONFIGURATION.md"), "keys", &keys),
         section(root.join("docs/CONFIGURATION.md"), "commands", commands.trim_end()),
     ];
-    files.extend(manual::of_program(cli::command(), root, &SIDECAR));
+    files.extend(manual::of_program(cli::command(), root, "pulse-telemetry-collector(1), systemctl(1), journalctl(1)"));
     files.extend(of_the_collector(root));
     files
 }
-
-const SIDECAR: Sections<'_> = Sections(&[
-    ("CONFIGURATION AND ENVIRONMENT", &[Part::Said { document: "docs/CONFIGURATION.md", heading: None }]),
-    ("EXIT STATUS", &[Part::Tables { document: "docs/CONFIGURATION.md", heading: "Exit codes" }]),
-    (
-        "FILES",
-        &[
-            Part::Tables { document: "docs/INSTALL.md", heading: "Where everything is" },
-            Part::Text("In the state directory:"),
-            Part::Tables { document: "docs/PRIVACY.md", heading: "What stays on your machine" },
-        ],
-    ),
-    ("SEE ALSO", &[Part::Text("pulse-telemetry-collector(1), systemctl(1), journalctl(1)")]),
-]);
-
-const COLLECTOR: Sections<'_> = Sections(&[
-    ("CONFIGURATION AND ENVIRONMENT", &[Part::Said { document: "docs/COLLECTOR.md", heading: Some("Every key") }]),
-    ("FILES", &[Part::Tables { document: "docs/INSTALL.md", heading: "The collector" }]),
-    ("SEE ALSO", &[Part::Text("pulse-telemetry(1), systemctl(1), journalctl(1)")]),
-]);
 
 fn of_the_collector(root: &Path) -> Vec<(PathBuf, String)> {
     use pulse_telemetry_collector::cli::{command, help};
@@ -56,7 +36,7 @@ fn of_the_collector(root: &Path) -> Vec<(PathBuf, String)> {
     let keys = format!("```toml\n{DEFAULTS}```\n");
     let commands: String = help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
     let path = root.join("docs/COLLECTOR.md");
-    let mut files = manual::of_program(command(), root, &COLLECTOR);
+    let mut files = manual::of_program(command(), root, "pulse-telemetry(1), systemctl(1), journalctl(1)");
     files.extend([section(path.clone(), "keys", &keys), section(path, "commands", commands.trim_end())]);
     files
 }
