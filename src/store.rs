@@ -7,14 +7,16 @@
 
 mod events;
 mod files;
+pub mod fs;
 mod ledger;
 mod state_file;
 mod trial;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{TryLockError, symlink_metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,7 +27,8 @@ use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_process::acting;
 
 pub use events::EventFile;
-use files::{Dir, EVENTS, FileId, ID, LEDGER, LOCK, NotLocked, PROBE, STATE, SWITCH};
+use files::{Dir, EVENTS, ID, LEDGER, LOCK, NotLocked, PROBE, STATE, SWITCH};
+use fs::{FileId, Fs, FsFile, Kind, RealFs};
 pub use ledger::HistoryPage;
 use ledger::Ledger;
 use state_file::Head;
@@ -153,7 +156,7 @@ pub struct Store {
 /// The lock of the directory, which lasts for as long as the file is open.
 #[derive(Debug)]
 struct Lock {
-    _held: File,
+    _held: Arc<dyn FsFile>,
     id: FileId,
 }
 
@@ -163,9 +166,17 @@ impl Store {
     /// # Errors
     /// Where another process holds it, a newer version wrote it, or it cannot be read or written.
     pub fn open(dir: &Path) -> Result<(Self, Found), StoreError> {
-        let failed = |what| move |source| StoreError::Io { dir: dir.to_owned(), what, source };
-        make_dir(dir)?;
-        let dir = &Dir::new(dir);
+        Self::open_on(Arc::new(RealFs::new(dir)))
+    }
+
+    /// [`Self::open`] of a directory of that file system.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn open_on(fs: Arc<dyn Fs>) -> Result<(Self, Found), StoreError> {
+        let dir = &Dir::on(fs);
+        let failed = |what| move |source| StoreError::Io { dir: dir.path().to_owned(), what, source };
+        dir.fs().make().map_err(failed("making it"))?;
         // Before anything is touched: a newer version's directory stays as it is.
         look_at_state(dir)?;
         let lock = lock(dir)?;
@@ -199,13 +210,7 @@ impl Store {
         dir.remove_put_aside(STATE).map_err(failed("writing to it"))?;
         // The lock and the ledger may be new: their names must outlive a power loss as well.
         dir.sync().map_err(failed("writing to it"))?;
-        let found = Found {
-            state: store.state.clone(),
-            interrupted,
-            damage,
-            warnings: goes_with_the_container(dir.path()).into_iter().chain(others_can_write(dir.path())).collect(),
-            ..found
-        };
+        let found = Found { state: store.state.clone(), interrupted, damage, warnings: dir.fs().warnings(), ..found };
         Ok((store, found))
     }
 
@@ -238,7 +243,7 @@ impl Store {
 
     /// Where the lock is not under its name, another daemon may hold the directory.
     fn check_the_lock(&self) -> io::Result<()> {
-        let lock = self.dir.look_at(LOCK.name)?.as_ref().map(FileId::from);
+        let lock = self.dir.look_at(LOCK.name)?.map(|found| found.id);
         if lock == Some(self.lock.id) {
             return Ok(());
         }
@@ -361,8 +366,8 @@ impl Disk for Store {
 /// Lets a command at the state directory; one of root's acts as its owner. Where the lock there is root's own, the daemon
 /// ran as root, whoever has the directory, and its files are root's.
 pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
-    let is_roots = |lock: fs::Metadata| lock.is_file() && lock.uid() == 0 && lock.nlink() == 1;
-    if Dir::new(dir).look_at(LOCK.name).ok().flatten().is_some_and(is_roots) {
+    let is_roots = |lock: std::fs::Metadata| lock.is_file() && lock.uid() == 0 && lock.nlink() == 1;
+    if symlink_metadata(dir.join(LOCK.name)).is_ok_and(is_roots) {
         return work();
     }
     acting::as_owner(dir, work)
@@ -373,8 +378,7 @@ pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
 /// # Errors
 /// Where it cannot be made.
 pub fn make_dir(dir: &Path) -> Result<(), StoreError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|source| StoreError::Io { dir: dir.to_owned(), what: "making it", source })
+    RealFs::new(dir).make().map_err(|source| StoreError::Io { dir: dir.to_owned(), what: "making it", source })
 }
 
 /// A page of the history as [`Disk::history`] gives it, read without the lock: where no daemon answers.
@@ -403,7 +407,7 @@ pub fn ledger_shows(dir: &Path, identity: &Identity) -> bool {
 #[must_use]
 pub fn is_in_use(dir: &Path) -> bool {
     let lock = Dir::new(dir).open_to_read(LOCK).ok().flatten();
-    lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn unreadable(dir: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -417,9 +421,9 @@ fn unreadable(dir: &Path) -> impl FnOnce(io::Error) -> StoreError {
 fn lock(dir: &Dir) -> Result<Lock, StoreError> {
     let failed = |what| move |source| StoreError::Io { dir: dir.path().to_owned(), what, source };
     let file = dir.open_or_create(LOCK).map_err(failed("opening its lock"))?;
-    let id = FileId::from(&file.metadata().map_err(failed("opening its lock"))?);
+    let id = file.stat().map_err(failed("opening its lock"))?.id;
     let mut tries = 0;
-    while matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) && tries < LOCK_TRIES {
+    while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && tries < LOCK_TRIES {
         std::thread::sleep(LOCK_PAUSE);
         tries += 1;
     }
@@ -428,15 +432,15 @@ fn lock(dir: &Dir) -> Result<Lock, StoreError> {
 }
 
 /// What came of locking the directory.
-fn locked(result: Result<(), fs::TryLockError>, dir: &Dir) -> Result<(), StoreError> {
+fn locked(result: Result<(), TryLockError>, dir: &Dir) -> Result<(), StoreError> {
     let dir = dir.path().to_owned();
     match result {
         Ok(()) => Ok(()),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(dir)),
-        Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir)),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(StoreError::Io { dir, what: "locking it", source: error })
         }
-        Err(fs::TryLockError::Error(error)) => {
+        Err(TryLockError::Error(error)) => {
             let source = io::Error::new(error.kind(), NotLocked(error));
             Err(StoreError::Io { dir, what: "opening its lock", source })
         }
@@ -460,14 +464,14 @@ fn is_switched_off(dir: &Dir) -> bool {
 fn save_off(dir: &Dir) -> io::Result<()> {
     match dir.look_at(SWITCH.name)? {
         // A file cannot take its place, and it says off already.
-        Some(found) if found.is_dir() => dir.sync(),
+        Some(found) if found.kind == Kind::Directory => dir.sync(),
         _ => dir.replace(SWITCH, b""),
     }
 }
 
 fn remove_off(dir: &Dir) -> io::Result<()> {
-    if dir.look_at(SWITCH.name)?.is_some_and(|found| found.is_dir()) {
-        fs::remove_dir(dir.path().join(SWITCH.name))?;
+    if dir.look_at(SWITCH.name)?.is_some_and(|found| found.kind == Kind::Directory) {
+        dir.fs().remove_dir(SWITCH.name)?;
         return dir.sync();
     }
     dir.remove(SWITCH)
@@ -492,35 +496,5 @@ fn find(dir: &Dir) -> io::Result<Found> {
         identity: dir.read(ID)?.as_deref().and_then(Identity::parse),
         switched_off: is_switched_off(dir),
         ..Found::default()
-    })
-}
-
-/// Says so where others can write in the directory. A group that it was given to is what lets this process in, unless the
-/// directory is its own.
-fn others_can_write(dir: &Path) -> Option<String> {
-    let found = fs::metadata(dir).ok()?;
-    let is_own = found.uid() == rustix::process::geteuid().as_raw();
-    let others = if is_own { 0o022 } else { 0o002 };
-    (found.mode() & others != 0).then(|| {
-        format!(
-            "Others can write in the state directory {} (mode {:o}), and so remove the history or switch telemetry off: \
-             chmod 700 it.",
-            dir.display(),
-            found.mode() & 0o7777
-        )
-    })
-}
-
-/// Says so where the directory is part of a container's own file system, which ends with the container.
-fn goes_with_the_container(dir: &Path) -> Option<String> {
-    let in_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
-    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let goes = in_container && device(dir).is_some_and(|dev| device(Path::new("/")) == Some(dev));
-    goes.then(|| {
-        format!(
-            "The state directory {} is inside of this container and goes with it: each new container would be a new \
-             installation. Mount a volume there.",
-            dir.display()
-        )
     })
 }

@@ -1,16 +1,15 @@
 //! The one way to a file of the state directory.
 //!
-//! Who can write there can put anything in a file's place: a link to a file of somebody else, a pipe on which nothing ever
-//! comes, a file without end. [`Dir`] opens regular files only, under the one name that they have, of the directory's
-//! owner or the user that this process acts as, and of a bounded size. Everything else is refused with words that name it.
+//! What may be opened is `fs`' to say; here is what the files are called, how one takes the place of another, and where
+//! what is damaged goes.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, fchown};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+
+use super::fs::{Access, At, Fs, FsFile, Kind, RealFs, Stat};
 
 /// A file of the directory, and how many bytes may stand in it.
 #[derive(Clone, Copy, Debug)]
@@ -39,25 +38,15 @@ const ALL: [Name; 7] = [ID, SWITCH, STATE, LOCK, PROBE, LEDGER, EVENTS];
 /// A state directory.
 #[derive(Clone, Debug)]
 pub(super) struct Dir {
-    path: PathBuf,
-}
-
-/// Which file it is, whatever its name: its file system and its number there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId(u64, u64);
-
-impl From<&Metadata> for FileId {
-    fn from(file: &Metadata) -> Self {
-        Self(file.dev(), file.ino())
-    }
+    fs: Arc<dyn Fs>,
 }
 
 /// What stands in a file's place and is not used.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is {what}", path.display())]
 pub(super) struct Unusable {
-    path: PathBuf,
-    what: String,
+    pub(super) path: PathBuf,
+    pub(super) what: String,
 }
 
 /// Whether something that is no file of this directory's stands in a file's place.
@@ -94,18 +83,26 @@ pub(super) struct NotLocked(pub(super) io::Error);
 
 impl Dir {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self::on(Arc::new(RealFs::new(path)))
+    }
+
+    pub(super) fn on(fs: Arc<dyn Fs>) -> Self {
+        Self { fs }
+    }
+
+    pub(super) fn fs(&self) -> &dyn Fs {
+        &*self.fs
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.fs.path()
     }
 
     /// Opens a file to read. `None` where there is none; a directory that is not there is an error.
-    pub(super) fn open_to_read(&self, file: Name) -> io::Result<Option<File>> {
-        match self.open(file, OFlags::RDONLY) {
+    pub(super) fn open_to_read(&self, file: Name) -> io::Result<Option<Arc<dyn FsFile>>> {
+        match self.fs.open(file.name, Access::Read, file.max_bytes) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::metadata(&self.path)?;
+                self.fs.confirm()?;
                 Ok(None)
             }
             opened => opened.map(Some),
@@ -113,31 +110,22 @@ impl Dir {
     }
 
     /// Opens a file to read and write, and makes it where there is none.
-    pub(super) fn open_or_create(&self, file: Name) -> io::Result<File> {
+    pub(super) fn open_or_create(&self, file: Name) -> io::Result<Arc<dyn FsFile>> {
         match self.create_new(file.name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.open(file, OFlags::RDWR),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.fs.open(file.name, Access::Write, file.max_bytes)
+            }
             created => created,
         }
     }
 
-    /// Makes a file that is not there yet and that only its owner can read. What root makes belongs to the owner of the
-    /// directory, or the daemon, which runs as that user, could not use it.
-    pub(super) fn create_new(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(CWD, self.path.join(name), flags, Mode::RUSR | Mode::WUSR);
-        let file = File::from(opened.map_err(io::Error::from).map_err(self.naming(name))?);
-        if rustix::process::geteuid().is_root() {
-            let dir = fs::metadata(&self.path)?;
-            if dir.uid() != file.metadata()?.uid() {
-                // A root that may not do this keeps the file, as any other user would.
-                let _ = fchown(&file, Some(dir.uid()), Some(dir.gid()));
-            }
-        }
-        Ok(file)
+    /// Makes a file that is not there yet.
+    fn create_new(&self, name: &str) -> io::Result<Arc<dyn FsFile>> {
+        self.fs.create_new(name).map_err(self.naming(name))
     }
 
     /// An empty file for what is to take the place of another one. What a crash left of it goes first.
-    pub(super) fn create_temporary(&self, name: &str) -> io::Result<File> {
+    pub(super) fn create_temporary(&self, name: &str) -> io::Result<Arc<dyn FsFile>> {
         match self.create_new(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.unlink(name)?;
@@ -152,22 +140,22 @@ impl Dir {
         let Some(opened) = self.open_to_read(file)? else { return Ok(None) };
         let mut content = Vec::new();
         // It may have grown since its size was looked at.
-        opened.take(file.max_bytes).read_to_end(&mut content)?;
+        At::new(&*opened, 0).take(file.max_bytes).read_to_end(&mut content)?;
         Ok(Some(content))
     }
 
     /// Replaces a file as a whole, durably.
     pub(super) fn replace(&self, file: Name, content: &[u8]) -> io::Result<()> {
         let temporary = temporary(file);
-        let mut new = self.create_temporary(&temporary)?;
-        new.write_all(content)?;
+        let new = self.create_temporary(&temporary)?;
+        new.write_all_at(content, 0)?;
         durable(new.sync_all())?;
         self.rename(&temporary, file.name)?;
         self.sync()
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to)).map_err(self.naming(to))
+        self.fs.rename(from, to).map_err(self.naming(to))
     }
 
     /// Removes a file, durably. One that is not there is fine.
@@ -186,7 +174,7 @@ impl Dir {
 
     /// Whether there was a file of that name, which is then no more.
     fn unlink(&self, name: &str) -> io::Result<bool> {
-        match fs::remove_file(self.path.join(name)) {
+        match self.fs.remove(name) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.naming(name)(error)),
@@ -195,22 +183,18 @@ impl Dir {
 
     /// The system's words for an error, with the file before them.
     fn naming(&self, name: &str) -> impl FnOnce(io::Error) -> io::Error {
-        let path = self.path.join(name);
+        let path = self.path().join(name);
         move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
     }
 
     /// Without this, a power loss can undo a rename.
     pub(super) fn sync(&self) -> io::Result<()> {
-        made_durable("its entries", File::open(&self.path)?.sync_all())
+        made_durable("its entries", self.fs.sync())
     }
 
     /// What has that name, links not followed. `None` where nothing has.
-    pub(super) fn look_at(&self, name: &str) -> io::Result<Option<Metadata>> {
-        match fs::symlink_metadata(self.path.join(name)) {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(super) fn look_at(&self, name: &str) -> io::Result<Option<Stat>> {
+        self.fs.stat(name)
     }
 
     /// Gives what stands in a file's place a name beside it, and says which.
@@ -224,15 +208,15 @@ impl Dir {
             number += 1;
         };
         self.rename(file.name, &aside)?;
-        Ok(format!("{} was damaged; it was put aside as {aside}.", self.path.join(file.name).display()))
+        Ok(format!("{} was damaged; it was put aside as {aside}.", self.path().join(file.name).display()))
     }
 
     /// Clears away what cannot be used and stands in a file's place, and says so: a file is put aside, and what is none
     /// (a link, a pipe) is removed, for nothing is in it. A directory is not this program's to touch.
     pub(super) fn clear_away(&self, file: Name, unusable: &io::Error) -> io::Result<String> {
         match self.look_at(file.name)? {
-            Some(found) if found.is_dir() => Err(io::Error::new(unusable.kind(), unusable.to_string())),
-            Some(found) if found.is_file() => self.put_aside(file),
+            Some(found) if found.kind == Kind::Directory => Err(io::Error::new(unusable.kind(), unusable.to_string())),
+            Some(found) if found.kind == Kind::File => self.put_aside(file),
             _ => {
                 self.remove(file)?;
                 Ok(format!("{unusable}; it was removed."))
@@ -241,7 +225,7 @@ impl Dir {
     }
 
     /// A new file for the end of a file that a crash tore, and its name.
-    pub(super) fn create_torn(&self, file: Name) -> io::Result<(String, File)> {
+    pub(super) fn create_torn(&self, file: Name) -> io::Result<(String, Arc<dyn FsFile>)> {
         let mut number = 1;
         loop {
             let name = format!("{}.{TORN}{number}", file.name);
@@ -271,10 +255,10 @@ impl Dir {
         let (mut aside, mut gone) = (Vec::new(), Vec::new());
         for name in self.put_aside_of(file)? {
             let Some(found) = self.look_at(&name)? else { continue };
-            let written = Timestamp::from_second(found.mtime()).unwrap_or(Timestamp::MAX);
-            let is_ours = found.is_file() && found.nlink() == 1;
+            let written = Timestamp::from_second(found.modified).unwrap_or(Timestamp::MAX);
+            let is_ours = found.kind == Kind::File && found.names == 1;
             // A clock that was wrong gave it a time to come, by which it would stay for longer.
-            if !is_ours || (written > now && self.set_time(&name, now).is_err()) {
+            if !is_ours || (written > now && self.fs.set_modified(&name, now).is_err()) {
                 gone.push(name);
             } else {
                 aside.push((written, name));
@@ -289,25 +273,13 @@ impl Dir {
         self.remove_those(gone.into_iter().chain(old).collect())
     }
 
-    fn set_time(&self, name: &str, time: Timestamp) -> io::Result<()> {
-        let time = Timespec { tv_sec: time.as_second(), tv_nsec: 0 };
-        let times = Timestamps { last_access: time, last_modification: time };
-        Ok(rustix::fs::utimensat(CWD, self.path.join(name), &times, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
-
     /// The names of what was put aside of a file. A directory of such a name is not this program's.
     fn put_aside_of(&self, file: Name) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_one = |name: &String| {
             let rest = name.strip_prefix(file.name).and_then(|rest| rest.strip_prefix('.'));
-            let is_one = rest.is_some_and(|rest| rest.starts_with(DAMAGED) || rest.starts_with(TORN));
-            if is_one && !entry.file_type()?.is_dir() {
-                names.push(name);
-            }
-        }
-        Ok(names)
+            rest.is_some_and(|rest| rest.starts_with(DAMAGED) || rest.starts_with(TORN))
+        };
+        Ok(self.fs.names()?.into_iter().filter(is_one).collect())
     }
 
     fn remove_those(&self, names: Vec<String>) -> io::Result<()> {
@@ -316,47 +288,6 @@ impl Dir {
             removed |= self.unlink(&name)?;
         }
         if removed { self.sync() } else { Ok(()) }
-    }
-
-    fn open(&self, file: Name, access: OFlags) -> io::Result<File> {
-        let path = self.path.join(file.name);
-        // Before it is opened, for opening a device may do something; and after, for it may have been exchanged.
-        self.check(file, &fs::symlink_metadata(&path)?)?;
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = File::from(rustix::fs::openat(CWD, &path, flags, Mode::empty())?);
-        self.check(file, &opened.metadata()?)?;
-        Ok(opened)
-    }
-
-    /// Refuses what is no file of this directory's.
-    fn check(&self, file: Name, found: &Metadata) -> io::Result<()> {
-        let unusable =
-            |what| Err(io::Error::new(io::ErrorKind::InvalidData, Unusable { path: self.path.join(file.name), what }));
-        let kind = found.file_type();
-        if !kind.is_file() {
-            return unusable(match () {
-                () if kind.is_symlink() => "a symbolic link, which is not followed".to_owned(),
-                () if kind.is_dir() => "a directory".to_owned(),
-                () if kind.is_fifo() => "a named pipe (FIFO)".to_owned(),
-                () if kind.is_socket() => "a socket".to_owned(),
-                () => "a device".to_owned(),
-            });
-        }
-        if found.nlink() > 1 {
-            return unusable(format!("a file with {} names (hard links)", found.nlink()));
-        }
-        let (owner, acting) = (fs::metadata(&self.path)?.uid(), rustix::process::geteuid().as_raw());
-        if ![owner, acting].contains(&found.uid()) {
-            return unusable(format!(
-                "a file of user {}, and neither of the directory's owner ({owner}) nor of the user of this process \
-                 ({acting})",
-                found.uid()
-            ));
-        }
-        if found.len() > file.max_bytes {
-            return unusable(format!("a file of {} bytes, and {} at most are read", found.len(), file.max_bytes));
-        }
-        Ok(())
     }
 }
 

@@ -10,8 +10,8 @@ mod opening;
 mod reading;
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,11 +19,12 @@ use pulse_telemetry_core::contract::CONTRACT_DATE;
 use pulse_telemetry_core::engine::{Entry, EntryKind};
 use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, sha256};
 
-use super::files::{Dir, FileId, LEDGER, durable, temporary};
+use super::files::{Dir, LEDGER, durable, temporary};
+use super::fs::{At, FileId, FsFile};
 use super::state_file::Head;
 use opening::Loss;
 pub use reading::HistoryPage;
-use reading::{At, History, Lines};
+use reading::{History, Lines};
 pub(super) use reading::{read, read_page, shows};
 
 /// The file is never larger.
@@ -37,7 +38,7 @@ const OWED_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Ledger {
     dir: Dir,
-    file: File,
+    file: Arc<dyn FsFile>,
     id: FileId,
     /// The file's name is known to outlive a power loss.
     named: bool,
@@ -88,7 +89,7 @@ impl Ledger {
     /// Leaves one line that says so, durably, and nothing of what a crash left beside the ledger either.
     pub(super) fn erase(&mut self, now: Timestamp) -> io::Result<()> {
         let (bytes, prev) = self.encode(Line::new(EntryKind::Erased, now))?;
-        self.replace(&mut bytes.as_slice(), bytes.len() as u64)?;
+        self.replace(bytes.len() as u64, |file| file.write_all_at(&bytes, 0))?;
         self.seq += 1;
         self.prev = prev;
         self.owed.clear();
@@ -114,9 +115,9 @@ impl Ledger {
     pub(super) fn check(&self) -> io::Result<()> {
         let what = match self.dir.look_at(LEDGER.name)? {
             None => "is missing",
-            Some(found) if FileId::from(&found) != self.id => "is another file than the one that was written",
-            Some(found) if found.len() < self.length => "was cut short",
-            Some(found) if found.len() > self.length && !self.untidy => "was written to by somebody else",
+            Some(found) if found.id != self.id => "is another file than the one that was written",
+            Some(found) if found.size < self.length => "was cut short",
+            Some(found) if found.size > self.length && !self.untidy => "was written to by somebody else",
             Some(_) => return Ok(()),
         };
         Err(io::Error::other(format!("{} {what}", self.dir.path().join(LEDGER.name).display())))
@@ -130,7 +131,7 @@ impl Ledger {
     /// The newest entries with a `seq` below `before`, at most so many.
     pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
         self.check()?;
-        History::of(&self.file, self.length).page(before, limit)
+        History::of(&*self.file, self.length).page(before, limit)
     }
 
     fn write_owed(&mut self) -> io::Result<()> {
@@ -171,8 +172,7 @@ impl Ledger {
         if std::mem::replace(&mut self.untidy, true) {
             self.file.set_len(self.length)?;
         }
-        self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.write_all(&bytes)?;
+        self.file.write_all_at(&bytes, self.length)?;
         durable(self.file.sync_data())?;
         self.untidy = false;
         self.length += bytes.len() as u64;
@@ -201,22 +201,19 @@ impl Ledger {
     fn finish_pruning(&mut self) -> io::Result<()> {
         let Some(offset) = self.pruned_to else { return Ok(()) };
         self.check()?;
-        let file = self.file.try_clone()?;
-        let mut tail = At::new(&file, offset);
-        self.replace(&mut tail, self.length - offset)?;
+        let (file, length) = (Arc::clone(&self.file), self.length - offset);
+        self.replace(length, |new| new.copy_from(&*file, offset, length))?;
         self.secure_name()
     }
 
-    /// Puts a new file in the ledger's place. Its name is not yet secure.
-    fn replace(&mut self, content: &mut dyn Read, length: u64) -> io::Result<()> {
+    /// Puts a new file of that length in the ledger's place. Its name is not yet secure.
+    fn replace(&mut self, length: u64, write: impl FnOnce(&dyn FsFile) -> io::Result<()>) -> io::Result<()> {
         let new = temporary(LEDGER);
-        let mut file = self.dir.create_temporary(&new)?;
-        if io::copy(&mut content.take(length), &mut file)? != length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let file = self.dir.create_temporary(&new)?;
+        write(&*file)?;
         durable(file.sync_all())?;
         self.dir.rename(&new, LEDGER.name)?;
-        self.id = FileId::from(&file.metadata()?);
+        self.id = file.stat()?.id;
         self.file = file;
         self.named = false;
         self.length = length;
@@ -236,7 +233,7 @@ impl Ledger {
 
     /// The lines that are known to be good, from the beginning.
     fn lines(&self) -> Lines<io::Take<BufReader<At<'_>>>> {
-        Lines::new(BufReader::new(At::new(&self.file, 0)).take(self.length))
+        Lines::new(BufReader::new(At::new(&*self.file, 0)).take(self.length))
     }
 
     /// Where the line with that hash ends.

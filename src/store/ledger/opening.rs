@@ -1,14 +1,14 @@
 //! Takes up the ledger that is on the disk, and finds out what of it is missing.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader};
 
 use jiff::Timestamp;
 use pulse_telemetry_core::engine::EntryKind;
 use pulse_telemetry_core::ledger::{Line, Piece, sha256};
 use pulse_telemetry_core::ping::Event;
 
-use super::super::files::{Dir, FileId, LEDGER, durable, is_unusable};
+use super::super::files::{Dir, LEDGER, durable, is_unusable};
+use super::super::fs::{At, FsFile};
 use super::super::state_file::Head;
 use super::reading::Lines;
 use super::{Ledger, VecDeque};
@@ -52,7 +52,7 @@ impl Ledger {
     ) -> io::Result<(Self, Option<Event>)> {
         let was_there = dir.look_at(LEDGER.name)?.is_some();
         let mut file = dir.open_or_create(LEDGER)?;
-        let mut scan = Scan::of(BufReader::new(&file), known.as_ref())?;
+        let mut scan = Scan::of(BufReader::new(At::new(&*file, 0)), known.as_ref())?;
         let last = scan.last.as_deref().and_then(Line::parse).filter(|line| line.seq < u64::MAX);
         let goes_on = || known.clone().map_or((0, String::new()), |head| (head.seq, head.hash));
         let (mut reason, (seq, prev)) = match (&scan.last, last) {
@@ -69,7 +69,7 @@ impl Ledger {
             reason.get_or_insert(if was_there { "replaced" } else { "missing" });
         }
         if scan.torn {
-            let beside = keep_torn(dir, &file, scan.whole)?;
+            let beside = keep_torn(dir, &*file, scan.whole)?;
             file.set_len(scan.whole)?;
             durable(file.sync_all())?;
             let path = dir.path().join(LEDGER.name);
@@ -80,7 +80,7 @@ impl Ledger {
         }
         let mut ledger = Self {
             dir: dir.clone(),
-            id: FileId::from(&file.metadata()?),
+            id: file.stat()?.id,
             file,
             named: false,
             length: scan.whole,
@@ -105,7 +105,7 @@ impl Ledger {
     /// Takes up what has the ledger's name now, after the open file lost it, and tells of what is missing in it.
     pub(in super::super) fn take_up(&mut self, now: Timestamp, notices: &mut Vec<String>) -> io::Result<()> {
         let found = self.dir.look_at(LEDGER.name)?;
-        let is_cut = found.as_ref().is_some_and(|found| FileId::from(found) == self.id && found.len() < self.length);
+        let is_cut = found.is_some_and(|found| found.id == self.id && found.size < self.length);
         if let Err(error) = self.dir.open_to_read(LEDGER)
             && is_unusable(&error)
         {
@@ -199,10 +199,9 @@ impl Scan {
 }
 
 /// Copies what is behind the last whole line to a new file beside the ledger, durably, and gives its name.
-fn keep_torn(dir: &Dir, mut file: &File, whole: u64) -> io::Result<String> {
-    let (beside, mut kept) = dir.create_torn(LEDGER)?;
-    file.seek(SeekFrom::Start(whole))?;
-    io::copy(&mut file, &mut kept)?;
+fn keep_torn(dir: &Dir, file: &dyn FsFile, whole: u64) -> io::Result<String> {
+    let (beside, kept) = dir.create_torn(LEDGER)?;
+    kept.copy_from(file, whole, file.stat()?.size.saturating_sub(whole))?;
     durable(kept.sync_all())?;
     dir.sync()?;
     Ok(beside)

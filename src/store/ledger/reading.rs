@@ -1,8 +1,6 @@
 //! Reads a ledger line by line, in memory that does not grow with it: all of it from its beginning, a page from its end.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::files::{Dir, LEDGER};
+use super::super::fs::{At, FsFile};
 
 /// A page is not larger than this, but for a single entry: half of what the commands read of an answer.
 const PAGE_BYTES: usize = 512 * 1024;
@@ -66,12 +65,12 @@ pub struct HistoryPage {
 
 /// The entries of a file, to be read from its end.
 pub(in super::super) struct History<'a> {
-    file: &'a File,
+    file: &'a dyn FsFile,
     length: u64,
 }
 
 impl<'a> History<'a> {
-    pub(super) fn of(file: &'a File, length: u64) -> Self {
+    pub(super) fn of(file: &'a dyn FsFile, length: u64) -> Self {
         Self { file, length }
     }
 
@@ -139,30 +138,10 @@ impl<'a> History<'a> {
 /// How much is read at a time where only a part of the file is.
 const CHUNK: usize = 16 * 1024;
 
-/// Reads a file from a place on, whatever else reads it.
-pub(super) struct At<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl<'a> At<'a> {
-    pub(super) fn new(file: &'a File, offset: u64) -> Self {
-        Self { file, offset }
-    }
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
-}
-
 /// Reads whole lines from a place backwards, without their newlines. Those that are too long are left out, and so is what
 /// has no newline behind it.
 struct LinesBackwards<'a> {
-    file: &'a File,
+    file: &'a dyn FsFile,
     /// What stands before this place is still to be read.
     unread: u64,
     /// What was read and not yet given.
@@ -172,7 +151,7 @@ struct LinesBackwards<'a> {
 }
 
 impl<'a> LinesBackwards<'a> {
-    fn new(file: &'a File, end: u64) -> Self {
+    fn new(file: &'a dyn FsFile, end: u64) -> Self {
         Self { file, unread: end, buffer: Vec::new(), skips: true }
     }
 
@@ -199,7 +178,7 @@ impl<'a> LinesBackwards<'a> {
             let size = self.unread.min(CHUNK as u64);
             self.unread -= size;
             let mut chunk = vec![0; usize::try_from(size).unwrap_or(CHUNK)];
-            self.file.read_exact_at(&mut chunk, self.unread)?;
+            At::new(self.file, self.unread).read_exact(&mut chunk)?;
             chunk.append(&mut self.buffer);
             self.buffer = chunk;
         }
@@ -209,7 +188,7 @@ impl<'a> LinesBackwards<'a> {
 /// Reads the ledger of a state directory piece by piece, without its lock: beside a running daemon too.
 pub(in super::super) fn read(dir: &Dir, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
     let Some(file) = dir.open_to_read(LEDGER)? else { return Ok(()) };
-    let mut lines = Lines::new(BufReader::new(file));
+    let mut lines = Lines::new(BufReader::new(At::new(&*file, 0)));
     while let Some(piece) = lines.next()? {
         each(piece);
     }
@@ -242,7 +221,7 @@ fn is_of_that_moment(entry: Timestamp, made: Timestamp) -> bool {
 /// A page of the ledger of a state directory, without its lock.
 pub(in super::super) fn read_page(dir: &Dir, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
     match dir.open_to_read(LEDGER)? {
-        Some(file) => History::of(&file, file.metadata()?.len()).page(before, limit),
+        Some(file) => History::of(&*file, file.stat()?.size).page(before, limit),
         None => Ok(HistoryPage { entries: Vec::new(), before: None }),
     }
 }
