@@ -320,7 +320,7 @@ pub fn report(fleets: &[usize]) -> String {
         for (number, looks) in LOOKS.iter().enumerate() {
             for (time, of) in [("the date", by_date as fn(&Linked) -> f64), ("the time", by_time)] {
                 let cell = |[kept, drawn]: &[[Linked; 3]; 2]| {
-                    format!(" {:.1} → {:.1} % |", of(&kept[number]), of(&drawn[number]))
+                    format!(" {:.1}→{:.1}% |", of(&kept[number]), of(&drawn[number]))
                 };
                 let cells: String = figures.iter().map(cell).collect();
                 report.push_str(&format!("| {} | {looks} | {time} |{cells}\n", way.words()));

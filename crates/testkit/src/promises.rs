@@ -25,7 +25,7 @@ pub fn promises() -> Vec<Promise> {
 
 /// The promises as the table of `docs/PRIVACY.md`.
 pub fn markdown_table() -> String {
-    let row = |p: Promise| format!("| {0} | {1} | {2} | `make promise N={0}` |\n", p.number, p.sentence, p.proof);
+    let row = |p: Promise| format!("| {} | {} | {} |\n", p.number, p.sentence, p.proof);
     let rows: String = promises().into_iter().map(row).collect();
-    format!("| | sentence | proof | run it |\n|---|---|---|---|\n{rows}")
+    format!("| | sentence | proof |\n|---|---|---|\n{rows}")
 }
