@@ -25,7 +25,7 @@ use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_endpoint::{SendSettings, Sender};
 use pulse_telemetry_http::tls::Trust;
 use pulse_telemetry_process::clock::SystemClock;
-use pulse_telemetry_process::command::{Exit, help_of};
+use pulse_telemetry_process::command::Exit;
 use pulse_telemetry_process::config::{ConfigError, Environment};
 use pulse_telemetry_process::no_core::leave_no_core;
 use pulse_telemetry_process::output::Output;
@@ -222,12 +222,6 @@ const OFF_BY_HAND: &str = "Telemetry was not switched off. An empty file named `
 #[must_use]
 pub fn command() -> clap::Command {
     CommandLine::command()
-}
-
-/// The help text of the program and of each of its commands, for the documentation.
-#[must_use]
-pub fn help() -> Vec<String> {
-    help_of(command())
 }
 
 fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &mut dyn Write) -> Result<Exit, Failure> {

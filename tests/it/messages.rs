@@ -221,7 +221,7 @@ fn what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_w
     if !strace_is_here("what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one") {
         return;
     }
-    hold(&rows("## What a message means", 1), situations());
+    hold(&rows("## What a message means", 0), situations());
 }
 
 /// Every sentence of the code about a connection that could not be made.

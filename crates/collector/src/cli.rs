@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_http::tls::{TlsError, Trust, tls};
 use pulse_telemetry_process::clock::SystemClock;
-use pulse_telemetry_process::command::{Exit, help_of};
+use pulse_telemetry_process::command::Exit;
 use pulse_telemetry_process::config::{ConfigError, Environment};
 use pulse_telemetry_process::no_core::leave_no_core;
 use pulse_telemetry_process::output::Output;
@@ -135,12 +135,6 @@ pub fn main(
 #[must_use]
 pub fn command() -> clap::Command {
     CommandLine::command()
-}
-
-/// The help text of the program and of each of its commands, for the documentation.
-#[must_use]
-pub fn help() -> Vec<String> {
-    help_of(command())
 }
 
 fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! What the commands of both programs have in common: how they end, and their help.
+//! How a command of either program ends.
 
 /// How a command ended. The codes stand here and in `docs/CONFIGURATION.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +20,4 @@ pub enum Exit {
     Findings = 6,
     /// Our ping differs from Pulse's own.
     Differs = 7,
-}
-
-/// The help text of a program and of each of its commands.
-#[must_use]
-pub fn help_of(program: clap::Command) -> Vec<String> {
-    let mut program = program.term_width(100);
-    program.build();
-    let whole = program.clone().render_long_help().to_string();
-    let commands = program.get_subcommands().filter(|command| command.get_name() != "help").cloned();
-    std::iter::once(whole).chain(commands.map(|mut command| command.render_long_help().to_string())).collect()
 }

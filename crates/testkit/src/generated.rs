@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Command;
 use pulse_telemetry::{cli, comparison, config, metrics};
 use pulse_telemetry_core::contract;
 
@@ -14,16 +15,15 @@ pub fn generated() -> Vec<(PathBuf, String)> {
     let root = crate::project();
     let schema = contract::schema_file();
     let fields = contract::markdown_table();
-    let keys = format!("```toml\n{}```\n", config::DEFAULTS);
-    let commands: String = cli::help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
+    let (keys, commands) = (keys(config::DEFAULTS), commands(&cli::command()));
     let mut files = vec![
         (root.join("config/ping.schema.json"), schema),
         section(root.join("docs/PRIVACY.md"), "fields", &fields),
         section(root.join("docs/PRIVACY.md"), "differences", &comparison::markdown_table()),
-        section(root.join("docs/PRIVACY.md"), "promises", &promises::markdown_table()),
+        section(root.join("docs/PRIVACY.md"), "promises", &promises::markdown_list()),
         section(root.join("docs/METRICS.md"), "metrics", &metrics::markdown_table()),
         section(root.join("docs/CONFIGURATION.md"), "keys", &keys),
-        section(root.join("docs/CONFIGURATION.md"), "commands", commands.trim_end()),
+        section(root.join("docs/CONFIGURATION.md"), "commands", &commands),
     ];
     files.extend(manual::of_program(cli::command(), root, "pulse-telemetry-collector(1), systemctl(1), journalctl(1)"));
     files.extend(of_the_collector(root));
@@ -31,14 +31,38 @@ pub fn generated() -> Vec<(PathBuf, String)> {
 }
 
 fn of_the_collector(root: &Path) -> Vec<(PathBuf, String)> {
-    use pulse_telemetry_collector::cli::{command, help};
+    use pulse_telemetry_collector::cli::command;
     use pulse_telemetry_collector::config::DEFAULTS;
-    let keys = format!("```toml\n{DEFAULTS}```\n");
-    let commands: String = help().into_iter().map(|text| format!("```text\n{}\n```\n\n", text.trim())).collect();
+    let (keys, commands) = (keys(DEFAULTS), commands(&command()));
     let path = root.join("docs/COLLECTOR.md");
     let mut files = manual::of_program(command(), root, "pulse-telemetry(1), systemctl(1), journalctl(1)");
-    files.extend([section(path.clone(), "keys", &keys), section(path, "commands", commands.trim_end())]);
+    files.extend([section(path.clone(), "keys", &keys), section(path, "commands", &commands)]);
     files
+}
+
+/// Every key with its default. What each means stands in the file of the defaults.
+fn keys(defaults: &str) -> String {
+    let lines = defaults.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let spaced = lines.map(|line| if line.starts_with('[') { format!("\n{line}\n") } else { format!("{line}\n") });
+    format!("```toml\n{}```\n", spaced.collect::<String>().trim_start())
+}
+
+/// Every command with its options, as a table.
+fn commands(program: &Command) -> String {
+    let own = program.get_subcommands().filter(|command| command.get_name() != "help");
+    let rows: String = own.map(|command| format!("| `{}` | {} |\n", command.get_name(), description(command))).collect();
+    format!("| command | what it does |\n|---|---|\n{rows}")
+}
+
+/// What a command does, and each of its options.
+fn description(command: &Command) -> String {
+    let options = command.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help");
+    let said = options.map(|option| {
+        let name = option.get_long().map_or_else(|| option.get_id().to_string(), |name| format!("--{name}"));
+        format!("; `{name}`: {}", option.get_help().map(ToString::to_string).unwrap_or_default())
+    });
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    about + &said.collect::<String>()
 }
 
 /// The file with the text between its two marks replaced.

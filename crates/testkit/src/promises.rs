@@ -23,9 +23,8 @@ pub fn promises() -> Vec<Promise> {
         .collect()
 }
 
-/// The promises as the table of `docs/PRIVACY.md`.
-pub fn markdown_table() -> String {
-    let row = |p: Promise| format!("| {} | {} | {} |\n", p.number, p.sentence, p.proof);
-    let rows: String = promises().into_iter().map(row).collect();
-    format!("| | sentence | proof |\n|---|---|---|\n{rows}")
+/// The promises as the list of `docs/PRIVACY.md`.
+pub fn markdown_list() -> String {
+    let items = promises().into_iter().map(|p| format!("{}. {} *{}*\n", p.number, p.sentence, p.proof));
+    items.collect()
 }
