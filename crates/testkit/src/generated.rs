@@ -50,7 +50,8 @@ fn keys(defaults: &str) -> String {
 /// Every command with its options, as a table.
 fn commands(program: &Command) -> String {
     let own = program.get_subcommands().filter(|command| command.get_name() != "help");
-    let rows: String = own.map(|command| format!("| `{}` | {} |\n", command.get_name(), description(command))).collect();
+    let rows: String =
+        own.map(|command| format!("| `{}` | {} |\n", command.get_name(), description(command))).collect();
     format!("| command | what it does |\n|---|---|\n{rows}")
 }
 
