@@ -1,39 +1,40 @@
 //! The telemetry of a [Pulse](https://github.com/rcourtman/Pulse) installation, outside Pulse.
 //!
 //! Pulse's privacy page promises a small pseudonymous ping: once a start and once a day, on by default, off by a switch,
-//! every field listed, the exact bytes shown before they leave. This program makes that page executable. It reads the
-//! counts from Pulse's API, builds the ping, shows it on a local page, keeps a ledger of every byte that it sent, and is
-//! meant to be the only thing of a Pulse installation that reports.
+//! every field listed, the exact bytes shown before they leave. This program keeps that promise so that anybody can check
+//! it: it reads the counts from Pulse's API, builds the ping, shows it on a local page, records it and sends it.
 //!
-//! What decides is pure: [`version`] and [`identity`] hold Pulse's own rules, [`snapshot`] turns answers into values that
-//! are known or unknown, [`consent`] says who switched telemetry off, [`verdict`] what an answer means, and [`engine`] is
-//! the state machine that all of it comes together in: what happened goes in, what is to be done comes out. What waits is
-//! thin: [`daemon`] feeds the engine and carries out its actions. Each part of the world has one module that touches it:
-//! [`pulse`] dials Pulse, [`send`] the endpoint, [`store`] keeps the state, [`clock`] reads the time, [`chance`] asks for
-//! randomness, [`serve`] listens, [`config`] reads what the operator wrote. Beside all this, and unknown to what sends,
-//! [`posture`] tells what else may leave by Pulse's own settings, [`comparison`] lays our ping beside Pulse's own, and [`events`] keeps the local-only commercial events;
-//! [`metrics`] counts for Prometheus, in the formats of [`exposition`], [`supervisor`] tells systemd that the program lives,
-//! [`confine`] has the kernel hold the program to what it needs, and [`acting`] lets root's commands act as the daemon's
-//! user. [`runtime`] ends when what it ran has ended, whatever a name server does, and [`output`] takes what a command says. After the doorway and the
-//! configuration, the modules below stand in the order in which data flows.
+//! A ping goes this way. [`cli`] starts the program with its [`config`] and has the kernel [`confine`] it. [`daemon`] is a
+//! thin loop around [`Engine::handle`](pulse_telemetry_core::engine::Engine::handle), the state machine that decides: what
+//! happened goes in, and what is to be done comes out. When a ping is due the engine asks for a reading, and [`pulse`]
+//! makes one: values that are known, or unknown for a named reason ([`pulse_telemetry_core::observation`]). With that
+//! reading the engine checks [consent](pulse_telemetry_core::consent), what else keeps a ping back, and the
+//! [install ID](pulse_telemetry_core::identity), and has [`pulse_telemetry_core::ping`] make the bytes, whose fields are
+//! those of [`pulse_telemetry_core::contract`]. [`store`] puts the state and the ledger's entry on disk, and only then
+//! [`Sender`](pulse_telemetry_endpoint::Sender) makes one attempt. [`pulse_telemetry_core::verdict`] says what the answer
+//! means: delivered, try the same bytes again, or drop them.
 //!
-//! The receiving end, so that the whole promise can be run and checked, is a second program behind the feature
-//! `collector`: the module of that name.
+//! Beside that way: [`serve`] is the local page and API, which asks the daemon; [`status`] and [`metrics`] are what it
+//! shows. [`posture`] is what else may leave by Pulse's own settings, [`comparison`] our ping beside Pulse's own, and
+//! [`events`] the local events that never leave. What builds and sends a ping lives in crates that do not depend on this
+//! one, so it cannot name any of them.
+//!
+//! `ARCHITECTURE.md` says what must hold and which module may touch what.
+//! The modules stand in the order in which data flows.
 
 pub mod cli;
 pub mod config;
+pub mod confine;
 
-pub mod comparison;
-
-pub mod posture;
+pub mod daemon;
 pub mod pulse;
-
 pub mod store;
 
-pub mod events;
-pub mod metrics;
-
-pub mod confine;
-pub mod daemon;
 pub mod serve;
 pub mod status;
+
+pub mod metrics;
+
+pub mod comparison;
+pub mod events;
+pub mod posture;
