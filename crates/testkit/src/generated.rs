@@ -55,15 +55,12 @@ fn commands(program: &Command) -> String {
     format!("| command | what it does |\n|---|---|\n{rows}")
 }
 
-/// What a command does, and each of its options.
+/// What a command does, and the names of its options.
 fn description(command: &Command) -> String {
     let options = command.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help");
-    let said = options.map(|option| {
-        let name = option.get_long().map_or_else(|| option.get_id().to_string(), |name| format!("--{name}"));
-        format!("; `{name}`: {}", option.get_help().map(ToString::to_string).unwrap_or_default())
-    });
+    let names = options.filter_map(|option| Some(format!("`--{}`", option.get_long()?))).collect::<Vec<_>>();
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    about + &said.collect::<String>()
+    if names.is_empty() { about } else { format!("{about}: {}", names.join(", ")) }
 }
 
 /// The file with the text between its two marks replaced.

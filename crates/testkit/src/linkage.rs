@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use crate::seeded::Seeded;
 
 /// What the receiver looks at, apart from the time.
-const LOOKS: [&str; 3] = ["all fields", "all but the counts", "all but counts and version"];
+const LOOKS: [&str; 3] = ["everything", "no counts", "no counts, no version"];
 
 /// When the first heartbeat of a new ID goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,7 +318,7 @@ pub fn report(fleets: &[usize]) -> String {
         let figures: Vec<_> =
             fleets.iter().map(|fleet| [Phase::Kept, Phase::Drawn].map(|p| linked(*fleet, way, p))).collect();
         for (number, looks) in LOOKS.iter().enumerate() {
-            for (time, of) in [("the date", by_date as fn(&Linked) -> f64), ("the time", by_time)] {
+            for (time, of) in [("date", by_date as fn(&Linked) -> f64), ("time", by_time)] {
                 let cell = |[kept, drawn]: &[[Linked; 3]; 2]| {
                     format!(" {:.1}→{:.1}% |", of(&kept[number]), of(&drawn[number]))
                 };
