@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use pulse_telemetry_testkit::boundaries::beyond_the_boundaries;
 
+use crate::documents::beyond_the_limits;
+
 /// Tells what goes beyond a limit.
 pub(crate) fn check() -> ExitCode {
-    let found = beyond_the_boundaries();
+    let found = [beyond_the_boundaries(), beyond_the_limits()].concat();
     for line in &found {
         println!("{line}");
     }

@@ -8,6 +8,7 @@
 )]
 
 mod check;
+mod documents;
 mod generate;
 mod promises;
 mod simulate;
