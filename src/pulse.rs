@@ -1,6 +1,6 @@
 //! Reads Pulse: few requests, one after the other, each over a connection of its own.
 //!
-//! What to ask is decided here; what the answers mean is decided in [`answers`].
+//! What to ask is decided here; what the answers mean is decided in `answers`.
 
 pub(crate) mod answers;
 pub mod count;

@@ -74,9 +74,7 @@ pub trait Fs: fmt::Debug + Send + Sync {
     /// Opens a regular file of this directory's that is no larger than this.
     ///
     /// # Errors
-    /// Where there is none (`NotFound`), where something else has its name ([`Unusable`]), or where it cannot be opened.
-    ///
-    /// [`Unusable`]: super::files::Unusable
+    /// Where there is none (`NotFound`), where something else has its name (`Unusable`), or where it cannot be opened.
     fn open(&self, name: &str, access: Access, max_bytes: u64) -> io::Result<Arc<dyn FsFile>>;
 
     /// Makes a file that only its owner can use, to read and write.

@@ -5,7 +5,7 @@
 //! as anybody could who has nothing but the pings. An ID is *linked* where the best candidate is the only best one and
 //! the right one.
 //!
-//! **How estates look and how their counts change is assumed, not measured**: [`Estate::draw`] and [`CHANGES`]. The
+//! **How estates look and how their counts change is assumed, not measured**: `Estate::draw` and `CHANGES`. The
 //! schedule is the program's own.
 
 #![allow(unreachable_pub, clippy::allow_attributes, reason = "shared by the test and the command")]
