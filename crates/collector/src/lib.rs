@@ -1,11 +1,13 @@
 //! The receiving end of the promise: it keeps the fields of the contract for 90 days, and nothing else.
 //!
-//! A connection gets one of the [`places`], and of its other end only [`network`] sees the address. A request's bytes pass
-//! the [`limiter`], and [`ingest`], which makes a row of them or says which field is wrong. The [`queue`] commits rows in
-//! groups, for as long as the [`capacity`] allows it, and only then the request is answered. Where they are
-//! kept is behind the trait of [`storage`]: [`sqlite`] for one machine, [`postgres`] for several collectors. The
-//! [`purge`] drops whole days; [`report`] and [`export`] read what is left. [`server`] listens, [`metrics`] counts, and
-//! [`cli`] puts it all together.
+//! A ping goes this way. [`server`] accepts a connection, [`places`] gives it a place, and [`network`] turns its
+//! address into a value that nobody can print. The [`limiter`] counts it for its networks. [`ingest`] makes a row of
+//! its bytes, or says which field is wrong, and [`capacity`] says whether the disk has room. The [`queue`] commits what
+//! waits together to the [`storage`] ([`sqlite`] for one machine, [`postgres`] for several collectors), and only then
+//! is the request answered; [`retry`] says when the refused come back.
+//!
+//! Beside that way: [`purge`] drops whole days, [`report`] and [`export`] read what is left, [`metrics`] counts,
+//! [`cli`] puts all together by the [`config`].
 
 pub mod capacity;
 pub mod cli;

@@ -1,8 +1,8 @@
-//! What both programs need of HTTP, and of what is below it.
+//! HTTP and TLS for both programs, as client and as server.
 //!
-//! [`host`] parses hosts and URLs, [`pem`] and [`x509`] read certificates, [`tls`] holds what is trusted, [`wire`] makes one
-//! exchange over one connection. [`server`] is the other side: one connection and its limits, the guards, the answers.
-//! [`exposition`] writes metrics in the format that is asked for.
+//! [`host`] parses hosts and URLs, [`pem`] and [`x509`] read certificates, [`tls`] holds what is trusted. As a client,
+//! [`wire`] makes one exchange over one connection. As a server, [`server`] has the connection and its limits, the
+//! guards and the answers; [`exposition`] writes metrics in the format that is asked for.
 
 pub mod exposition;
 pub mod host;

@@ -1,9 +1,9 @@
 //! What both programs need of the machine that they run on.
 //!
-//! [`command`], [`output`] and [`runtime`] are how a command runs and ends, [`signals`] how it is asked to, [`log`] what it
-//! tells. [`config`] reads layers of configuration and checks them. [`clock`] and [`chance`] are the only modules that read the
-//! time and ask for randomness, [`supervisor`] tells systemd that the program lives, [`no_core`] keeps its memory its own,
-//! and [`acting`] lets root's commands act as the daemon's user.
+//! [`command`], [`output`] and [`runtime`] run a command and end it; [`signals`] asks it to stop, and [`log`] writes
+//! what it does. [`config`] reads the layers of a configuration and checks them. Only [`clock`] reads the time, and
+//! only [`chance`] asks for randomness. [`supervisor`] tells systemd that the program lives, [`no_core`] keeps its
+//! memory private, and [`acting`] lets root's commands act as the owner of the daemon's files.
 
 pub mod acting;
 pub mod chance;
