@@ -253,7 +253,7 @@ fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &m
 
 async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
     let bytes = match Api::new(config)?.ask(Method::GET, "/api/v1/preview/bytes", None, patience::A_READING).await {
-        Err(error) if error.is_no_daemon() => offline::preview(config).await?.into_bytes(),
+        Err(error) if error.is_no_daemon() => String::from(offline::preview(config).await?).into_bytes(),
         answer => answer?,
     };
     out.write_all(&bytes)?;

@@ -6,7 +6,7 @@ use pulse_telemetry_core::version::VersionIdentity;
 use serde_json::{Map, Value};
 
 use crate::posture::RelayState;
-use crate::pulse::Look;
+use crate::pulse::Observation;
 
 /// The differences that there may be, each with the sentence that says why. `docs/PRIVACY.md` lists them.
 pub const DOCUMENTED: [(&str, &str); 9] = [
@@ -65,8 +65,8 @@ pub struct Comparison {
 /// One of our readings, and the ping that would be made of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Ours<'a> {
-    /// The reading.
-    pub look: &'a Look,
+    /// What was read.
+    pub observed: &'a Observation,
     /// The ping.
     pub payload: &'a Map<String, Value>,
 }
@@ -81,7 +81,7 @@ impl Comparison {
                 Verdict::Moved
             } else if ours == other {
                 Verdict::Same
-            } else if is_documented(field, ours, other, theirs, after.look) {
+            } else if is_documented(field, ours, other, theirs, after.observed) {
                 DOCUMENTED
                     .iter()
                     .find(|(name, _)| *name == field)
@@ -107,15 +107,15 @@ fn is_documented(
     ours: Option<&Value>,
     theirs: Option<&Value>,
     all_of_theirs: &Map<String, Value>,
-    look: &Look,
+    observed: &Observation,
 ) -> bool {
     let says = |value: Option<&Value>, flag: bool| value == Some(&Value::Bool(flag));
     match field {
         "install_id" | "event" | "platform" | "os" | "arch" => ours.is_some() && theirs.is_some(),
         "version_raw" => ours.is_none() && is_a_stamp(theirs, all_of_theirs.get("version")),
-        "ai_enabled" => says(ours, true) && says(theirs, false) && look.reading.state.mock_mode == Ok(true),
+        "ai_enabled" => says(ours, true) && says(theirs, false) && observed.reading.gate.mock_mode == Ok(true),
         "relay_enabled" => {
-            let lapsed = look.posture.relay.as_ref().is_ok_and(|relay| relay.state == RelayState::NotLicensed);
+            let lapsed = observed.posture.relay.as_ref().is_ok_and(|relay| relay.state == RelayState::NotLicensed);
             says(ours, false) && says(theirs, true) && lapsed
         }
         "multi_tenant" => says(ours, true) && says(theirs, false),

@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::confine::Confinement;
 use crate::metrics::Metrics;
-use crate::pulse::{Look, PulseClient};
+use crate::pulse::{Observation, PulseClient};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, paused, reading_warnings};
 use crate::store::Disk;
 pub use handle::{Command, Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
@@ -297,14 +297,14 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         self.feed(Input::Answer(answer));
     }
 
-    fn on_reading(&mut self, look: Result<Look, ReadError>) {
-        let (taken, took, engine_waited) = self.readings.keep(look, self.clock.now());
-        self.metrics.read(&taken.read, took);
+    fn on_reading(&mut self, observed: Result<Observation, ReadError>) {
+        let (taken, took, engine_waited) = self.readings.keep(observed, self.clock.now());
+        self.metrics.read(taken.reading(), took);
         self.look_at_the_switch();
         if engine_waited {
-            self.feed(Input::Reading(Box::new(taken.read.clone())));
-        } else if let Ok(Reading { state, .. }) = &taken.read
-            && let Ok(own_sender) = state.own_sender
+            self.feed(Input::Reading(Box::new(taken.reading().cloned().map_err(Clone::clone))));
+        } else if let Ok(Reading { gate, .. }) = taken.reading()
+            && let Ok(own_sender) = gate.own_sender
         {
             self.feed(Input::OwnSender(own_sender));
         }
@@ -327,27 +327,26 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
     }
 
     fn preview(&self, Source { taken, pause }: &Source<'_>, now: Now) -> Result<Preview, NoPreview> {
-        let id = self.engine.preview_id(now);
-        let bytes = taken.read.as_ref().ok().and_then(|reading| ping::encode(reading, &id, Event::Heartbeat));
-        match (bytes, Suppression::by_what_is_unknown(&taken.read)) {
-            (Some(bytes), None) => Ok(Preview {
-                enabled: self.is_enabled(),
-                bytes,
-                age: now.mono.saturating_sub(taken.at.mono),
-                paused_until: pause.map(|pause| later(now, pause)),
-            }),
-            (_, because) => Err(self.no_preview(because, *pause, now)),
-        }
+        let payload = taken.reading().map_err(Suppression::from).and_then(Suppression::known_payload);
+        let payload = payload.map_err(|because| self.no_preview(&because, *pause, now))?;
+        Ok(Preview {
+            enabled: self.is_enabled(),
+            bytes: ping::encode(payload, &self.engine.preview_id(now), Event::Heartbeat).into(),
+            age: now.mono.saturating_sub(taken.at.mono),
+            paused_until: pause.map(|pause| later(now, pause)),
+        })
     }
 
     fn posture(&self, Source { taken, pause }: &Source<'_>, now: Now) -> Result<PostureSeen, NoPreview> {
         let age = now.mono.saturating_sub(taken.at.mono);
-        let seen = taken.posture.clone().map(|posture| PostureSeen { posture, age });
-        seen.ok_or_else(|| self.no_preview(Suppression::by_what_is_unknown(&taken.read), *pause, now))
+        match &taken.observed {
+            Ok(observed) => Ok(PostureSeen { posture: observed.posture.clone(), age }),
+            Err(error) => Err(self.no_preview(&error.into(), *pause, now)),
+        }
     }
 
-    fn no_preview(&self, because: Option<Suppression>, pause: Option<Duration>, now: Now) -> NoPreview {
-        let mut because = SuppressedReport::new(&because.unwrap_or(Suppression::Incomplete(Vec::new())));
+    fn no_preview(&self, because: &Suppression, pause: Option<Duration>, now: Now) -> NoPreview {
+        let mut because = SuppressedReport::new(because);
         if let Some(pause) = pause {
             because.message = format!("{} {}", because.message, paused(later(now, pause)));
         }
@@ -458,8 +457,8 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         let last = self.readings.last();
         let seen_for = if is_looked_at { Duration::MAX } else { SEEN_FOR };
         let seen = last.filter(|last| now.mono.saturating_sub(last.at.mono) < seen_for).map(|last| {
-            warnings.extend(reading_warnings(&last.read));
-            Suppression::by_reading(&last.read, self.engine.sources().insists())
+            warnings.extend(reading_warnings(last.reading()));
+            Suppression::sendable_payload(last.reading(), self.engine.sources().insists()).err()
         });
         if let Some(Source { pause: Some(pause), .. }) = self.readings.source(now) {
             warnings.push(paused(later(now, pause)));

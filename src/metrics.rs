@@ -10,7 +10,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
-use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::verdict::Verdict;
 use pulse_telemetry_http::exposition::Format;
@@ -163,13 +162,13 @@ impl Metrics {
     }
 
     /// A reading of Pulse came to this and took so long.
-    pub fn read(&self, read: &Result<Reading, ReadError>, took: Duration) {
-        let outcome = match (read, Suppression::by_what_is_unknown(read)) {
-            (Ok(_), None) => "complete",
-            (Ok(_), Some(_)) => "incomplete",
-            (Err(ReadError::Unreachable(_)), _) => "unreachable",
-            (Err(ReadError::Unauthorized(_)), _) => "unauthorized",
-            (Err(ReadError::NotPulse(_)), _) => "not_pulse",
+    pub fn read(&self, read: Result<&Reading, &ReadError>, took: Duration) {
+        let outcome = match read.map(Reading::known) {
+            Ok(Ok(_)) => "complete",
+            Ok(Err(_)) => "incomplete",
+            Err(ReadError::Unreachable(_)) => "unreachable",
+            Err(ReadError::Unauthorized(_)) => "unauthorized",
+            Err(ReadError::NotPulse(_)) => "not_pulse",
         };
         self.reads.get_or_create(&[("outcome", outcome)]).inc();
         self.read_time.observe(took.as_secs_f64());

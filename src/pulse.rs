@@ -113,7 +113,7 @@ pub struct PulseClient {
 
 /// What one reading of Pulse gave. The two parts come apart here: a ping is made of the first, and the second is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Observation {
     /// What a ping is made of.
     pub reading: Reading,
     /// What else may leave the installation.
@@ -172,26 +172,26 @@ impl PulseClient {
     ///
     /// # Errors
     /// Where Pulse cannot be reached or does not accept the token. Whatever else goes wrong is in the reading.
-    pub async fn look(&self) -> Result<Look, ReadError> {
+    pub async fn observe(&self) -> Result<Observation, ReadError> {
         let mut session = self.session();
         let answers = session.answers().await?;
         let reading = answers::read(&answers, &self.given, session.retry_after);
-        Ok(Look { reading, posture: posture::read(&answers) })
+        Ok(Observation { reading, posture: posture::read(&answers) })
     }
 
     /// The same, for whoever needs only what a ping is made of.
     ///
     /// # Errors
-    /// As for [`PulseClient::look`].
+    /// As for [`PulseClient::observe`].
     pub async fn read(&self) -> Result<Reading, ReadError> {
-        Ok(self.look().await?.reading)
+        Ok(self.observe().await?.reading)
     }
 
     /// The ping that Pulse would send itself, or why there is none. It makes Pulse write its ID file, so that only the
     /// command that compares asks for it, and says so.
     ///
     /// # Errors
-    /// As for [`PulseClient::look`].
+    /// As for [`PulseClient::observe`].
     pub async fn own_preview(&self) -> Result<Result<serde_json::Map<String, serde_json::Value>, Reason>, ReadError> {
         let answer = self.session().get::<OwnPreview>(&self.default).await?;
         Ok(answer.and_then(|preview| preview.payload.required().cloned()))

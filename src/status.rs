@@ -361,9 +361,9 @@ impl<'a> PostureReport<'a> {
 
 /// What a reading of Pulse tells that somebody should look at, a sentence each.
 #[must_use]
-pub fn reading_warnings(read: &Result<Reading, ReadError>) -> Vec<String> {
+pub fn reading_warnings(read: Result<&Reading, &ReadError>) -> Vec<String> {
     let Ok(reading) = read else { return Vec::new() };
-    let Ok(version) = &reading.snapshot.version else { return Vec::new() };
+    let Ok(version) = reading.values().version else { return Vec::new() };
     let left_out = [(version.raw_left_out, "version_raw"), (version.build_left_out, "version_build")];
     let left_out = left_out.into_iter().filter(|(left_out, _)| *left_out);
     left_out

@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind, Write};
 
 use hyper::Method;
 use pulse_telemetry_core::consent::OffSource;
+use pulse_telemetry_core::contract::{Access, ValueRow};
 use pulse_telemetry_core::engine::Suppression;
-use pulse_telemetry_core::observation::{OwnSender, Platform, ReadError, Reading, Value};
+use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Unknown};
 
 use super::api::{Api, patience};
 use super::{Exit, Failure, offline, pulse_client};
@@ -91,7 +92,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
             false
         }
     };
-    for warning in reading_warnings(&read) {
+    for warning in reading_warnings(read.as_ref()) {
         writeln!(out, "  Note: {warning}")?;
     }
     if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
@@ -125,64 +126,44 @@ async fn try_to_listen(config: &Config) -> io::Result<()> {
 
 /// Shows field by field what the token may read, and says whether a ping could be built.
 fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Result<bool, Failure> {
-    let s = &reading.snapshot;
-    let state = &reading.state;
+    let gate = &reading.gate;
     writeln!(out, "  {:<20} {:<16} answer", "what", "scope")?;
-    let version = s.version.as_ref().map(|version| version.version.clone()).map_err(Clone::clone);
-    let platform = s.platform.as_ref().map(|platform| match platform {
-        Platform::Docker => "docker",
-        Platform::Binary => "binary",
-    });
-    let own_sender = state.own_sender.as_ref().map(|sender| match sender {
+    for ValueRow { name, needs, value } in reading.values().rows() {
+        // Nobody has to let us read what is this machine's own.
+        if needs != Access::Own {
+            row(out, name, needs, &value)?;
+        }
+    }
+    let own_sender = gate.own_sender.as_ref().map(|sender| match sender {
         OwnSender::Absent => "absent",
         OwnSender::On => "on",
         OwnSender::OffBySetting => "off by Pulse's setting",
         OwnSender::OffByEnvironment => "off by Pulse's environment: handed over",
     });
-    row(out, "version", NO_SCOPE, &version)?;
-    row(out, "platform", NO_SCOPE, &platform.map_err(Clone::clone))?;
-    row(out, "pve_nodes", MONITORING, &s.pve_nodes)?;
-    row(out, "pbs_instances", MONITORING, &s.pbs_instances)?;
-    row(out, "pmg_instances", MONITORING, &s.pmg_instances)?;
-    row(out, "vms", MONITORING, &s.vms)?;
-    row(out, "containers", MONITORING, &s.containers)?;
-    row(out, "docker_hosts", MONITORING, &s.docker_hosts)?;
-    row(out, "kubernetes_clusters", MONITORING, &s.kubernetes_clusters)?;
-    row(out, "ai_enabled", SETTINGS, &s.ai_enabled)?;
-    row(out, "active_alerts", MONITORING, &s.active_alerts)?;
-    row(out, "relay_enabled", SETTINGS, &s.relay_enabled)?;
-    row(out, "sso_enabled", NO_SCOPE, &s.sso_enabled)?;
-    row(out, "multi_tenant", SETTINGS, &s.multi_tenant)?;
-    row(out, "paid_license", "any token", &s.paid_license)?;
-    row(out, "has_api_tokens", "any token", &s.has_api_tokens)?;
-    row(out, "mock_mode", SETTINGS, &state.mock_mode)?;
-    row(out, "demo_mode", NO_SCOPE, &state.demo_mode)?;
-    row(out, "pulse_starting", NO_SCOPE, &state.starting)?;
-    row(out, "own_sender", SETTINGS, &own_sender.map_err(Clone::clone))?;
-    let organizations = state.organizations.as_ref().map(|()| "all that are known are counted").map_err(Clone::clone);
-    row(out, "organizations", SETTINGS, &organizations)?;
-    match Suppression::by_reading(&Ok(reading.clone()), insists) {
-        Some(suppression) => {
+    row(out, "mock_mode", Access::Settings, &gate.mock_mode.as_ref())?;
+    row(out, "demo_mode", Access::Nothing, &gate.demo_mode.as_ref())?;
+    row(out, "pulse_starting", Access::Nothing, &gate.starting.as_ref())?;
+    row(out, "own_sender", Access::Settings, &own_sender)?;
+    let organizations = gate.organizations.as_ref().map(|()| "all that are known are counted");
+    row(out, "organizations", Access::Settings, &organizations)?;
+    match Suppression::sendable_payload(Ok(reading), insists) {
+        Err(suppression) => {
             let report = SuppressedReport::new(&suppression);
             writeln!(out, "\n  Nothing would be sent now ({}). {}", report.reason, report.message)?;
         }
-        None => writeln!(out, "\n  Everything that the ping needs can be read.")?,
+        Ok(_) => writeln!(out, "\n  Everything that the ping needs can be read.")?,
     }
-    match state.own_sender {
+    match gate.own_sender {
         Ok(OwnSender::OffBySetting) => writeln!(out, "  Telemetry is switched off in Pulse, so it is off here too.")?,
         Ok(OwnSender::On) if insists => writeln!(out, "  {COUNTED_TWICE}")?,
         _ => {}
     }
-    Ok(reading.unknown().is_empty())
+    Ok(reading.known().is_ok())
 }
 
-const NO_SCOPE: &str = "none";
-const MONITORING: &str = "monitoring:read";
-const SETTINGS: &str = "settings:read";
-
-fn row<T: Display>(out: &mut dyn Write, what: &str, scope: &str, value: &Value<T>) -> io::Result<()> {
+fn row<T: Display>(out: &mut dyn Write, what: &str, needs: Access, value: &Result<T, &Unknown>) -> io::Result<()> {
     match value {
-        Ok(value) => writeln!(out, "  {what:<20} {scope:<16} {value}"),
-        Err(unknown) => writeln!(out, "  {what:<20} {scope:<16} UNKNOWN: {} ({})", unknown.reason, unknown.request),
+        Ok(value) => writeln!(out, "  {what:<20} {needs:<16} {value}"),
+        Err(unknown) => writeln!(out, "  {what:<20} {needs:<16} UNKNOWN: {} ({})", unknown.reason, unknown.request),
     }
 }

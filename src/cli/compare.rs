@@ -2,20 +2,19 @@
 
 use std::io::Write;
 
+use pulse_telemetry_core::contract::Ping;
 use pulse_telemetry_core::engine::Suppression;
+use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::observation::{OwnSender, Reason};
-use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::printable::printable;
 use serde_json::{Map, Value};
 
 use super::{Exit, Failure, pulse_client};
 use crate::comparison::{Comparison, Ours, Row, Verdict};
 use crate::config::Config;
-use crate::pulse::{Look, PulseClient};
+use crate::pulse::{Observation, PulseClient};
 use crate::status::SuppressedReport;
-
-/// What stands in place of an ID in our own ping, which needs none to be compared.
-const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 /// The most of a text of Pulse's that is shown, and of the name of a field.
 const SHOWN: usize = 64;
@@ -32,28 +31,27 @@ pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit
          its lifecycle). Nothing of the answer is kept or sent."
     )?;
     let client = pulse_client(config)?;
-    let (look, before) = ours(&client).await?;
-    if look.reading.state.own_sender == Ok(OwnSender::Absent) {
+    let (observed, before) = ours(&client).await?;
+    if observed.reading.gate.own_sender == Ok(OwnSender::Absent) {
         return Err(Failure::Pulse(NONE_OF_ITS_OWN.to_owned()));
     }
     let theirs = theirs(&client).await?;
-    let (look_after, after) = ours(&client).await?;
-    let comparison =
-        Comparison::new(Ours { look: &look, payload: &before }, &theirs, Ours { look: &look_after, payload: &after });
+    let (observed_after, after) = ours(&client).await?;
+    let before = Ours { observed: &observed, payload: &before };
+    let comparison = Comparison::new(before, &theirs, Ours { observed: &observed_after, payload: &after });
     write(&comparison, out)
 }
 
 /// What we would send now.
-async fn ours(client: &PulseClient) -> Result<(Look, Map<String, Value>), Failure> {
-    let look = client.look().await;
-    let read = look.as_ref().map(|look| look.reading.clone()).map_err(Clone::clone);
-    if let Some(because) = Suppression::by_what_is_unknown(&read) {
-        return Err(Failure::Pulse(SuppressedReport::new(&because).to_text()));
-    }
-    let encoded = read.ok().and_then(|reading| ping::encode(&reading, NO_ID, Event::Heartbeat));
-    let payload = encoded.and_then(|bytes| serde_json::from_str(&bytes).ok());
-    let ours = look.ok().zip(payload);
-    ours.ok_or_else(|| Failure::Other("the heartbeat could not be encoded".to_owned()))
+async fn ours(client: &PulseClient) -> Result<(Observation, Map<String, Value>), Failure> {
+    let observed = client.observe().await.map_err(|error| failure(&Suppression::from(&error)))?;
+    let payload = Suppression::known_payload(&observed.reading).map_err(|because| failure(&because))?;
+    let ping = Ping { payload, install_id: &InstallId::nobodys(), event: Event::Heartbeat }.to_object();
+    Ok((observed, ping))
+}
+
+fn failure(because: &Suppression) -> Failure {
+    Failure::Pulse(SuppressedReport::new(because).to_text())
 }
 
 /// What Pulse would send now.
@@ -64,11 +62,7 @@ async fn theirs(client: &PulseClient) -> Result<Map<String, Value>, Failure> {
             "This Pulse has no preview of its own ping (404), so there is nothing to compare with.".to_owned(),
         )),
         Ok(Err(reason)) => Err(Failure::Pulse(format!("Pulse's own preview cannot be read: {reason}."))),
-        Err(error) => {
-            let because = Suppression::by_what_is_unknown(&Err(error));
-            let text = because.map(|because| SuppressedReport::new(&because).to_text());
-            Err(Failure::Pulse(text.unwrap_or_default()))
-        }
+        Err(error) => Err(failure(&Suppression::from(&error))),
     }
 }
 

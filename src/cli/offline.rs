@@ -10,7 +10,7 @@ use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
 use pulse_telemetry_core::engine::{Action, Engine, Input, Schedule, Start, Suppression};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
-use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::ping::{self, Event, PingBytes};
 use pulse_telemetry_process::chance::SystemChance;
 use pulse_telemetry_process::clock::SystemClock;
 
@@ -136,16 +136,13 @@ pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Ve
     Engine::start(schedule(config), start, SystemChance, now)
 }
 
-pub(super) async fn preview(config: &Config) -> Result<String, Failure> {
+pub(super) async fn preview(config: &Config) -> Result<PingBytes, Failure> {
     let pulse = pulse_client(config)?;
     let (engine, _) = engine(config, peek(config)?);
     let read = pulse.read().await;
-    if let Some(because) = Suppression::by_what_is_unknown(&read) {
-        return Err(Failure::Pulse(SuppressedReport::new(&because).to_text()));
-    }
-    let id = engine.preview_id(SystemClock.now());
-    let bytes = read.ok().and_then(|reading| ping::encode(&reading, &id, Event::Heartbeat));
-    bytes.ok_or_else(|| Failure::Other("the heartbeat could not be encoded".to_owned()))
+    let payload = read.as_ref().map_err(Suppression::from).and_then(Suppression::known_payload);
+    let payload = payload.map_err(|because| Failure::Pulse(SuppressedReport::new(&because).to_text()))?;
+    Ok(ping::encode(payload, &engine.preview_id(SystemClock.now()), Event::Heartbeat))
 }
 
 pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
@@ -159,10 +156,10 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
     if status.off.is_none() {
         let read = pulse?.read().await;
         let switched_off_in_pulse =
-            matches!(&read, Ok(reading) if reading.state.own_sender == Ok(OwnSender::OffBySetting));
+            matches!(&read, Ok(reading) if reading.gate.own_sender == Ok(OwnSender::OffBySetting));
         status.off = switched_off_in_pulse.then_some(OffSource::Pulse);
-        suppressed = Suppression::by_reading(&read, engine.sources().insists());
-        warnings = reading_warnings(&read);
+        suppressed = Suppression::sendable_payload(read.as_ref(), engine.sources().insists()).err();
+        warnings = reading_warnings(read.as_ref());
         as_of = Some(SystemClock.now().wall);
     }
     status.suppressed = suppressed.as_ref().filter(|_| status.off.is_none());

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_telemetry_core::clock::Now;
-use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{Commercial, ReadError, Reading};
 use tokio::sync::oneshot;
 
 use super::{Gives, NoPreview, PostureSeen, Preview, ResetAnswer, finished};
-use crate::posture::Posture;
-use crate::pulse::{Look, PulseClient};
+use crate::pulse::{Observation, PulseClient};
 use crate::status::SuppressedReport;
 
 /// How many callers may wait for a reading at a time: half of the server's places, so that whatever Pulse does there is
@@ -26,16 +24,18 @@ pub(super) const PAUSE: Duration = Duration::from_secs(10);
 /// A reading that is older than this is followed by another one where somebody looks at what it told.
 const OLD: Duration = Duration::from_secs(60);
 
-/// What a reading gave.
-pub(super) type Read = Result<Reading, ReadError>;
-
 /// A reading that has ended.
 pub(super) struct Taken {
     /// When it ended.
     pub(super) at: Now,
-    pub(super) read: Read,
-    /// What it told beside it, which the engine is never given.
-    pub(super) posture: Option<Posture>,
+    pub(super) observed: Result<Observation, ReadError>,
+}
+
+impl Taken {
+    /// What of it the engine may be given.
+    pub(super) fn reading(&self) -> Result<&Reading, &ReadError> {
+        self.observed.as_ref().map(|observed| &observed.reading)
+    }
 }
 
 /// Who waits for a reading, the engine apart.
@@ -56,7 +56,7 @@ pub(super) struct Source<'a> {
 /// The readings of one Pulse.
 pub(super) struct Readings {
     pulse: Arc<PulseClient>,
-    running: Option<Gives<Result<Look, ReadError>>>,
+    running: Option<Gives<Result<Observation, ReadError>>>,
     running_since: Duration,
     engine_waits: bool,
     /// Somebody looked at what is known, and it was old.
@@ -127,7 +127,7 @@ impl Readings {
         if self.next_at().is_some_and(|at| at <= now.mono) {
             self.running_since = now.mono;
             let pulse = Arc::clone(&self.pulse);
-            self.running = Some(Box::pin(async move { pulse.look().await }));
+            self.running = Some(Box::pin(async move { pulse.observe().await }));
         }
     }
 
@@ -143,24 +143,20 @@ impl Readings {
     }
 
     /// What the one under way gives; never where there is none.
-    pub(super) async fn finished(&mut self) -> Result<Look, ReadError> {
+    pub(super) async fn finished(&mut self) -> Result<Observation, ReadError> {
         finished(&mut self.running).await
     }
 
     /// Keeps what it gave, and says how long it took and whether the engine asked for it.
-    pub(super) fn keep(&mut self, look: Result<Look, ReadError>, now: Now) -> (Rc<Taken>, Duration, bool) {
-        let (read, posture) = match look {
-            Ok(Look { reading, posture }) => (Ok(reading), Some(posture)),
-            Err(error) => (Err(error), None),
-        };
+    pub(super) fn keep(&mut self, observed: Result<Observation, ReadError>, now: Now) -> (Rc<Taken>, Duration, bool) {
         // From its end on: one that took longer than the pause is to answer those who waited for it, too.
         self.not_before = now.mono + PAUSE;
-        if let Ok(Reading { state, retry_after, .. }) = &read {
-            self.commercial = state.commercial.as_ref().ok().copied().or(self.commercial);
+        let taken = Rc::new(Taken { at: now, observed });
+        if let Ok(Reading { gate, retry_after, .. }) = taken.reading() {
+            self.commercial = gate.commercial.as_ref().ok().copied().or(self.commercial);
             self.not_before = self.not_before.max(now.mono + retry_after.unwrap_or_default());
         }
-        let taken = Rc::new(Taken { at: now, read, posture });
-        if Suppression::by_what_is_unknown(&taken.read).is_none() {
+        if taken.reading().is_ok_and(|reading| reading.known().is_ok()) {
             self.last_good = Some(Rc::clone(&taken));
         }
         self.last = Some(Rc::clone(&taken));
@@ -181,7 +177,7 @@ impl Readings {
     /// known.
     pub(super) fn source(&self, now: Now) -> Option<Source<'_>> {
         let last = self.last.as_deref()?;
-        let asked_for_a_pause = matches!(&last.read, Ok(Reading { retry_after: Some(_), .. }));
+        let asked_for_a_pause = matches!(last.reading(), Ok(Reading { retry_after: Some(_), .. }));
         let pause = Some(self.pause(now)).filter(|pause| asked_for_a_pause && !pause.is_zero());
         match &self.last_good {
             Some(good) if pause.is_some() && good.at.mono < last.at.mono => Some(Source { taken: good, pause }),

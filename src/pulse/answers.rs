@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pulse_telemetry_core::contract::COUNT_MAX;
+use pulse_telemetry_core::contract::{COUNT_MAX, Values};
 use pulse_telemetry_core::observation::{
-    Commercial, OrganizationNames, OwnSender, Platform, PulseState, Reading, Reason, Snapshot, Unknown, Value,
+    Commercial, Gate, OrganizationNames, OwnSender, Platform, Reading, Reason, Unknown, Value,
 };
 use pulse_telemetry_core::version::{self, VersionIdentity};
 use serde_json::Number;
@@ -70,41 +70,47 @@ pub(crate) struct Given {
 
 /// What the answers say. Nothing is invented: what no answer says is unknown.
 pub(crate) fn read(answers: &Answers, given: &Given, retry_after: Option<Duration>) -> Reading {
+    Reading { payload: values(answers, given).complete(), gate: gate(answers, given), retry_after }
+}
+
+/// What a ping is made of, a line for each row of the contract that Pulse is read for.
+fn values(answers: &Answers, given: &Given) -> Values {
     let estates = &answers.estates;
-    Reading {
-        snapshot: Snapshot {
-            version: of::<Version, _>("version", version(&answers.version)),
-            os: go_os(),
-            arch: go_arch(),
-            platform: of::<Version, _>("platform", platform(&answers.version, given.platform)),
-            pve_nodes: sum("pve_nodes", estates, Estate::pve_nodes),
-            pbs_instances: sum("pbs_instances", estates, |e| e.resources(|six| &six.pbs, "pbs")),
-            pmg_instances: sum("pmg_instances", estates, |e| e.resources(|six| &six.pmg, "pmg")),
-            vms: sum("vms", estates, |e| e.guests(|summary| &summary.vms, |six| &six.vm, "vms")),
-            containers: sum("containers", estates, |e| {
-                e.guests(|summary| &summary.containers, |six| &six.system_container, "containers")
-            }),
-            docker_hosts: sum("docker_hosts", estates, Estate::docker_hosts),
-            kubernetes_clusters: sum("kubernetes_clusters", estates, |e| {
-                e.resources(|six| &six.k8s_cluster, "kubernetesClusters")
-            }),
-            ai_enabled: of::<Ai, _>("ai_enabled", licensed(&answers.ai, |ai| ai.enabled.required().copied())),
-            active_alerts: sum("active_alerts", estates, Estate::active_alerts),
-            relay_enabled: of::<Relay, _>("relay_enabled", licensed(&answers.relay, |r| r.enabled.required().copied())),
-            sso_enabled: of::<Security, _>("sso_enabled", flag(&answers.security, sso)),
-            multi_tenant: of::<Organizations, _>("multi_tenant", multi_tenant(&answers.organizations)),
-            paid_license: of::<License, _>("paid_license", licensed(&answers.license, paid)),
-            has_api_tokens: of::<ApiTokens, _>("has_api_tokens", has_api_tokens(answers.api_tokens.as_ref())),
-        },
-        state: PulseState {
-            mock_mode: mock_mode(&answers.version, answers.mock_mode.as_ref()),
-            demo_mode: of::<Security, _>("demo_mode", flag(&answers.security, demo)),
-            starting: of::<Health, _>("starting", flag(&answers.health, starting)),
-            own_sender: of::<Settings, _>("own_sender", own_sender(&answers.settings)),
-            commercial: of::<Settings, _>("commercial", commercial(&answers.settings)),
-            organizations: of::<Organizations, _>("organizations", organizations(&answers.organizations, given)),
-        },
-        retry_after,
+    Values {
+        version: of::<Version, _>("version", version(&answers.version)),
+        os: Ok(go_os()),
+        arch: Ok(go_arch()),
+        platform: of::<Version, _>("platform", platform(&answers.version, given.platform)),
+        pve_nodes: sum("pve_nodes", estates, Estate::pve_nodes),
+        pbs_instances: sum("pbs_instances", estates, |e| e.resources(|six| &six.pbs, "pbs")),
+        pmg_instances: sum("pmg_instances", estates, |e| e.resources(|six| &six.pmg, "pmg")),
+        vms: sum("vms", estates, |e| e.guests(|summary| &summary.vms, |six| &six.vm, "vms")),
+        containers: sum("containers", estates, |e| {
+            e.guests(|summary| &summary.containers, |six| &six.system_container, "containers")
+        }),
+        docker_hosts: sum("docker_hosts", estates, Estate::docker_hosts),
+        kubernetes_clusters: sum("kubernetes_clusters", estates, |e| {
+            e.resources(|six| &six.k8s_cluster, "kubernetesClusters")
+        }),
+        ai_enabled: of::<Ai, _>("ai_enabled", licensed(&answers.ai, |ai| ai.enabled.required().copied())),
+        active_alerts: sum("active_alerts", estates, Estate::active_alerts),
+        relay_enabled: of::<Relay, _>("relay_enabled", licensed(&answers.relay, |r| r.enabled.required().copied())),
+        sso_enabled: of::<Security, _>("sso_enabled", flag(&answers.security, sso)),
+        multi_tenant: of::<Organizations, _>("multi_tenant", multi_tenant(&answers.organizations)),
+        paid_license: of::<License, _>("paid_license", licensed(&answers.license, paid)),
+        has_api_tokens: of::<ApiTokens, _>("has_api_tokens", has_api_tokens(answers.api_tokens.as_ref())),
+    }
+}
+
+/// What decides whether a ping may be sent.
+fn gate(answers: &Answers, given: &Given) -> Gate {
+    Gate {
+        mock_mode: mock_mode(&answers.version, answers.mock_mode.as_ref()),
+        demo_mode: of::<Security, _>("demo_mode", flag(&answers.security, demo)),
+        starting: of::<Health, _>("starting", flag(&answers.health, starting)),
+        own_sender: of::<Settings, _>("own_sender", own_sender(&answers.settings)),
+        commercial: of::<Settings, _>("commercial", commercial(&answers.settings)),
+        organizations: of::<Organizations, _>("organizations", organizations(&answers.organizations, given)),
     }
 }
 

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
 use pulse_telemetry_core::contract;
-use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope, Snapshot};
-use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::contract::Values;
+use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope};
+use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_http::tls::Trust;
+use pulse_telemetry_testkit::readings::ping;
 use pulse_telemetry_testkit::reduced;
 use pulse_telemetry_testkit::replay::{self, A_DAY, Replay};
 use serde_json::{Map, Value, json};
@@ -24,7 +26,7 @@ async fn every_capture_with_an_oracle_is_read_field_for_field_as_pulse_read_itse
         assert_eq!(reading.unknown(), Vec::<&_>::new(), "{}", capture.name);
         // With the ID that Pulse had, the whole ping is to be the same.
         let id = oracle["install_id"].as_str().unwrap();
-        let ping: Value = serde_json::from_str(&ping::encode(&reading, id, Event::Heartbeat).unwrap()).unwrap();
+        let ping: Value = serde_json::from_str(&ping(&reading, id, Event::Heartbeat)).unwrap();
         assert_eq!(ping, capture.expected(&oracle, &ping), "{}", capture.name);
         seen += 1;
     }
@@ -38,15 +40,15 @@ async fn organizations_are_summed_and_one_of_them_alone_is_not_the_whole() {
         let both = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap();
         let of = async |name: &str| capture.read(Tokens::One(name.into()), PlatformSetting::Auto).await.unwrap();
         let (default, acme) = (of("default").await, of("acme").await);
-        let (one, other) = (counts(&default.snapshot), counts(&acme.snapshot));
+        let (one, other) = (counts(&default.values()), counts(&acme.values()));
         let sum: Vec<_> = one.iter().zip(other).map(|(one, other)| one + other).collect();
-        assert_eq!(counts(&both.snapshot), sum, "{}", capture.name);
+        assert_eq!(counts(&both.values()), sum, "{}", capture.name);
         assert!(one != sum, "the other organization has something");
         for alone in [default, acme] {
             let unknown: Vec<_> =
                 alone.unknown().iter().map(|unknown| (unknown.what, unknown.reason.clone())).collect();
             assert_eq!(unknown, [("organizations", Reason::OrganizationsNotConfigured)], "{}", capture.name);
-            assert_eq!(ping::encode(&alone, "id", Event::Heartbeat), None, "{}", capture.name);
+            assert!(alone.known().is_err(), "{}", capture.name);
         }
         seen += 1;
     }
@@ -98,7 +100,7 @@ fn the_reduced_captures_among_the_fixtures_are_those_of_the_shared_folder() {
 async fn the_deciding_facts_are_those_of_each_capture() {
     for capture in captures() {
         let name = &capture.name;
-        let state = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap().state;
+        let state = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap().gate;
         assert_eq!(state.mock_mode, Ok(capture.is_mock()), "{name}");
         assert_eq!(state.demo_mode, Ok(capture.env("DEMO_MODE") == Some("true")), "{name}");
         assert_eq!(state.starting, Ok(false), "{name}");
@@ -115,7 +117,7 @@ async fn the_deciding_facts_are_those_of_each_capture() {
         assert_eq!(state.own_sender, Ok(own_sender), "{name}");
 
         let just_started = Replay::start(&capture.path, 30);
-        let state = read(&just_started, capture.tokens(), PlatformSetting::Auto).await.unwrap().state;
+        let state = read(&just_started, capture.tokens(), PlatformSetting::Auto).await.unwrap().gate;
         assert_eq!(state.starting, Ok(true), "{name}");
     }
 }
@@ -132,21 +134,21 @@ async fn pulse_5_is_counted_by_the_lengths_of_its_arrays() {
         let arrays = ["nodes", "pbs", "pmg", "vms", "containers", "dockerHosts", "kubernetesClusters"];
         let mut lengths: Vec<_> = arrays.iter().map(|array| state[array].as_array().map_or(0, Vec::len)).collect();
         lengths.push(capture.answer_to("full", "/api/alerts/active").as_array().map_or(0, Vec::len));
-        assert_eq!(counts(&reading.snapshot), lengths, "{name}");
+        assert_eq!(counts(&reading.values()), lengths, "{name}");
         // What whoever made the capture counted.
         if let Some(counted) = capture.index.get("counts") {
             let counted = COUNTS.map(|field| usize::try_from(counted[field].as_u64().unwrap()).unwrap());
             assert_eq!(lengths, counted, "{name}");
         }
         // 5.1 has neither relay nor organizations.
-        assert_eq!(reading.snapshot.relay_enabled, Ok(false), "{name}");
-        assert_eq!(reading.snapshot.multi_tenant, Ok(false), "{name}");
-        assert_eq!(reading.snapshot.sso_enabled, Ok(false), "{name}");
+        assert_eq!(reading.values().relay_enabled, Ok(false), "{name}");
+        assert_eq!(reading.values().multi_tenant, Ok(false), "{name}");
+        assert_eq!(reading.values().sso_enabled, Ok(false), "{name}");
         let ai = capture.answer_to("full", "/api/settings/ai")["enabled"].as_bool().unwrap();
-        assert_eq!(reading.snapshot.ai_enabled, Ok(ai), "{name}");
+        assert_eq!(reading.values().ai_enabled, Ok(ai), "{name}");
         let paid = capture.answer_to("full", "/api/license/status")["tier"] != "free";
-        assert_eq!(reading.snapshot.paid_license, Ok(paid), "{name}");
-        assert_eq!(reading.snapshot.has_api_tokens, Ok(true), "{name}");
+        assert_eq!(reading.values().paid_license, Ok(paid), "{name}");
+        assert_eq!(reading.values().has_api_tokens, Ok(true), "{name}");
         seen += 1;
     }
     replay::compared(test, seen);
@@ -177,17 +179,17 @@ async fn a_token_without_settings_read_names_all_that_it_cannot_read() {
         let unknown =
             reading.unknown().into_iter().map(|unknown| (unknown.what, unknown.request, unknown.reason.clone()));
         assert_eq!(unknown.collect::<Vec<_>>(), expected, "{name}");
-        assert_eq!(ping::encode(&reading, "id", Event::Heartbeat), None, "{name}");
+        assert!(reading.known().is_err(), "{name}");
 
         // What it may read is read as with the whole token.
         let full = capture.read(capture.tokens(), PlatformSetting::Auto).await.unwrap();
-        let limited = Snapshot {
-            ai_enabled: full.snapshot.ai_enabled.clone(),
-            relay_enabled: full.snapshot.relay_enabled.clone(),
-            multi_tenant: full.snapshot.multi_tenant.clone(),
-            ..reading.snapshot
+        let limited = Values {
+            ai_enabled: full.values().ai_enabled.clone(),
+            relay_enabled: full.values().relay_enabled.clone(),
+            multi_tenant: full.values().multi_tenant.clone(),
+            ..reading.values()
         };
-        assert_eq!(limited, full.snapshot, "{name}");
+        assert_eq!(limited, full.values(), "{name}");
         seen += 1;
     }
     replay::compared(test, seen);
@@ -333,16 +335,16 @@ async fn read(replay: &Replay, tokens: Tokens, platform: PlatformSetting) -> Res
 }
 
 /// The counts, all of which must be known.
-fn counts(snapshot: &Snapshot) -> Vec<usize> {
+fn counts(values: &Values) -> Vec<usize> {
     let counts = [
-        &snapshot.pve_nodes,
-        &snapshot.pbs_instances,
-        &snapshot.pmg_instances,
-        &snapshot.vms,
-        &snapshot.containers,
-        &snapshot.docker_hosts,
-        &snapshot.kubernetes_clusters,
-        &snapshot.active_alerts,
+        &values.pve_nodes,
+        &values.pbs_instances,
+        &values.pmg_instances,
+        &values.vms,
+        &values.containers,
+        &values.docker_hosts,
+        &values.kubernetes_clusters,
+        &values.active_alerts,
     ];
     counts.into_iter().map(|count| *count.as_ref().unwrap() as usize).collect()
 }

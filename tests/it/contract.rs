@@ -1,10 +1,11 @@
 //! The contract is one table: what is sent, published and documented comes from it or is compared with it.
 
 use proptest::prelude::*;
-use pulse_telemetry_core::contract::{self, FIELDS, Kind, Violation};
-use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::contract::{self, Access, FIELDS, Kind, Violation};
+use pulse_telemetry_core::identity::InstallId;
+use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::version::identify;
-use pulse_telemetry_testkit::readings::handed_over;
+use pulse_telemetry_testkit::readings::{change, handed_over, ping};
 use serde_json::{Value, json};
 
 const ID: &str = "81f9c1f6-6c0f-4459-b79b-17aeefba91fc";
@@ -30,19 +31,19 @@ fn the_table_has_the_25_fields_of_the_privacy_page_in_its_order() {
 #[test]
 fn a_ping_has_every_field_of_the_table_in_its_order_and_no_other() {
     let mut reading = handed_over();
-    reading.snapshot.version = Ok(identify("v6.0.0-rc.1-45-gabcdef").unwrap());
-    let bytes = ping::encode(&reading, ID, Event::Startup).unwrap();
+    change(&mut reading, |values| values.version = Ok(identify("v6.0.0-rc.1-45-gabcdef").unwrap()));
+    let bytes = ping(&reading, ID, Event::Startup);
     let ping: Value = serde_json::from_str(&bytes).unwrap();
     let keys: Vec<&String> = ping.as_object().unwrap().keys().collect();
     assert_eq!(keys, FIELDS.iter().map(|field| field.name).collect::<Vec<_>>());
     assert_eq!(contract::validate(&ping), Ok(()));
     assert!(jsonschema::is_valid(&contract::schema(), &ping));
-    assert_eq!(bytes, serde_json::to_string(&ping).unwrap(), "compact JSON");
+    assert_eq!(bytes.as_str(), serde_json::to_string(&ping).unwrap(), "compact JSON");
 }
 
 #[test]
 fn the_raw_version_and_the_build_are_sent_only_where_they_say_more() {
-    let bytes = ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap();
+    let bytes = ping(&handed_over(), ID, Event::Heartbeat);
     assert!(!bytes.contains("version_raw") && !bytes.contains("version_build"), "{bytes}");
     let ping: Value = serde_json::from_str(&bytes).unwrap();
     assert_eq!(contract::validate(&ping), Ok(()));
@@ -97,7 +98,7 @@ fn the_texts_of_the_version_hold_one_alphabet_and_64_bytes_to_the_table_and_the_
 
 #[test]
 fn a_ping_with_another_key_does_not_validate() {
-    let mut ping: Value = serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
+    let mut ping: Value = serde_json::from_str(&ping(&handed_over(), ID, Event::Heartbeat)).unwrap();
     ping["hostname"] = json!("pve1");
     assert_eq!(contract::validate(&ping), Err(Violation::Additional(1)));
     assert!(!jsonschema::is_valid(&contract::schema(), &ping));
@@ -105,7 +106,7 @@ fn a_ping_with_another_key_does_not_validate() {
 
 #[test]
 fn no_violation_repeats_what_it_found() {
-    let mut ping: Value = serde_json::from_str(&ping::encode(&handed_over(), ID, Event::Heartbeat).unwrap()).unwrap();
+    let mut ping: Value = serde_json::from_str(&ping(&handed_over(), ID, Event::Heartbeat)).unwrap();
     ping["os"] = json!("secret-host.example");
     let violation = contract::validate(&ping).unwrap_err();
     assert_eq!(violation, Violation::OutOfBounds("os"));
@@ -139,6 +140,33 @@ proptest! {
         prop_assume!(!(field.kind == Kind::Count && value.is_f64()));
         prop_assert_eq!(field.accepts(&value), in_schema, "{}: {}", field.name, value);
     }
+}
+
+#[test]
+fn a_new_field_needs_its_row_in_the_contract_and_its_line_in_the_reading_and_nothing_else() {
+    use pulse_telemetry_testkit::contract_of_tests::{Answer, FIELDS, Ping, read};
+    let values = read(Answer { vms: Some(25), storages: None });
+    let rows: Vec<_> = values.rows().iter().map(|row| (row.name, row.needs, row.value.is_ok())).collect();
+    assert_eq!(rows, [("vms", Access::Monitoring, true), ("storages", Access::Monitoring, false)], "the rows of check");
+    let unknown: Vec<_> = values.unknown().map(|unknown| unknown.what).collect();
+    assert_eq!(unknown, ["storages"]);
+    assert_eq!(values.clone().complete().unwrap_err().values(), &values, "no payload without it");
+
+    let payload = read(Answer { vms: Some(25), storages: Some(7) }).complete().unwrap();
+    let install_id = InstallId::parse(ID).unwrap();
+    let ping = Value::Object(Ping { payload: &payload, install_id: &install_id, event: Event::Startup }.to_object());
+    let bytes = format!("{{\"install_id\":\"{ID}\",\"event\":\"startup\",\"vms\":25,\"storages\":7}}");
+    assert_eq!(ping.to_string(), bytes);
+    assert_eq!(contract::validate_by(&FIELDS, &ping), Ok(()));
+    assert_eq!(contract::validate(&ping), Err(Violation::Missing("version")), "it is not the contract of Pulse");
+    let schema = contract::schema_of(&FIELDS);
+    assert!(
+        jsonschema::is_valid(&schema, &ping) && schema["required"].as_array().unwrap().contains(&json!("storages"))
+    );
+    assert!(
+        contract::markdown_table_of(&FIELDS)
+            .contains("| `storages` | `7` | 0 to 10000000 | A field that is only tested. |")
+    );
 }
 
 /// Of what others gave a name: the caller without a token in the recorded captures, and what is said of the word itself.

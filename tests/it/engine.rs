@@ -14,11 +14,11 @@ use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::credential::Credential;
 use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression};
-use pulse_telemetry_core::identity::{Identity, ROTATION};
+use pulse_telemetry_core::identity::{Identity, InstallId, ROTATION};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope};
-use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::ping::{self, Event, PingBytes};
 use pulse_telemetry_core::verdict::Answer;
-use pulse_telemetry_testkit::readings::{handed_over, unknown};
+use pulse_telemetry_testkit::readings::{any_ping, change, handed_over, unknown};
 use pulse_telemetry_testkit::seeded::Seeded;
 use serde_json::Value;
 
@@ -74,8 +74,8 @@ impl Sent {
         self.json()["event"].as_str().unwrap().to_owned()
     }
 
-    fn id(&self) -> String {
-        self.json()["install_id"].as_str().unwrap().to_owned()
+    fn id(&self) -> InstallId {
+        InstallId::parse(self.json()["install_id"].as_str().unwrap()).unwrap()
     }
 }
 
@@ -176,8 +176,8 @@ impl World {
                     self.reads += 1;
                     let mut pulse = self.pulse.clone();
                     // No two readings are the same, so that no two pings that are built are.
-                    if let Ok(Reading { snapshot, .. }) = &mut pulse {
-                        snapshot.vms = snapshot.vms.clone().map(|_| u32::try_from(self.reads).unwrap());
+                    if let Ok(Reading { payload: Ok(payload), .. }) = &mut pulse {
+                        payload.vms = u32::try_from(self.reads).unwrap();
                     }
                     let reading = Input::Reading(Box::new(pulse));
                     if self.holds_readings { self.held = Some(reading) } else { follow.push(reading) }
@@ -216,20 +216,20 @@ impl World {
     }
 
     /// What the endpoint does. `None` in the script: it never answers.
-    fn attempt(&mut self, body: String) -> Option<Answer> {
+    fn attempt(&mut self, body: PingBytes) -> Option<Answer> {
         let document: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(contract::validate(&document), Ok(()));
         assert!(self.engine.sources().off().is_none(), "off sends nothing");
         let recorded = self.ledger.last().map(|(_, entry)| (entry.kind, entry.body.clone()));
         assert_eq!(recorded, Some((EntryKind::Attempted, Some(body.clone()))), "in the ledger before it is made");
         let identity = self.identity.as_ref().expect("an ID on disk");
-        assert_eq!(document["install_id"], identity.install_id, "the ID is the one on disk");
+        assert_eq!(document["install_id"], identity.install_id.as_str(), "the ID is the one on disk");
         assert!(identity.is_current_where_it_was_made(self.now.wall), "no ID that is 30 days old, or from the future");
         let answer = self.answers.pop_front().unwrap_or_else(|| self.answer_otherwise.clone());
         if matches!(answer, Some(Answer::Status { code: 200..=299, .. })) {
             self.accepted.push(self.sent.len());
         }
-        self.sent.push(Sent { at: self.now, body });
+        self.sent.push(Sent { at: self.now, body: body.into() });
         answer
     }
 
@@ -314,7 +314,7 @@ fn off_by_any_source_sends_nothing_in_400_virtual_days_and_leaves_no_id_file() {
         world.run_for(DAY * 400);
         assert_eq!((world.sent.len(), world.reads), (0, 0), "{source}");
         assert!(world.identity.is_none(), "{source}");
-        assert!(!world.engine.preview_id(world.now).is_empty(), "the preview has a candidate all the same");
+        assert!(!world.engine.preview_id(world.now).as_str().is_empty(), "the preview has a candidate all the same");
     }
 }
 
@@ -323,14 +323,14 @@ fn off_by_pulses_own_setting_sends_nothing_and_leaves_no_id_file() {
     let mut world = World::new();
     world.run_for(HOUR);
     let before = world.sent.len();
-    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::OffBySetting);
+    world.pulse.as_mut().unwrap().gate.own_sender = Ok(OwnSender::OffBySetting);
     world.run_for(DAY * 400);
     assert_eq!(world.sent.len(), before);
     assert!(world.identity.is_none());
     assert_eq!(world.engine.status(world.now).off, Some(OffSource::Pulse));
     assert_eq!(world.reasons(EntryKind::ConsentChanged), ["pulse"]);
 
-    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::OffByEnvironment);
+    world.pulse.as_mut().unwrap().gate.own_sender = Ok(OwnSender::OffByEnvironment);
     world.run_for(DAY * 2);
     assert!(world.sent.len() > before, "on again in Pulse is on again here");
 }
@@ -452,7 +452,7 @@ fn a_pending_ping_found_at_a_start_stands_in_for_the_startup_and_is_the_same_byt
     assert_eq!(world.sent.len(), 1);
     world.crash_and_start();
     // A count that changed in between does not change the bytes.
-    world.pulse.as_mut().unwrap().snapshot.vms = Ok(26);
+    change(world.pulse.as_mut().unwrap(), |values| values.vms = Ok(26));
     world.run_for(HOUR);
     assert_eq!(world.sent.len(), 2);
     assert_eq!(world.sent[0].body, world.sent[1].body);
@@ -616,7 +616,7 @@ fn what_the_endpoint_asked_for_holds_after_a_restart_as_well() {
 fn what_pulse_asked_for_is_honoured() {
     let mut world = World::new();
     if let Ok(reading) = &mut world.pulse {
-        reading.snapshot.vms = Err(unknown("vms", Reason::RateLimited));
+        change(reading, |values| values.vms = Err(unknown("vms", Reason::RateLimited)));
         reading.retry_after = Some(5 * HOUR);
     }
     world.run_for(5 * HOUR);
@@ -750,7 +750,7 @@ fn a_ping_is_given_up_an_interval_after_it_was_built_and_a_startup_is_replaced_b
 fn the_id_rotates_every_thirty_days_while_the_process_runs() {
     let mut world = World::new();
     world.run_for(DAY * 365);
-    let ids: Vec<String> = world.sent.iter().map(Sent::id).collect();
+    let ids: Vec<InstallId> = world.sent.iter().map(Sent::id).collect();
     let distinct: BTreeSet<_> = ids.iter().collect();
     assert!((12..=13).contains(&distinct.len()), "{} IDs in a year", distinct.len());
     for id in &distinct {
@@ -807,7 +807,7 @@ fn pulses_own_setting_is_read_again_before_every_attempt_retries_included() {
     assert!(world.sent.len() > 5);
     assert!(world.reads >= world.sent.len(), "{} reads for {} attempts", world.reads, world.sent.len());
     let sent = world.sent.len();
-    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::OffBySetting);
+    world.pulse.as_mut().unwrap().gate.own_sender = Ok(OwnSender::OffBySetting);
     world.run_for(12 * HOUR);
     assert_eq!(world.sent.len(), sent, "the retry was held back");
 }
@@ -823,15 +823,15 @@ fn whatever_suppresses_is_named_recorded_once_and_looked_at_again_within_the_hou
     let cases: Vec<(Result<Reading, ReadError>, &str)> = vec![
         (Err(ReadError::Unreachable("connection refused".to_owned())), "pulse_unreachable"),
         (Err(ReadError::Unauthorized(Credential::default())), "pulse_unauthorized"),
-        (with(&|r| r.snapshot.ai_enabled = Err(unknown("ai_enabled", scope.clone()))), "missing_scope"),
-        (with(&|r| r.state.own_sender = Err(unknown("own_sender", scope.clone()))), "missing_scope"),
-        (with(&|r| r.state.mock_mode = Ok(true)), "mock_mode"),
-        (with(&|r| r.state.demo_mode = Ok(true)), "demo_mode"),
-        (with(&|r| r.state.starting = Ok(true)), "pulse_starting"),
-        (with(&|r| r.state.own_sender = Ok(OwnSender::On)), "pulse_reports_itself"),
-        (with(&|r| r.snapshot.vms = Err(unknown("vms", Reason::Status(500)))), "incomplete"),
-        (with(&|r| r.state.own_sender = Err(unknown("own_sender", Reason::TimedOut))), "incomplete"),
-        (with(&|r| r.state.mock_mode = Err(unknown("mock_mode", Reason::NotJson))), "incomplete"),
+        (with(&|r| change(r, |values| values.ai_enabled = Err(unknown("ai_enabled", scope.clone())))), "missing_scope"),
+        (with(&|r| r.gate.own_sender = Err(unknown("own_sender", scope.clone()))), "missing_scope"),
+        (with(&|r| r.gate.mock_mode = Ok(true)), "mock_mode"),
+        (with(&|r| r.gate.demo_mode = Ok(true)), "demo_mode"),
+        (with(&|r| r.gate.starting = Ok(true)), "pulse_starting"),
+        (with(&|r| r.gate.own_sender = Ok(OwnSender::On)), "pulse_reports_itself"),
+        (with(&|r| change(r, |values| values.vms = Err(unknown("vms", Reason::Status(500))))), "incomplete"),
+        (with(&|r| r.gate.own_sender = Err(unknown("own_sender", Reason::TimedOut))), "incomplete"),
+        (with(&|r| r.gate.mock_mode = Err(unknown("mock_mode", Reason::NotJson))), "incomplete"),
     ];
     for (pulse, word) in cases {
         let mut world = World::new();
@@ -850,7 +850,7 @@ fn whatever_suppresses_is_named_recorded_once_and_looked_at_again_within_the_hou
 fn pulse_telemetry_true_insists_although_pulse_reports_itself_and_says_so() {
     let sources = Sources { fixed: Fixed::new(Some(" YES "), None, true), ..Sources::default() };
     let mut world = World::with(sources, State::default(), None, noon());
-    world.pulse.as_mut().unwrap().state.own_sender = Ok(OwnSender::On);
+    world.pulse.as_mut().unwrap().gate.own_sender = Ok(OwnSender::On);
     world.run_for(HOUR);
     assert_eq!(world.sent.len(), 1);
     assert!(world.engine.status(world.now).counted_twice);
@@ -863,7 +863,7 @@ fn pulse_telemetry_true_insists_although_pulse_reports_itself_and_says_so() {
         (Fixed::new(Some("yes"), None, true), OwnSender::OffByEnvironment),
     ] {
         let mut world = World::with(Sources { fixed, ..Sources::default() }, State::default(), None, noon());
-        world.pulse.as_mut().unwrap().state.own_sender = Ok(own_sender);
+        world.pulse.as_mut().unwrap().gate.own_sender = Ok(own_sender);
         world.run_for(HOUR);
         assert!(!world.engine.status(world.now).counted_twice);
     }
@@ -1071,7 +1071,7 @@ fn an_opt_out_while_pulse_is_read_holds_back_the_ping() {
         world.run_for(HOUR);
         let mut reading = world.held.take().expect("the startup is due");
         if let (Input::OwnSender(own_sender), Input::Reading(reading)) = (&off, &mut reading) {
-            reading.as_mut().as_mut().unwrap().state.own_sender = Ok(*own_sender);
+            reading.as_mut().as_mut().unwrap().gate.own_sender = Ok(*own_sender);
         }
         world.feed(off);
         world.feed(reading);
@@ -1297,12 +1297,12 @@ fn everything_has_the_word_that_the_design_gives_it() {
 
 #[test]
 fn an_action_is_for_the_disk_or_for_something_else() {
-    for action in [Action::CancelSend, Action::ReadPulse, Action::Send(String::new()), Action::WakeAt(HOUR)] {
+    for action in [Action::CancelSend, Action::ReadPulse, Action::Send(any_ping()), Action::WakeAt(HOUR)] {
         assert!(!action.is_for_the_disk(), "{action:?}");
     }
     for action in [
         Action::SaveSwitch { off: true },
-        Action::SaveId(Identity { install_id: String::new(), issued_at: noon() }),
+        Action::SaveId(Identity { install_id: InstallId::nobodys(), issued_at: noon() }),
         Action::DeleteId,
         Action::Save(State::default()),
         Action::Prune { before: noon(), at_most: DAY },
@@ -1353,13 +1353,13 @@ fn what_is_wrong_here_is_told_from_what_is_wrong_in_pulse() {
 #[test]
 fn a_scope_that_is_missing_is_told_before_what_pulse_says_of_itself_and_what_is_unknown_after_it() {
     let mut reading = handed_over();
-    reading.state.mock_mode = Ok(true);
-    reading.snapshot.vms = Err(unknown("vms", Reason::TimedOut));
-    assert_eq!(Suppression::by_reading(&Ok(reading.clone()), false), Some(Suppression::MockMode));
+    reading.gate.mock_mode = Ok(true);
+    change(&mut reading, |values| values.vms = Err(unknown("vms", Reason::TimedOut)));
+    assert_eq!(Suppression::sendable_payload(Ok(&reading), false), Err(Suppression::MockMode));
     let missing = unknown("ai_enabled", Reason::MissingScope(Scope::new("settings:read")));
-    reading.snapshot.ai_enabled = Err(missing.clone());
-    let told = Suppression::by_reading(&Ok(reading), false);
-    assert!(matches!(&told, Some(Suppression::MissingScope(unknown)) if unknown.contains(&missing)), "{told:?}");
+    change(&mut reading, |values| values.ai_enabled = Err(missing.clone()));
+    let told = Suppression::sendable_payload(Ok(&reading), false);
+    assert!(matches!(&told, Err(Suppression::MissingScope(unknown)) if unknown.contains(&missing)), "{told:?}");
 }
 
 /// What may happen to an installation at any moment.
@@ -1428,9 +1428,9 @@ proptest! {
                         1 => Err(ReadError::Unreachable("timed out".to_owned())),
                         _ => Ok(handed_over()),
                     };
-                    if let Ok(Reading { state, .. }) = &mut world.pulse {
-                        state.mock_mode = Ok(kind == 2);
-                        state.own_sender =
+                    if let Ok(Reading { gate, .. }) = &mut world.pulse {
+                        gate.mock_mode = Ok(kind == 2);
+                        gate.own_sender =
                             Ok(if kind == 3 { OwnSender::OffBySetting } else { OwnSender::OffByEnvironment });
                     }
                 }

@@ -45,9 +45,9 @@ fn counts_in_little_memory() {
 
 fn assert_counted(reading: &Reading, elements: u64) {
     let elements = u32::try_from(elements).unwrap();
-    assert_eq!(reading.snapshot.active_alerts, Ok(elements));
-    assert_eq!(reading.snapshot.vms, Ok(elements));
-    assert_eq!(reading.snapshot.pve_nodes, Ok(0));
+    assert_eq!(reading.values().active_alerts, Ok(elements));
+    assert_eq!(reading.values().vms, Ok(elements));
+    assert_eq!(reading.values().pve_nodes, Ok(0));
 }
 
 fn client(server: &Server) -> PulseClient {

@@ -16,7 +16,7 @@ use pulse_telemetry_core::engine::{Action, Engine, Entry, EntryKind, Input, Star
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::{Line, sha256};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading};
-use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_core::ping::{Event, PingBytes};
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::endpoint::Endpoint;
@@ -24,7 +24,7 @@ use pulse_telemetry_testkit::history::{
     DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, entries, found, life, line, noon, split,
 };
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use pulse_telemetry_testkit::readings::handed_over;
+use pulse_telemetry_testkit::readings::{change, handed_over};
 use pulse_telemetry_testkit::seeded::Seeded;
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
 use serde_json::{Value, json};
@@ -98,7 +98,9 @@ fn the_ledger_shows_an_id_that_was_made_or_used_here_and_no_other() {
     assert!(![&made, &used, &foreign].into_iter().any(shows), "an empty one shows nothing");
     record(&mut store, EntryKind::IdRotated, noon() + SignedDuration::from_millis(3)).unwrap();
     record(&mut store, EntryKind::Suppressed, foreign.issued_at).unwrap();
-    let body = Some(body(2, Event::Heartbeat, 3).replace("00000002-0000-4000-8000-000000000000", &used.install_id));
+    let body = body(2, Event::Heartbeat, 3);
+    let body = body.replace("00000002-0000-4000-8000-000000000000", used.install_id.as_str());
+    let body = Some(PingBytes::parse(&body).unwrap());
     let attempted = Entry { body, event: Some(Event::Heartbeat), ..entry(EntryKind::Attempted) };
     store.carry_out(&Action::Record(attempted), noon()).unwrap();
     assert!(shows(&made) && shows(&used) && !shows(&foreign));
@@ -236,7 +238,7 @@ fn what_could_not_be_written_is_written_before_what_comes_next() {
         // As soon as it is full, it cannot be pruned.
         let _ = std::fs::create_dir(disk.path("ledger.jsonl.new"));
     }
-    let body = body(1, Event::Startup, 1);
+    let body = PingBytes::parse(&body(1, Event::Startup, 1)).unwrap();
     let attempted = Entry { body: Some(body), event: Some(Event::Startup), ..entry(EntryKind::Attempted) };
     assert!(store.carry_out(&Action::Record(attempted), noon() + YEAR + HOUR).is_err());
     assert!(record(&mut store, EntryKind::IdReset, noon() + YEAR + HOUR * 2).is_err());
@@ -431,9 +433,9 @@ impl World {
                 Action::ReadPulse => {
                     self.reads += 1;
                     let mut pulse = self.pulse.clone();
-                    if let Ok(Reading { snapshot, .. }) = &mut pulse {
+                    if let Ok(reading) = &mut pulse {
                         // Some days nothing changes.
-                        snapshot.vms = Ok(self.reads / 3);
+                        change(reading, |values| values.vms = Ok(self.reads / 3));
                     }
                     follow.push(Input::Reading(Box::new(pulse)));
                 }
@@ -612,8 +614,8 @@ proptest! {
                 Happening::StateWorks(works) => world.state_works = works,
                 Happening::Pulse(kind) => {
                     world.pulse = if kind == 0 { Err(ReadError::Unauthorized(Credential::default())) } else { Ok(handed_over()) };
-                    if let Ok(Reading { state, .. }) = &mut world.pulse {
-                        state.own_sender =
+                    if let Ok(Reading { gate, .. }) = &mut world.pulse {
+                        gate.own_sender =
                             Ok(if kind == 1 { OwnSender::OffBySetting } else { OwnSender::OffByEnvironment });
                     }
                 }

@@ -61,7 +61,7 @@ fn every_metric_is_described_and_every_description_is_of_a_metric() {
     metrics.suppressed("incomplete");
     metrics.answered(&Verdict::Delivered, "2026-11-23T00:00:00Z".parse().unwrap());
     metrics.answered(&Verdict::Drop { reason: "rejected" }, "2026-11-23T00:00:01Z".parse().unwrap());
-    metrics.read(&Err(ReadError::Unauthorized(Credential::default())), Duration::from_millis(300));
+    metrics.read(Err(&ReadError::Unauthorized(Credential::default())), Duration::from_millis(300));
     metrics.ledger(1234);
     let [scrape, text] = [Format::OpenMetrics, Format::Text].map(|format| metrics.encode(format, &everything(), 3));
     assert_eq!(series(&scrape), described());

@@ -265,5 +265,5 @@ async fn read(url: &str, token: &str) -> Result<Posture, ReadError> {
         timeout: Duration::from_secs(60),
         platform: PlatformSetting::Auto,
     };
-    Ok(PulseClient::new(settings).unwrap().look().await?.posture)
+    Ok(PulseClient::new(settings).unwrap().observe().await?.posture)
 }

@@ -14,6 +14,7 @@ use pulse_telemetry_endpoint::{ProxyVariables, SendSettings, Sender, Variable};
 use pulse_telemetry_http::tls::{Authorities, Trust};
 use pulse_telemetry_testkit::endpoint::{CertificateAuthority, Endpoint, Issued};
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use pulse_telemetry_testkit::readings::any_ping;
 use pulse_telemetry_testkit::server::{Refusing, ResponsePlan, Server};
 use pulse_telemetry_testkit::sidecar::Setup;
 
@@ -33,7 +34,7 @@ fn settings(endpoint: &str, proxy: Option<&str>) -> SendSettings {
 fn attempt(settings: &SendSettings) -> Answer {
     let sender = Sender::new(settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(sender.attempt("{}".to_owned()))
+    runtime.block_on(sender.attempt(any_ping()))
 }
 
 /// A server that does that with each connection. It ends with the test's process.

@@ -132,7 +132,7 @@ fn within_bounds(raw: &str) -> Result<(), TestCaseError> {
 fn as_json(identity: &VersionIdentity) -> Value {
     let mut json = json!({
         "version": identity.version,
-        "version_channel": identity.channel,
+        "version_channel": identity.channel.word(),
         "version_is_development": identity.is_development,
         "version_is_published_release": identity.is_published_release,
     });

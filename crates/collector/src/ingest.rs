@@ -158,7 +158,7 @@ impl Found {
         let derived = identity.map_or([const { None }; 5], |identity| {
             [
                 identity.raw.map(Value::from),
-                serde_json::to_value(identity.channel).ok(),
+                Some(Value::from(identity.channel.word())),
                 identity.build.map(Value::from),
                 Some(Value::from(identity.is_development)),
                 Some(Value::from(identity.is_published_release)),

@@ -1,14 +1,21 @@
 //! The contract: the 25 fields of Pulse's privacy page, and nothing else.
 //!
-//! This table is the one place that says what leaves. What [`crate::ping`] encodes is compared with it by a test; the JSON
-//! Schema (`config/ping.schema.json`) and the field table of `docs/PRIVACY.md` are written from it; whoever receives a
-//! ping holds it against it.
+//! The table in [`fields`] is the one place that says what leaves. The payload, the encoder ([`crate::ping`]), the list of
+//! what is unknown, the JSON Schema (`config/ping.schema.json`), the field table of `docs/PRIVACY.md`, the rows of `check`
+//! and the collector's columns are made from it.
 
-use std::fmt::Write as _;
+mod declare;
+mod fields;
+
+use std::fmt::{self, Write as _};
 
 use serde_json::{Map, Value, json};
 
-use crate::version::{VERSION_MAX, is_sendable};
+use crate::identity::InstallId;
+use crate::observation::{Platform, Unknown};
+use crate::ping::Event;
+use crate::version::{Channel, VERSION_MAX, is_sendable};
+pub use fields::{FIELDS, Incomplete, Payload, Ping, Values};
 
 /// The day the privacy page was published that this contract follows. A clock that says an earlier time is wrong.
 pub const CONTRACT_DATE: jiff::Timestamp = jiff::Timestamp::constant(1_779_321_600, 0); // 2026-05-21T00:00:00Z
@@ -52,151 +59,85 @@ pub enum Kind {
     Flag,
 }
 
-/// The fields, in the order in which they stand on the wire.
-pub const FIELDS: [Field; 25] = [
-    Field {
-        name: "install_id",
-        kind: Kind::InstallId,
-        purpose: "Tells installations apart. It is a random pseudonym, derived from nothing; no account or person belongs \
-                  to it. It is replaced every 30 days, but the counts of a ping can tell an installation longer.",
-        example: "\"a1b2c3d4-0000-4000-8000-000000000000\"",
-    },
-    Field {
-        name: "version",
-        kind: Kind::Text { optional: false },
-        purpose: "Which release of Pulse is running, in its canonical form.",
-        example: "\"6.0.0-rc.1\"",
-    },
-    Field {
-        name: "version_raw",
-        kind: Kind::Text { optional: true },
-        purpose: "The version as the build itself spells it, sent only where that differs, so that builds made by hand \
-                  are not mistaken for releases.",
-        example: "\"v6.0.0-rc.1-45-gabcdef\"",
-    },
-    Field {
-        name: "version_channel",
-        kind: Kind::Choice(&["stable", "rc", "dev", "prerelease", "unknown"]),
-        purpose: "Whether a release, a release candidate, a development build or another prerelease is running.",
-        example: "\"rc\"",
-    },
-    Field {
-        name: "version_build",
-        kind: Kind::Text { optional: true },
-        purpose: "The build metadata of the version, sent only where there is some, as for builds from a git checkout.",
-        example: "\"git.45.gabcdef\"",
-    },
-    Field {
-        name: "version_is_development",
-        kind: Kind::Flag,
-        purpose: "Marks builds made from source or for development.",
-        example: "false",
-    },
-    Field {
-        name: "version_is_published_release",
-        kind: Kind::Flag,
-        purpose: "Marks builds whose version is that of a published stable release or release candidate.",
-        example: "true",
-    },
-    Field {
-        name: "platform",
-        kind: Kind::Choice(&["docker", "binary"]),
-        purpose: "Shows whether Pulse behaves differently in containers.",
-        example: "\"docker\"",
-    },
-    Field {
-        name: "os",
-        kind: Kind::Word,
-        purpose: "Shows trouble that only one operating system has.",
-        example: "\"linux\"",
-    },
-    Field {
-        name: "arch",
-        kind: Kind::Word,
-        purpose: "Shows trouble that only one processor architecture has.",
-        example: "\"amd64\"",
-    },
-    Field {
-        name: "event",
-        kind: Kind::Choice(&["startup", "heartbeat"]),
-        purpose: "Tells the first ping after a start from the daily one.",
-        example: "\"heartbeat\"",
-    },
-    Field {
-        name: "pve_nodes",
-        kind: Kind::Count,
-        purpose: "How large Proxmox VE estates are, in aggregate.",
-        example: "3",
-    },
-    Field {
-        name: "pbs_instances",
-        kind: Kind::Count,
-        purpose: "How many use Proxmox Backup Server, in aggregate.",
-        example: "1",
-    },
-    Field {
-        name: "pmg_instances",
-        kind: Kind::Count,
-        purpose: "How many use Proxmox Mail Gateway, in aggregate.",
-        example: "0",
-    },
-    Field {
-        name: "vms",
-        kind: Kind::Count,
-        purpose: "The scale of what is monitored: virtual machines.",
-        example: "25",
-    },
-    Field {
-        name: "containers",
-        kind: Kind::Count,
-        purpose: "The scale of what is monitored: LXC containers.",
-        example: "12",
-    },
-    Field {
-        name: "docker_hosts",
-        kind: Kind::Count,
-        purpose: "How many use Docker monitoring, in aggregate.",
-        example: "2",
-    },
-    Field {
-        name: "kubernetes_clusters",
-        kind: Kind::Count,
-        purpose: "How many use Kubernetes monitoring, in aggregate.",
-        example: "0",
-    },
-    Field {
-        name: "ai_enabled",
-        kind: Kind::Flag,
-        purpose: "Whether AI features are used at all, before they are extended or removed.",
-        example: "false",
-    },
-    Field {
-        name: "active_alerts",
-        kind: Kind::Count,
-        purpose: "How noisy installations are, in aggregate: how many alerts are active, never which.",
-        example: "4",
-    },
-    Field { name: "relay_enabled", kind: Kind::Flag, purpose: "Whether remote access is used.", example: "false" },
-    Field { name: "sso_enabled", kind: Kind::Flag, purpose: "Whether single sign-on is used.", example: "false" },
-    Field {
-        name: "multi_tenant",
-        kind: Kind::Flag,
-        purpose: "Whether several organizations are used in one Pulse.",
-        example: "false",
-    },
-    Field {
-        name: "paid_license",
-        kind: Kind::Flag,
-        purpose: "Tells free from paid, without the tier.",
-        example: "false",
-    },
-    Field {
-        name: "has_api_tokens",
-        kind: Kind::Flag,
-        purpose: "Whether API tokens are used, without their number.",
-        example: "true",
-    },
-];
+/// What a token needs, to read a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody is asked: it is this machine's own.
+    Own,
+    /// Nothing.
+    Nothing,
+    /// The scope `monitoring:read`.
+    Monitoring,
+    /// The scope `settings:read`.
+    Settings,
+    /// To be one that Pulse takes.
+    AnyToken,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Own | Self::Nothing => "none",
+            Self::Monitoring => "monitoring:read",
+            Self::Settings => "settings:read",
+            Self::AnyToken => "any token",
+        })
+    }
+}
+
+/// A value that was read for a ping, as a person is shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueRow<'a> {
+    /// The field.
+    pub name: &'static str,
+    /// What a token needs to read it.
+    pub needs: Access,
+    /// The value, or why it is unknown.
+    pub value: Result<String, &'a Unknown>,
+}
+
+/// What a field can be made of.
+pub trait FieldValue {
+    /// The value on the wire; `None` where the field is left out.
+    fn to_json(&self) -> Option<Value>;
+}
+
+impl<T: FieldValue> FieldValue for &T {
+    fn to_json(&self) -> Option<Value> {
+        (*self).to_json()
+    }
+}
+
+impl<T: FieldValue> FieldValue for Option<T> {
+    fn to_json(&self) -> Option<Value> {
+        self.as_ref()?.to_json()
+    }
+}
+
+macro_rules! field_value {
+    ($($type:ty: |$value:ident| $json:expr),+ $(,)?) => {
+        $(impl FieldValue for $type {
+            fn to_json(&self) -> Option<Value> {
+                let $value = self;
+                Some(Value::from($json))
+            }
+        })+
+    };
+}
+
+field_value! {
+    u32: |value| *value,
+    bool: |value| *value,
+    String: |value| value.as_str(),
+    &'static str: |value| *value,
+    InstallId: |value| value.as_str(),
+    Event: |value| value.word(),
+    Platform: |value| value.word(),
+    Channel: |value| value.word(),
+}
+
+/// The fields of a ping, by name.
+pub type Object = Map<String, Value>;
 
 /// The field of that name.
 #[must_use]
@@ -323,8 +264,16 @@ pub enum Violation {
 /// # Errors
 /// The first violation, in the order of the table; additional fields come last.
 pub fn validate(document: &Value) -> Result<(), Violation> {
+    validate_by(&FIELDS, document)
+}
+
+/// As [`validate`], by another table.
+///
+/// # Errors
+/// As for [`validate`].
+pub fn validate_by(fields: &[Field], document: &Value) -> Result<(), Violation> {
     let object = document.as_object().ok_or(Violation::NotAnObject)?;
-    for field in &FIELDS {
+    for field in fields {
         match object.get(field.name) {
             Some(value) if field.accepts(value) => {}
             Some(_) => return Err(Violation::OutOfBounds(field.name)),
@@ -332,7 +281,7 @@ pub fn validate(document: &Value) -> Result<(), Violation> {
             None => {}
         }
     }
-    match object.keys().filter(|key| field(key).is_none()).count() {
+    match object.keys().filter(|key| fields.iter().all(|field| field.name != key.as_str())).count() {
         0 => Ok(()),
         additional => Err(Violation::Additional(additional)),
     }
@@ -341,8 +290,14 @@ pub fn validate(document: &Value) -> Result<(), Violation> {
 /// The JSON Schema (2020-12) of the ping: `config/ping.schema.json`.
 #[must_use]
 pub fn schema() -> Value {
-    let properties: Map<String, Value> = FIELDS.iter().map(|f| (f.name.to_owned(), f.schema())).collect();
-    let required: Vec<&str> = FIELDS.iter().filter(|f| f.required()).map(|f| f.name).collect();
+    schema_of(&FIELDS)
+}
+
+/// As [`schema`], of another table.
+#[must_use]
+pub fn schema_of(fields: &[Field]) -> Value {
+    let properties: Map<String, Value> = fields.iter().map(|f| (f.name.to_owned(), f.schema())).collect();
+    let required: Vec<&str> = fields.iter().filter(|f| f.required()).map(|f| f.name).collect();
     json!({
         "$schema": SCHEMA_ID,
         "title": "Pulse telemetry ping",
@@ -364,8 +319,14 @@ pub fn schema_file() -> String {
 /// The field table of `docs/PRIVACY.md`, as Markdown.
 #[must_use]
 pub fn markdown_table() -> String {
+    markdown_table_of(&FIELDS)
+}
+
+/// As [`markdown_table`], of another table.
+#[must_use]
+pub fn markdown_table_of(fields: &[Field]) -> String {
     let mut table = "| field | example | what it may hold | purpose |\n|---|---|---|---|\n".to_owned();
-    for field in &FIELDS {
+    for field in fields {
         // Writing to a String cannot fail.
         let _ =
             writeln!(table, "| `{}` | `{}` | {} | {} |", field.name, field.example, field.describe(), field.purpose);

@@ -21,9 +21,10 @@ use uuid::Uuid;
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
-use crate::identity::Identity;
+use crate::contract::Payload;
+use crate::identity::{Identity, InstallId};
 use crate::observation::{OwnSender, ReadError, Reading};
-use crate::ping::{self, Event};
+use crate::ping::{self, Event, PingBytes};
 use crate::verdict::{Answer, RETRY_AFTER_MAX, Verdict};
 use belief::Belief;
 pub use interface::{Action, Entry, EntryKind, Input};
@@ -104,8 +105,8 @@ pub struct Start {
 #[derive(Clone, Debug)]
 struct Pending {
     event: Event,
-    body: String,
-    install_id: String,
+    body: PingBytes,
+    install_id: InstallId,
     built_at: Timestamp,
     /// When it is given up.
     expires: Duration,
@@ -176,7 +177,7 @@ impl<C: Chance> Engine<C> {
     #[must_use]
     pub fn start(schedule: Schedule, start: Start, mut chance: C, now: Now) -> (Self, Vec<Action>) {
         let Start { sources, identity, identity_is_ours, mut state, interrupted } = start;
-        let damaged = state.pending.take_if(|pending| !pending.is_sound()).map(|pending| pending.event);
+        let damaged = state.pending.take_if(|pending| pending.sound().is_none()).map(|pending| pending.event);
         let mut engine = Self {
             candidate: chance.uuid(),
             schedule,
@@ -248,14 +249,17 @@ impl<C: Chance> Engine<C> {
             let left = until(due, now.wall);
             now.mono + if left > most { Duration::ZERO } else { left }
         });
-        self.pending = state.pending.clone().map(|record| Pending {
-            expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
-            next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
-            event: record.event,
-            body: record.body,
-            install_id: record.install_id,
-            built_at: record.built_at,
-            attempts: record.attempts,
+        self.pending = state.pending.as_ref().and_then(|record| {
+            let (body, install_id) = record.sound()?;
+            Some(Pending {
+                event: record.event,
+                body,
+                install_id,
+                built_at: record.built_at,
+                expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
+                attempts: record.attempts,
+                next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
+            })
         });
         self.pruned_at = state.pruned_at;
         self.prune_due = now.mono + state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
@@ -290,10 +294,10 @@ impl<C: Chance> Engine<C> {
 
     /// The ID that a ping built now would carry.
     #[must_use]
-    pub fn preview_id(&self, now: Now) -> String {
+    pub fn preview_id(&self, now: Now) -> InstallId {
         match self.current_identity(now) {
             Some(identity) => identity.install_id.clone(),
-            None => self.candidate.to_string(),
+            None => self.candidate.into(),
         }
     }
 
@@ -442,7 +446,7 @@ impl<C: Chance> Engine<C> {
         }
         self.phase = Phase::Idle;
         if let Ok(reading) = reading
-            && let Ok(own_sender) = reading.state.own_sender
+            && let Ok(own_sender) = reading.gate.own_sender
         {
             self.on_own_sender(now, own_sender, out);
         }
@@ -451,22 +455,24 @@ impl<C: Chance> Engine<C> {
             return;
         }
         // The disk may have failed while Pulse was read, and not know the current ID; or the clock may have stepped.
-        let unsaved = self.unsaved.then_some(Suppression::Storage);
-        let doubted = || self.belief.doubted_until.map(|_| Suppression::ClockImplausible);
-        let by_reading = || Suppression::by_reading(reading, self.sources.insists());
-        if let Some(suppression) = unsaved.or_else(doubted).or_else(by_reading) {
-            self.suppress(now, suppression, out);
+        let payload = if self.unsaved {
+            Err(Suppression::Storage)
+        } else if self.belief.doubted_until.is_some() {
+            Err(Suppression::ClockImplausible)
         } else {
-            self.suppressed = None;
-            self.suppression_recorded.1 = None;
-            self.looks = 0;
-        }
-        if let Ok(reading) = reading {
-            if self.suppressed.is_none() {
-                self.attempt(now, reading, out);
+            Suppression::sendable_payload(reading.as_ref(), self.sources.insists())
+        };
+        match payload {
+            Ok(payload) => {
+                self.suppressed = None;
+                self.suppression_recorded.1 = None;
+                self.looks = 0;
+                self.attempt(now, payload, out);
             }
-            let asked_for = now.mono + reading.retry_after.unwrap_or_default();
-            self.look_again = self.look_again.max(asked_for);
+            Err(suppression) => self.suppress(now, suppression, out),
+        }
+        if let Ok(Reading { retry_after: Some(pause), .. }) = reading {
+            self.look_again = self.look_again.max(now.mono + *pause);
         }
     }
 
@@ -477,22 +483,22 @@ impl<C: Chance> Engine<C> {
     }
 
     /// The one door that every attempt passes: consent and suppression were looked at just now.
-    fn attempt(&mut self, now: Now, reading: &Reading, out: &mut Vec<Action>) {
+    fn attempt(&mut self, now: Now, payload: &Payload, out: &mut Vec<Action>) {
         self.replace_what_has_expired(now, out);
         if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) || self.attempt_due() > now.mono {
             // While Pulse was read, its time has passed, or a reset, an opt-out or a new ID has taken it away.
             return;
         }
-        if self.pending.is_none() {
-            self.build(now, self.next_event(), reading, out);
-        }
-        let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts));
-        let Some(pending) = &mut self.pending else { return self.look_later(now) };
+        let mut pending = match self.pending.take() {
+            Some(pending) => pending,
+            None => self.build(now, self.next_event(), payload, out),
+        };
+        // Kept on disk before the attempt, so that not even a crash loop can hammer.
+        pending.next_attempt = now.mono + self.backoff(pending.attempts);
         pending.attempts = pending.attempts.saturating_add(1);
         self.id_is_unused = false;
-        // Kept on disk before the attempt, so that not even a crash loop can hammer.
-        pending.next_attempt = now.mono + pause;
         let (event, body) = (pending.event, pending.body.clone());
+        self.pending = Some(pending);
         if event == Event::Startup {
             self.startup_attempted_at = Some(now.wall);
             self.spacing_ends = now.mono + self.schedule.spacing();
@@ -504,22 +510,20 @@ impl<C: Chance> Engine<C> {
         self.phase = Phase::Sending;
     }
 
-    fn build(&mut self, now: Now, event: Event, reading: &Reading, out: &mut Vec<Action>) {
-        self.make_sure_of_an_id(now, event, out);
-        let Some(identity) = &self.identity else { return };
-        let Some(body) = ping::encode(reading, &identity.install_id, event) else { return };
+    fn build(&mut self, now: Now, event: Event, payload: &Payload, out: &mut Vec<Action>) -> Pending {
+        let install_id = self.current_or_new_id(now, event, out);
         if event == Event::Startup {
             self.startup_due = None;
         }
-        self.pending = Some(Pending {
+        Pending {
             event,
-            body,
-            install_id: identity.install_id.clone(),
+            body: ping::encode(payload, &install_id, event),
+            install_id,
             built_at: now.wall,
             expires: now.mono + self.schedule.interval,
             attempts: 0,
             next_attempt: now.mono,
-        });
+        }
     }
 
     fn on_answer(&mut self, now: Now, answer: &Answer, out: &mut Vec<Action>) {
@@ -768,8 +772,8 @@ impl<C: Chance> Engine<C> {
             not_before: (self.not_before > now.mono).then(|| wall(self.not_before)),
             pending: self.pending.as_ref().map(|pending| PendingRecord {
                 event: pending.event,
-                body: pending.body.clone(),
-                install_id: pending.install_id.clone(),
+                body: pending.body.as_str().to_owned(),
+                install_id: pending.install_id.as_str().to_owned(),
                 built_at: pending.built_at,
                 attempts: pending.attempts,
                 not_before: wall(pending.next_attempt),

@@ -17,11 +17,47 @@ pub const ROTATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// A clock that is set back by up to this makes no new ID of one that was made or used here.
 const SET_BACK: SignedDuration = SignedDuration::from_hours(1);
 
+/// An install ID: a UUID, in one of the spellings that Pulse keeps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstallId(String);
+
+impl InstallId {
+    /// The ID, where the text is one; it keeps its spelling.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        is_install_id(text).then(|| Self(text.to_owned()))
+    }
+
+    /// An ID that no installation has, for a ping that is only compared.
+    #[must_use]
+    pub fn nobodys() -> Self {
+        Uuid::nil().into()
+    }
+
+    /// The ID as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Uuid> for InstallId {
+    fn from(id: Uuid) -> Self {
+        Self(id.to_string())
+    }
+}
+
+impl fmt::Display for InstallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// An install ID and the time it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The UUID, spelled as it stands in the file.
-    pub install_id: String,
+    pub install_id: InstallId,
     /// When it was made.
     pub issued_at: Timestamp,
 }
@@ -30,7 +66,7 @@ impl Identity {
     /// A new identity.
     #[must_use]
     pub fn new(id: Uuid, now: Timestamp) -> Self {
-        Self { install_id: id.to_string(), issued_at: now }
+        Self { install_id: id.into(), issued_at: now }
     }
 
     /// Reads the content of an ID file. `None` where it holds no valid record, which means: rotate.
@@ -39,8 +75,7 @@ impl Identity {
         // Go replaces what is not UTF-8 instead of refusing it.
         let text = String::from_utf8_lossy(content);
         let record: Record = serde_json::from_str(text.trim()).ok()?;
-        let install_id = record.install_id?.trim().to_owned();
-        (is_install_id(&install_id)).then_some(Self { install_id, issued_at: record.issued_at? })
+        Some(Self { install_id: InstallId::parse(record.install_id?.trim())?, issued_at: record.issued_at? })
     }
 
     /// The content of an ID file.

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::contract::{Incomplete, Payload, Values};
 use crate::credential::Credential;
-use crate::version::VersionIdentity;
 
 /// A value that was read, or why it could not be.
 pub type Value<T> = Result<T, Unknown>;
@@ -146,50 +146,26 @@ pub enum Platform {
     Binary,
 }
 
-/// The values of the ping that come from Pulse.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// `version` and its five companions.
-    pub version: Value<VersionIdentity>,
-    /// `os`, as Go names it: the sidecar's own, which shares the host with Pulse.
-    pub os: &'static str,
-    /// `arch`, as Go names it.
-    pub arch: &'static str,
-    /// `platform`.
-    pub platform: Value<Platform>,
-    /// `pve_nodes`.
-    pub pve_nodes: Value<u32>,
-    /// `pbs_instances`.
-    pub pbs_instances: Value<u32>,
-    /// `pmg_instances`.
-    pub pmg_instances: Value<u32>,
-    /// `vms`.
-    pub vms: Value<u32>,
-    /// `containers`.
-    pub containers: Value<u32>,
-    /// `docker_hosts`.
-    pub docker_hosts: Value<u32>,
-    /// `kubernetes_clusters`.
-    pub kubernetes_clusters: Value<u32>,
-    /// `ai_enabled`.
-    pub ai_enabled: Value<bool>,
-    /// `active_alerts`.
-    pub active_alerts: Value<u32>,
-    /// `relay_enabled`.
-    pub relay_enabled: Value<bool>,
-    /// `sso_enabled`.
-    pub sso_enabled: Value<bool>,
-    /// `multi_tenant`.
-    pub multi_tenant: Value<bool>,
-    /// `paid_license`.
-    pub paid_license: Value<bool>,
-    /// `has_api_tokens`.
-    pub has_api_tokens: Value<bool>,
+impl Platform {
+    /// The word on the wire.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Binary => "binary",
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
 }
 
 /// What decides whether a ping may be sent at all, and is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PulseState {
+pub struct Gate {
     /// Pulse shows mock data (`deploymentType` is `mock`, or `/api/system/mock-mode` says `enabled`).
     pub mock_mode: Value<bool>,
     /// Pulse shows itself to the public (`presentationPolicy.demoMode`).
@@ -226,49 +202,58 @@ pub struct Commercial {
     pub reduce_pro_upsell_noise: bool,
 }
 
+impl Gate {
+    fn unknown(&self) -> impl Iterator<Item = &Unknown> {
+        [
+            self.mock_mode.as_ref().err(),
+            self.demo_mode.as_ref().err(),
+            self.starting.as_ref().err(),
+            self.own_sender.as_ref().err(),
+            self.organizations.as_ref().err(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
 /// A whole reading of Pulse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The values of the ping.
-    pub snapshot: Snapshot,
+    /// What a ping is made of, where all of it is known.
+    pub payload: Result<Payload, Incomplete>,
     /// What decides whether one may be sent.
-    pub state: PulseState,
+    pub gate: Gate,
     /// Pulse answered 429 and asked to be left alone for this long.
     pub retry_after: Option<Duration>,
 }
 
 impl Reading {
+    /// The payload, where nothing is unknown that a ping depends on.
+    ///
+    /// # Errors
+    /// [`Self::unknown`], where something is.
+    pub fn known(&self) -> Result<&Payload, Vec<&Unknown>> {
+        let unknown = self.unknown();
+        match &self.payload {
+            Ok(payload) if unknown.is_empty() => Ok(payload),
+            _ => Err(unknown),
+        }
+    }
+
     /// Everything that is unknown, in the contract's order and each once, the deciding facts last.
     #[must_use]
     pub fn unknown(&self) -> Vec<&Unknown> {
-        let s = &self.snapshot;
-        let p = &self.state;
-        [
-            s.version.as_ref().err(),
-            s.platform.as_ref().err(),
-            s.pve_nodes.as_ref().err(),
-            s.pbs_instances.as_ref().err(),
-            s.pmg_instances.as_ref().err(),
-            s.vms.as_ref().err(),
-            s.containers.as_ref().err(),
-            s.docker_hosts.as_ref().err(),
-            s.kubernetes_clusters.as_ref().err(),
-            s.ai_enabled.as_ref().err(),
-            s.active_alerts.as_ref().err(),
-            s.relay_enabled.as_ref().err(),
-            s.sso_enabled.as_ref().err(),
-            s.multi_tenant.as_ref().err(),
-            s.paid_license.as_ref().err(),
-            s.has_api_tokens.as_ref().err(),
-            p.mock_mode.as_ref().err(),
-            p.demo_mode.as_ref().err(),
-            p.starting.as_ref().err(),
-            p.own_sender.as_ref().err(),
-            p.organizations.as_ref().err(),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let values = self.payload.as_ref().err().map(Incomplete::values);
+        values.into_iter().flat_map(Values::unknown).chain(self.gate.unknown()).collect()
+    }
+
+    /// Each value as it was read.
+    #[must_use]
+    pub fn values(&self) -> Values {
+        match &self.payload {
+            Ok(payload) => payload.clone().into(),
+            Err(incomplete) => incomplete.values().clone(),
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 //! The rules are Pulse's own (`internal/updates/version.go` there), so that the sidecar and Pulse's sender count the
 //! same build as the same version; `tests/version.rs` holds them against recorded answers of Pulse's code.
 
+use std::fmt;
+
 /// The most bytes that each of the texts that are sent may have. Official versions have 20.
 pub const VERSION_MAX: usize = 64;
 
 /// Whether published releases, development or something between is running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// A release.
     Stable,
@@ -20,6 +21,20 @@ pub enum Channel {
     Prerelease,
     /// Not a version that could be read.
     Unknown,
+}
+
+impl Channel {
+    /// The word on the wire.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Rc => "rc",
+            Self::Dev => "dev",
+            Self::Prerelease => "prerelease",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What is sent of a version.
@@ -41,6 +56,12 @@ pub struct VersionIdentity {
     pub is_development: bool,
     /// A published stable release or release candidate.
     pub is_published_release: bool,
+}
+
+impl fmt::Display for VersionIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.version)
+    }
 }
 
 /// What is sent of `raw`, or `None` where the version itself may not be sent.

@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use pulse_telemetry_core::ping::PingBytes;
 use pulse_telemetry_core::verdict::{Answer, ProxyFault};
 use pulse_telemetry_http::host::{self, port_of};
 use pulse_telemetry_http::tls::{TlsError, Trust, tls};
@@ -122,7 +123,7 @@ impl Sender {
     }
 
     /// Makes one attempt. Dropping the future closes the connection.
-    pub async fn attempt(&self, body: String) -> Answer {
+    pub async fn attempt(&self, body: PingBytes) -> Answer {
         match tokio::time::timeout(ATTEMPT_TIME, self.post(body)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(ExchangeError::Dial(DialError::Peer(why)))) => Answer::NoConnection(why),
@@ -133,8 +134,8 @@ impl Sender {
         }
     }
 
-    async fn post(&self, body: String) -> Result<Answer, ExchangeError> {
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+    async fn post(&self, body: PingBytes) -> Result<Answer, ExchangeError> {
+        let mut request = Request::new(Full::new(Bytes::from(String::from(body))));
         *request.method_mut() = Method::POST;
         // The target in origin form: a full URL is for proxies, and a proxy only ever sees a tunnel.
         *request.uri_mut() = Uri::from(self.endpoint.path_and_query().cloned().unwrap_or_else(root));

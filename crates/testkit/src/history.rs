@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::audit::{Audit, Report};
 use pulse_telemetry_core::engine::{EntryKind, Schedule};
 use pulse_telemetry_core::ledger::{Line, Piece, sha256};
-use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::ping::Event;
 
-use super::readings::handed_over;
+use super::readings::{change, handed_over, ping};
 
 pub const HOUR: SignedDuration = SignedDuration::from_hours(1);
 pub const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -55,8 +55,8 @@ pub fn because(kind: EntryKind, at: Timestamp, reason: &'static str) -> Line<'st
 /// The ping of the ID of that number, at that many guests.
 pub fn body(id: u32, event: Event, vms: u32) -> String {
     let mut reading = handed_over();
-    reading.snapshot.vms = Ok(vms);
-    ping::encode(&reading, &format!("{id:08x}-0000-4000-8000-000000000000"), event).unwrap()
+    change(&mut reading, |values| values.vms = Ok(vms));
+    ping(&reading, &format!("{id:08x}-0000-4000-8000-000000000000"), event).into()
 }
 
 pub fn attempt(at: Timestamp, event: Event, body: String) -> Line<'static> {

@@ -22,6 +22,7 @@ pub mod boundaries;
 pub mod browser;
 pub mod client;
 pub mod collector;
+pub mod contract_of_tests;
 pub mod disk;
 pub mod endpoint;
 pub mod generated;

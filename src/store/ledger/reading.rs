@@ -201,11 +201,11 @@ pub(in super::super) fn shows(dir: &Dir, identity: &Identity) -> io::Result<bool
     read(dir, |piece| {
         let Piece::Line(bytes) = piece else { return };
         // Most lines need not be understood for this.
-        let may = |line: &str| line.contains(&identity.install_id) || line.contains("\"id_r");
+        let may = |line: &str| line.contains(identity.install_id.as_str()) || line.contains("\"id_r");
         let may = !shown && std::str::from_utf8(bytes).is_ok_and(may);
         let Some(line) = Some(bytes).filter(|_| may).and_then(Line::parse) else { return };
         shown = match line.kind {
-            EntryKind::Attempted => line.body.is_some_and(|body| body.contains(&identity.install_id)),
+            EntryKind::Attempted => line.body.is_some_and(|body| body.contains(identity.install_id.as_str())),
             EntryKind::IdRotated | EntryKind::IdReset => is_of_that_moment(line.at, identity.issued_at),
             _ => false,
         };

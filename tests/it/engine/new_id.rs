@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::consent::{Fixed, Sources};
 use pulse_telemetry_core::engine::{EntryKind, Input, Schedule, State};
-use pulse_telemetry_core::identity::{Identity, ROTATION};
+use pulse_telemetry_core::identity::{Identity, InstallId, ROTATION};
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::seeded::Seeded;
@@ -102,7 +102,7 @@ fn case(way: Way, seed: u64) -> Case {
 }
 
 /// Gives the moment at which there is a new ID, or consent to one.
-fn come_to_a_new_id(way: Way, world: &mut World, chance: &mut Seeded, old: &str) -> Duration {
+fn come_to_a_new_id(way: Way, world: &mut World, chance: &mut Seeded, old: &InstallId) -> Duration {
     let some_time = chance.up_to(2 * HOUR);
     match way {
         Way::Reset => {
@@ -110,7 +110,7 @@ fn come_to_a_new_id(way: Way, world: &mut World, chance: &mut Seeded, old: &str)
             world.feed(Input::Reset);
         }
         Way::Expired | Way::Outlived => {
-            while world.identity.as_ref().is_some_and(|identity| identity.install_id == old) {
+            while world.identity.as_ref().is_some_and(|identity| identity.install_id == *old) {
                 world.run_for(MINUTE);
             }
             return world.ledger.last().unwrap().0.mono;

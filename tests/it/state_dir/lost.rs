@@ -314,7 +314,7 @@ fn an_attempt_that_could_not_be_recorded_is_not_in_the_new_ledger_either() {
     let entry = Entry {
         kind: EntryKind::Attempted,
         event: Some(pulse_telemetry_core::ping::Event::Startup),
-        body: Some(body),
+        body: Some(pulse_telemetry_core::ping::PingBytes::parse(&body).unwrap()),
         status: None,
         reason: None,
         step_seconds: None,

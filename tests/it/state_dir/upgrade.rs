@@ -103,7 +103,7 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
                 match action {
                     Action::ReadPulse => inputs.push(Input::Reading(Box::new(Ok(handed_over())))),
                     Action::Send(body) => {
-                        sent.push(body);
+                        sent.push(body.into());
                         inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }));
                     }
                     _ => {}
@@ -138,7 +138,7 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
             assert_eq!(sent[0], pending.body, "{name}: what was pending goes first, as it was");
         }
         if let (Some(id), Some(first)) = (&id, sent.first()) {
-            assert!(first.contains(id), "{name}: the ID is kept");
+            assert!(first.contains(id.as_str()), "{name}: the ID is kept");
         }
         let joined = fs::read(dir.path().join("ledger.jsonl")).unwrap();
         if name != "pruned" {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::State;
 use crate::identity::Identity;
 use crate::observation::{OwnSender, ReadError, Reading};
-use crate::ping::Event;
+use crate::ping::{Event, PingBytes};
 use crate::verdict::Answer;
 
 /// What happened.
@@ -69,7 +69,7 @@ pub enum Action {
     /// Read Pulse, and tell what it gave.
     ReadPulse,
     /// Make one attempt to send these bytes, and tell what came of it.
-    Send(String),
+    Send(PingBytes),
     /// Tell that time passed when the monotonic clock says this.
     WakeAt(Duration),
 }
@@ -90,7 +90,7 @@ pub struct Entry {
     /// The ping it happened to.
     pub event: Option<Event>,
     /// The exact bytes, of an attempt.
-    pub body: Option<String>,
+    pub body: Option<PingBytes>,
     /// The HTTP status, of an answer.
     pub status: Option<u16>,
     /// Why, in one word of a small set.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{Action, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 use crate::chance::Chance;
 use crate::clock::Now;
-use crate::identity::{Identity, ROTATION};
+use crate::identity::{Identity, InstallId, ROTATION};
 use crate::ping::Event;
 
 /// An ID of this time there is none: the schedule on disk belongs to an ID that is gone.
@@ -29,8 +29,8 @@ impl<C: Chance> Engine<C> {
     }
 
     /// Whether a ping with this ID may still be sent: it is the current one.
-    pub(super) fn may_carry(&self, install_id: &str, now: Now) -> bool {
-        self.current_identity(now).is_some_and(|identity| identity.install_id == install_id)
+    pub(super) fn may_carry(&self, install_id: &InstallId, now: Now) -> bool {
+        self.current_identity(now).is_some_and(|identity| identity.install_id == *install_id)
     }
 
     /// An ID that was current by a clock that is believed is known here: a clock that is then set back makes no new
@@ -41,37 +41,41 @@ impl<C: Chance> Engine<C> {
     }
 
     /// Makes the candidate the ID.
-    pub(super) fn make_id(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn make_id(&mut self, now: Now, out: &mut Vec<Action>) -> InstallId {
         let identity = Identity::new(self.candidate, now.wall);
+        let install_id = identity.install_id.clone();
         self.candidate = self.chance.uuid();
         out.push(Action::SaveId(identity.clone()));
         self.identity = Some(identity);
         self.id_is_ours = true;
         self.id_is_unused = true;
+        install_id
     }
 
     /// Replaces the ID that is 30 days old, and what hangs on its schedule.
-    fn rotate(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.make_id(now, out);
+    fn rotate(&mut self, now: Now, out: &mut Vec<Action>) -> InstallId {
+        let install_id = self.make_id(now, out);
         out.push(Action::Record(Entry::because(EntryKind::IdRotated, "expired")));
         self.leave_the_old_schedule(now);
+        install_id
     }
 
-    /// Makes the ID of a ping that is being built, where there is none that it may carry.
-    pub(super) fn make_sure_of_an_id(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
-        if self.current_identity(now).is_some() {
-            return;
+    /// The ID of a ping that is being built; it is made where there is none that the ping may carry.
+    pub(super) fn current_or_new_id(&mut self, now: Now, event: Event, out: &mut Vec<Action>) -> InstallId {
+        if let Some(identity) = self.current_identity(now) {
+            return identity.install_id.clone();
         }
         if self.identity.is_some() && !self.id_is_unused {
             return self.rotate(now, out);
         }
         // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
         let reason = if self.identity.is_some() { "unused" } else { "none" };
-        self.make_id(now, out);
+        let install_id = self.make_id(now, out);
         out.push(Action::Record(Entry::because(EntryKind::IdRotated, reason)));
         if event == Event::Startup && self.heartbeat_due.is_some() {
             self.leave_the_old_schedule(now);
         }
+        install_id
     }
 
     /// The first heartbeat of a new ID: at a random time between half an interval and one and a half.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ping::{self, Event};
+use crate::identity::InstallId;
+use crate::ping::{self, Event, PingBytes};
 
 /// The engine's memory between two starts: `state.json`. Losing it costs a ping at a wrong time, never consent: the
 /// switch is a file of its own.
@@ -56,11 +57,12 @@ pub struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// Whether the bytes are a ping with that event and that ID, as the encoder writes it now: what stands in a file is
-    /// not sent because it stands there.
-    pub(super) fn is_sound(&self) -> bool {
-        ping::decode(&self.body)
-            .is_ok_and(|document| document["install_id"] == self.install_id && document["event"] == self.event.word())
+    /// The bytes and the ID in them, where they are a ping with that event and that ID, as the encoder writes it now: what
+    /// stands in a file is not sent because it stands there.
+    pub(super) fn sound(&self) -> Option<(PingBytes, InstallId)> {
+        let document = ping::decode(&self.body).ok()?;
+        let says_so = document["install_id"] == self.install_id && document["event"] == self.event.word();
+        if says_so { Some((PingBytes::parse(&self.body).ok()?, InstallId::parse(&self.install_id)?)) } else { None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why nothing may be sent although consent is on.
 
+use crate::contract::Payload;
 use crate::credential::Credential;
 use crate::observation::{OwnSender, ReadError, Reading, Reason, Unknown};
 
@@ -54,37 +55,46 @@ impl Suppression {
         matches!(self, Self::Storage | Self::ClockImplausible)
     }
 
-    /// What keeps a heartbeat from being shown: Pulse cannot be read, or not fully.
-    #[must_use]
-    pub fn by_what_is_unknown(reading: &Result<Reading, ReadError>) -> Option<Self> {
-        let unknown: Vec<Unknown> = match reading {
-            Ok(reading) => reading.unknown().into_iter().cloned().collect(),
-            Err(ReadError::Unreachable(why)) => return Some(Self::PulseUnreachable(why.clone())),
-            Err(ReadError::Unauthorized(which)) => return Some(Self::PulseUnauthorized(which.clone())),
-            Err(ReadError::NotPulse(what)) => return Some(Self::NotPulse(what.clone())),
-        };
-        if unknown.is_empty() {
-            None
-        } else if unknown.iter().any(|u| matches!(u.reason, Reason::MissingScope(_))) {
-            Some(Self::MissingScope(unknown))
-        } else {
-            Some(Self::Incomplete(unknown))
-        }
+    /// What a heartbeat is made of, to be shown.
+    ///
+    /// # Errors
+    /// Where Pulse was not read fully.
+    pub fn known_payload(reading: &Reading) -> Result<&Payload, Self> {
+        reading.known().map_err(|unknown| {
+            let unknown: Vec<Unknown> = unknown.into_iter().cloned().collect();
+            if unknown.iter().any(|u| matches!(u.reason, Reason::MissingScope(_))) {
+                Self::MissingScope(unknown)
+            } else {
+                Self::Incomplete(unknown)
+            }
+        })
     }
 
-    /// What keeps a ping from being sent after this reading: first what is wrong with the set-up, then what Pulse
-    /// says of itself, then what is merely unknown now.
-    #[must_use]
-    pub fn by_reading(reading: &Result<Reading, ReadError>, insists: bool) -> Option<Self> {
-        let unreadable = Self::by_what_is_unknown(reading);
-        let Ok(Reading { state, .. }) = reading else { return unreadable };
-        match unreadable {
-            Some(Self::MissingScope(_)) => unreadable,
-            _ if state.mock_mode == Ok(true) => Some(Self::MockMode),
-            _ if state.demo_mode == Ok(true) => Some(Self::DemoMode),
-            _ if state.starting == Ok(true) => Some(Self::PulseStarting),
-            _ if state.own_sender == Ok(OwnSender::On) && !insists => Some(Self::PulseReportsItself),
-            _ => unreadable,
+    /// What a ping is made of, to be sent.
+    ///
+    /// # Errors
+    /// What keeps it from being sent: first what is wrong with the set-up, then what Pulse says of itself, then what is
+    /// merely unknown now.
+    pub fn sendable_payload<'a>(read: Result<&'a Reading, &ReadError>, insists: bool) -> Result<&'a Payload, Self> {
+        let known = read.map_err(Self::from).and_then(Self::known_payload);
+        let Ok(Reading { gate, .. }) = read else { return known };
+        match known {
+            Err(Self::MissingScope(_)) => known,
+            _ if gate.mock_mode == Ok(true) => Err(Self::MockMode),
+            _ if gate.demo_mode == Ok(true) => Err(Self::DemoMode),
+            _ if gate.starting == Ok(true) => Err(Self::PulseStarting),
+            _ if gate.own_sender == Ok(OwnSender::On) && !insists => Err(Self::PulseReportsItself),
+            _ => known,
+        }
+    }
+}
+
+impl From<&ReadError> for Suppression {
+    fn from(error: &ReadError) -> Self {
+        match error {
+            ReadError::Unreachable(why) => Self::PulseUnreachable(why.clone()),
+            ReadError::Unauthorized(which) => Self::PulseUnauthorized(which.clone()),
+            ReadError::NotPulse(what) => Self::NotPulse(what.clone()),
         }
     }
 }

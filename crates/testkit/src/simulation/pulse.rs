@@ -7,7 +7,7 @@ use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, S
 
 use super::faults::Fault;
 use super::time::{MINUTE, SECOND};
-use crate::readings::{handed_over, unknown};
+use crate::readings::{change, handed_over, unknown};
 use crate::seeded::Seeded;
 
 /// How Pulse is for a while.
@@ -83,9 +83,11 @@ impl Pulse {
             mood => mood,
         };
         let mut reading = self.template.clone();
-        reading.snapshot.vms = Ok(u32::try_from(number % GUESTS).unwrap());
-        reading.snapshot.containers = Ok(u32::try_from(number / GUESTS).unwrap());
-        reading.state.own_sender = Ok(self.own_sender);
+        if let Ok(payload) = &mut reading.payload {
+            payload.vms = u32::try_from(number % GUESTS).unwrap();
+            payload.containers = u32::try_from(number / GUESTS).unwrap();
+        }
+        reading.gate.own_sender = Ok(self.own_sender);
         let of_the_sender = match self.own_sender {
             OwnSender::On => Some(Fault::PulseReportsItself),
             OwnSender::OffBySetting => Some(Fault::PulseOptedOut),
@@ -109,8 +111,8 @@ impl Pulse {
             }
             Mood::MissingScope => {
                 let scope = Reason::MissingScope(Scope::new("settings:read"));
-                reading.snapshot.ai_enabled = Err(unknown("ai_enabled", scope.clone()));
-                reading.state.own_sender = Err(unknown("own_sender", scope));
+                change(&mut reading, |values| values.ai_enabled = Err(unknown("ai_enabled", scope.clone())));
+                reading.gate.own_sender = Err(unknown("own_sender", scope));
                 Some(Fault::PulseMissingScope)
             }
             Mood::HalfFilled => {
@@ -118,20 +120,20 @@ impl Pulse {
                 Some(Fault::PulseHalfFilled)
             }
             Mood::Starting => {
-                reading.state.starting = Ok(true);
+                reading.gate.starting = Ok(true);
                 Some(Fault::PulseStarting)
             }
             Mood::Mock => {
-                reading.state.mock_mode = Ok(true);
+                reading.gate.mock_mode = Ok(true);
                 Some(Fault::PulseMock)
             }
             Mood::Demo => {
-                reading.state.demo_mode = Ok(true);
+                reading.gate.demo_mode = Ok(true);
                 Some(Fault::PulseDemo)
             }
             Mood::RateLimited => {
                 let retry_after = [0, SECOND, 30 * SECOND, 10 * MINUTE, 60 * MINUTE][chance.draw(5) as usize];
-                reading.snapshot.ai_enabled = Err(unknown("ai_enabled", Reason::RateLimited));
+                change(&mut reading, |values| values.ai_enabled = Err(unknown("ai_enabled", Reason::RateLimited)));
                 reading.retry_after = (retry_after > 0).then(|| Duration::from_nanos(retry_after));
                 Some(Fault::PulseRateLimited)
             }
@@ -141,7 +143,7 @@ impl Pulse {
             }
         };
         Read {
-            own_sender: reading.state.own_sender.as_ref().ok().copied(),
+            own_sender: reading.gate.own_sender.as_ref().ok().copied(),
             allows_a_ping: matches!(mood, Mood::Works | Mood::Slow),
             takes,
             faults: [fault, of_the_sender],
@@ -156,15 +158,15 @@ fn forget_one(reading: &mut Reading, chance: &mut Seeded) {
         [Reason::Status(500), Reason::TimedOut, Reason::NotJson, Reason::CutShort][chance.draw(4) as usize].clone();
     let because = |what| -> Unknown { unknown(what, reason.clone()) };
     match chance.draw(9) {
-        0 => reading.snapshot.version = Err(because("version")),
-        1 => reading.snapshot.pve_nodes = Err(because("pve_nodes")),
-        2 => reading.snapshot.vms = Err(because("vms")),
-        3 => reading.snapshot.paid_license = Err(because("paid_license")),
-        4 => reading.snapshot.has_api_tokens = Err(because("has_api_tokens")),
-        5 => reading.state.mock_mode = Err(because("mock_mode")),
-        6 => reading.state.demo_mode = Err(because("demo_mode")),
-        7 => reading.state.starting = Err(because("starting")),
-        _ => reading.state.own_sender = Err(because("own_sender")),
+        0 => change(reading, |values| values.version = Err(because("version"))),
+        1 => change(reading, |values| values.pve_nodes = Err(because("pve_nodes"))),
+        2 => change(reading, |values| values.vms = Err(because("vms"))),
+        3 => change(reading, |values| values.paid_license = Err(because("paid_license"))),
+        4 => change(reading, |values| values.has_api_tokens = Err(because("has_api_tokens"))),
+        5 => reading.gate.mock_mode = Err(because("mock_mode")),
+        6 => reading.gate.demo_mode = Err(because("demo_mode")),
+        7 => reading.gate.starting = Err(because("starting")),
+        _ => reading.gate.own_sender = Err(because("own_sender")),
     }
 }
 

@@ -344,10 +344,10 @@ impl Rules {
         if let Some(before) = before
             && after != Some(&before.install_id)
         {
-            self.replaced.insert(before.install_id.clone());
+            self.replaced.insert(before.install_id.to_string());
             // An ID that no ping went with is replaced without a pause; and what could not be written when it happened
             // has happened earlier.
-            if self.last.as_ref().is_some_and(|(_, body)| id_of(body) == before.install_id) {
+            if self.last.as_ref().is_some_and(|(_, body)| id_of(body) == before.install_id.as_str()) {
                 self.new_id_at = (!self.dirty).then_some(at);
             }
         }
@@ -403,7 +403,7 @@ impl Rules {
         };
         let id = id_of(body);
         hold!(OneAtATime, !disk.left_open, "the attempt before is open");
-        hold!(IdOnDisk, identity.install_id == id, "the disk has {}, the ping {id}", identity.install_id);
+        hold!(IdOnDisk, identity.install_id.as_str() == id, "the disk has {}, the ping {id}", identity.install_id);
         let age = now.wall.duration_since(identity.issued_at);
         let current = age.as_secs() >= -3600 && age.as_secs() < ROTATION.as_secs() as i64;
         hold!(IdIsCurrent, current, "{age:?} old");
@@ -498,8 +498,8 @@ impl Rules {
             hold!(OffLeavesNothing, self.dirty || disk.identity.is_none(), "{:?}", disk.identity);
             hold!(OffLeavesNothing, self.dirty || disk.state.pending.is_none(), "{:?}", disk.state.pending);
         }
-        let id = disk.identity.as_ref().map(|identity| &identity.install_id);
-        if !self.dirty && self.asked_of.is_some() && self.asked_of.as_ref() != id && self.adopts.is_none() {
+        let id = disk.identity.as_ref().map(|identity| identity.install_id.as_str());
+        if !self.dirty && self.asked_of.is_some() && self.asked_of.as_deref() != id && self.adopts.is_none() {
             hold!(RetryAfterIsForgotten, disk.state.not_before.is_none(), "{:?}", disk.state.not_before);
         }
         Ok(())

@@ -2,9 +2,12 @@
 
 use jiff::Timestamp;
 use pulse_telemetry_core::engine::{Action, EntryKind, Input, PendingRecord, Start};
-use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::ping::PingBytes;
 use pulse_telemetry_core::verdict::Answer;
+
+use crate::readings::change;
 
 /// Stands between engine and world, and may change what either tells the other. A new one for each installation, which
 /// outlives the processes.
@@ -26,7 +29,7 @@ impl Saboteur for Honest {}
 #[derive(Default)]
 struct Swap {
     on_disk: Option<Identity>,
-    swapped: Option<(String, Identity)>,
+    swapped: Option<(InstallId, Identity)>,
 }
 
 impl Swap {
@@ -40,7 +43,10 @@ impl Swap {
     fn apply(&mut self, actions: &mut [Action]) {
         for action in actions {
             if let Some((new, old)) = &self.swapped {
-                let swap = |text: &mut String| *text = text.replace(new, &old.install_id);
+                let swap = |text: &mut String| *text = text.replace(new.as_str(), old.install_id.as_str());
+                let swap_in = |body: &mut PingBytes| {
+                    *body = PingBytes::parse(&body.replace(new.as_str(), old.install_id.as_str())).unwrap();
+                };
                 match action {
                     Action::SaveId(identity) if identity.install_id == *new => *identity = old.clone(),
                     Action::Save(state) => {
@@ -49,8 +55,8 @@ impl Swap {
                             swap(&mut pending.install_id);
                         }
                     }
-                    Action::Record(entry) => entry.body.iter_mut().for_each(swap),
-                    Action::Send(body) => swap(body),
+                    Action::Record(entry) => entry.body.iter_mut().for_each(swap_in),
+                    Action::Send(body) => swap_in(body),
                     _ => {}
                 }
             }
@@ -239,7 +245,7 @@ impl Saboteur for PulsesSettingReadOnce {
         let own_sender = match input {
             Input::OwnSender(own_sender) => own_sender,
             Input::Reading(reading) => match &mut **reading {
-                Ok(reading) => match &mut reading.state.own_sender {
+                Ok(reading) => match &mut reading.gate.own_sender {
                     Ok(own_sender) => own_sender,
                     Err(_) => return,
                 },
@@ -258,9 +264,9 @@ impl Saboteur for UnknownTakenForZero {
     fn input(&mut self, input: &mut Input) {
         if let Input::Reading(reading) = input
             && let Ok(reading) = &mut **reading
-            && reading.snapshot.pve_nodes.is_err()
+            && reading.values().pve_nodes.is_err()
         {
-            reading.snapshot.pve_nodes = Ok(0);
+            change(reading, |values| values.pve_nodes = Ok(0));
         }
     }
 }
@@ -326,7 +332,8 @@ impl Saboteur for BodyBuiltAnewForRetry {
             };
             let from = body.find("\"active_alerts\":").unwrap() + "\"active_alerts\":".len();
             let to = from + body[from..].find(',').unwrap();
-            body.replace_range(from..to, &self.attempts.to_string());
+            let changed = format!("{}{}{}", &body[..from], self.attempts, &body[to..]);
+            *body = PingBytes::parse(&changed).unwrap();
         }
     }
 }

@@ -262,7 +262,7 @@ impl<S: Saboteur> World<S> {
                 Action::ReadPulse => self.read_pulse(),
                 Action::CancelSend => self.cancel_send(),
                 Action::Send(_) if !stored => send_left_out = true,
-                Action::Send(body) => self.send(body)?,
+                Action::Send(body) => self.send(body.into())?,
                 Action::Record(entry) if !stored && entry.kind.says_done() => {}
                 action => {
                     if rotates && matches!(action, Action::SaveId(_)) {

@@ -178,7 +178,7 @@ impl World {
             Action::SaveId(_) if mistake == Mistake::IdNotWritten && disk.id.is_some() => {}
             Action::SaveId(identity) => {
                 disk.id = Some(identity.to_file());
-                self.witness.on_id(self.time.passed(), Some(&identity.install_id));
+                self.witness.on_id(self.time.passed(), Some(identity.install_id.as_str()));
             }
             Action::DeleteId => {
                 disk.id = None;
