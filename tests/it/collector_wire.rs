@@ -64,7 +64,7 @@ fn every_recorded_ping_ends_as_a_row_with_exactly_the_listed_columns() {
 
 #[test]
 fn the_pings_of_a_real_sidecar_end_as_rows() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         let pulse = SimulatedPulse::start(PulseModel::default());
         let endpoint = format!("http://{}{PING_PATH}", collector.address);
@@ -96,7 +96,7 @@ fn a_licence_tier_a_token_count_and_every_other_unlisted_field_leave_nothing_on_
     let secret = "platinum-tier-of-wilhelmina";
     let body =
         ping(&json!({"license_tier": secret, "api_tokens": 471_147_114, "nested": {"deep": [secret]}, secret: true}));
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         assert_eq!(collector.post(&body).status, 204);
         assert!((collector.metric("dropped_fields_total") - 4.0).abs() < 0.5);

@@ -112,7 +112,7 @@ fn post(to: SocketAddr, from: Ipv4Addr, body: &str) -> String {
 
 #[test]
 fn an_address_is_in_no_file_log_metric_or_error_however_it_came_and_whatever_it_sent() {
-    for (number, storage) in Storage::both().into_iter().chain([Storage::sqlite()]).enumerate() {
+    for (number, storage) in Storage::all().into_iter().chain([Storage::sqlite()]).enumerate() {
         // Where it listens on IPv6, IPv4 peers are mapped addresses.
         let listen = if number == 0 { "127.0.0.1:0" } else { "[::]:0" };
         {

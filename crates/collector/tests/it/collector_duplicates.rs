@@ -165,7 +165,7 @@ fn changing(number: u64, vms: u64, received_at: &str) -> Row {
 
 #[test]
 fn an_id_has_64_rows_a_utc_day_and_no_more_in_one_batch_and_over_batches_and_restarts() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let name = storage.name();
             let store = open(&storage).await;
@@ -208,7 +208,7 @@ fn an_id_has_64_rows_a_utc_day_and_no_more_in_one_batch_and_over_batches_and_res
 
 #[test]
 fn a_row_is_compared_with_the_newest_eight_of_its_id_and_no_others() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             let minute = |minute: u64| format!("2026-11-23T12:{minute:02}:00Z");
@@ -227,7 +227,7 @@ fn a_row_is_compared_with_the_newest_eight_of_its_id_and_no_others() {
 
 #[test]
 fn an_id_is_new_where_no_day_has_a_row_of_it_and_is_stored_only_where_it_may_be_new() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let name = storage.name();
             let store = open(&storage).await;
@@ -273,7 +273,7 @@ fn an_id_is_new_where_no_day_has_a_row_of_it_and_is_stored_only_where_it_may_be_
 
 #[test]
 fn a_store_that_was_filled_before_there_was_a_limit_is_taken_up_as_it_is() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             store.commit(vec![changing(1, 0, NOON), changing(2, 0, NOON)]).await.unwrap();
@@ -297,7 +297,7 @@ fn a_store_that_was_filled_before_there_was_a_limit_is_taken_up_as_it_is() {
 
 #[test]
 fn a_sender_beyond_the_rows_of_its_id_is_told_to_come_back_the_next_day() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         let replies: Vec<_> = (0..66).map(|vms| collector.post(&ping(&json!({"vms": vms})))).collect();
         // Midnight may come in between.

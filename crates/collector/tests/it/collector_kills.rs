@@ -33,7 +33,7 @@ fn load(place: &Place) -> Load {
 
 #[test]
 fn what_a_killed_collector_acknowledged_is_there_exactly_once() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let setup = Setup::new(&storage).with("LOG__LEVEL", "info");
         let place: Place = Arc::default();
         let load = load(&place);

@@ -70,7 +70,7 @@ fn behind_a_pooler_in_transaction_mode_nothing_outlives_its_transaction_over_res
 
 #[test]
 fn a_cell_that_cannot_be_read_is_an_error_that_names_column_and_day_and_never_a_zero() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let setup = Setup::new(&storage);
         let collector = setup.start();
         assert_eq!(collector.post(&ping_of(1)).status, 204);
@@ -225,7 +225,7 @@ fn without_its_time(mut row: Map<String, Value>) -> Map<String, Value> {
 fn what_the_first_version_stored_and_how_it_was_configured_is_taken_up_without_loss() {
     let pings = std::fs::read_to_string(fixture("pings.json")).unwrap();
     let pings: Vec<Value> = serde_json::from_str(&pings).unwrap();
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         take_up(&storage);
         let setup = Setup::new(&storage);
         for command in [["check"], ["report"]] {
@@ -247,7 +247,7 @@ fn what_the_first_version_stored_and_how_it_was_configured_is_taken_up_without_l
 
 #[test]
 fn a_storage_of_a_newer_version_is_refused_by_every_command_and_left_as_it_is() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         take_up(&storage);
         match &storage {
             Storage::Sqlite(_) => {
@@ -326,7 +326,7 @@ fn whatever_ends_a_start_ends_a_check_with_the_same_code_and_words_and_the_check
 
 #[test]
 fn a_check_makes_nothing_in_a_storage_that_can_be_used_and_finds_the_collector_that_runs() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         // SQLite's index of its log is memory that all who have the database open write in.
         let is_index = |path: &str| path.ends_with("-shm");
         let all = || match &storage {

@@ -215,7 +215,7 @@ proptest! {
 fn the_report_of_the_command_is_the_same_on_both_storages() {
     let now = SystemClock.now().wall;
     let mut reports = Vec::new();
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         block_on(async {
             let store = open(&storage).await;
             for day in 0..3_u64 {
@@ -269,7 +269,7 @@ fn the_export_and_the_view_of_the_storage_are_what_pulses_own_adoption_report_re
         return;
     }
     let recorded = recorded("ping-6.3.0.txt").unwrap();
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let setup = Setup::new(&storage);
         let collector = setup.start();
         assert_eq!(collector.post(&recorded).status, 204);
