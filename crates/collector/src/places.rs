@@ -3,7 +3,8 @@
 //! A connection waits for its caller until a whole ping is there, and again once that is answered. Where every place is
 //! taken, the network with the most connections gives way: of the widest networks the greediest, within it the greediest of
 //! the next width, and there the connection that has waited for longest. So whoever comes from many networks below one is
-//! one, and nobody pushes out a network that has fewer connections than its own.
+//! one, and nobody pushes out a network that has fewer connections than its own. Where none waits for long enough, for each
+//! sends the next ping at once, the first that is answered ends with its answer.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -104,6 +105,11 @@ impl Place<'_> {
         self.places.lock().0.wait(self.id, None);
         Busy(self)
     }
+
+    /// Whether this connection is to end with the answer that it has, because somebody found no place. One ends for each.
+    pub(super) fn gives_way(&self) -> bool {
+        self.places.lock().0.gives_way(self.id)
+    }
 }
 
 impl Drop for Place<'_> {
@@ -154,6 +160,8 @@ struct Holding {
     waiting: BTreeSet<(Duration, Id)>,
     /// The networks within it, the greediest last.
     within: BTreeSet<(Greed, Network)>,
+    /// Somebody found no place in it, and none of its connections has ended for that.
+    is_wanted: bool,
 }
 
 /// How greedy a network is: whether any connection of it waits, how many it has, and which has waited for longest.
@@ -179,7 +187,10 @@ impl Table {
         let (displaced, why) = match own.filter(|own| own.connections >= self.per_network) {
             Some(own) => match own.waiting.first().and_then(has_waited) {
                 Some(id) => (Some(id), Some(Displaced::ByOwnNetwork)),
-                None => return (Entry::Refused, None),
+                None => {
+                    networks.last().into_iter().for_each(|own| self.want(*own, true));
+                    return (Entry::Refused, None);
+                }
             },
             None if self.connections.len() < self.most => (None, None),
             None => {
@@ -191,14 +202,35 @@ impl Table {
                     Some(longest) if has_waited(&longest).is_some() => {
                         (Some(longest.1), Some(Displaced::UnderPressure))
                     }
-                    longest => return (Entry::Full(longest.map(|(since, _)| since + PATIENCE)), None),
+                    longest => {
+                        self.want(Network::ALL, true);
+                        return (Entry::Full(longest.map(|(since, _)| since + PATIENCE)), None);
+                    }
                 }
             }
         };
         if let Some(id) = displaced {
             self.leave(id);
         }
+        self.want(Network::ALL, false);
         (Entry::Taken { id: self.add(networks, Some(now)), displaced: why }, displaced)
+    }
+
+    /// Whether a connection that was answered is the one that ends for somebody who found no place: in its network, or at
+    /// all. One that is exempt stays.
+    fn gives_way(&mut self, id: Id) -> bool {
+        let own = self.connections.get(&id).and_then(|connection| connection.networks.last().copied());
+        own.is_some_and(|own| [own, Network::ALL].into_iter().any(|network| self.take_wanted(network)))
+    }
+
+    /// Whether somebody waits for a place of this network; then it is as good as given.
+    fn take_wanted(&mut self, network: Network) -> bool {
+        self.networks.get_mut(&network).is_some_and(|holding| std::mem::take(&mut holding.is_wanted))
+    }
+
+    /// Says whether somebody waits for a place of this network.
+    fn want(&mut self, network: Network, is_wanted: bool) {
+        self.networks.entry(network).or_default().is_wanted = is_wanted;
     }
 
     /// Who is to give way: the one that has waited for longest in the greediest network.
@@ -336,6 +368,25 @@ mod tests {
         // Now the /16 of both newcomers is the greediest, though neither /24 is.
         assert_eq!(table.takes("198.19.0.1", 300).1, Some(newcomer));
         assert_eq!(table.takes("198.20.0.1", 300).1, Some(honest), "all have one: who waited for longest goes");
+    }
+
+    #[test]
+    fn for_each_who_finds_no_place_one_that_is_answered_ends_in_its_network_or_at_all_and_none_that_is_exempt() {
+        let mut table = Table::new(4, 2);
+        let (first, _) = table.takes("192.0.2.1", 0);
+        let (neighbour, _) = table.takes("192.0.2.2", 0);
+        let (other, _) = table.takes("198.51.100.1", 0);
+        assert_eq!(table.enters("192.0.2.3", 50), (Entry::Refused, None));
+        assert!(!table.gives_way(other), "of another network");
+        assert!(table.gives_way(neighbour) && !table.gives_way(first), "one is enough");
+        let (Entry::Taken { id: exempt, .. }, _) = table.enter(Vec::new(), at(0)) else { panic!("there is room") };
+        assert_eq!(table.enters("203.0.113.1", 50), (Entry::Full(Some(at(100))), None));
+        assert!(!table.gives_way(exempt));
+        assert!(table.gives_way(other) && !table.gives_way(first), "one is enough");
+        table.enters("203.0.113.1", 60);
+        table.leave(first);
+        table.takes("203.0.113.1", 70);
+        assert!(!table.gives_way(other), "who waited has a place");
     }
 
     #[test]

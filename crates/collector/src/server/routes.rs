@@ -31,11 +31,11 @@ use crate::storage::{Arrival, Outcome, Row, day_of};
 const READ: &str = "GET, HEAD, OPTIONS";
 const PING: &str = "POST, OPTIONS";
 
-/// Answers one request. Only a ping that is stored, or need not be, keeps its connection open.
+/// Answers one request. Only a ping that is stored, or need not be, keeps its connection open, where nobody needs its place.
 pub(super) async fn answer(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
     let mut answer = route(app, client, place, request).await;
     answers::add_headers(answer.headers_mut());
-    if answer.status() != StatusCode::NO_CONTENT {
+    if answer.status() != StatusCode::NO_CONTENT || place.gives_way() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pulse_telemetry_collector::server::{self, PING_PATH};
@@ -355,8 +355,49 @@ fn whatever_many_networks_hold_connections_with_an_honest_ping_is_stored() {
 }
 
 #[test]
+fn whoever_sends_one_ping_after_another_on_every_connection_shuts_out_nobody() {
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage).with("LIMITS__PER_MINUTE", "1000000").with("SERVE__CONNECTIONS", "16");
+    let collector = setup.with("LOG__LEVEL", "info").start();
+    let (address, stop) = (collector.address, AtomicBool::new(false));
+    let message = |number: u64| {
+        let body = ping_of(number).to_string();
+        let head = format!("POST {PING_PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    std::thread::scope(|scope| {
+        // Each has a network of its own, and they are twice as many as there are places.
+        for number in 0..32 {
+            let message = message(number);
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut stream = connect([127, 20 + u8::try_from(number).unwrap(), 0, 1], address);
+                    while !stop.load(Ordering::Relaxed) {
+                        let sent = stream.write_all(message.as_bytes());
+                        if sent.is_err() || !matches!(stream.read(&mut [0; 1024]), Ok(1..)) {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+        let mut answers = Vec::new();
+        for number in 0..10 {
+            let mut honest = connect([127, 200, u8::try_from(number).unwrap(), 1], address);
+            honest.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            honest.write_all(message(100 + number).as_bytes()).unwrap();
+            let mut answer = [0; 12];
+            answers.push(honest.read_exact(&mut answer).map(|()| String::from_utf8_lossy(&answer).into_owned()));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(answers.iter().all(|answer| answer.as_deref().is_ok_and(|a| a == "HTTP/1.1 204")), "{answers:?}");
+    });
+}
+
+#[test]
 fn a_network_brings_so_many_new_ids_a_day_and_its_known_ones_are_stored_all_the_same() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let setup = Setup::new(&storage).with("LIMITS__NEW_IDS", "3");
         let collector = setup.with("SERVE__TRUSTED_PROXIES", r#"["127.0.0.1"]"#).start();
         let from = |client: &str, ping: &serde_json::Value| {
@@ -459,7 +500,7 @@ fn what_is_no_request_gets_a_bare_status_and_the_connection_closes() {
 
 #[test]
 fn a_stop_under_load_commits_or_refuses_what_it_holds() {
-    for storage in Storage::both() {
+    for storage in Storage::all() {
         let collector = Setup::new(&storage).start();
         let address = collector.address;
         let load = Load::start(8, move |_| Some(address));
