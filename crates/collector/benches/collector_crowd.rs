@@ -3,7 +3,8 @@
 //!
 //! Everything is on loopback: 127.0.0.0/8, and as root a network namespace of its own for IPv6. All connections of the
 //! attackers together (`CONNECTIONS`) are half as many again as there are places, and one that is closed comes again after
-//! a second (`PAUSE_MS`), so that one machine can be attacker and attacked. `SECONDS` (20) is how long each attack takes.
+//! a second (`PAUSE_MS`), so that one machine can be attacker and attacked. `SECONDS` (20) is how long each attack takes, and
+//! `ONLY` a part of the names of those that are made: `ONLY="256 networks, Pings"`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "figures on standard output")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]
@@ -41,8 +42,10 @@ fn main() {
     if std::env::var_os(INSIDE).is_some() {
         return crowds(&V6);
     }
-    costs();
-    bodies();
+    if only().is_empty() {
+        costs();
+        bodies();
+    }
     crowds(&V4);
     let script = "ip link set lo up && echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind && \
                   ip -6 route add local 2000::/3 dev lo && exec \"$0\" --bench";
@@ -94,16 +97,19 @@ fn crowds(family: &Family) {
     for networks in [16, 64, 256] {
         let (mut stored, mut sent, mut memory, mut ready) = (0, 0, 0, true);
         for attack in [Attack::Idle, Attack::Health, Attack::Heads, Attack::Bodies, Attack::Pings] {
+            let name = format!("{} from {networks} networks, {attack:?}", family.name);
+            if !name.contains(&only()) {
+                continue;
+            }
             let storage = Storage::sqlite();
-            let collector = at_default_limits(&storage, family.listen);
+            let collector = default_limits(&storage, family.listen).start();
             let crowd = Crowd::start(collector.address, attack, networks, family.attacker);
             let waits = honest(&collector, family.honest, seconds, &mut ready);
             let soon = waits.iter().filter(|wait| wait.is_some()).count();
             let slowest = waits.iter().flatten().max().copied().unwrap_or_default();
             println!(
-                "{} from {networks} networks, {attack:?}: {soon} of {} honest pings stored within {} s, the slowest of them \
-                 after {:.2} s; {} connections of attackers a second; memory {} MiB",
-                family.name,
+                "{name}: {soon} of {} honest pings stored within {} s, the slowest of them after {:.2} s; {} connections of \
+                 attackers a second; memory {} MiB",
                 waits.len(),
                 SOON.as_secs(),
                 slowest.as_secs_f64(),
@@ -112,6 +118,9 @@ fn crowds(family: &Family) {
             );
             (stored, sent) = (stored + soon, sent + waits.len());
             memory = memory.max(collector.memory("VmHWM") >> 20);
+        }
+        if sent == 0 {
+            continue;
         }
         println!(
             "{} from {networks} networks, all attacks: {:.1} % of honest pings (95 to hold for 16 and 64, 99 to reach), memory \
@@ -123,12 +132,12 @@ fn crowds(family: &Family) {
     }
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+fn only() -> String {
+    std::env::var("ONLY").unwrap_or_else(|_| String::new())
 }
 
-fn at_default_limits(storage: &Storage, listen: &str) -> Collector {
-    default_limits(storage, listen).start()
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
 fn default_limits(storage: &Storage, listen: &str) -> Setup {
