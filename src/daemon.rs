@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::consent::{OffSource, Sources};
-use pulse_telemetry_core::engine::{Action, Engine, Input, Suppression};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Suppression};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::ping::{self, Event};
 use pulse_telemetry_core::verdict::{Answer, Verdict};
@@ -193,7 +193,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         let mut stored = true;
         let mut send_left_out = false;
         let mut failure = None;
-        let touched = actions.iter().any(Action::is_for_the_disk);
+        let touched = actions.iter().any(|action| matches!(action, Action::Disk(_)));
         for action in actions {
             match action {
                 Action::CancelSend => self.sending = None,
@@ -209,10 +209,10 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
                     let sender = Arc::clone(&self.sender);
                     self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
                 }
-                Action::Record(entry) if !stored && entry.kind.says_done() => {}
+                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.says_done() => {}
                 // An on that is refused must not be found by the next start.
-                Action::SaveSwitch { off: false } if !stored => {}
-                action => {
+                Action::Disk(DiskAction::SaveSwitch { off: false }) if !stored => {}
+                Action::Disk(action) => {
                     if let Err(error) = self.store.carry_out(&action, self.clock.now().wall) {
                         stored = false;
                         failure.get_or_insert(error);

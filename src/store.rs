@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry_core::engine::{Action, State};
+use pulse_telemetry_core::engine::{DiskAction, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::Piece;
 use pulse_telemetry_core::ping::Event;
@@ -101,11 +101,11 @@ pub trait Disk {
     #[must_use]
     fn is_switched_off(&self) -> bool;
 
-    /// Carries out one of the engine's actions on the disk; others are nothing to it.
+    /// Carries out one of the engine's actions on the disk.
     ///
     /// # Errors
     /// Where it cannot be written. What was there before is then still there.
-    fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()>;
+    fn carry_out(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()>;
 
     /// Whether everything that was acknowledged is on the disk, under its name. Nothing is sent otherwise.
     ///
@@ -287,27 +287,26 @@ impl Store {
         Ok(())
     }
 
-    fn try_to(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
+    fn try_to(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {
         match action {
-            Action::SaveSwitch { off: true } => save_off(&self.dir),
-            Action::SaveSwitch { off: false } => remove_off(&self.dir),
-            Action::SaveId(identity) => self.dir.replace(ID, identity.to_file().as_bytes()),
-            Action::DeleteId => {
+            DiskAction::SaveSwitch { off: true } => save_off(&self.dir),
+            DiskAction::SaveSwitch { off: false } => remove_off(&self.dir),
+            DiskAction::SaveId(identity) => self.dir.replace(ID, identity.to_file().as_bytes()),
+            DiskAction::DeleteId => {
                 self.dir.remove(ID)?;
                 self.dir.remove_temporaries()?;
                 self.dir.remove_put_aside(LEDGER)
             }
-            Action::Save(state) => {
+            DiskAction::Save(state) => {
                 self.state = state.clone();
                 self.kept_head = None;
                 self.keep_head()
             }
-            Action::Record(entry) => self.ledger.append(entry, now),
-            Action::Prune { before, at_most } => {
+            DiskAction::Record(entry) => self.ledger.append(entry, now),
+            DiskAction::Prune { before, at_most } => {
                 self.ledger.prune(*before, *at_most, now)?;
                 [LEDGER, EVENTS].into_iter().try_for_each(|file| self.dir.prune_put_aside(file, *before, *at_most, now))
             }
-            Action::CancelSend | Action::ReadPulse | Action::Send(_) | Action::WakeAt(_) => Ok(()),
         }
     }
 }
@@ -317,13 +316,10 @@ impl Disk for Store {
         is_switched_off(&self.dir)
     }
 
-    fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
-        if !action.is_for_the_disk() {
-            return Ok(());
-        }
+    fn carry_out(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {
         let taken_up = self.take_up(now);
         // An off is written whatever else is wrong; anything else might be written over what another process wrote.
-        if taken_up.is_err() && !matches!(action, Action::SaveSwitch { off: true }) {
+        if taken_up.is_err() && !matches!(action, DiskAction::SaveSwitch { off: true }) {
             return taken_up;
         }
         let done = self.try_to(action, now);

@@ -7,7 +7,7 @@ use std::sync::Once;
 use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
-use pulse_telemetry_core::engine::{Action, Engine, Input, Schedule, Start, Suppression};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Schedule, Start, Suppression};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::ping::{self, Event, PingBytes};
@@ -220,9 +220,10 @@ fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<imp
     in_the_store(config, out, |store, found| {
         let (mut engine, first) = engine(config, found);
         // Nothing starts here; but where telemetry is off, what off takes with it goes now.
-        let first = first.into_iter().filter(|action| !matches!(action, Action::Record(_)));
+        let first = first.into_iter().filter(|action| !matches!(action, Action::Disk(DiskAction::Record(_))));
         let now = SystemClock.now();
-        for action in first.chain(engine.handle(now, input)) {
+        let actions = first.chain(engine.handle(now, input));
+        for action in actions.filter_map(|action| if let Action::Disk(action) = action { Some(action) } else { None }) {
             store.carry_out(&action, now.wall).map_err(unwritten(config))?;
         }
         store.confirm().map_err(unwritten(config))?;

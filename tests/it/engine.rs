@@ -13,12 +13,14 @@ use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::credential::Credential;
-use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression};
+use pulse_telemetry_core::engine::{
+    Action, DiskAction, Engine, EntryKind, Input, Outcome, Schedule, Start, State, Suppression,
+};
 use pulse_telemetry_core::identity::{Identity, InstallId, ROTATION};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope};
 use pulse_telemetry_core::ping::{self, Event, PingBytes};
 use pulse_telemetry_core::verdict::Answer;
-use pulse_telemetry_testkit::readings::{any_ping, change, handed_over, unknown};
+use pulse_telemetry_testkit::readings::{change, handed_over, unknown};
 use pulse_telemetry_testkit::seeded::Seeded;
 use serde_json::Value;
 
@@ -186,21 +188,21 @@ impl World {
                 Action::Send(body) => follow.extend(self.attempt(body).map(Input::Answer)),
                 Action::CancelSend => self.cancels += 1,
                 _ if !self.disk_works => stored = false,
-                Action::SaveSwitch { off } => self.sources.switched_off = off,
-                Action::SaveId(identity) => self.identity = Some(identity),
-                Action::DeleteId => self.identity = None,
-                Action::Save(state) => {
+                Action::Disk(DiskAction::SaveSwitch { off }) => self.sources.switched_off = off,
+                Action::Disk(DiskAction::SaveId(identity)) => self.identity = Some(identity),
+                Action::Disk(DiskAction::DeleteId) => self.identity = None,
+                Action::Disk(DiskAction::Save(state)) => {
                     self.state = state;
                     self.saves += 1;
                 }
-                Action::Record(entry) => {
+                Action::Disk(DiskAction::Record(entry)) => {
                     use EntryKind::{Attempted, Failed, Sent, Suppressed};
                     let of_a_ping = matches!(entry.kind, Attempted | Sent | Failed | Suppressed);
                     assert_eq!(entry.event.is_some(), of_a_ping, "it says of which ping: {entry:?}");
                     self.ledger.push((self.now, entry));
                 }
                 // `tests/ledger.rs` does it with the real store.
-                Action::Prune { before, at_most } => self.prunings.push((self.now, before, at_most)),
+                Action::Disk(DiskAction::Prune { before, at_most }) => self.prunings.push((self.now, before, at_most)),
             }
         }
         if !stored {
@@ -359,8 +361,8 @@ fn off_is_the_first_that_is_written_and_on_the_last() {
     let mut world = World::new();
     world.run_for(HOUR);
     let switches = |actions: &[Action]| {
-        let written: Vec<&Action> = actions.iter().filter(|action| action.is_for_the_disk()).collect();
-        let is_switch = |action: Option<&&Action>| matches!(action, Some(Action::SaveSwitch { .. }));
+        let written: Vec<&Action> = actions.iter().filter(|action| matches!(action, Action::Disk(_))).collect();
+        let is_switch = |action: Option<&&Action>| matches!(action, Some(Action::Disk(DiskAction::SaveSwitch { .. })));
         (is_switch(written.first()), is_switch(written.last()), written.len() > 1)
     };
     let off = world.engine.handle(world.now, Input::Switch { off: true });
@@ -525,7 +527,7 @@ fn what_a_crash_or_damage_took_is_told_with_the_ping_it_happened_to() {
     let now = Now { wall: noon(), mono: HOUR };
     let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(7), now);
     let told = actions.iter().find_map(|action| match action {
-        Action::Record(entry) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
+        Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
         _ => None,
     });
     assert_eq!(told, Some((Some(Event::Heartbeat), Some("interrupted"))));
@@ -570,7 +572,7 @@ fn an_attempt_that_was_left_out_is_told_with_its_ping() {
     world.run_for(5 * MINUTE);
     let actions = world.engine.handle(world.now, Input::StorageFailed { send_left_out: true });
     let told = actions.into_iter().find_map(|action| match action {
-        Action::Record(entry) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
+        Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
         _ => None,
     });
     assert_eq!(told, Some((Some(Event::Startup), Some("storage"))));
@@ -1262,9 +1264,13 @@ fn stopping_closes_the_attempt_under_way() {
     assert_eq!(actions[0], Action::CancelSend);
     let recorded: Vec<_> = actions
         .iter()
-        .filter_map(
-            |a| if let Action::Record(entry) = a { Some((entry.kind, entry.event, entry.reason)) } else { None },
-        )
+        .filter_map(|a| {
+            if let Action::Disk(DiskAction::Record(entry)) = a {
+                Some((entry.kind, entry.event, entry.reason))
+            } else {
+                None
+            }
+        })
         .collect();
     let closed = (EntryKind::Failed, Some(Event::Startup), Some("stopped"));
     assert_eq!(recorded, [closed, (EntryKind::Stopped, None, None)]);
@@ -1293,22 +1299,6 @@ fn everything_has_the_word_that_the_design_gives_it() {
     }
     let outcomes = [Outcome::Delivered, Outcome::Dropped, Outcome::GaveUp].map(Outcome::word);
     assert_eq!(outcomes, ["delivered", "dropped", "given up"]);
-}
-
-#[test]
-fn an_action_is_for_the_disk_or_for_something_else() {
-    for action in [Action::CancelSend, Action::ReadPulse, Action::Send(any_ping()), Action::WakeAt(HOUR)] {
-        assert!(!action.is_for_the_disk(), "{action:?}");
-    }
-    for action in [
-        Action::SaveSwitch { off: true },
-        Action::SaveId(Identity { install_id: InstallId::nobodys(), issued_at: noon() }),
-        Action::DeleteId,
-        Action::Save(State::default()),
-        Action::Prune { before: noon(), at_most: DAY },
-    ] {
-        assert!(action.is_for_the_disk(), "{action:?}");
-    }
 }
 
 #[test]

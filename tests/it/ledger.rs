@@ -12,7 +12,7 @@ use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::credential::Credential;
-use pulse_telemetry_core::engine::{Action, Engine, Entry, EntryKind, Input, Start};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Entry, EntryKind, Input, Start};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::{Line, sha256};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading};
@@ -75,7 +75,7 @@ fn entry(kind: EntryKind) -> Entry {
 }
 
 fn record(store: &mut Store, kind: EntryKind, at: Timestamp) -> std::io::Result<()> {
-    store.carry_out(&Action::Record(entry(kind)), at)
+    store.carry_out(&DiskAction::Record(entry(kind)), at)
 }
 
 /// A year of entries, a day apart.
@@ -84,7 +84,7 @@ fn year() -> Vec<Line<'static>> {
 }
 
 fn prune(store: &mut Store, before: Timestamp, now: Timestamp) -> std::io::Result<()> {
-    store.carry_out(&Action::Prune { before, at_most: Duration::from_secs(24 * 3600) }, now)
+    store.carry_out(&DiskAction::Prune { before, at_most: Duration::from_secs(24 * 3600) }, now)
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn the_ledger_shows_an_id_that_was_made_or_used_here_and_no_other() {
     let body = body.replace("00000002-0000-4000-8000-000000000000", used.install_id.as_str());
     let body = Some(PingBytes::parse(&body).unwrap());
     let attempted = Entry { body, event: Some(Event::Heartbeat), ..entry(EntryKind::Attempted) };
-    store.carry_out(&Action::Record(attempted), noon()).unwrap();
+    store.carry_out(&DiskAction::Record(attempted), noon()).unwrap();
     assert!(shows(&made) && shows(&used) && !shows(&foreign));
     record(&mut store, EntryKind::IdReset, foreign.issued_at).unwrap();
     assert!(shows(&foreign));
@@ -240,7 +240,7 @@ fn what_could_not_be_written_is_written_before_what_comes_next() {
     }
     let body = PingBytes::parse(&body(1, Event::Startup, 1)).unwrap();
     let attempted = Entry { body: Some(body), event: Some(Event::Startup), ..entry(EntryKind::Attempted) };
-    assert!(store.carry_out(&Action::Record(attempted), noon() + YEAR + HOUR).is_err());
+    assert!(store.carry_out(&DiskAction::Record(attempted), noon() + YEAR + HOUR).is_err());
     assert!(record(&mut store, EntryKind::IdReset, noon() + YEAR + HOUR * 2).is_err());
     std::fs::remove_dir(disk.path("ledger.jsonl.new")).unwrap();
     record(&mut store, EntryKind::Stopped, noon() + YEAR + HOUR * 3).unwrap();
@@ -442,10 +442,10 @@ impl World {
                 Action::Send(_) if !stored => left_out = true,
                 Action::Send(_) => follow.extend(self.answer.clone().map(Input::Answer)),
                 Action::CancelSend => {}
-                Action::Record(entry) if !stored && entry.kind.says_done() => {}
-                Action::Save(_) if !self.state_works => stored = false,
-                action => {
-                    self.prunings += u32::from(matches!(action, Action::Prune { .. }));
+                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.says_done() => {}
+                Action::Disk(DiskAction::Save(_)) if !self.state_works => stored = false,
+                Action::Disk(action) => {
+                    self.prunings += u32::from(matches!(action, DiskAction::Prune { .. }));
                     self.store.as_mut().unwrap().carry_out(&action, self.now.wall).unwrap();
                 }
             }
@@ -455,7 +455,9 @@ impl World {
             for action in actions {
                 match action {
                     Action::WakeAt(mono) => self.wake = mono,
-                    Action::Record(_) => self.store.as_mut().unwrap().carry_out(&action, self.now.wall).unwrap(),
+                    Action::Disk(action @ DiskAction::Record(_)) => {
+                        self.store.as_mut().unwrap().carry_out(&action, self.now.wall).unwrap();
+                    }
                     _ => {}
                 }
             }

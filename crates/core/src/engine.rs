@@ -7,11 +7,15 @@
 //! for the next start.
 
 mod belief;
+mod consenting;
 mod interface;
 mod new_id;
+mod starting;
 mod state;
 mod status;
+mod storage;
 mod suppression;
+mod times;
 
 use std::time::Duration;
 
@@ -23,11 +27,12 @@ use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
 use crate::contract::Payload;
 use crate::identity::{Identity, InstallId};
-use crate::observation::{OwnSender, ReadError, Reading};
+use crate::observation::{ReadError, Reading};
 use crate::ping::{self, Event, PingBytes};
 use crate::verdict::{Answer, RETRY_AFTER_MAX, Verdict};
 use belief::Belief;
-pub use interface::{Action, Entry, EntryKind, Input};
+pub use interface::{Action, DiskAction, Entry, EntryKind, Input};
+pub use starting::Start;
 pub use state::{Concluded, Outcome, PendingRecord, State};
 pub use status::Status;
 pub use suppression::Suppression;
@@ -84,21 +89,6 @@ impl Schedule {
     fn recorded(&self) -> Option<(Duration, Duration)> {
         Some((self.interval, self.jitter))
     }
-}
-
-/// What was found at a start.
-#[derive(Clone, Debug, Default)]
-pub struct Start {
-    /// Consent, Pulse's own setting apart.
-    pub sources: Sources,
-    /// The ID on disk, where there is a valid record of one, however old.
-    pub identity: Option<Identity>,
-    /// The ledger shows that this ID was made or used here.
-    pub identity_is_ours: bool,
-    /// The state on disk, or the state of a new installation.
-    pub state: State,
-    /// The ledger's last entry is an attempt that nothing closed.
-    pub interrupted: Option<Event>,
 }
 
 /// The ping that was built and is not yet accepted. Times are monotonic.
@@ -173,103 +163,6 @@ pub struct Engine<C> {
 }
 
 impl<C: Chance> Engine<C> {
-    /// The engine at a start, and what is to be done first: off, and what it takes with it, before anything else.
-    #[must_use]
-    pub fn start(schedule: Schedule, start: Start, mut chance: C, now: Now) -> (Self, Vec<Action>) {
-        let Start { sources, identity, identity_is_ours, mut state, interrupted } = start;
-        let damaged = state.pending.take_if(|pending| pending.sound().is_none()).map(|pending| pending.event);
-        let mut engine = Self {
-            candidate: chance.uuid(),
-            schedule,
-            chance,
-            sources,
-            identity,
-            id_is_ours: identity_is_ours,
-            id_is_unused: false,
-            started: now.mono,
-            startup_due: None,
-            startup_attempted_at: None,
-            spacing_ends: now.mono,
-            heartbeat_due: None,
-            not_before: now.mono,
-            pending: None,
-            last: state.last.clone(),
-            phase: Phase::Idle,
-            suppressed: None,
-            counted_twice: false,
-            suppression_recorded: (now.mono, None),
-            look_again: now.mono,
-            looks: 0,
-            unsaved: false,
-            save_again: now.mono,
-            saves: 0,
-            belief: Belief::new(
-                state.believed_at,
-                state.doubted_seconds.map(|seconds| Duration::from_secs(seconds.into())),
-            ),
-            doubt_kept: now.mono + DOUBT_KEPT,
-            unadopted: None,
-            prune_due: now.mono,
-            pruned_at: None,
-            last_seen: now,
-        };
-        let mut out = Vec::new();
-        engine.belief.look(now);
-        engine.take_up_the_id(now);
-        let left_a_schedule = engine.adopt(&state, now);
-        if engine.belief.doubted_until.is_some() {
-            engine.unadopted = Some(state);
-        }
-        if engine.sources.off().is_some() {
-            engine.forget(now, &mut out);
-        }
-        out.push(Action::Record(Entry { schedule: schedule.recorded(), ..Entry::new(EntryKind::Started) }));
-        for (event, reason) in [(interrupted, "interrupted"), (damaged, "damaged")] {
-            if event.is_some() {
-                out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) }));
-            }
-        }
-        if left_a_schedule {
-            out.push(Action::Save(engine.state(now)));
-        }
-        engine.advance(now, &mut out);
-        (engine, out)
-    }
-
-    /// Takes the times on disk for what they say by the clock as it is now. Says whether they belong to another ID, so
-    /// that they are no longer what is so.
-    fn adopt(&mut self, state: &State, now: Now) -> bool {
-        let schedule = self.schedule;
-        self.startup_attempted_at = state.startup_attempted_at;
-        self.spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
-        self.not_before = now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(ASKED_MAX);
-        // A due time further away than any that is ever set was set by a clock that was wrong.
-        let most = schedule.interval + schedule.jitter.max(schedule.interval / 2);
-        self.heartbeat_due = state.heartbeat_due.map(|due| {
-            let left = until(due, now.wall);
-            now.mono + if left > most { Duration::ZERO } else { left }
-        });
-        self.pending = state.pending.as_ref().and_then(|record| {
-            let (body, install_id) = record.sound()?;
-            Some(Pending {
-                event: record.event,
-                body,
-                install_id,
-                built_at: record.built_at,
-                expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
-                attempts: record.attempts,
-                next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
-            })
-        });
-        self.pruned_at = state.pruned_at;
-        self.prune_due = now.mono + state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
-        let left = self.adopt_for_the_id(state, now);
-        let stands_in = self.pending.as_ref().is_some_and(|pending| self.may_carry(&pending.install_id, now));
-        let startup_skipped = stands_in || self.spacing_ends > now.mono;
-        self.startup_due = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
-        left
-    }
-
     /// Takes in what happened and says what is to be done.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
@@ -284,7 +177,7 @@ impl<C: Chance> Engine<C> {
             Input::StorageFailed { send_left_out } => self.on_storage_failed(now, send_left_out, &mut out),
             Input::Stop => {
                 self.cancel("stopped", &mut out);
-                out.push(Action::Record(Entry::new(EntryKind::Stopped)));
+                out.push(Action::Disk(DiskAction::Record(Entry::new(EntryKind::Stopped))));
                 return out;
             }
         }
@@ -342,7 +235,7 @@ impl<C: Chance> Engine<C> {
     fn keep_the_doubt(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.belief.doubted_until.is_some() && now.mono >= self.doubt_kept {
             self.doubt_kept = now.mono + DOUBT_KEPT;
-            out.push(Action::Save(self.state(now)));
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
     }
 
@@ -354,8 +247,8 @@ impl<C: Chance> Engine<C> {
         self.prune_due = now.mono + PRUNING;
         self.pruned_at = Some(now.wall);
         // Kept on disk before, so that not even a crash loop prunes more often.
-        out.push(Action::Save(self.state(now)));
-        out.push(Action::Prune { before: minus(now.wall, KEPT), at_most: PRUNING });
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        out.push(Action::Disk(DiskAction::Prune { before: minus(now.wall, KEPT), at_most: PRUNING }));
     }
 
     /// What has its time whatever the engine waits for.
@@ -389,7 +282,7 @@ impl<C: Chance> Engine<C> {
         }
         if self.heartbeat_due.is_none() && self.startup_due.is_none() && self.pending.is_none() {
             self.heartbeat_due = Some(self.after_an_interval(now));
-            out.push(Action::Save(self.state(now)));
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
         if self.next_due() > now.mono {
             return;
@@ -476,12 +369,6 @@ impl<C: Chance> Engine<C> {
         }
     }
 
-    fn on_own_sender(&mut self, now: Now, own_sender: OwnSender, out: &mut Vec<Action>) {
-        self.counted_twice = own_sender == OwnSender::On && self.sources.insists();
-        let sources = Sources { off_in_pulse: own_sender == OwnSender::OffBySetting, ..self.sources };
-        self.change_consent(now, sources, out);
-    }
-
     /// The one door that every attempt passes: consent and suppression were looked at just now.
     fn attempt(&mut self, now: Now, payload: &Payload, out: &mut Vec<Action>) {
         self.replace_what_has_expired(now, out);
@@ -503,9 +390,9 @@ impl<C: Chance> Engine<C> {
             self.startup_attempted_at = Some(now.wall);
             self.spacing_ends = now.mono + self.schedule.spacing();
         }
-        out.push(Action::Save(self.state(now)));
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
         let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
-        out.push(Action::Record(Entry { schedule: self.schedule.recorded(), ..entry }));
+        out.push(Action::Disk(DiskAction::Record(Entry { schedule: self.schedule.recorded(), ..entry })));
         out.push(Action::Send(body));
         self.phase = Phase::Sending;
     }
@@ -546,8 +433,8 @@ impl<C: Chance> Engine<C> {
                     pending.event
                 });
                 let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
-                out.push(Action::Record(entry));
-                out.push(Action::Save(self.state(now)));
+                out.push(Action::Disk(DiskAction::Record(entry)));
+                out.push(Action::Disk(DiskAction::Save(self.state(now))));
             }
         }
     }
@@ -563,7 +450,7 @@ impl<C: Chance> Engine<C> {
     ) {
         if let Some(event) = self.end_pending(now, outcome, reason, status, out) {
             self.set_next_heartbeat(now, event, outcome);
-            out.push(Action::Save(self.state(now)));
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
     }
 
@@ -579,7 +466,12 @@ impl<C: Chance> Engine<C> {
         let event = self.pending.take()?.event;
         let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
         let recorded = (outcome != Outcome::Delivered).then_some(reason);
-        out.push(Action::Record(Entry { event: Some(event), status, reason: recorded, ..Entry::new(kind) }));
+        out.push(Action::Disk(DiskAction::Record(Entry {
+            event: Some(event),
+            status,
+            reason: recorded,
+            ..Entry::new(kind)
+        })));
         self.last = Some(Concluded { at: now.wall, event, outcome, reason: reason.to_owned(), status });
         if let Some(state) = &mut self.unadopted {
             state.pending = None;
@@ -602,107 +494,14 @@ impl<C: Chance> Engine<C> {
         }
     }
 
-    fn on_switch(&mut self, now: Now, off: bool, out: &mut Vec<Action>) {
-        // Off comes first. On comes last, so that it is left out where anything before it could not be written.
-        if off {
-            out.push(Action::SaveSwitch { off });
-        }
-        self.change_consent(now, Sources { switched_off: off, ..self.sources }, out);
-        if !off {
-            out.push(Action::SaveSwitch { off });
-        }
-    }
-
-    fn change_consent(&mut self, now: Now, sources: Sources, out: &mut Vec<Action>) {
-        let before = self.sources.off();
-        self.sources = sources;
-        let after = sources.off();
-        if before == after {
-            return;
-        }
-        if after.is_some() {
-            self.cancel("switched_off", out);
-            self.forget(now, out);
-        } else if self.heartbeat_due.is_some() {
-            self.leave_the_old_schedule(now);
-            out.push(Action::Save(self.state(now)));
-        }
-        self.look_again = now.mono;
-        self.looks = 0;
-        let reason = after.map_or("on", OffSource::word);
-        out.push(Action::Record(Entry::because(EntryKind::ConsentChanged, reason)));
-    }
-
-    /// Off: no pending ping, no ID. The ping that is gone is not built again as soon as telemetry is on again, or the
-    /// timing would link the old ID to the new one.
-    fn forget(&mut self, now: Now, out: &mut Vec<Action>) {
-        let had_an_id = self.identity.take().is_some();
-        if self.pending.take().is_some() || had_an_id || self.heartbeat_due.is_some() {
-            self.leave_the_old_schedule(now);
-        }
-        self.candidate = self.chance.uuid();
-        self.suppressed = None;
-        out.push(Action::DeleteId);
-        out.push(Action::Save(self.state(now)));
-    }
-
-    fn on_reset(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.phase == Phase::Sending {
-            self.phase = Phase::Idle;
-            out.push(Action::CancelSend);
-        }
-        self.candidate = self.chance.uuid();
-        let is_on = self.sources.off().is_none();
-        if is_on {
-            self.make_id(now, out);
-            // The new ID must not follow the old one at a time that links both: what was pending is done with.
-            self.end_pending(now, Outcome::Dropped, "reset", None, out);
-            self.leave_the_old_schedule(now);
-            out.push(Action::Save(self.state(now)));
-        }
-        if self.unsaved {
-            // The old ID, or its pending ping, may still be on the disk.
-            self.save_all(now, out);
-        }
-        if is_on {
-            out.push(Action::Record(Entry::new(EntryKind::IdReset)));
-        }
-    }
-
     /// Ends the send under way, if there is one, and closes its entry.
     fn cancel(&mut self, reason: &'static str, out: &mut Vec<Action>) {
         if self.phase == Phase::Sending {
             self.phase = Phase::Idle;
             out.push(Action::CancelSend);
             let event = self.pending.as_ref().map(|pending| pending.event);
-            out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) }));
+            out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) })));
         }
-    }
-
-    fn on_storage_failed(&mut self, now: Now, send_left_out: bool, out: &mut Vec<Action>) {
-        self.unsaved = true;
-        self.save_again = now.mono + self.backoff(self.saves);
-        self.saves = self.saves.saturating_add(1);
-        if send_left_out && self.phase == Phase::Sending {
-            self.phase = Phase::Idle;
-            let event = self.pending.as_ref().map(|pending| pending.event);
-            out.push(Action::Record(Entry { event, ..Entry::because(EntryKind::Failed, "storage") }));
-        }
-        self.suppress(now, Suppression::Storage, out);
-    }
-
-    /// Tries again to make the state directory say what is so.
-    fn save_all(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.unsaved = false;
-        if self.suppressed == Some(Suppression::Storage) {
-            self.suppressed = None;
-        }
-        out.push(Action::SaveSwitch { off: self.sources.switched_off });
-        out.push(match &self.identity {
-            Some(identity) => Action::SaveId(identity.clone()),
-            None => Action::DeleteId,
-        });
-        out.push(Action::Save(self.state(now)));
     }
 
     fn suppress(&mut self, now: Now, suppression: Suppression, out: &mut Vec<Action>) {
@@ -711,7 +510,7 @@ impl<C: Chance> Engine<C> {
         if recorded != Some(word) && now.mono >= not_before {
             self.suppression_recorded = (now.mono + HOUR, Some(word));
             let entry = Entry { event: Some(self.next_event()), ..Entry::because(EntryKind::Suppressed, word) };
-            out.push(Action::Record(entry));
+            out.push(Action::Disk(DiskAction::Record(entry)));
         }
         self.suppressed = Some(suppression);
         self.look_later(now);
@@ -731,61 +530,6 @@ impl<C: Chance> Engine<C> {
     fn after_an_interval(&mut self, now: Now) -> Duration {
         let Schedule { interval, jitter, .. } = self.schedule;
         now.mono + interval.saturating_sub(jitter) + self.chance.up_to(jitter * 2)
-    }
-
-    fn watch_the_clock(&mut self, now: Now, out: &mut Vec<Action>) {
-        let expected = plus(self.last_seen.wall, now.mono.saturating_sub(self.last_seen.mono));
-        let step = now.wall.duration_since(expected);
-        self.last_seen = now;
-        self.belief.look(now);
-        self.take_up_the_id(now);
-        if step.unsigned_abs() > STEP {
-            let entry = Entry { step_seconds: Some(step.as_secs()), ..Entry::new(EntryKind::ClockStepped) };
-            out.push(Action::Record(entry));
-            // Wall times on disk are for the next start: they follow the step.
-            let follow = |time: &mut Timestamp| *time = time.saturating_add(step).unwrap_or(*time);
-            self.startup_attempted_at.iter_mut().for_each(follow);
-            self.pending.iter_mut().for_each(|pending| follow(&mut pending.built_at));
-            out.push(Action::Save(self.state(now)));
-        }
-        if self.belief.doubted_until.is_none()
-            && let Some(state) = self.unadopted.take()
-            && self.adopt(&state, now)
-        {
-            out.push(Action::Save(self.state(now)));
-        }
-    }
-
-    /// What the state file is to say.
-    fn state(&self, now: Now) -> State {
-        let wall = |mono: Duration| match mono.checked_sub(now.mono) {
-            Some(left) => plus(now.wall, left),
-            None => minus(now.wall, now.mono.saturating_sub(mono)),
-        };
-        let doubted_seconds = self.belief.doubted_for(now).and_then(|doubted| u32::try_from(doubted.as_secs()).ok());
-        if let Some(state) = &self.unadopted {
-            return State { doubted_seconds, ..state.clone() };
-        }
-        State {
-            startup_attempted_at: self.startup_attempted_at,
-            heartbeat_due: self.heartbeat_due.map(wall),
-            not_before: (self.not_before > now.mono).then(|| wall(self.not_before)),
-            pending: self.pending.as_ref().map(|pending| PendingRecord {
-                event: pending.event,
-                body: pending.body.as_str().to_owned(),
-                install_id: pending.install_id.as_str().to_owned(),
-                built_at: pending.built_at,
-                attempts: pending.attempts,
-                not_before: wall(pending.next_attempt),
-            }),
-            last: self.last.clone(),
-            believed_at: self.belief.latest,
-            doubted_seconds,
-            pruned_at: self.pruned_at,
-            schedule_of: (self.identity.as_ref().map(|identity| identity.issued_at))
-                .or((self.heartbeat_due.is_some() && self.sources.off().is_none()).then_some(new_id::NO_ID)),
-            id_is_unused: self.id_is_unused,
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use pulse_telemetry::store::{Disk as _, Store, StoreError};
-use pulse_telemetry_core::engine::Action;
+use pulse_telemetry_core::engine::DiskAction;
 use pulse_telemetry_testkit::disk::{contains, files_below};
 use pulse_telemetry_testkit::sidecar::Setup;
 
@@ -158,7 +158,7 @@ fn what_was_put_aside_goes_after_90_days_and_a_day_of_it_at_a_time() {
     let mut left = |days: i64| {
         let now = now + jiff::SignedDuration::from_hours(24 * days);
         let before = now - jiff::SignedDuration::from_hours(24 * 90);
-        store.carry_out(&Action::Prune { before, at_most: DAY }, now).unwrap();
+        store.carry_out(&DiskAction::Prune { before, at_most: DAY }, now).unwrap();
         let names = names(dir.path());
         names.into_iter().filter(|name| name.contains(".damaged-") || name.contains(".torn-")).collect::<Vec<_>>()
     };

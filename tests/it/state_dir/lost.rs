@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pulse_telemetry::store::{Disk as _, Store};
-use pulse_telemetry_core::engine::{Action, Entry, EntryKind, State};
+use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::Line;
 use pulse_telemetry_testkit::client::Reply;
@@ -230,7 +230,7 @@ fn store() -> (tempfile::TempDir, PathBuf, Store) {
 
 fn record(store: &mut Store, kind: EntryKind) -> std::io::Result<()> {
     let entry = Entry { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None };
-    store.carry_out(&Action::Record(entry), noon())
+    store.carry_out(&DiskAction::Record(entry), noon())
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn an_attempt_that_could_not_be_recorded_is_not_in_the_new_ledger_either() {
         step_seconds: None,
         schedule: None,
     };
-    assert!(store.carry_out(&Action::Record(entry), noon()).is_err());
+    assert!(store.carry_out(&DiskAction::Record(entry), noon()).is_err());
     record(&mut store, EntryKind::Stopped).unwrap();
     let kinds: Vec<_> = entries(&fs::read(&ledger).unwrap()).iter().map(|line| line.kind).collect();
     assert_eq!(kinds, [EntryKind::HistoryLost, EntryKind::Stopped]);
@@ -358,18 +358,18 @@ fn what_another_daemon_wrote_is_not_written_over_by_one_that_lost_its_lock() {
     fs::remove_file(dir.path().join("lock")).unwrap();
     let (mut second, _) = Store::open(dir.path()).unwrap();
     let id = |number| Identity::new(uuid::Uuid::from_u128(number), noon());
-    second.carry_out(&Action::SaveId(id(2)), noon()).unwrap();
-    second.carry_out(&Action::Save(State::default()), noon()).unwrap();
+    second.carry_out(&DiskAction::SaveId(id(2)), noon()).unwrap();
+    second.carry_out(&DiskAction::Save(State::default()), noon()).unwrap();
     record(&mut second, EntryKind::IdReset).unwrap();
     let whole = || pulse_telemetry_testkit::disk::files_below(dir.path());
     let before = whole();
 
     let actions = [
-        Action::SaveId(id(1)),
-        Action::DeleteId,
-        Action::Save(State { doubted_seconds: Some(7), ..State::default() }),
-        Action::SaveSwitch { off: false },
-        Action::Prune { before: noon(), at_most: Duration::from_secs(86_400) },
+        DiskAction::SaveId(id(1)),
+        DiskAction::DeleteId,
+        DiskAction::Save(State { doubted_seconds: Some(7), ..State::default() }),
+        DiskAction::SaveSwitch { off: false },
+        DiskAction::Prune { before: noon(), at_most: Duration::from_secs(86_400) },
     ];
     for action in actions {
         assert!(first.carry_out(&action, noon()).is_err(), "{action:?}");

@@ -99,8 +99,8 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
         let mut carry_out = |actions: Vec<Action>, now: Now, sent: &mut Vec<String>| {
             let mut inputs = Vec::new();
             for action in actions {
-                store.carry_out(&action, now.wall).unwrap();
                 match action {
+                    Action::Disk(action) => store.carry_out(&action, now.wall).unwrap(),
                     Action::ReadPulse => inputs.push(Input::Reading(Box::new(Ok(handed_over())))),
                     Action::Send(body) => {
                         sent.push(body.into());

@@ -39,13 +39,26 @@ pub enum Input {
 
 /// What is to be done, in this order.
 ///
-/// Every action on the state directory is tried; where one fails, [`Action::Send`] later in the same list is left out,
-/// and so is an entry that would say that it was done ([`EntryKind::says_done`]), and the engine is told with
-/// [`Input::StorageFailed`].
+/// Every [`DiskAction`] is tried; where one fails, [`Action::Send`] later in the same list is left out, and so is an entry
+/// that would say that it was done ([`EntryKind::says_done`]), and the engine is told with [`Input::StorageFailed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a list has a few, and lives for a moment")]
 pub enum Action {
+    /// Change the state directory.
+    Disk(DiskAction),
     /// Close the connection of the send under way, now; its answer no longer counts.
     CancelSend,
+    /// Read Pulse, and tell what it gave.
+    ReadPulse,
+    /// Make one attempt to send these bytes, and tell what came of it.
+    Send(PingBytes),
+    /// Tell that time passed when the monotonic clock says this.
+    WakeAt(Duration),
+}
+
+/// A change of the state directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskAction {
     /// Make the local switch say on or off.
     SaveSwitch {
         /// Off.
@@ -66,20 +79,6 @@ pub enum Action {
         /// Not those that are so long after the oldest one, though: should the clock be wrong, little is lost.
         at_most: Duration,
     },
-    /// Read Pulse, and tell what it gave.
-    ReadPulse,
-    /// Make one attempt to send these bytes, and tell what came of it.
-    Send(PingBytes),
-    /// Tell that time passed when the monotonic clock says this.
-    WakeAt(Duration),
-}
-
-impl Action {
-    /// It changes the state directory.
-    #[must_use]
-    pub fn is_for_the_disk(&self) -> bool {
-        !matches!(self, Self::CancelSend | Self::ReadPulse | Self::Send(_) | Self::WakeAt(_))
-    }
 }
 
 /// What is recorded in the ledger, but for sequence, time and chain.

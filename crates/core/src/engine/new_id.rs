@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Action, Engine, Entry, EntryKind, Outcome, Phase, State, until};
+use super::{Action, DiskAction, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::identity::{Identity, InstallId, ROTATION};
@@ -45,7 +45,7 @@ impl<C: Chance> Engine<C> {
         let identity = Identity::new(self.candidate, now.wall);
         let install_id = identity.install_id.clone();
         self.candidate = self.chance.uuid();
-        out.push(Action::SaveId(identity.clone()));
+        out.push(Action::Disk(DiskAction::SaveId(identity.clone())));
         self.identity = Some(identity);
         self.id_is_ours = true;
         self.id_is_unused = true;
@@ -55,7 +55,7 @@ impl<C: Chance> Engine<C> {
     /// Replaces the ID that is 30 days old, and what hangs on its schedule.
     fn rotate(&mut self, now: Now, out: &mut Vec<Action>) -> InstallId {
         let install_id = self.make_id(now, out);
-        out.push(Action::Record(Entry::because(EntryKind::IdRotated, "expired")));
+        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, "expired"))));
         self.leave_the_old_schedule(now);
         install_id
     }
@@ -71,7 +71,7 @@ impl<C: Chance> Engine<C> {
         // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
         let reason = if self.identity.is_some() { "unused" } else { "none" };
         let install_id = self.make_id(now, out);
-        out.push(Action::Record(Entry::because(EntryKind::IdRotated, reason)));
+        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, reason))));
         if event == Event::Startup && self.heartbeat_due.is_some() {
             self.leave_the_old_schedule(now);
         }
@@ -143,7 +143,7 @@ impl<C: Chance> Engine<C> {
         } else {
             return;
         }
-        out.push(Action::Save(self.state(now)));
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
     }
 
     /// When the ID has had its time, where something hangs on it before the next heartbeat is due.

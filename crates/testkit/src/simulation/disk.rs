@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pulse_telemetry_core::engine::{Action, Entry, EntryKind, State};
+use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ping::Event;
 
@@ -84,7 +84,7 @@ impl Disk {
     }
 
     /// Carries out an action on the state directory, or fails to.
-    pub fn carry_out(&mut self, action: Action, chance: &mut Seeded) -> Written {
+    pub fn carry_out(&mut self, action: DiskAction, chance: &mut Seeded) -> Written {
         match self.fault(&action, chance) {
             None => {
                 self.apply(action);
@@ -93,10 +93,10 @@ impl Disk {
             Some(fault) => {
                 match action {
                     // An attempt that could not be recorded is not made.
-                    Action::Record(entry) if entry.kind != EntryKind::Attempted && self.owed.len() < OWED_MAX => {
+                    DiskAction::Record(entry) if entry.kind != EntryKind::Attempted && self.owed.len() < OWED_MAX => {
                         self.owed.push_back(entry);
                     }
-                    Action::Record(_) => {}
+                    DiskAction::Record(_) => {}
                     action if fault == Fault::ErrorAfterWrite => self.apply(action),
                     _ => {}
                 }
@@ -111,19 +111,19 @@ impl Disk {
     }
 
     /// The write is done.
-    pub fn apply(&mut self, action: Action) {
+    pub fn apply(&mut self, action: DiskAction) {
         match action {
-            Action::SaveSwitch { off } => self.switched_off = off,
-            Action::SaveId(identity) => self.identity = Some(identity),
-            Action::DeleteId => self.identity = None,
-            Action::Save(state) => self.state = state,
-            Action::Record(entry) => {
+            DiskAction::SaveSwitch { off } => self.switched_off = off,
+            DiskAction::SaveId(identity) => self.identity = Some(identity),
+            DiskAction::DeleteId => self.identity = None,
+            DiskAction::Save(state) => self.state = state,
+            DiskAction::Record(entry) => {
                 while let Some(owed) = self.owed.pop_front() {
                     self.append(owed);
                 }
                 self.append(entry);
             }
-            Action::Prune { .. } | Action::CancelSend | Action::ReadPulse | Action::Send(_) | Action::WakeAt(_) => {}
+            DiskAction::Prune { .. } => {}
         }
     }
 
@@ -139,14 +139,14 @@ impl Disk {
         self.last = Some(entry);
     }
 
-    fn fault(&self, action: &Action, chance: &mut Seeded) -> Option<Fault> {
+    fn fault(&self, action: &DiskAction, chance: &mut Seeded) -> Option<Fault> {
         let part = match action {
-            Action::SaveSwitch { .. } => Part::Switch,
-            Action::SaveId(_) | Action::DeleteId => Part::Id,
-            Action::Save(_) => Part::State,
+            DiskAction::SaveSwitch { .. } => Part::Switch,
+            DiskAction::SaveId(_) | DiskAction::DeleteId => Part::Id,
+            DiskAction::Save(_) => Part::State,
             _ => Part::Ledger,
         };
-        let removes = matches!(action, Action::SaveSwitch { off: false } | Action::DeleteId);
+        let removes = matches!(action, DiskAction::SaveSwitch { off: false } | DiskAction::DeleteId);
         match self.mood {
             Mood::Works => None,
             Mood::Full => (!removes).then_some(Fault::DiskFull),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::contract::{self, CONTRACT_DATE};
-use pulse_telemetry_core::engine::{Action, Entry, EntryKind};
+use pulse_telemetry_core::engine::{Action, DiskAction, Entry, EntryKind};
 use pulse_telemetry_core::identity::{Identity, ROTATION};
 
 use super::disk::Disk;
@@ -303,12 +303,12 @@ impl Rules {
         let rests = self.clock_rests(at, now);
         for action in actions {
             let acts = match action {
-                Action::Send(_) | Action::Prune { .. } => true,
-                Action::Record(entry) => entry.kind == EntryKind::IdRotated,
+                Action::Send(_) | Action::Disk(DiskAction::Prune { .. }) => true,
+                Action::Disk(DiskAction::Record(entry)) => entry.kind == EntryKind::IdRotated,
                 _ => false,
             };
             hold!(ImplausibleClockRests, !(rests && acts), "{action:?}");
-            if let Action::Record(entry) = action {
+            if let Action::Disk(DiskAction::Record(entry)) = action {
                 self.tells_the_truth(entry)?;
             }
         }
@@ -329,11 +329,11 @@ impl Rules {
     }
 
     /// This got onto the disk, where that ID was before.
-    pub fn wrote(&mut self, at: u64, offset: i64, action: &Action, before: Option<&Identity>) {
+    pub fn wrote(&mut self, at: u64, offset: i64, action: &DiskAction, before: Option<&Identity>) {
         let after = match action {
-            Action::SaveId(identity) => Some(&identity.install_id),
-            Action::DeleteId => None,
-            Action::Save(_) => {
+            DiskAction::SaveId(identity) => Some(&identity.install_id),
+            DiskAction::DeleteId => None,
+            DiskAction::Save(_) => {
                 if self.adopts.is_none() {
                     self.saved_offset = Some(offset);
                 }

@@ -1,7 +1,7 @@
 //! Mistakes that an engine might have, made between the real engine and the world. The rules must find each.
 
 use jiff::Timestamp;
-use pulse_telemetry_core::engine::{Action, EntryKind, Input, PendingRecord, Start};
+use pulse_telemetry_core::engine::{Action, DiskAction, EntryKind, Input, PendingRecord, Start};
 use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::ping::PingBytes;
@@ -48,19 +48,21 @@ impl Swap {
                     *body = PingBytes::parse(&body.replace(new.as_str(), old.install_id.as_str())).unwrap();
                 };
                 match action {
-                    Action::SaveId(identity) if identity.install_id == *new => *identity = old.clone(),
-                    Action::Save(state) => {
+                    Action::Disk(DiskAction::SaveId(identity)) if identity.install_id == *new => {
+                        *identity = old.clone()
+                    }
+                    Action::Disk(DiskAction::Save(state)) => {
                         if let Some(pending) = &mut state.pending {
                             swap(&mut pending.body);
                             swap(&mut pending.install_id);
                         }
                     }
-                    Action::Record(entry) => entry.body.iter_mut().for_each(swap_in),
+                    Action::Disk(DiskAction::Record(entry)) => entry.body.iter_mut().for_each(swap_in),
                     Action::Send(body) => swap_in(body),
                     _ => {}
                 }
             }
-            if let Action::SaveId(identity) = action {
+            if let Action::Disk(DiskAction::SaveId(identity)) = action {
                 self.on_disk = Some(identity.clone());
             }
         }
@@ -77,11 +79,11 @@ impl Saboteur for RotationForgotten {
 
     fn actions(&mut self, actions: &mut Vec<Action>) {
         let rotates = actions.iter().any(|action| {
-            matches!(action, Action::Record(entry)
+            matches!(action, Action::Disk(DiskAction::Record(entry))
                 if entry.kind == EntryKind::IdRotated && entry.reason == Some("expired"))
         });
         for action in actions.iter().filter(|_| rotates) {
-            if let Action::SaveId(new) = action {
+            if let Action::Disk(DiskAction::SaveId(new)) = action {
                 self.0.keep_the_old(new);
             }
         }
@@ -98,9 +100,11 @@ impl Saboteur for IdKeptAfterReset {
     }
 
     fn actions(&mut self, actions: &mut Vec<Action>) {
-        let resets = actions.iter().any(|a| matches!(a, Action::Record(entry) if entry.kind == EntryKind::IdReset));
+        let resets = actions
+            .iter()
+            .any(|a| matches!(a, Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::IdReset));
         for action in actions.iter().filter(|_| resets) {
-            if let Action::SaveId(new) = action {
+            if let Action::Disk(DiskAction::SaveId(new)) = action {
                 self.0.keep_the_old(new);
             }
         }
@@ -131,7 +135,7 @@ pub struct DueTimeNotKept;
 impl Saboteur for DueTimeNotKept {
     fn actions(&mut self, actions: &mut Vec<Action>) {
         for action in actions {
-            if let Action::Save(state) = action {
+            if let Action::Disk(DiskAction::Save(state)) = action {
                 state.heartbeat_due = None;
             }
         }
@@ -144,7 +148,7 @@ pub struct StartupTimeNotKept;
 impl Saboteur for StartupTimeNotKept {
     fn actions(&mut self, actions: &mut Vec<Action>) {
         for action in actions {
-            if let Action::Save(state) = action {
+            if let Action::Disk(DiskAction::Save(state)) = action {
                 state.startup_attempted_at = None;
             }
         }
@@ -157,7 +161,7 @@ pub struct BackoffNotKept;
 impl Saboteur for BackoffNotKept {
     fn actions(&mut self, actions: &mut Vec<Action>) {
         for action in actions {
-            if let Action::Save(state) = action
+            if let Action::Disk(DiskAction::Save(state)) = action
                 && let Some(pending) = &mut state.pending
             {
                 pending.attempts = 0;
@@ -182,7 +186,7 @@ impl Saboteur for PendingKeptWhenOff {
 
     fn actions(&mut self, actions: &mut Vec<Action>) {
         for action in actions {
-            if let Action::Save(state) = action {
+            if let Action::Disk(DiskAction::Save(state)) = action {
                 if self.off {
                     state.pending.clone_from(&self.pending);
                 } else {
@@ -198,7 +202,7 @@ impl Saboteur for PendingKeptWhenOff {
 pub struct SwitchNotWritten;
 impl Saboteur for SwitchNotWritten {
     fn actions(&mut self, actions: &mut Vec<Action>) {
-        actions.retain(|action| !matches!(action, Action::SaveSwitch { .. }));
+        actions.retain(|action| !matches!(action, Action::Disk(DiskAction::SaveSwitch { .. })));
     }
 }
 
@@ -284,7 +288,7 @@ impl Saboteur for PhaseKeptOverReset {
 
     fn actions(&mut self, actions: &mut Vec<Action>) {
         for action in actions {
-            if let Action::Save(state) = action {
+            if let Action::Disk(DiskAction::Save(state)) = action {
                 if self.resetting {
                     state.heartbeat_due = self.due.or(state.heartbeat_due);
                 }
@@ -301,9 +305,9 @@ pub struct RetryAfterKeptOverNewId {
 }
 impl Saboteur for RetryAfterKeptOverNewId {
     fn actions(&mut self, actions: &mut Vec<Action>) {
-        let replaces = actions.iter().any(|action| matches!(action, Action::SaveId(_)));
+        let replaces = actions.iter().any(|action| matches!(action, Action::Disk(DiskAction::SaveId(_))));
         for action in actions {
-            if let Action::Save(state) = action {
+            if let Action::Disk(DiskAction::Save(state)) = action {
                 if replaces {
                     state.not_before = self.asked;
                 }
@@ -324,7 +328,7 @@ impl Saboteur for BodyBuiltAnewForRetry {
         for action in actions {
             let body = match action {
                 Action::Send(body) => body,
-                Action::Record(entry) => match &mut entry.body {
+                Action::Disk(DiskAction::Record(entry)) => match &mut entry.body {
                     Some(body) => body,
                     None => continue,
                 },

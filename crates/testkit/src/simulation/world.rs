@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::{Fixed, Sources};
-use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, Schedule, Start, State};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Schedule, Start, State};
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::verdict::{Answer, RETRY_AFTER_MAX};
 
@@ -240,14 +240,18 @@ impl<S: Saboteur> World<S> {
             self.wake_at(*mono);
             return Ok(Ok((true, false)));
         }
-        let rotates = actions.iter().any(|a| matches!(a, Action::Record(entry) if entry.kind == EntryKind::IdRotated));
+        let rotates = actions
+            .iter()
+            .any(|a| matches!(a, Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::IdRotated));
         let saves_all = [
-            actions.iter().any(|a| matches!(a, Action::SaveSwitch { .. })),
-            actions.iter().any(|a| matches!(a, Action::SaveId(_) | Action::DeleteId)),
-            actions.iter().any(|a| matches!(a, Action::Save(_))),
+            actions.iter().any(|a| matches!(a, Action::Disk(DiskAction::SaveSwitch { .. }))),
+            actions
+                .iter()
+                .any(|a| matches!(a, Action::Disk(DiskAction::SaveId(_)) | Action::Disk(DiskAction::DeleteId))),
+            actions.iter().any(|a| matches!(a, Action::Disk(DiskAction::Save(_)))),
         ];
         let replaces = actions.iter().any(|action| {
-            matches!(action, Action::Record(entry)
+            matches!(action, Action::Disk(DiskAction::Record(entry))
                 if entry.kind == EntryKind::IdReset || entry.reason == Some("expired"))
         });
         let crash_at = self.draws_crash().then(|| self.chance.draw(actions.len() as u64) as usize);
@@ -263,9 +267,9 @@ impl<S: Saboteur> World<S> {
                 Action::CancelSend => self.cancel_send(),
                 Action::Send(_) if !stored => send_left_out = true,
                 Action::Send(body) => self.send(body.into())?,
-                Action::Record(entry) if !stored && entry.kind.says_done() => {}
-                action => {
-                    if rotates && matches!(action, Action::SaveId(_)) {
+                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.says_done() => {}
+                Action::Disk(action) => {
+                    if rotates && matches!(action, DiskAction::SaveId(_)) {
                         self.rules.rotates(now, self.disk.identity.as_ref())?;
                     }
                     stored &= self.write(action);
@@ -281,10 +285,10 @@ impl<S: Saboteur> World<S> {
         Ok(Ok((stored, send_left_out)))
     }
 
-    fn write(&mut self, action: Action) -> bool {
+    fn write(&mut self, action: DiskAction) -> bool {
         self.note(|_| format!("write {action:?}"));
         let before = match action {
-            Action::SaveId(_) | Action::DeleteId => self.disk.identity.clone(),
+            DiskAction::SaveId(_) | DiskAction::DeleteId => self.disk.identity.clone(),
             _ => None,
         };
         match self.disk.carry_out(action.clone(), &mut self.chance) {
@@ -305,7 +309,9 @@ impl<S: Saboteur> World<S> {
     /// The process dies before, during or after this action.
     fn crash_in(&mut self, action: Action) {
         self.meet(Fault::CrashBetweenActions);
-        if action.is_for_the_disk() && self.disk.mood == disk::Mood::Works {
+        if let Action::Disk(action) = action
+            && self.disk.mood == disk::Mood::Works
+        {
             self.meet(Fault::TornWrite);
             // A file is replaced as a whole: it is the old one or the new one.
             if self.chance.draw(2) == 0 {

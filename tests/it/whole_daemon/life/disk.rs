@@ -10,7 +10,7 @@ use std::io;
 use jiff::Timestamp;
 use pulse_telemetry::store::{Disk, HistoryPage};
 use pulse_telemetry_core::consent::{Fixed, Sources};
-use pulse_telemetry_core::engine::{Action, Entry, EntryKind, Start, State};
+use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, Start, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::{Line, sha256};
 use pulse_telemetry_core::ping::Event;
@@ -160,10 +160,10 @@ fn counted_down(count: &mut Option<u32>) -> bool {
 }
 
 impl World {
-    fn write(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
+    fn write(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {
         let mistake = self.mistake;
         let disk = &mut self.disk;
-        if let Action::Record(entry) = action {
+        if let DiskAction::Record(entry) = action {
             if mistake == Mistake::AttemptRecordedLate && entry.kind == EntryKind::Attempted {
                 disk.owed.push_back((entry.clone(), now));
                 return Ok(());
@@ -174,17 +174,17 @@ impl World {
         }
         disk.may_write()?;
         match action {
-            Action::SaveSwitch { off } => disk.off = *off && mistake != Mistake::OffNotWritten,
-            Action::SaveId(_) if mistake == Mistake::IdNotWritten && disk.id.is_some() => {}
-            Action::SaveId(identity) => {
+            DiskAction::SaveSwitch { off } => disk.off = *off && mistake != Mistake::OffNotWritten,
+            DiskAction::SaveId(_) if mistake == Mistake::IdNotWritten && disk.id.is_some() => {}
+            DiskAction::SaveId(identity) => {
                 disk.id = Some(identity.to_file());
                 self.witness.on_id(self.time.passed(), Some(identity.install_id.as_str()));
             }
-            Action::DeleteId => {
+            DiskAction::DeleteId => {
                 disk.id = None;
                 self.witness.on_id(self.time.passed(), None);
             }
-            Action::Save(state) => {
+            DiskAction::Save(state) => {
                 let mut state = state.clone();
                 match mistake {
                     Mistake::DueTimeLost => state.heartbeat_due = None,
@@ -215,7 +215,7 @@ impl Disk for SimulatedDisk {
         self.0.lock().disk.off
     }
 
-    fn carry_out(&mut self, action: &Action, now: Timestamp) -> io::Result<()> {
+    fn carry_out(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {
         self.0.lock().write(action, now)
     }
 

@@ -1,0 +1,82 @@
+//! Telemetry switched on or off, and a new ID that somebody asks for: what both take with them.
+
+use super::{Action, DiskAction, Engine, Entry, EntryKind, Outcome, Phase};
+use crate::chance::Chance;
+use crate::clock::Now;
+use crate::consent::{OffSource, Sources};
+use crate::observation::OwnSender;
+
+impl<C: Chance> Engine<C> {
+    pub(super) fn on_own_sender(&mut self, now: Now, own_sender: OwnSender, out: &mut Vec<Action>) {
+        self.counted_twice = own_sender == OwnSender::On && self.sources.insists();
+        let sources = Sources { off_in_pulse: own_sender == OwnSender::OffBySetting, ..self.sources };
+        self.change_consent(now, sources, out);
+    }
+
+    pub(super) fn on_switch(&mut self, now: Now, off: bool, out: &mut Vec<Action>) {
+        // Off comes first. On comes last, so that it is left out where anything before it could not be written.
+        if off {
+            out.push(Action::Disk(DiskAction::SaveSwitch { off }));
+        }
+        self.change_consent(now, Sources { switched_off: off, ..self.sources }, out);
+        if !off {
+            out.push(Action::Disk(DiskAction::SaveSwitch { off }));
+        }
+    }
+
+    fn change_consent(&mut self, now: Now, sources: Sources, out: &mut Vec<Action>) {
+        let before = self.sources.off();
+        self.sources = sources;
+        let after = sources.off();
+        if before == after {
+            return;
+        }
+        if after.is_some() {
+            self.cancel("switched_off", out);
+            self.forget(now, out);
+        } else if self.heartbeat_due.is_some() {
+            self.leave_the_old_schedule(now);
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+        self.look_again = now.mono;
+        self.looks = 0;
+        let reason = after.map_or("on", OffSource::word);
+        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::ConsentChanged, reason))));
+    }
+
+    /// Off: no pending ping, no ID. The ping that is gone is not built again as soon as telemetry is on again, or the
+    /// timing would link the old ID to the new one.
+    pub(super) fn forget(&mut self, now: Now, out: &mut Vec<Action>) {
+        let had_an_id = self.identity.take().is_some();
+        if self.pending.take().is_some() || had_an_id || self.heartbeat_due.is_some() {
+            self.leave_the_old_schedule(now);
+        }
+        self.candidate = self.chance.uuid();
+        self.suppressed = None;
+        out.push(Action::Disk(DiskAction::DeleteId));
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
+    }
+
+    pub(super) fn on_reset(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.phase == Phase::Sending {
+            self.phase = Phase::Idle;
+            out.push(Action::CancelSend);
+        }
+        self.candidate = self.chance.uuid();
+        let is_on = self.sources.off().is_none();
+        if is_on {
+            self.make_id(now, out);
+            // The new ID must not follow the old one at a time that links both: what was pending is done with.
+            self.end_pending(now, Outcome::Dropped, "reset", None, out);
+            self.leave_the_old_schedule(now);
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+        if self.unsaved {
+            // The old ID, or its pending ping, may still be on the disk.
+            self.save_all(now, out);
+        }
+        if is_on {
+            out.push(Action::Disk(DiskAction::Record(Entry::new(EntryKind::IdReset))));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What could not be written, and is tried again.
+
+use super::{Action, DiskAction, Engine, Entry, EntryKind, Phase, Suppression};
+use crate::chance::Chance;
+use crate::clock::Now;
+
+impl<C: Chance> Engine<C> {
+    pub(super) fn on_storage_failed(&mut self, now: Now, send_left_out: bool, out: &mut Vec<Action>) {
+        self.unsaved = true;
+        self.save_again = now.mono + self.backoff(self.saves);
+        self.saves = self.saves.saturating_add(1);
+        if send_left_out && self.phase == Phase::Sending {
+            self.phase = Phase::Idle;
+            let event = self.pending.as_ref().map(|pending| pending.event);
+            out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, "storage") })));
+        }
+        self.suppress(now, Suppression::Storage, out);
+    }
+
+    /// Tries again to make the state directory say what is so.
+    pub(super) fn save_all(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.unsaved = false;
+        if self.suppressed == Some(Suppression::Storage) {
+            self.suppressed = None;
+        }
+        out.push(Action::Disk(DiskAction::SaveSwitch { off: self.sources.switched_off }));
+        out.push(match &self.identity {
+            Some(identity) => Action::Disk(DiskAction::SaveId(identity.clone())),
+            None => Action::Disk(DiskAction::DeleteId),
+        });
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
+    }
+}

@@ -1,0 +1,104 @@
+//! Wall times on disk, monotonic times in memory, and a clock that steps.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::state::{PendingRecord, State};
+use super::{
+    ASKED_MAX, Action, DAY, DiskAction, Engine, Entry, EntryKind, Pending, STEP, minus, new_id, plus, since, until,
+    until_next_pruning,
+};
+use crate::chance::Chance;
+use crate::clock::Now;
+
+impl<C: Chance> Engine<C> {
+    /// Takes the times on disk for what they say by the clock as it is now. Says whether they belong to another ID, so
+    /// that they are no longer what is so.
+    pub(super) fn adopt(&mut self, state: &State, now: Now) -> bool {
+        let schedule = self.schedule;
+        self.startup_attempted_at = state.startup_attempted_at;
+        self.spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
+        self.not_before = now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(ASKED_MAX);
+        // A due time further away than any that is ever set was set by a clock that was wrong.
+        let most = schedule.interval + schedule.jitter.max(schedule.interval / 2);
+        self.heartbeat_due = state.heartbeat_due.map(|due| {
+            let left = until(due, now.wall);
+            now.mono + if left > most { Duration::ZERO } else { left }
+        });
+        self.pending = state.pending.as_ref().and_then(|record| {
+            let (body, install_id) = record.sound()?;
+            Some(Pending {
+                event: record.event,
+                body,
+                install_id,
+                built_at: record.built_at,
+                expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
+                attempts: record.attempts,
+                next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
+            })
+        });
+        self.pruned_at = state.pruned_at;
+        self.prune_due = now.mono + state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
+        let left = self.adopt_for_the_id(state, now);
+        let stands_in = self.pending.as_ref().is_some_and(|pending| self.may_carry(&pending.install_id, now));
+        let startup_skipped = stands_in || self.spacing_ends > now.mono;
+        self.startup_due = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
+        left
+    }
+
+    pub(super) fn watch_the_clock(&mut self, now: Now, out: &mut Vec<Action>) {
+        let expected = plus(self.last_seen.wall, now.mono.saturating_sub(self.last_seen.mono));
+        let step = now.wall.duration_since(expected);
+        self.last_seen = now;
+        self.belief.look(now);
+        self.take_up_the_id(now);
+        if step.unsigned_abs() > STEP {
+            let entry = Entry { step_seconds: Some(step.as_secs()), ..Entry::new(EntryKind::ClockStepped) };
+            out.push(Action::Disk(DiskAction::Record(entry)));
+            // Wall times on disk are for the next start: they follow the step.
+            let follow = |time: &mut Timestamp| *time = time.saturating_add(step).unwrap_or(*time);
+            self.startup_attempted_at.iter_mut().for_each(follow);
+            self.pending.iter_mut().for_each(|pending| follow(&mut pending.built_at));
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+        if self.belief.doubted_until.is_none()
+            && let Some(state) = self.unadopted.take()
+            && self.adopt(&state, now)
+        {
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+    }
+
+    /// What the state file is to say.
+    pub(super) fn state(&self, now: Now) -> State {
+        let wall = |mono: Duration| match mono.checked_sub(now.mono) {
+            Some(left) => plus(now.wall, left),
+            None => minus(now.wall, now.mono.saturating_sub(mono)),
+        };
+        let doubted_seconds = self.belief.doubted_for(now).and_then(|doubted| u32::try_from(doubted.as_secs()).ok());
+        if let Some(state) = &self.unadopted {
+            return State { doubted_seconds, ..state.clone() };
+        }
+        State {
+            startup_attempted_at: self.startup_attempted_at,
+            heartbeat_due: self.heartbeat_due.map(wall),
+            not_before: (self.not_before > now.mono).then(|| wall(self.not_before)),
+            pending: self.pending.as_ref().map(|pending| PendingRecord {
+                event: pending.event,
+                body: pending.body.as_str().to_owned(),
+                install_id: pending.install_id.as_str().to_owned(),
+                built_at: pending.built_at,
+                attempts: pending.attempts,
+                not_before: wall(pending.next_attempt),
+            }),
+            last: self.last.clone(),
+            believed_at: self.belief.latest,
+            doubted_seconds,
+            pruned_at: self.pruned_at,
+            schedule_of: (self.identity.as_ref().map(|identity| identity.issued_at))
+                .or((self.heartbeat_due.is_some() && self.sources.off().is_none()).then_some(new_id::NO_ID)),
+            id_is_unused: self.id_is_unused,
+        }
+    }
+}
