@@ -8,24 +8,20 @@ mod headers;
 mod listener;
 mod openapi;
 mod page;
-mod places;
 mod routes;
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pulse_telemetry_http::server::guards::Guards;
-use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings, converse};
+use pulse_telemetry_http::server::places::{Longest, Place, Places};
+use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings, admit, converse, drain};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
-use tokio::task::{JoinSet, yield_now};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use self::listener::Accepted;
 pub use self::listener::Listener;
 pub use self::openapi::document;
-use self::places::{Place, Taken};
 pub use self::routes::routes;
 pub use crate::config::Listen;
 use crate::daemon::{Handle, READERS_MAX};
@@ -34,9 +30,6 @@ use crate::metrics::Metrics;
 
 /// What every answer says in its `server` header, so that a command can tell this server from another on its port.
 pub const SERVER_NAME: &str = "pulse-telemetry";
-
-/// How long accepting rests after it failed, which happens where the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whom the server asks for its answers.
 #[derive(Clone, Debug)]
@@ -90,68 +83,40 @@ impl Server {
         let app = Arc::new(App { guards, desk, limits });
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
-        let mut taken = Taken::default();
-        let places_changed = Arc::new(Notify::new());
-        // Who was let in and has no place yet.
-        let mut guest = None;
-        let mut shutdown = pin!(shutdown);
-        loop {
-            if guest.is_some() && taken.make_room(limits.connections) {
-                let (app, stopping) = (Arc::clone(&app), stopping.clone());
-                let place = Place::new(Arc::clone(&places_changed));
-                let served = match guest.take() {
-                    Some(Accepted::Tcp(stream)) => {
-                        connections.spawn(serve_connection(stream, app, place.clone(), stopping))
-                    }
-                    Some(Accepted::Unix(stream)) => {
-                        connections.spawn(serve_connection(stream, app, place.clone(), stopping))
-                    }
-                    None => continue,
-                };
-                taken.push(served, place);
-                // It is looked at before the next one is let in, however many there are.
-                yield_now().await;
-            }
-            let room_at = taken.room_at();
-            tokio::select! {
-                () = &mut shutdown => break,
-                Some(_) = connections.join_next() => {}
-                () = sleep_until(room_at.unwrap_or_else(Instant::now)), if guest.is_some() && room_at.is_some() => {}
-                () = places_changed.notified(), if guest.is_some() => {}
-                accepted = listener.accept(), if guest.is_none() => match accepted {
-                    Ok(accepted) => guest = Some(accepted),
-                    Err(error) => {
-                        tracing::warn!(%error, "the local server cannot accept a connection");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
+        let places = Arc::new(Places::new(Longest::new(limits.connections)));
+        let serve = |accepted, place| serve(accepted, Arc::clone(&app), place, stopping.clone());
+        tokio::select! {
+            () = shutdown => {}
+            never = admit(&listener, &places, &mut connections, |_| (), |_| {}, serve) => match never {},
         }
         drop(listener);
         stop.send_replace(true);
-        let finished = async { while connections.join_next().await.is_some() {} };
-        // What is not finished by then is dropped, which closes its connection.
-        let _ = timeout(limits.finish_time, finished).await;
+        drain(connections, limits.finish_time).await;
     }
 }
 
-async fn serve_connection<S>(stream: S, app: Arc<App>, place: Place, stopping: watch::Receiver<bool>)
+async fn serve(accepted: Accepted, app: Arc<App>, place: Place<Longest>, stopping: watch::Receiver<bool>) {
+    match accepted {
+        Accepted::Tcp(stream) => serve_connection(stream, &app, place, stopping).await,
+        Accepted::Unix(stream) => serve_connection(stream, &app, place, stopping).await,
+    }
+}
+
+async fn serve_connection<S>(stream: S, app: &App, place: Place<Longest>, stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let limits = app.limits;
-    let stream = place.watch(stream);
-    let answer = move |request| {
-        let (app, place) = (Arc::clone(&app), place.clone());
-        async move { routes::answer(&app, &place, request).await }
-    };
-    converse(stream, &limits, stopping, answer).await;
+    let place = Arc::new(place);
+    let answer = |request| routes::answer(app, &place, request);
+    converse(place.watch(stream), &app.limits, stopping, answer).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::advance;
+
+    use tokio::time::{Instant, advance};
 
     use super::*;
 
@@ -166,7 +131,8 @@ mod tests {
         };
         let (ours, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
-        tokio::spawn(serve_connection(theirs, Arc::new(app), Place::new(Arc::default()), stopping));
+        let place = Place::new(Arc::new(Places::new(Longest::new(1))), 0);
+        tokio::spawn(async move { serve_connection(theirs, &app, place, stopping).await });
         (ours, stop)
     }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use pulse_telemetry_http::server::Accept;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::config::Listen;
@@ -28,8 +29,10 @@ enum Bound {
 
 /// One caller's connection.
 #[derive(Debug)]
-pub(super) enum Accepted {
+pub enum Accepted {
+    /// Over TCP.
     Tcp(TcpStream),
+    /// Over the Unix socket.
     Unix(UnixStream),
 }
 
@@ -78,8 +81,12 @@ impl Listener {
             Bound::Unix { .. } => None,
         }
     }
+}
 
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+impl Accept for Listener {
+    type Connection = Accepted;
+
+    async fn accept(&self) -> io::Result<Accepted> {
         match &self.0 {
             Bound::Tcp { listener, .. } => Ok(Accepted::Tcp(listener.accept().await?.0)),
             Bound::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),

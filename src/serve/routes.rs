@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{AGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::contract;
-use pulse_telemetry_http::server::Limits;
 use pulse_telemetry_http::server::answers::{self, Answer};
+use pulse_telemetry_http::server::body::{self, BodyError, is_too_large};
+use pulse_telemetry_http::server::places::{Longest, Place};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -22,7 +21,6 @@ use tokio::time::timeout;
 
 use super::headers::add_headers;
 use super::page::{self, Shown};
-use super::places::Place;
 use super::{App, Desk, openapi};
 use crate::daemon::{Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use crate::events::{self, Refusal, Turned};
@@ -128,7 +126,7 @@ pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 /// Answers one request.
-pub(super) async fn answer(app: &App, place: &Place, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(app: &App, place: &Place<Longest>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let mut answer = match app.guards.check(&head) {
         Ok(()) => route(app, place, &head, body).await,
@@ -138,7 +136,7 @@ pub(super) async fn answer(app: &App, place: &Place, request: Request<Incoming>)
     answer
 }
 
-async fn route(app: &App, place: &Place, head: &Parts, body: Incoming) -> Answer {
+async fn route(app: &App, place: &Place<Longest>, head: &Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
     let Some((first, ..)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
@@ -153,14 +151,18 @@ async fn route(app: &App, place: &Place, head: &Parts, body: Incoming) -> Answer
     };
     let reads = asked == Method::GET;
     // A request that reads has no use for a body. Hyper closes the connection where one is sent all the same.
-    let body = if reads { Ok(Bytes::new()) } else { read_body(body, &app.limits).await };
+    let body = match () {
+        () if reads => Ok(Vec::new()),
+        () if is_too_large(&body, &app.limits) => Err(BodyError::TooLarge),
+        () => body::read(body, &app.limits).await,
+    };
     match body {
         Ok(body) => {
             let _busy = place.keep();
             let answer = ask(app, *route, head, &body).await;
             answer.unwrap_or_else(|Gone| unavailable("stopping", "The daemon is stopping."))
         }
-        Err(refused) => refused.answer(),
+        Err(why) => body_refused(why),
     }
 }
 
@@ -328,8 +330,8 @@ fn reset(answer: ResetAnswer) -> Answer {
         ),
         ResetAnswer::NotPersisted => unavailable(
             "storage",
-            "The new ID cannot be written. It holds until the daemon stops, and writing it is tried again; if the daemon \
-             stops before, the old one comes back. Look at the state directory's space and permissions.",
+            "The new ID cannot be written. It holds until the daemon stops, and writing it is tried again; if the \
+             daemon stops before, the old one comes back. Look at the state directory's space and permissions.",
         ),
     }
 }
@@ -511,35 +513,14 @@ fn wrong_method(route: Route, allow: &str) -> Answer {
     answers::with_allow(answer, allow)
 }
 
-/// Why a body was not read.
-enum BodyRefused {
-    TooLarge,
-    TooSlow,
-    CutShort,
-}
-
-async fn read_body(body: Incoming, limits: &Limits) -> Result<Bytes, BodyRefused> {
-    if body.size_hint().lower() > limits.body_bytes as u64 {
-        return Err(BodyRefused::TooLarge);
-    }
-    match timeout(limits.body_time, Limited::new(body, limits.body_bytes).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefused::TooLarge),
-        Ok(Err(_)) => Err(BodyRefused::CutShort),
-        Err(_) => Err(BodyRefused::TooSlow),
-    }
-}
-
-impl BodyRefused {
-    fn answer(&self) -> Answer {
-        match self {
-            Self::TooLarge => {
-                answers::error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than this server reads.")
-            }
-            Self::TooSlow => {
-                answers::error(StatusCode::REQUEST_TIMEOUT, "timed_out", "The body did not arrive in time.")
-            }
-            Self::CutShort => answers::error(StatusCode::BAD_REQUEST, "bad_request", "The body is not whole."),
+fn body_refused(why: BodyError) -> Answer {
+    match why {
+        BodyError::TooLarge => {
+            answers::error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than this server reads.")
         }
+        BodyError::TooSlow => {
+            answers::error(StatusCode::REQUEST_TIMEOUT, "timed_out", "The body did not arrive in time.")
+        }
+        BodyError::CutShort => answers::error(StatusCode::BAD_REQUEST, "bad_request", "The body is not whole."),
     }
 }

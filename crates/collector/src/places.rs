@@ -8,142 +8,37 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pulse_telemetry_http::server::PATIENCE;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use pulse_telemetry_http::server::places::{Activity, Admission, ConnectionId, PATIENCE, PlaceLoss, PlaceTable};
 
 use super::network::{Client, Network};
-use super::queue::SharedClock;
 
 /// What a network may have at least, however few places there are.
 const NETWORK_MIN: usize = 8;
 
-/// The places of one listener.
-pub struct Places {
-    shared: Mutex<(Table, HashMap<Id, AbortHandle>)>,
-    clock: SharedClock,
-    /// Told whenever a ping has been answered.
-    pub(super) answered: Notify,
+/// The networks of a caller, the widest first. One that is exempt belongs to none, and gives way last.
+#[must_use]
+pub(super) fn networks_of(client: &Client, is_exempt: bool) -> Vec<Network> {
+    if is_exempt { Vec::new() } else { client.networks().map(|(network, _)| network).collect() }
 }
 
-/// A connection's number.
-type Id = u64;
-
-/// What is decided about a connection that wants to come in.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    /// It has a place: this one.
-    Taken {
-        id: Id,
-        /// Why another one gave way, if one did.
-        displaced: Option<Displaced>,
-    },
-    /// Its network has all that it may, so it is closed.
-    Refused,
-    /// Every place is taken. Somebody will have waited for long enough at that time; `None` where all are being answered.
-    Full(Option<Duration>),
-}
-
-/// Why a connection gave its place to another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Displaced {
-    /// Its network has all that it may, and the other one is of the same.
-    ByOwnNetwork,
-    /// Every place was taken.
-    UnderPressure,
-}
-
-/// A connection's place, which is free again when this is dropped.
-pub(super) struct Place<'a> {
-    places: &'a Places,
-    id: Id,
-}
-
-/// For as long as this lives, its connection does not wait for its caller.
-pub(super) struct Busy<'a>(&'a Place<'a>);
-
-impl Places {
-    /// So many places, of which one of the narrowest networks may have `per_network`.
-    #[must_use]
-    pub fn new(most: usize, per_network: usize, clock: SharedClock) -> Self {
-        let shared = Mutex::new((Table::new(most, per_network), HashMap::new()));
-        Self { shared, clock, answered: Notify::new() }
-    }
-
-    /// Lets a connection in, or says why not. One that is exempt belongs to no network, and gives way last.
-    pub(super) fn enter(&self, client: &Client, is_exempt: bool) -> Entry {
-        let (table, served) = &mut *self.lock();
-        let networks = if is_exempt { Vec::new() } else { client.networks().map(|(network, _)| network).collect() };
-        let (entry, displaced) = table.enter(networks, self.clock.now().mono);
-        if let Some(handle) = displaced.and_then(|id| served.remove(&id)) {
-            handle.abort();
-        }
-        entry
-    }
-
-    /// Says what serves the connection that has this place, so that it can be ended.
-    pub(super) fn serves(&self, id: Id, handle: AbortHandle) {
-        self.lock().1.insert(id, handle);
-    }
-
-    /// The place of that number.
-    pub(super) fn place(&self, id: Id) -> Place<'_> {
-        Place { places: self, id }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (Table, HashMap<Id, AbortHandle>)> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Place<'_> {
-    /// Says that a ping of this connection is being answered.
-    pub(super) fn keep(&self) -> Busy<'_> {
-        self.places.lock().0.wait(self.id, None);
-        Busy(self)
-    }
-
-    /// Whether this connection is to end with the answer that it has, because somebody found no place. One ends for each.
-    pub(super) fn gives_way(&self) -> bool {
-        self.places.lock().0.gives_way(self.id)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let (table, served) = &mut *self.places.lock();
-        table.leave(self.id);
-        served.remove(&self.id);
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        let Place { places, id } = self.0;
-        places.lock().0.wait(*id, Some(places.clock.now().mono));
-        places.answered.notify_one();
-    }
-}
-
-/// How many of so many places one of the narrowest networks may have: a sixteenth. A wider one may have 16 times that, which
-/// is all of them.
+/// How many of so many places one of the narrowest networks may have: a sixteenth. A wider one may have 16 times that,
+/// which is all of them.
 #[must_use]
 pub fn per_network(most: usize) -> usize {
     (most / 16).max(NETWORK_MIN)
 }
 
-/// Who has which place. Pure.
-struct Table {
+/// Who has which place, by network.
+pub struct Networks {
     most: usize,
     per_network: usize,
-    next: Id,
-    connections: HashMap<Id, Connection>,
+    next: ConnectionId,
+    connections: HashMap<ConnectionId, Connection>,
     networks: HashMap<Network, Holding>,
     /// Since when those connections have waited that belong to no network.
-    exempt: BTreeSet<(Duration, Id)>,
+    exempt: BTreeSet<(Duration, ConnectionId)>,
 }
 
 struct Connection {
@@ -157,7 +52,7 @@ struct Connection {
 struct Holding {
     connections: usize,
     /// Those that wait for their caller, and since when.
-    waiting: BTreeSet<(Duration, Id)>,
+    waiting: BTreeSet<(Duration, ConnectionId)>,
     /// The networks within it, the greediest last.
     within: BTreeSet<(Greed, Network)>,
     /// Somebody found no place in it, and none of its connections has ended for that.
@@ -174,53 +69,72 @@ impl Holding {
     }
 }
 
-impl Table {
-    fn new(most: usize, per_network: usize) -> Self {
-        let (connections, networks, exempt) = (HashMap::new(), HashMap::new(), BTreeSet::new());
-        Self { most, per_network, next: 0, connections, networks, exempt }
-    }
+impl PlaceTable for Networks {
+    type Caller = Vec<Network>;
 
-    /// What is decided, and who gives way for it.
-    fn enter(&mut self, networks: Vec<Network>, now: Duration) -> (Entry, Option<Id>) {
-        let has_waited = |(since, id): &(Duration, Id)| (*since + PATIENCE <= now).then_some(*id);
+    fn enter(&mut self, networks: &Vec<Network>, now: Duration) -> Admission {
+        let has_waited = |(since, id): &(Duration, ConnectionId)| (*since + PATIENCE <= now).then_some(*id);
         let own = networks.last().and_then(|network| self.networks.get(network));
-        let (displaced, why) = match own.filter(|own| own.connections >= self.per_network) {
+        let displaced = match own.filter(|own| own.connections >= self.per_network) {
             Some(own) => match own.waiting.first().and_then(has_waited) {
-                Some(id) => (Some(id), Some(Displaced::ByOwnNetwork)),
+                Some(id) => Some((id, PlaceLoss::OwnLimit)),
                 None => {
                     networks.last().into_iter().for_each(|own| self.want(*own, true));
-                    return (Entry::Refused, None);
+                    return Admission::Refused;
                 }
             },
-            None if self.connections.len() < self.most => (None, None),
+            None if self.connections.len() < self.most => None,
             None => {
                 // It counts itself: its network is not to displace one that has as many.
-                let id = self.add(networks.clone(), None);
+                let id = self.add(networks, None);
                 let longest = self.greediest();
                 self.leave(id);
                 match longest {
-                    Some(longest) if has_waited(&longest).is_some() => {
-                        (Some(longest.1), Some(Displaced::UnderPressure))
-                    }
+                    Some(longest) if has_waited(&longest).is_some() => Some((longest.1, PlaceLoss::Pressure)),
                     longest => {
                         self.want(Network::ALL, true);
-                        return (Entry::Full(longest.map(|(since, _)| since + PATIENCE)), None);
+                        return Admission::Full(longest.map(|(since, _)| since + PATIENCE));
                     }
                 }
             }
         };
-        if let Some(id) = displaced {
+        if let Some((id, _)) = displaced {
             self.leave(id);
         }
         self.want(Network::ALL, false);
-        (Entry::Taken { id: self.add(networks, Some(now)), displaced: why }, displaced)
+        Admission::Taken(self.add(networks, Some(now)), displaced)
+    }
+
+    /// An answer is small: whoever does not take it is like one that sends nothing.
+    fn note(&mut self, id: ConnectionId, activity: Activity) {
+        let since = match activity {
+            Activity::Waiting(since) | Activity::Writing(since) => Some(since),
+            Activity::Answering => None,
+        };
+        self.wait(id, since);
+    }
+
+    fn leave(&mut self, id: ConnectionId) {
+        self.wait(id, None);
+        if let Some(Connection { networks, .. }) = self.connections.remove(&id) {
+            self.change(&networks, |holding| holding.connections -= 1);
+        }
     }
 
     /// Whether a connection that was answered is the one that ends for somebody who found no place: in its network, or at
     /// all. One that is exempt stays.
-    fn gives_way(&mut self, id: Id) -> bool {
+    fn gives_way(&mut self, id: ConnectionId) -> bool {
         let own = self.connections.get(&id).and_then(|connection| connection.networks.last().copied());
         own.is_some_and(|own| [own, Network::ALL].into_iter().any(|network| self.take_wanted(network)))
+    }
+}
+
+impl Networks {
+    /// So many places, of which one of the narrowest networks may have `per_network`.
+    #[must_use]
+    pub fn new(most: usize, per_network: usize) -> Self {
+        let (connections, networks, exempt) = (HashMap::new(), HashMap::new(), BTreeSet::new());
+        Self { most, per_network, next: 0, connections, networks, exempt }
     }
 
     /// Whether somebody waits for a place of this network; then it is as good as given.
@@ -234,7 +148,7 @@ impl Table {
     }
 
     /// Who is to give way: the one that has waited for longest in the greediest network.
-    fn greediest(&self) -> Option<(Duration, Id)> {
+    fn greediest(&self) -> Option<(Duration, ConnectionId)> {
         let mut holding = self.networks.get(&Network::ALL);
         while let Some((_, within)) = holding.and_then(|holding| holding.within.last()) {
             holding = self.networks.get(within);
@@ -242,25 +156,17 @@ impl Table {
         holding.and_then(|holding| holding.waiting.first()).or_else(|| self.exempt.first()).copied()
     }
 
-    fn add(&mut self, networks: Vec<Network>, waits_since: Option<Duration>) -> Id {
+    fn add(&mut self, networks: &[Network], waits_since: Option<Duration>) -> ConnectionId {
         let id = self.next;
         self.next += 1;
-        self.change(&networks, |holding| holding.connections += 1);
-        self.connections.insert(id, Connection { networks, waits_since: None });
+        self.change(networks, |holding| holding.connections += 1);
+        self.connections.insert(id, Connection { networks: networks.to_vec(), waits_since: None });
         self.wait(id, waits_since);
         id
     }
 
-    /// Frees a place. Nothing happens where its connection has given way before.
-    fn leave(&mut self, id: Id) {
-        self.wait(id, None);
-        if let Some(Connection { networks, .. }) = self.connections.remove(&id) {
-            self.change(&networks, |holding| holding.connections -= 1);
-        }
-    }
-
     /// Since when a connection waits for its caller; `None`: it does not.
-    fn wait(&mut self, id: Id, since: Option<Duration>) {
+    fn wait(&mut self, id: ConnectionId, since: Option<Duration>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let before = std::mem::replace(&mut connection.waits_since, since);
         if before == since {
@@ -313,53 +219,52 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    impl Table {
-        fn enters(&mut self, address: &str, now: u64) -> (Entry, Option<Id>) {
-            self.enter(networks(address), at(now))
+    impl Networks {
+        fn enters(&mut self, address: &str, now: u64) -> Admission {
+            self.enter(&networks(address), at(now))
         }
 
         /// A connection that gets a place; its number, and whose place it takes.
-        fn takes(&mut self, address: &str, now: u64) -> (Id, Option<Id>) {
+        fn takes(&mut self, address: &str, now: u64) -> (ConnectionId, Option<ConnectionId>) {
             match self.enters(address, now) {
-                (Entry::Taken { id, .. }, displaced) => (id, displaced),
-                (other, _) => panic!("{address}: {other:?}"),
+                Admission::Taken(id, displaced) => (id, displaced.map(|(displaced, _)| displaced)),
+                other => panic!("{address}: {other:?}"),
             }
         }
     }
 
     #[test]
     fn one_network_cannot_hold_all_places_and_who_leaves_makes_room() {
-        let mut table = Table::new(100, 2);
+        let mut table = Networks::new(100, 2);
         let (first, _) = table.takes("192.0.2.1", 0);
         table.takes("192.0.2.200", 0);
-        assert_eq!(table.enters("192.0.2.3", 50), (Entry::Refused, None));
-        assert_eq!(table.enters("::ffff:192.0.2.3", 50), (Entry::Refused, None));
-        assert_eq!(table.enters("64:ff9b::192.0.2.3", 50), (Entry::Refused, None));
+        assert_eq!(table.enters("192.0.2.3", 50), Admission::Refused);
+        assert_eq!(table.enters("::ffff:192.0.2.3", 50), Admission::Refused);
+        assert_eq!(table.enters("64:ff9b::192.0.2.3", 50), Admission::Refused);
         assert_eq!(table.takes("192.0.3.1", 50).1, None, "others get in");
         table.leave(first);
         table.takes("192.0.2.3", 50);
-        assert_eq!(table.enters("192.0.2.3", 50), (Entry::Refused, None));
+        assert_eq!(table.enters("192.0.2.3", 50), Admission::Refused);
     }
 
     #[test]
     fn a_neighbour_of_who_holds_all_of_a_network_gets_the_place_of_the_longest_waiting() {
-        let mut table = Table::new(100, 2);
+        let mut table = Networks::new(100, 2);
         let (busy, _) = table.takes("192.0.2.1", 0);
         table.wait(busy, None);
         let (idle, _) = table.takes("192.0.2.1", 10);
-        assert_eq!(table.enters("192.0.2.9", 109), (Entry::Refused, None));
-        let (entry, displaced) = table.enters("192.0.2.9", 110);
-        assert!(matches!(entry, Entry::Taken { displaced: Some(Displaced::ByOwnNetwork), .. }), "{entry:?}");
-        assert_eq!(displaced, Some(idle));
+        assert_eq!(table.enters("192.0.2.9", 109), Admission::Refused);
+        let Admission::Taken(_, displaced) = table.enters("192.0.2.9", 110) else { panic!("it gets in") };
+        assert_eq!(displaced, Some((idle, PlaceLoss::OwnLimit)));
     }
 
     #[test]
     fn where_every_place_is_taken_the_greediest_network_gives_way_and_its_longest_waiting_first() {
-        let mut table = Table::new(5, 4);
+        let mut table = Networks::new(5, 4);
         let (honest, _) = table.takes("198.51.100.1", 0);
-        let greedy: Vec<Id> = (1..=4).map(|n| table.takes("192.0.2.1", n).0).collect();
+        let greedy: Vec<ConnectionId> = (1..=4).map(|n| table.takes("192.0.2.1", n).0).collect();
         // Nobody gives way before a moment has passed.
-        assert_eq!(table.enters("203.0.113.1", 60), (Entry::Full(Some(at(101))), None));
+        assert_eq!(table.enters("203.0.113.1", 60), Admission::Full(Some(at(101))));
         let (newcomer, displaced) = table.takes("203.0.113.1", 101);
         assert_eq!(displaced, Some(greedy[0]));
         assert_eq!(table.takes("203.0.114.1", 103).1, Some(greedy[1]));
@@ -372,15 +277,15 @@ mod tests {
 
     #[test]
     fn for_each_who_finds_no_place_one_that_is_answered_ends_in_its_network_or_at_all_and_none_that_is_exempt() {
-        let mut table = Table::new(4, 2);
+        let mut table = Networks::new(4, 2);
         let (first, _) = table.takes("192.0.2.1", 0);
         let (neighbour, _) = table.takes("192.0.2.2", 0);
         let (other, _) = table.takes("198.51.100.1", 0);
-        assert_eq!(table.enters("192.0.2.3", 50), (Entry::Refused, None));
+        assert_eq!(table.enters("192.0.2.3", 50), Admission::Refused);
         assert!(!table.gives_way(other), "of another network");
         assert!(table.gives_way(neighbour) && !table.gives_way(first), "one is enough");
-        let (Entry::Taken { id: exempt, .. }, _) = table.enter(Vec::new(), at(0)) else { panic!("there is room") };
-        assert_eq!(table.enters("203.0.113.1", 50), (Entry::Full(Some(at(100))), None));
+        let Admission::Taken(exempt, _) = table.enter(&Vec::new(), at(0)) else { panic!("there is room") };
+        assert_eq!(table.enters("203.0.113.1", 50), Admission::Full(Some(at(100))));
         assert!(!table.gives_way(exempt));
         assert!(table.gives_way(other) && !table.gives_way(first), "one is enough");
         table.enters("203.0.113.1", 60);
@@ -397,7 +302,7 @@ mod tests {
             (&|n| format!("2001:db8:{n:x}::1"), "2001:db9::1"),
             (&|n| format!("2002:0a07:{n:02x}01::1"), "2002:0a08:0001::1"),
         ] {
-            let mut table = Table::new(100, 8);
+            let mut table = Networks::new(100, 8);
             let (honest, _) = table.takes(honest, 0);
             for n in 0..99 {
                 table.takes(&attacker(n), 1);
@@ -411,11 +316,8 @@ mod tests {
 
     #[test]
     fn who_is_being_answered_gives_way_to_nobody_and_who_is_exempt_last() {
-        let mut table = Table::new(3, 8);
-        let (exempt, _) = match table.enter(Vec::new(), at(0)) {
-            (Entry::Taken { id, .. }, displaced) => (id, displaced),
-            other => panic!("{:?}", other.0),
-        };
+        let mut table = Networks::new(3, 8);
+        let Admission::Taken(exempt, None) = table.enter(&Vec::new(), at(0)) else { panic!("it gets in") };
         let (answered, _) = table.takes("192.0.2.1", 1);
         let (idle, _) = table.takes("198.51.100.1", 2);
         table.wait(answered, None);
@@ -423,16 +325,16 @@ mod tests {
         table.wait(table.next - 1, None);
         assert_eq!(table.takes("203.0.114.1", 200).1, Some(exempt));
         table.wait(table.next - 1, None);
-        assert_eq!(table.enters("203.0.115.1", 900), (Entry::Full(None), None));
+        assert_eq!(table.enters("203.0.115.1", 900), Admission::Full(None));
         table.wait(answered, Some(at(900)));
-        assert_eq!(table.enters("203.0.115.1", 950), (Entry::Full(Some(at(1000))), None));
+        assert_eq!(table.enters("203.0.115.1", 950), Admission::Full(Some(at(1000))));
         assert_eq!(table.takes("203.0.115.1", 1000).1, Some(answered));
     }
 
     #[test]
     fn nothing_is_kept_of_who_has_left() {
-        let mut table = Table::new(100, 8);
-        let ids: Vec<Id> = (0..100).map(|n| table.takes(&format!("10.{}.{n}.1", n % 7), n).0).collect();
+        let mut table = Networks::new(100, 8);
+        let ids: Vec<ConnectionId> = (0..100).map(|n| table.takes(&format!("10.{}.{n}.1", n % 7), n).0).collect();
         for id in ids {
             table.leave(id);
             table.leave(id);

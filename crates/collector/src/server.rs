@@ -6,7 +6,6 @@ mod answers;
 mod certificate;
 mod routes;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,7 +15,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pulse_telemetry_http::host::Host;
 use pulse_telemetry_http::server::guards::Guards;
-use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings, converse};
+use pulse_telemetry_http::server::places::{Place, PlaceLoss, Places};
+use pulse_telemetry_http::server::{Accept, Limits, ServeError, ServeSettings, admit, converse, drain};
 use pulse_telemetry_process::supervisor::Supervisor;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,7 +32,7 @@ use super::ingest::BODY_MAX;
 use super::limiter::Limiter;
 use super::metrics::Metrics;
 use super::network::Client;
-use super::places::{Displaced, Entry, Place, Places};
+use super::places::{Networks, networks_of};
 use super::queue::{Health, Queue, SharedClock};
 use super::retry::Retry;
 
@@ -42,29 +42,26 @@ pub const SERVER_NAME: &str = "pulse-telemetry-collector";
 /// Where pings are sent to.
 pub const PING_PATH: &str = "/v1/telemetry/ping";
 
-/// How long accepting rests after it failed, which happens where the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// For how long the collector goes on taking pings and telling whoever asks that it is not ready any more, so that a balancer
-/// sends the next ones elsewhere before the door is closed.
+/// For how long the collector goes on taking pings and telling whoever asks that it is not ready any more, so that a
+/// balancer sends the next ones elsewhere before the door is closed.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
-/// How long requests under way may take to end after that. With [`STORAGE_END`] it stays within the two seconds that a stop
-/// is promised to take: who is not answered by then sends its ping again.
+/// How long requests under way may take to end after that. With [`STORAGE_END`] it stays within the two seconds that a
+/// stop is promised to take: who is not answered by then sends its ping again.
 const FINISH_TIME: Duration = Duration::from_millis(1500);
 
-/// How long the storage may take to end after the last request: it may wait for a database that does not answer, or for a
-/// lookup of its name.
+/// How long the storage may take to end after the last request: it may wait for a database that does not answer, or for
+/// a lookup of its name.
 pub const STORAGE_END: Duration = Duration::from_millis(300);
 
 /// What the server takes of memory and time, with so many connections.
 ///
-/// Callers can make it hold `connections` × (8 + 128 KiB) at most, for the space of a body doubles as it comes: 544 MiB with
-/// 4096 of them that all send the largest body at once. `benches/collector_crowd.rs` measures it, and what TLS keeps
-/// besides. A real ping has 0.5 to 6 KiB.
+/// Callers can make it hold `connections` × (8 + 128 KiB) at most, for the space of a body doubles as it comes: 544 MiB
+/// with 4096 of them that all send the largest body at once. `benches/collector_crowd.rs` measures it, and what TLS
+/// keeps besides. A real ping has 0.5 to 6 KiB.
 #[must_use]
 pub fn limits(connections: usize) -> Limits {
     Limits {
@@ -85,7 +82,7 @@ pub struct App {
     /// Whose word is taken for where a ping comes from.
     pub trusted_proxies: Vec<IpNet>,
     /// Who has which of the connections.
-    pub places: Places,
+    pub places: Arc<Places<Networks>>,
     /// How much of the disk is left for pings.
     pub capacity: Arc<Capacity>,
     /// The way into the storage.
@@ -108,7 +105,7 @@ pub struct App {
 pub struct Admin {
     listener: TcpListener,
     guards: Guards,
-    places: Places,
+    places: Arc<Places<Networks>>,
     limits: Limits,
 }
 
@@ -124,10 +121,9 @@ impl Admin {
         listener: TcpListener,
         allowed_hosts: Vec<Host>,
         token: Option<SecretString>,
-        clock: SharedClock,
     ) -> Result<Self, ServeError> {
         let guards = Guards::new("admin", &ServeSettings { allowed_hosts, token })?;
-        let places = Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, clock);
+        let places = Arc::new(Places::new(Networks::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS)));
         Ok(Self { listener, guards, places, limits: Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() } })
     }
 }
@@ -143,8 +139,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Tells the supervisor that it is ready, and answers until `shutdown`. Then it says that it is not ready any more, for a
-/// moment longer where anybody asks for that, closes the door, and lets requests under way finish.
+/// Tells the supervisor that it is ready, and answers until `shutdown`. Then it says that it is not ready any more, for
+/// a moment longer where anybody asks for that, closes the door, and lets requests under way finish.
 pub async fn run(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -165,14 +161,23 @@ pub async fn run(
         }
     });
     {
-        let serve = |stream, client, id| serve(stream, client, id, tls.clone(), Arc::clone(&app), stopping.clone());
+        let lost = |why| match why {
+            PlaceLoss::OwnLimit => app.metrics.connection_refused(),
+            PlaceLoss::Pressure => app.metrics.connection_displaced(),
+        };
         // Who limits nobody, or names a proxy, lets that one have as many as it likes.
-        let is_exempt = |client: &Client| !app.limiter.limits_pings() || client.is_in(&app.trusted_proxies);
-        let public = Door { listener: &listener, places: &app.places, metrics: &app.metrics, clock: &app.clock };
-        let mut public = pin!(admit(public, &mut connections, is_exempt, serve));
-        let serve = |stream, _, id| serve_admin(stream, id, Arc::clone(&admin), Arc::clone(&app), stopping.clone());
-        let door = Door { listener: &admin.listener, places: &admin.places, metrics: &app.metrics, clock: &app.clock };
-        let mut private = pin!(admit(door, &mut admins, |_| false, serve));
+        let caller = |(_, client): &(_, Client)| {
+            networks_of(client, !app.limiter.limits_pings() || client.is_in(&app.trusted_proxies))
+        };
+        let serve =
+            |(stream, client), place| serve(stream, client, place, tls.clone(), Arc::clone(&app), stopping.clone());
+        let door = Door(&listener);
+        let mut public = pin!(admit(&door, &app.places, &mut connections, caller, lost, serve));
+        let caller = |(_, client): &(_, Client)| networks_of(client, false);
+        let serve =
+            |(stream, _), place| serve_admin(stream, place, Arc::clone(&admin), Arc::clone(&app), stopping.clone());
+        let admin_door = Door(&admin.listener);
+        let mut private = pin!(admit(&admin_door, &admin.places, &mut admins, caller, lost, serve));
         loop {
             tokio::select! {
                 () = &mut over => break,
@@ -185,78 +190,30 @@ pub async fn run(
     supervisor.stopping();
     drop(listener);
     stop.send_replace(true);
-    let finished = async {
-        while connections.join_next().await.is_some() {}
-        while admins.join_next().await.is_some() {}
-    };
     // What is not finished by then is dropped, which closes its connection: its ping was not answered, and comes again.
-    let _ = timeout(limits.finish_time, finished).await;
+    tokio::join!(drain(connections, limits.finish_time), drain(admins, limits.finish_time));
 }
 
-/// An address that is listened at, and who has a place there.
-struct Door<'a> {
-    listener: &'a TcpListener,
-    places: &'a Places,
-    metrics: &'a Metrics,
-    clock: &'a SharedClock,
-}
+/// A listener whose callers are no addresses any more as soon as they are accepted.
+struct Door<'a>(&'a TcpListener);
 
-/// Lets connections in for as long as it is waited for, and has them served.
-async fn admit<F>(
-    door: Door<'_>,
-    connections: &mut JoinSet<()>,
-    is_exempt: impl Fn(&Client) -> bool,
-    serve: impl Fn(TcpStream, Client, u64) -> F,
-) -> Infallible
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let Door { listener, places, metrics, clock } = door;
-    // Who was accepted and has no place yet.
-    let mut guest: Option<(TcpStream, Client)> = None;
-    loop {
-        let mut room_in = None;
-        if let Some((stream, client)) = guest.take() {
-            match places.enter(&client, is_exempt(&client)) {
-                Entry::Taken { id, displaced } => {
-                    match displaced {
-                        Some(Displaced::ByOwnNetwork) => metrics.connection_refused(),
-                        Some(Displaced::UnderPressure) => metrics.connection_displaced(),
-                        None => {}
-                    }
-                    places.serves(id, connections.spawn(serve(stream, client, id)));
-                }
-                Entry::Refused => metrics.connection_refused(),
-                Entry::Full(at) => {
-                    room_in = at.map(|at| at.saturating_sub(clock.now().mono));
-                    guest = Some((stream, client));
-                }
-            }
-        }
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            () = sleep(room_in.unwrap_or_default()), if room_in.is_some() => {}
-            () = places.answered.notified(), if guest.is_some() => {}
-            accepted = listener.accept(), if guest.is_none() => match accepted {
-                Ok((stream, peer)) => guest = Some((stream, Client::new(peer.ip()))),
-                Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
+impl Accept for Door<'_> {
+    type Connection = (TcpStream, Client);
+
+    async fn accept(&self) -> io::Result<Self::Connection> {
+        let (stream, peer) = self.0.accept().await?;
+        Ok((stream, Client::new(peer.ip())))
     }
 }
 
 async fn serve(
     stream: TcpStream,
     client: Client,
-    id: u64,
+    place: Place<Networks>,
     tls: Option<TlsAcceptor>,
     app: Arc<App>,
     stopping: watch::Receiver<bool>,
 ) {
-    let place = app.places.place(id);
     // Without it an answer may wait for the next packet; where it cannot be set, it does.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else { return answer_pings(stream, &client, &place, &app, stopping).await };
@@ -265,14 +222,25 @@ async fn serve(
     }
 }
 
-async fn serve_admin(stream: TcpStream, id: u64, admin: Arc<Admin>, app: Arc<App>, stopping: watch::Receiver<bool>) {
-    let _place = admin.places.place(id);
+async fn serve_admin(
+    stream: TcpStream,
+    place: Place<Networks>,
+    admin: Arc<Admin>,
+    app: Arc<App>,
+    stopping: watch::Receiver<bool>,
+) {
+    let _place = place;
     let answer = |request| routes::answer_admin(&app, &admin.guards, request);
     converse(stream, &admin.limits, stopping, answer).await;
 }
 
-async fn answer_pings<S>(stream: S, client: &Client, place: &Place<'_>, app: &App, stopping: watch::Receiver<bool>)
-where
+async fn answer_pings<S>(
+    stream: S,
+    client: &Client,
+    place: &Place<Networks>,
+    app: &App,
+    stopping: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let answer = |request| routes::answer(app, client, place, request);

@@ -1,13 +1,18 @@
-//! What both servers have in common: one connection and its limits, the guards, and what an answer looks like.
+//! What both servers have in common: who gets in, one connection and its limits, the guards, and what an answer looks
+//! like.
 //!
-//! Every request passes the [`guards`]; [`answers`] makes the responses. What is not HTTP never becomes a request: hyper
-//! answers it with a bare status and closes.
+//! Every request passes the [`guards`]; [`answers`] makes the responses. What is not HTTP never becomes a request:
+//! hyper answers it with a bare status and closes.
 
 pub mod answers;
+pub mod body;
 pub mod guards;
+pub mod places;
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
@@ -18,17 +23,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::answers::Answer;
+use self::places::{Admission, Place, PlaceLoss, PlaceTable, Places};
 use crate::host::Host;
 
 /// The smallest buffer that hyper works with.
 const BUFFER_MIN: usize = 8 * 1024;
 
-/// How long a caller may keep the server waiting for its request before its place can be given to another one. So 64
-/// places let 640 new connections a second in, however many of them stay silent.
-pub const PATIENCE: Duration = Duration::from_millis(100);
+/// How long accepting rests after it failed, which happens where the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// For whom the server answers.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +93,72 @@ pub enum ServeError {
     /// A token that everybody knows.
     #[error("the token of serve.token_file is empty")]
     EmptyToken,
+}
+
+/// Where connections come from.
+pub trait Accept {
+    /// A connection, and what is known of its caller.
+    type Connection;
+
+    /// The next one.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+}
+
+/// Lets connections in for as long as it is waited for, each as soon as the places have one for it, and has them
+/// served. `lost` is told of each that gets no place or gives its own away.
+pub async fn admit<L, T, F>(
+    listener: &L,
+    places: &Arc<Places<T>>,
+    connections: &mut JoinSet<()>,
+    caller: impl Fn(&L::Connection) -> T::Caller,
+    lost: impl Fn(PlaceLoss),
+    serve: impl Fn(L::Connection, Place<T>) -> F,
+) -> Infallible
+where
+    L: Accept,
+    T: PlaceTable,
+    F: Future<Output = ()> + Send + 'static,
+{
+    // The connection that was accepted and has no place yet.
+    let mut next = None;
+    loop {
+        let mut room_at = None;
+        if let Some(connection) = next.take() {
+            match places.enter(&caller(&connection)) {
+                Admission::Taken(id, displaced) => {
+                    if let Some((_, why)) = displaced {
+                        lost(why);
+                    }
+                    let place = Place::new(Arc::clone(places), id);
+                    places.serves(id, connections.spawn(serve(connection, place)));
+                    // It is looked at before the next one is let in, however many there are.
+                    yield_now().await;
+                }
+                Admission::Refused => lost(PlaceLoss::OwnLimit),
+                Admission::Full(at) => {
+                    room_at = at.map(|at| places.instant(at));
+                    next = Some(connection);
+                }
+            }
+        }
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            () = sleep_until(room_at.unwrap_or_else(Instant::now)), if room_at.is_some() => {}
+            () = places.changed.notified(), if next.is_some() => {}
+            accepted = listener.accept(), if next.is_none() => match accepted {
+                Ok(accepted) => next = Some(accepted),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+/// Waits for connections to end. Those that are not at an end by then are dropped, which closes them.
+pub async fn drain(mut connections: JoinSet<()>, within: Duration) {
+    let _ = timeout(within, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 /// Answers the requests of one connection, one after the other, until it ends, has lived for long enough, or the server

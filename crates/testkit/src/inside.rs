@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use pulse_telemetry_collector::capacity::Capacity;
 use pulse_telemetry_collector::limiter::Limiter;
 use pulse_telemetry_collector::metrics::Metrics;
-use pulse_telemetry_collector::places::{self, Places};
+use pulse_telemetry_collector::places::{self, Networks};
 use pulse_telemetry_collector::purge::look_after_the_storage;
 use pulse_telemetry_collector::queue::{Health, queue};
 use pulse_telemetry_collector::retry::Retry;
 use pulse_telemetry_collector::server::{self, Admin, App};
 use pulse_telemetry_collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, StoreError, Working};
 use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_process::chance::SystemChance;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::supervisor::Supervisor;
@@ -142,7 +143,7 @@ impl Inside {
                     let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
                     let admin = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
                     bound.send((listener.local_addr().unwrap(), admin.local_addr().unwrap())).unwrap();
-                    let admin = Admin::new(admin, Vec::new(), None, Arc::new(SystemClock)).unwrap();
+                    let admin = Admin::new(admin, Vec::new(), None).unwrap();
                     let health = Arc::new(Health::default());
                     let capacity = Arc::new(Capacity::new(0));
                     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
@@ -158,11 +159,10 @@ impl Inside {
                     let app = App {
                         limiter: Limiter::new(settings.per_minute, 0, settings.chance),
                         trusted_proxies: Vec::new(),
-                        places: Places::new(
+                        places: Arc::new(Places::new(Networks::new(
                             settings.connections,
                             places::per_network(settings.connections),
-                            Arc::new(SystemClock),
-                        ),
+                        ))),
                         capacity: Arc::clone(&capacity),
                         queue,
                         health: Arc::clone(&health),

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
+use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_process::chance::SystemChance;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::log::start_log;
@@ -18,7 +19,7 @@ use crate::capacity::Capacity;
 use crate::config::{Config, Storage};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
-use crate::places::{self, Places};
+use crate::places::{self, Networks};
 use crate::purge::{look_after_the_storage, purge_by_itself};
 use crate::queue::{Health, SharedClock, queue};
 use crate::retry::Retry;
@@ -39,8 +40,8 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     }
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
     let token = config.admin.read_token()?;
-    // From here on, for a database may not answer: where this is a container's first process, a signal that nobody waits
-    // for does nothing.
+    // From here on, for a database may not answer: where this is a container's first process, a signal that nobody
+    // waits for does nothing.
     let mut stop = pin!(asked_to_stop());
     let storage = storage_thread()?;
     let settings = config.storage.clone();
@@ -94,11 +95,10 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     let app = Arc::new(App {
         limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemChance)),
         trusted_proxies: config.serve.trusted_proxies.clone(),
-        places: Places::new(
+        places: Arc::new(Places::new(Networks::new(
             config.serve.connections,
             places::per_network(config.serve.connections),
-            Arc::clone(&clock),
-        ),
+        ))),
         capacity: Arc::clone(&capacity),
         queue,
         health: Arc::clone(&health),
@@ -108,7 +108,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         commit_timeout: config.limits.commit_timeout,
         limits: server::limits(config.serve.connections),
     });
-    let admin = Admin::new(admin, config.admin.allowed_hosts.clone(), token, Arc::clone(&app.clock))
+    let admin = Admin::new(admin, config.admin.allowed_hosts.clone(), token)
         .map_err(|error| Failure::SetUp(error.to_string()))?;
     let mut answering = tokio::spawn(answerer.run());
     let mut committing = storage.spawn(committer.run());
@@ -154,8 +154,8 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     Ok(())
 }
 
-/// A thread with a loop of its own for what concerns the storage, so that a commit waits for no request and no request for a
-/// commit. It ends with the process.
+/// A thread with a loop of its own for what concerns the storage, so that a commit waits for no request and no request
+/// for a commit. It ends with the process.
 fn storage_thread() -> Result<Handle, Failure> {
     let failed = |error: std::io::Error| Failure::Other(format!("failed to start the storage's thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
@@ -167,8 +167,9 @@ fn storage_thread() -> Result<Handle, Failure> {
     Ok(handle)
 }
 
-/// A panic tells where it happened and not what was at hand, which may come from a request. It ends the process, in every
-/// build: without one of its parts the collector would look alive and do nothing, and whoever started it starts it again.
+/// A panic tells where it happened and not what was at hand, which may come from a request. It ends the process, in
+/// every build: without one of its parts the collector would look alive and do nothing, and whoever started it starts
+/// it again.
 pub fn end_at_a_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();

@@ -3,15 +3,16 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use pulse_telemetry_core::contract;
+use pulse_telemetry_http::server::body::{self, BodyError};
 use pulse_telemetry_http::server::guards::Guards;
+use pulse_telemetry_http::server::places::Place;
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::time::timeout;
@@ -22,7 +23,7 @@ use crate::capacity::Fullness;
 use crate::ingest;
 use crate::metrics::{NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
 use crate::network::{Client, ProxyMismatch};
-use crate::places::Place;
+use crate::places::Networks;
 use crate::purge::is_plausible;
 use crate::queue::TurnedAway;
 use crate::retry::Retry;
@@ -31,8 +32,9 @@ use crate::storage::{Arrival, Outcome, Row, day_of};
 const READ: &str = "GET, HEAD, OPTIONS";
 const PING: &str = "POST, OPTIONS";
 
-/// Answers one request. Only a ping that is stored, or need not be, keeps its connection open, where nobody needs its place.
-pub(super) async fn answer(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
+/// Answers one request. Only a ping that is stored, or need not be, keeps its connection open, where nobody needs its
+/// place.
+pub(super) async fn answer(app: &App, client: &Client, place: &Place<Networks>, request: Request<Incoming>) -> Answer {
     let mut answer = route(app, client, place, request).await;
     answers::add_headers(answer.headers_mut());
     if answer.status() != StatusCode::NO_CONTENT || place.gives_way() {
@@ -41,7 +43,7 @@ pub(super) async fn answer(app: &App, client: &Client, place: &Place<'_>, reques
     answer
 }
 
-async fn route(app: &App, client: &Client, place: &Place<'_>, request: Request<Incoming>) -> Answer {
+async fn route(app: &App, client: &Client, place: &Place<Networks>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     if head.uri.path() == PING_PATH {
         return match only(&head.method, &[Method::POST], PING) {
@@ -106,7 +108,7 @@ fn healthy() -> Answer {
     answers::json(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-async fn ping(app: &App, client: &Client, place: &Place<'_>, head: &Parts, body: Incoming) -> Answer {
+async fn ping(app: &App, client: &Client, place: &Place<Networks>, head: &Parts, body: Incoming) -> Answer {
     let now = app.clock.now();
     let forwarded = head.headers.get_all("x-forwarded-for").iter();
     let (client, mismatch) = client.behind(&app.trusted_proxies, forwarded);
@@ -115,8 +117,7 @@ async fn ping(app: &App, client: &Client, place: &Place<'_>, head: &Parts, body:
     }
     if let Err(wait) = app.limiter.check(&client, now.mono) {
         app.metrics.limited(PER_MINUTE);
-        // What is left unread when a connection is closed takes the answer with it.
-        let _ = timeout(app.limits.body_time, discard(Limited::new(body, app.limits.body_bytes))).await;
+        body::discard(body, &app.limits).await;
         let wait = turn(app, |retry| retry.when_limited(wait));
         let message = "Too many pings come from your network. Come back after the time in Retry-After.";
         return answers::come_back(StatusCode::TOO_MANY_REQUESTS, "too_many_pings", message, wait);
@@ -151,12 +152,13 @@ fn tell(app: &App, mismatch: ProxyMismatch) {
     }
     match mismatch {
         ProxyMismatch::Untrusted => tracing::warn!(
-            "a ping has X-Forwarded-For and comes from a peer that serve.trusted_proxies does not name: if it is your proxy, \
-             name it there, or all its clients share one limit; if it is not, this is a stranger's header and means nothing"
+            "a ping has X-Forwarded-For and comes from a peer that serve.trusted_proxies does not name: if it is your \
+             proxy, name it there, or all its clients share one limit; if it is not, this is a stranger's header and \
+             means nothing"
         ),
         ProxyMismatch::Missing => tracing::warn!(
-            "a ping comes from a proxy of serve.trusted_proxies, and X-Forwarded-For names no client: have the proxy set it, or \
-             all its clients share one limit"
+            "a ping comes from a proxy of serve.trusted_proxies, and X-Forwarded-For names no client: have the proxy \
+             set it, or all its clients share one limit"
         ),
     }
 }
@@ -179,37 +181,14 @@ fn check_head(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 async fn read_body(app: &App, body: Incoming) -> Result<Vec<u8>, Refused> {
-    let limits = &app.limits;
-    match timeout(limits.body_time, gather(Limited::new(body, limits.body_bytes))).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "A ping has 65536 bytes at most."))
-        }
-        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "body_incomplete", "The body ended before its time.")),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time.")),
-    }
+    body::read(body, &app.limits).await.map_err(|why| match why {
+        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "A ping has 65536 bytes at most."),
+        BodyError::CutShort => (StatusCode::BAD_REQUEST, "body_incomplete", "The body ended before its time."),
+        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time."),
+    })
 }
 
-/// The bytes of a body, copied as they come: pieces that are kept hold on to far larger buffers.
-async fn gather<B>(mut body: B) -> Result<Vec<u8>, B::Error>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(piece) = frame?.into_data() {
-            bytes.extend_from_slice(&piece);
-        }
-    }
-    Ok(bytes)
-}
-
-/// Reads a body to its end, and keeps nothing.
-async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
-    while let Some(Ok(_)) = body.frame().await {}
-}
-
-async fn store(app: &App, client: &Client, place: &Place<'_>, cells: Box<ingest::Cells>) -> Answer {
+async fn store(app: &App, client: &Client, place: &Place<Networks>, cells: Box<ingest::Cells>) -> Answer {
     let _busy = place.keep();
     let now = app.clock.now();
     let unavailable = |message, wait| answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait);

@@ -120,8 +120,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue
     }
 }
 
-/// Whether the origin is this server as the caller names it, port included. Both schemes: a proxy may add TLS. A port that
-/// is left out is the scheme's own.
+/// Whether the origin is this server as the caller names it, port included. Both schemes: a proxy may add TLS. A port
+/// that is left out is the scheme's own.
 fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
     let schemes = [("http://", 80), ("https://", 443)];
     let parts = origin
@@ -144,7 +144,8 @@ fn is_api(request: &Parts) -> bool {
     request.uri.path().starts_with("/api/") || request.uri.path() == "/metrics"
 }
 
-/// The token that a caller must show. Only its HMAC is kept, since comparing those takes the same time whatever differs.
+/// The token that a caller must show. Only its HMAC is kept, since comparing those takes the same time whatever
+/// differs.
 struct Token {
     key: hmac::Key,
     expected: hmac::Tag,
@@ -210,9 +211,9 @@ impl Refusal {
                 "This request comes from the page of another site, which may not use this server.".to_owned()
             }
             Self::OtherOrigin { origin, host } => format!(
-                "This request comes from a page of {origin} (its Origin) and asks for {host} (its Host), so it is the page \
-                 of another site, or a proxy between them changed the Host. The proxy has to pass on the Host as the \
-                 browser sent it, with its port: in nginx `proxy_set_header Host $http_host;`."
+                "This request comes from a page of {origin} (its Origin) and asks for {host} (its Host), so it is the \
+                 page of another site, or a proxy between them changed the Host. The proxy has to pass on the Host as \
+                 the browser sent it, with its port: in nginx `proxy_set_header Host $http_host;`."
             ),
             Self::Unauthorized(section) => format!(
                 "This server asks for its token ({section}.token_file), as `Authorization: Bearer` or `X-API-Token`."
