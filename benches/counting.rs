@@ -1,5 +1,5 @@
-//! Counting a large `/api/state`: CPU time and peak memory, against others who count the same file, each in a process of
-//! its own; and the sidecar itself, reading such an answer over HTTP: `make bench`.
+//! Counting a large `/api/state`: CPU time and peak memory, against others who count the same file, each in a process
+//! of its own; and the sidecar itself, reading such an answer over HTTP: `make bench`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "figures on standard output")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]
 

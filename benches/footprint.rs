@@ -1,5 +1,5 @@
-//! What the sidecar costs while it does nothing: its size, its start, its memory and how often it wakes, against Debian's
-//! node_exporter, a hello-world in Go and one of bare hyper: `make bench`.
+//! What the sidecar costs while it does nothing: its size, its start, its memory and how often it wakes, against
+//! Debian's node_exporter, a hello-world in Go and one of bare hyper: `make bench`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "figures on standard output")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]

@@ -41,8 +41,8 @@ use api::{Api, ApiError, patience};
 /// How often `status` asks whether a reading of Pulse has ended.
 const ASKS_AGAIN: Duration = Duration::from_millis(100);
 
-/// The telemetry of a Pulse installation, outside Pulse: reads the counts from Pulse's API, shows the ping, and sends it
-/// once a start and once a day.
+/// The telemetry of a Pulse installation, outside Pulse: reads the counts from Pulse's API, shows the ping, and sends
+/// it once a start and once a day.
 ///
 /// On by default. Off with PULSE_TELEMETRY=false, DO_NOT_TRACK=1, telemetry.enabled = false, `pulse-telemetry off`, or
 /// Pulse's own setting. Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 4 Pulse, 5 state directory,
@@ -82,8 +82,8 @@ enum Command {
     Check {
         /// Compare the ping with the one that Pulse would send itself, field by field; ends with 7 where they differ
         ///
-        /// Asking Pulse for its own ping makes Pulse write its ID file. Differences that docs/PRIVACY.md lists are told as
-        /// such, and so is what changed meanwhile.
+        /// Asking Pulse for its own ping makes Pulse write its ID file. Differences that docs/PRIVACY.md lists are told
+        /// as such, and so is what changed meanwhile.
         #[arg(long)]
         compare: bool,
     },
@@ -106,8 +106,8 @@ enum Command {
     },
     /// Show the local-only commercial events that are kept, one line each, the newest last, and who decides about them
     ///
-    /// They are what a client made for Pulse 6.0 hands over at Pulse's own routes. They stay on this machine, for 90 days.
-    /// Works with or without a daemon.
+    /// They are what a client made for Pulse 6.0 hands over at Pulse's own routes. They stay on this machine, for 90
+    /// days. Works with or without a daemon.
     Events {
         /// As JSON
         #[arg(long)]
@@ -119,9 +119,9 @@ enum Command {
     /// Check the history against what this program promises, and say what was checked and what was found
     ///
     /// Reads the file itself, works beside a running daemon and contacts nobody. Ends with 6 where it finds something.
-    /// Damage and omission show, but for the newest line, which nothing follows; a forgery by whoever owns the disk does
-    /// not. Its hash is printed: whoever keeps it elsewhere and hands it to a later audit sees whether the history was cut
-    /// or rewritten since.
+    /// Damage and omission show, but for the newest line, which nothing follows; a forgery by whoever owns the disk
+    /// does not. Its hash is printed: whoever keeps it elsewhere and hands it to a later audit sees whether the history
+    /// was cut or rewritten since.
     Audit {
         /// A line of the history must have this hash: what an earlier audit told of its newest line
         #[arg(long, value_name = "HASH")]
@@ -215,8 +215,8 @@ pub fn main(
 }
 
 /// Where the state directory is cannot be known without the configuration.
-const OFF_BY_HAND: &str = "Telemetry was not switched off. An empty file named `off` in the state directory does it without \
-                           the configuration, for a daemon that runs as well: it looks before it sends anything.";
+const OFF_BY_HAND: &str = "Telemetry was not switched off. An empty file named `off` in the state directory does it \
+    without the configuration, for a daemon that runs as well: it looks before it sends anything.";
 
 /// The command line as clap knows it, for the manual page and the completions.
 #[must_use]

@@ -1,5 +1,5 @@
-//! Our ping beside Pulse's own, field by field: what `check --compare` finds. Pure, and for people: nothing of it is kept or
-//! sent.
+//! Our ping beside Pulse's own, field by field: what `check --compare` finds. Pure, and for people: nothing of it is
+//! kept or sent.
 
 use pulse_telemetry_core::contract::FIELDS;
 use pulse_telemetry_core::version::VersionIdentity;

@@ -41,7 +41,8 @@ pub const DEFAULTS: &str = include_str!("../config/pulse-telemetry.toml");
 /// The configuration file that is read, where it exists, when none is named.
 pub const DEFAULT_FILE: &str = "/etc/pulse-telemetry/config.toml";
 
-/// The layers of `pulse-telemetry`. The short names are those of Pulse's own agent; `PULSE_TOKEN` is no key: see `tokens`.
+/// The layers of `pulse-telemetry`. The short names are those of Pulse's own agent; `PULSE_TOKEN` is no key: see
+/// `tokens`.
 const SIDECAR: Program = Program {
     defaults: DEFAULTS,
     default_file: DEFAULT_FILE,

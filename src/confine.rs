@@ -1,8 +1,8 @@
 //! The program's own confinement: what it can still touch once everything that it needs is open, kept by the kernel.
 //!
 //! [`Allowed`] says what that is, by the configuration alone. [`confine`] asks the kernel for it (Landlock, and no new
-//! privileges), and [`Confinement`] tells what is in force: a kernel that has a part of it only keeps that part, and one
-//! that has none of it costs nothing but a line in the log.
+//! privileges), and [`Confinement`] tells what is in force: a kernel that has a part of it only keeps that part, and
+//! one that has none of it costs nothing but a line in the log.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,13 +47,13 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// For a program that keeps its state in this directory, and connects to these ports and to its resolvers. What else
-    /// it needs has been opened and read.
+    /// For a program that keeps its state in this directory, and connects to these ports and to its resolvers. What
+    /// else it needs has been opened and read.
     ///
     /// A lookup must find `/etc/hosts` and `/etc/resolv.conf` also after somebody put new files in their place, so of
-    /// `/etc` everything can be read that the program's user can read. As root that would be too much: there it is those
-    /// files themselves, and a new one is found at the next start. Where one of them is a link, what it leads to can be
-    /// read; what it leads to later is found at the next start.
+    /// `/etc` everything can be read that the program's user can read. As root that would be too much: there it is
+    /// those files themselves, and a new one is found at the next start. Where one of them is a link, what it leads to
+    /// can be read; what it leads to later is found at the next start.
     #[must_use]
     pub fn new(state_dir: &Path, ports: impl IntoIterator<Item = u16>, lookups: &Lookups, root: bool) -> Self {
         let mut read = if root {
@@ -83,8 +83,8 @@ impl Allowed {
 /// Where the files that a name lookup reads really lie, links followed, when it was looked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookups {
-    /// The directory of the resolvers' file; where its link leads to nothing yet, as before the network is up, the nearest
-    /// one that is there on the way.
+    /// The directory of the resolvers' file; where its link leads to nothing yet, as before the network is up, the
+    /// nearest one that is there on the way.
     pub resolver_dir: Option<PathBuf>,
     /// What links lead to.
     pub files: Vec<PathBuf>,
@@ -222,9 +222,9 @@ impl Confinement {
     }
 }
 
-/// Confines the calling thread, and every thread that it starts from now on, to `allowed`, as far as the kernel can, and
-/// logs what it cannot. To be called while there is one thread, and before anything of the state directory is opened. What
-/// still listens then has to be bound before [`listen_no_more`].
+/// Confines the calling thread, and every thread that it starts from now on, to `allowed`, as far as the kernel can,
+/// and logs what it cannot. To be called while there is one thread, and before anything of the state directory is
+/// opened. What still listens then has to be bound before [`listen_no_more`].
 pub fn confine(allowed: &Allowed) -> Confinement {
     // A layer for each, so that each tells for itself what came of it.
     let processes = Layer::of("other processes", restrict_processes());
@@ -241,8 +241,8 @@ pub fn confine(allowed: &Allowed) -> Confinement {
     confinement
 }
 
-/// Ends that the calling thread, and every thread that it starts from now on, can listen anywhere new, as far as the kernel
-/// can end it. What it can do apart from that has been told.
+/// Ends that the calling thread, and every thread that it starts from now on, can listen anywhere new, as far as the
+/// kernel can end it. What it can do apart from that has been told.
 pub fn listen_no_more() {
     let ports = Ruleset::default().handle_access(AccessNet::BindTcp).and_then(restrict);
     let sockets = Ruleset::default().handle_access(AccessFs::MakeSock).and_then(restrict);
@@ -327,8 +327,8 @@ mod tests {
         assert!(whole.missing().is_empty() && whole.no_new_privileges);
         assert_eq!(
             whole.to_text(),
-            "writes to the state directory only; connects to the TCP ports 53, 443, 7655 only; no signal and no abstract \
-             socket to other processes; no new privileges"
+            "writes to the state directory only; connects to the TCP ports 53, 443, 7655 only; no signal and no \
+             abstract socket to other processes; no new privileges"
         );
     }
 

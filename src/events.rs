@@ -1,7 +1,8 @@
 //! The local-only commercial events of Pulse's privacy page: which plan links were seen, and the like. They stay here.
 //!
-//! A client made for Pulse 6.0 hands them over at Pulse's own routes, newer ones no longer do. They are kept in a file of
-//! their own, 90 days, and no module that builds or sends a ping can name this one (`tests/events.rs` holds it to that).
+//! A client made for Pulse 6.0 hands them over at Pulse's own routes, newer ones no longer do. They are kept in a file
+//! of their own, 90 days, and no module that builds or sends a ping can name this one (`tests/events.rs` holds it to
+//! that).
 
 mod event;
 mod file;
@@ -160,7 +161,8 @@ pub struct EventsReport {
     pub disabled_surfaces: Vec<String>,
     /// Pulse's setting `disableLocalUpgradeMetrics`; null where it could not be read.
     pub disable_local_upgrade_metrics: Option<bool>,
-    /// Pulse's legacy preference `reduceProUpsellNoise`, which nothing here depends on; null where it could not be read.
+    /// Pulse's legacy preference `reduceProUpsellNoise`, which nothing here depends on; null where it could not be
+    /// read.
     pub reduce_pro_upsell_noise: Option<bool>,
     /// For how many days an event is kept.
     pub kept_days: u64,
@@ -370,8 +372,8 @@ impl Recorder {
         self.write(&[Change::Erase], false)
     }
 
-    /// Waits until all that was handed over before is on the disk, or failed to get there: also that of callers who did not
-    /// wait for it.
+    /// Waits until all that was handed over before is on the disk, or failed to get there: also that of callers who did
+    /// not wait for it.
     pub async fn flush(self: &Arc<Self>) {
         // Changes are written in their order, and this one is the last. Whether it fails has been logged.
         let _ = self.change(Change::Prune).await;
@@ -423,8 +425,8 @@ impl Recorder {
         }
     }
 
-    /// Writes what comes of these changes, in their order, and holds it where that was done; an off is held in any case. A
-    /// failure is logged when it begins. Where nothing comes of them nothing is written, unless it `must` be.
+    /// Writes what comes of these changes, in their order, and holds it where that was done; an off is held in any
+    /// case. A failure is logged when it begins. Where nothing comes of them nothing is written, unless it `must` be.
     fn write(&self, changes: &[Change], must: bool) -> io::Result<()> {
         let (mut switch, mut kept, writable) = {
             let held = self.held();

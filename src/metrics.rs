@@ -1,5 +1,5 @@
-//! What `GET /metrics` tells Prometheus. No label holds an ID, a host or an address: each value is a word of a small set
-//! of this program's own.
+//! What `GET /metrics` tells Prometheus. No label holds an ID, a host or an address: each value is a word of a small
+//! set of this program's own.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! Posture: what else may leave the installation, as Pulse's own settings say. Shown to people, never sent.
 //!
-//! It is made from the same answers as a [`Reading`](pulse_telemetry_core::observation::Reading), beside it and never as a part of it: the
-//! engine, the ping, the sender and the store have no way to name anything of this module. Names come from lists that are
-//! fixed here, so that what is shown of Pulse's text is one host name, which is held by a type of its own.
+//! It is made from the same answers as a [`Reading`](pulse_telemetry_core::observation::Reading), beside it and never
+//! as a part of it: the engine, the ping, the sender and the store have no way to name anything of this module. Names
+//! come from lists that are fixed here, so that what is shown of Pulse's text is one host name, which is held by a type
+//! of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -145,8 +146,8 @@ pub struct DataHandling {
     pub redaction: Covered,
 }
 
-/// Resources by rule: known rules in their order, and how many the unknown ones cover, as `other`. Rules that cover none
-/// are left out.
+/// Resources by rule: known rules in their order, and how many the unknown ones cover, as `other`. Rules that cover
+/// none are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Covered(pub Vec<(&'static str, u32)>);
 

@@ -141,7 +141,8 @@ impl Drop for Running {
     }
 }
 
-/// A sidecar as in production: its own schedule, TLS set up for an endpoint where nobody is, a service manager that is told.
+/// A sidecar as in production: its own schedule, TLS set up for an endpoint where nobody is, a service manager that is
+/// told.
 pub struct Sidecar {
     pub running: Running,
     pub address: SocketAddr,

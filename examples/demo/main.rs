@@ -1,6 +1,6 @@
-//! `make demo`: the way of a ping on one machine. A simulated Pulse, the real sidecar and the real collector, all on loopback
-//! and on free ports. In between stands an endpoint that shows what arrives, compares it with what the sidecar says it
-//! sent, and hands it on to the collector. At the end the collector's report is shown.
+//! `make demo`: the way of a ping on one machine. A simulated Pulse, the real sidecar and the real collector, all on
+//! loopback and on free ports. In between stands an endpoint that shows what arrives, compares it with what the sidecar
+//! says it sent, and hands it on to the collector. At the end the collector's report is shown.
 
 mod collector;
 mod files;
@@ -31,7 +31,8 @@ use sidecar::Sidecar;
 /// How often the simulated Pulse changes.
 const TICK: Duration = Duration::from_secs(2);
 
-/// Show pulse-telemetry at work: a simulated Pulse, the real sidecar, and the real collector, with what passes in between.
+/// Show pulse-telemetry at work: a simulated Pulse, the real sidecar, and the real collector, with what passes in
+/// between.
 ///
 /// Everything listens on this machine only, and nothing leaves it.
 #[derive(Debug, Parser)]

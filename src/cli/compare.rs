@@ -20,15 +20,15 @@ use crate::status::SuppressedReport;
 const SHOWN: usize = 64;
 const NAME_SHOWN: usize = 256;
 
-const NONE_OF_ITS_OWN: &str = "This Pulse has no telemetry of its own (Pulse 5.1 has none, and no preview of it), so there \
-                               is nothing to compare with.";
+const NONE_OF_ITS_OWN: &str = "This Pulse has no telemetry of its own (Pulse 5.1 has none, and no preview of it), so \
+    there is nothing to compare with.";
 
 pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
     writeln!(out, "Compares with the ping that Pulse at {} would send itself.", config.pulse.url)?;
     writeln!(
         out,
-        "Asking Pulse for it makes Pulse write its own ID file, even where its telemetry is off (and since 6.1.1 a file on \
-         its lifecycle). Nothing of the answer is kept or sent."
+        "Asking Pulse for it makes Pulse write its own ID file, even where its telemetry is off (and since 6.1.1 a \
+         file on its lifecycle). Nothing of the answer is kept or sent."
     )?;
     let client = pulse_client(config)?;
     let (observed, before) = ours(&client).await?;

@@ -45,8 +45,8 @@ pub(super) fn events_off(config: &Config) -> Option<Off> {
     Off::fixed(config.consent.disable_local_events.as_deref(), config.events.record)
 }
 
-/// Lets a command at the state directory: confined from then on, and as root in the place of the directory's owner. What
-/// else it reads, a token say, it has to have read before.
+/// Lets a command at the state directory: confined from then on, and as root in the place of the directory's owner.
+/// What else it reads, a token say, it has to have read before.
 pub(super) fn at_the_state<T>(config: &Config, work: impl FnOnce(&Path) -> T) -> T {
     static CONFINED: Once = Once::new();
     let dir = &config.state.dir;

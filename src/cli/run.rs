@@ -25,8 +25,8 @@ use crate::store::{self, EventFile, Store, StoreError};
 /// Questions of the local server that wait for the daemon, at most.
 const WAITING_QUESTIONS: usize = 64;
 
-/// What a stop takes at most, of the two seconds that are promised: most of it may be the server's, for what it is answering,
-/// and what the server leaves is for local events that are being written.
+/// What a stop takes at most, of the two seconds that are promised: most of it may be the server's, for what it is
+/// answering, and what the server leaves is for local events that are being written.
 const STOP_TIME: Duration = Duration::from_millis(1800);
 
 pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, Failure> {

@@ -64,8 +64,8 @@ pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, Fa
         (Ok(_), Err(_)) => writeln!(out, "The daemon could not write it either: it holds until the daemon stops.")?,
         (Err(untold), Ok(OffWritten::Held)) => writeln!(
             out,
-            "The daemon that holds the state directory was not told: {untold}. It finds the file before each ping; until \
-             then its page says on, and the ID file stays."
+            "The daemon that holds the state directory was not told: {untold}. It finds the file before each ping; \
+             until then its page says on, and the ID file stays."
         )?,
         (Err(untold), Err(error)) => {
             writeln!(out, "No daemon was told: {untold}.")?;
@@ -73,8 +73,8 @@ pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, Fa
         }
         (Err(untold), Ok(OffWritten::FileOnly)) => writeln!(
             out,
-            "No daemon was told: {untold}. It holds for one that uses this state directory; the ID file stays until one \
-             starts there again."
+            "No daemon was told: {untold}. It holds for one that uses this state directory; the ID file stays until \
+             one starts there again."
         )?,
         (Err(untold), Ok(OffWritten::Whole)) => {
             writeln!(out, "No daemon was told: {untold}. It holds for one that uses this state directory.")?;

@@ -207,7 +207,8 @@ fn looked_at(env: &Environment) -> String {
         Some(directory) => format!("there is no {CREDENTIAL} among systemd's credentials in {directory}"),
         None if env.get_filled("INVOCATION_ID").is_some() => {
             format!(
-                "no credential {CREDENTIAL} came from systemd: another file of the unit may have emptied LoadCredential="
+                "no credential {CREDENTIAL} came from systemd: another file of the unit may have emptied \
+                 LoadCredential="
             )
         }
         None => format!("there is no credential {CREDENTIAL} of systemd, which did not start this"),

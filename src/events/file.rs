@@ -35,7 +35,8 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Reads a file; `None` is one that is not there. Where the switch cannot be read it is off: damage turns nothing on.
+    /// Reads a file; `None` is one that is not there. Where the switch cannot be read it is off: damage turns nothing
+    /// on.
     pub(super) fn parse(file: Option<&[u8]>) -> Self {
         let Some(file) = file else {
             return Self { switch: Switch::default(), kept: Vec::new(), damaged: false };

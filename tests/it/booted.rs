@@ -1,4 +1,5 @@
-//! The unit under a systemd that is really booted: `make test-boot`; `pulse_telemetry_testkit::booted` says what that needs.
+//! The unit under a systemd that is really booted: `make test-boot`; `pulse_telemetry_testkit::booted` says what that
+//! needs.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use pulse_telemetry_testkit::alone::run;

@@ -1,5 +1,5 @@
-//! What a crate has below it is all that its source can name. That nothing else compiles, the examples in the documentation
-//! of `pulse_telemetry_core` and `pulse_telemetry_endpoint` show.
+//! What a crate has below it is all that its source can name. That nothing else compiles, the examples in the
+//! documentation of `pulse_telemetry_core` and `pulse_telemetry_endpoint` show.
 
 use pulse_telemetry_testkit::boundaries::{beyond_the_boundaries, dependencies};
 

@@ -33,7 +33,8 @@ fn every_recorded_ping_ends_as_a_row_with_exactly_the_listed_columns() {
     let mut pings: Vec<Value> = names.map(|name| recorded(name).unwrap()).into();
     // Both are of one installation, and would be one ping.
     pings[0]["install_id"] = json!(pulse_telemetry_testkit::collector::install_id(2));
-    // The released 6.0.0-rc.1 says nothing more of its version, so that is said here; and a later Pulse sends 150 fields.
+    // The released 6.0.0-rc.1 says nothing more of its version, so that is said here; and a later Pulse sends 150
+    // fields.
     let first = ping(&json!({"install_id": pings[0]["install_id"], "version": pings[0]["version"]}));
     let mut latest = pings[2].clone();
     for number in 0..150 {

@@ -604,8 +604,8 @@ fn an_ipv6_address_with_a_zone_is_refused_with_what_to_use_instead() {
         ("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", allowed("[fe80::1%25eth0]")),
     ] {
         let error = with_variable(name, &value).error();
-        let said = ": must not hold an IPv6 address with a zone (%…), which is a matter of one machine's interfaces: use \
-                    a host name, or an address that needs no zone";
+        let said = ": must not hold an IPv6 address with a zone (%…), which is a matter of one machine's interfaces: \
+            use a host name, or an address that needs no zone";
         assert!(error.ends_with(said), "{value}: {error}");
     }
 }
@@ -744,7 +744,8 @@ fn a_token_file_that_holds_no_token_is_named_and_not_quoted() {
     assert_eq!(
         absent.err().unwrap().to_string(),
         "pulse.token_file: \"/nonexistent/token\" from environment variable PULSE_TOKEN_FILE: \
-         cannot be read: No such file or directory (os error 2). Write it, or name another one; it is read at a start only"
+         cannot be read: No such file or directory (os error 2). Write it, or name another one; it is read at a start \
+         only"
     );
 }
 

@@ -1,5 +1,5 @@
-//! What the kernel holds the daemon to, with the real binary: it is in force, it refuses what it should, everything works
-//! all the same, and a kernel without it is told of. And that the daemon itself tries nothing else.
+//! What the kernel holds the daemon to, with the real binary: it is in force, it refuses what it should, everything
+//! works all the same, and a kernel without it is told of. And that the daemon itself tries nothing else.
 //!
 //! What a confined program cannot do is tried by a thread of this test, which the same function confines.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]

@@ -1,4 +1,5 @@
-//! Callers that mean harm, at the real program, on loopback: bounded in count, and over when the next ping has gone out.
+//! Callers that mean harm, at the real program, on loopback: bounded in count, and over when the next ping has gone
+//! out.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::io::{Read as _, Write as _};
@@ -178,7 +179,8 @@ fn slow_headers(address: SocketAddr, goes_on: &dyn Fn() -> bool) {
 }
 
 fn slow_bodies(address: SocketAddr, goes_on: &dyn Fn() -> bool) {
-    let head = b"PUT /api/v1/switch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n{";
+    let head = b"PUT /api/v1/switch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: \
+        4000\r\n\r\n{";
     hold(address, goes_on, head, b" ");
 }
 

@@ -1,5 +1,5 @@
-//! The image, built from the Dockerfile by buildah on a base made of Debian's packages, and run by podman: read-only, as
-//! nobody. Needs root, mmdebstrap, buildah, podman and Debian's mirror: `make test-image`.
+//! The image, built from the Dockerfile by buildah on a base made of Debian's packages, and run by podman: read-only,
+//! as nobody. Needs root, mmdebstrap, buildah, podman and Debian's mirror: `make test-image`.
 //!
 //! The test runs itself again in a network namespace, where the image's port is free. The base is made once and kept.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly, and tells the size")]

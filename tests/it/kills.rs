@@ -1,7 +1,8 @@
-//! `kill -9` of the real daemon at random moments, with a real endpoint: what is on disk is believed whole or not at all.
+//! `kill -9` of the real daemon at random moments, with a real endpoint: what is on disk is believed whole or not at
+//! all.
 //!
-//! 20 kills; `KILLS=200` asks for more, as `make soak` does. The moments come from a seed, what happens in them from the
-//! machine.
+//! 20 kills; `KILLS=200` asks for more, as `make soak` does. The moments come from a seed, what happens in them from
+//! the machine.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::{BTreeMap, BTreeSet};

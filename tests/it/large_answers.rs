@@ -1,4 +1,5 @@
-//! Answers of any size are counted in memory that does not grow with them. The test runs in a process of its own, so that the peak is its own.
+//! Answers of any size are counted in memory that does not grow with them. The test runs in a process of its own, so
+//! that the peak is its own.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 

@@ -1,4 +1,5 @@
-//! The tests of the sidecar, and of both programs together, one module a subject. A test's name is the promise that it keeps.
+//! The tests of the sidecar, and of both programs together, one module a subject. A test's name is the promise that it
+//! keeps.
 
 mod audit;
 mod booted;

@@ -1,6 +1,6 @@
 //! What both programs tell an operator in each of these situations, and the table of `docs/OPERATING.md` that says what
-//! to do about it: each situation is brought about with the real program, what it says is a row of the table, and no row
-//! is without a situation.
+//! to do about it: each situation is brought about with the real program, what it says is a row of the table, and no
+//! row is without a situation.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::io::Write as _;

@@ -1,6 +1,6 @@
 //! The Debian packages: made by cargo-deb of the programs that the tests are built with, and installed, upgraded and
-//! purged under a systemd that is really booted. `make test-package`; besides cargo-deb it needs what `pulse_telemetry_testkit::booted`
-//! says.
+//! purged under a systemd that is really booted. `make test-package`; besides cargo-deb it needs what
+//! `pulse_telemetry_testkit::booted` says.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::{collector, sidecar};
 
-/// Before each script. Logs, the copies and locks that dpkg makes for itself, and what the test puts there are no files of
-/// ours.
+/// Before each script. Logs, the copies and locks that dpkg makes for itself, and what the test puts there are no files
+/// of ours.
 const FUNCTIONS: &str = r#"
 step() { echo "== $*"; }
 files() {

@@ -341,7 +341,8 @@ async fn an_event_is_taken_in_any_content_type_as_pulse_takes_it_and_not_from_an
     let post = |headers: &str| {
         let length = event.len();
         format!(
-            "POST /api/upgrade-metrics/events HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{event}"
+            "POST /api/upgrade-metrics/events HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: \
+             {length}\r\n\r\n{event}"
         )
     };
     for headers in ["", "Content-Type: application/json\r\n", "Content-Type: text/plain\r\n"] {

@@ -1,5 +1,5 @@
-//! A fault at every system call that touches the state directory, one at a time: the process is killed there, or the call
-//! fails with ENOSPC, EIO or EROFS.
+//! A fault at every system call that touches the state directory, one at a time: the process is killed there, or the
+//! call fails with ENOSPC, EIO or EROFS.
 //!
 //! A tenth of the faults; `FAULTS=all` tries every one, as `make soak` does. Needs strace.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]

@@ -25,7 +25,8 @@ fn every_recorded_version_string_has_the_identity_that_pulse_gives_it() {
     assert!(lines >= 400, "the oracle has {lines} lines");
 }
 
-/// What is sent is Pulse's identity without the texts that may not be sent, and nothing at all where the version is one.
+/// What is sent is Pulse's identity without the texts that may not be sent, and nothing at all where the version is
+/// one.
 fn assert_sendable(raw: &str, identity: &Value) {
     let text = |name: &str| identity[name].as_str();
     let may_be_sent = |name: &str| text(name).is_some_and(is_sendable);

@@ -1,4 +1,5 @@
-//! Years of the whole daemon: installations in virtual time, in which everything goes wrong, and what must hold in each.
+//! Years of the whole daemon: installations in virtual time, in which everything goes wrong, and what must hold in
+//! each.
 //!
 //! 12 installation-years; `YEARS=300` asks for more, as CI does. A violation prints how to replay it:
 //! `SEED=… INSTALLATION=… cargo test --test whole_daemon`.

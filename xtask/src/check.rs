@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use pulse_telemetry_testkit::boundaries::beyond_the_boundaries;
 
-use crate::documents::beyond_the_limits;
+use crate::{documents, limits};
 
 /// Tells what goes beyond a limit.
 pub(crate) fn check() -> ExitCode {
-    let found = [beyond_the_boundaries(), beyond_the_limits()].concat();
+    let found = [beyond_the_boundaries(), documents::beyond_the_limits(), limits::beyond_the_limits()].concat();
     for line in &found {
         println!("{line}");
     }

@@ -10,6 +10,7 @@
 mod check;
 mod documents;
 mod generate;
+mod limits;
 mod promises;
 mod simulate;
 

@@ -50,8 +50,8 @@ fn report(log: &Path, promises: Vec<Promise>) -> ExitCode {
     if broken == 0 && count("FAILED") == 0 && count("ok") > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The result of each test, by `module::name`, the last one where it ran more than once. One that needs root, or that said
-/// that it skips what it cannot do here, proves nothing.
+/// The result of each test, by `module::name`, the last one where it ran more than once. One that needs root, or that
+/// said that it skips what it cannot do here, proves nothing.
 fn results(log: &str) -> HashMap<String, &str> {
     let says_skipped = |line: &'_ str| line.split_once("SKIPPED ").map(|(_, rest)| rest.to_owned());
     let skipped: Vec<String> = log.lines().filter_map(says_skipped).collect();

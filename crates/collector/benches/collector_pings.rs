@@ -1,6 +1,6 @@
-//! Durable pings a second over HTTP on loopback, against one row a transaction and against group commits without HTTP, on the
-//! same disk in the same run: `make bench-collector`. The senders write bytes that were made before and look at the status alone, for
-//! they share the machine with what is measured.
+//! Durable pings a second over HTTP on loopback, against one row a transaction and against group commits without HTTP,
+//! on the same disk in the same run: `make bench-collector`. The senders write bytes that were made before and look at
+//! the status alone, for they share the machine with what is measured.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -24,8 +24,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// The three are measured in turn, so many times and for so long each: a machine that others use too is faster in one second
-/// than in the next, and only what was measured side by side can be compared.
+/// The three are measured in turn, so many times and for so long each: a machine that others use too is faster in one
+/// second than in the next, and only what was measured side by side can be compared.
 const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_secs(2);
 /// Each waits for its answer before it sends again, so they are how many pings wait at most.
@@ -68,8 +68,8 @@ async fn measure(kind: usize, senders: u64) {
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
     let of = |what: &dyn Fn(&[f64; 4]) -> f64| Spread::new(rounds.iter().map(what).collect());
     println!(
-        "{}, {senders} senders: {:.0} pings/s over HTTP in groups of {:.0}; latency p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; memory \
-         at most {:.0} MB",
+        "{}, {senders} senders: {:.0} pings/s over HTTP in groups of {:.0}; latency p50 {:.1} ms, p99 {:.1} ms, max \
+         {:.1} ms; memory at most {:.0} MB",
         over_http.name(),
         of(&|round| round[1]).median,
         of(&|round| round[3]).median,
@@ -79,8 +79,8 @@ async fn measure(kind: usize, senders: u64) {
         collector.memory("VmHWM") as f64 / 1e6
     );
     println!(
-        "    {} times the {:.0} rows/s of one row a transaction (at least 10)\n    {} % of the {:.0} rows/s of such groups without HTTP \
-         (at least 80)",
+        "    {} times the {:.0} rows/s of one row a transaction (at least 10)\n    {} % of the {:.0} rows/s of such \
+         groups without HTTP (at least 80)",
         of(&|round| round[1] / round[0]),
         of(&|round| round[0]).median,
         of(&|round| 100.0 * round[1] / round[2]),
@@ -171,8 +171,8 @@ impl Rows {
     }
 }
 
-/// Pings a second by so many senders, on as many threads as there are processors; how long each ping took, in milliseconds, is
-/// added to `latencies`.
+/// Pings a second by so many senders, on as many threads as there are processors; how long each ping took, in
+/// milliseconds, is added to `latencies`.
 fn load(collector: &Collector, senders: u64, pings: &Arc<AtomicU64>, latencies: &mut Vec<f64>) -> f64 {
     let threads = std::thread::available_parallelism().unwrap().get() as u64;
     let (before, began) = (latencies.len(), Instant::now());
@@ -190,7 +190,8 @@ fn load(collector: &Collector, senders: u64, pings: &Arc<AtomicU64>, latencies: 
 async fn send(to: SocketAddr, senders: u64, pings: &Arc<AtomicU64>) -> Vec<f64> {
     let body = ping_of(0).to_string();
     let request = Template::new(format!(
-        "POST {PING_PATH} HTTP/1.1\r\nHost: collector\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {PING_PATH} HTTP/1.1\r\nHost: collector\r\nContent-Type: application/json\r\nContent-Length: \
+         {}\r\n\r\n{body}",
         body.len()
     ));
     let began = Instant::now();

@@ -1,4 +1,5 @@
-//! What a purge costs: one day of 10,000 rows beside 1 million and beside 10 million others, and a day that grows with them.
+//! What a purge costs: one day of 10,000 rows beside 1 million and beside 10 million others, and a day that grows with
+//! them.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "figures on standard output")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
@@ -26,7 +27,8 @@ fn main() {
         for storage in new() {
             let (fixed, growing) = purge(&storage, total);
             println!(
-                "{:>10}, {total:>8} rows in {DAYS} days: a day of {FIXED} rows in {:>6.1} ms; a day of {} rows in {:>7.1} ms",
+                "{:>10}, {total:>8} rows in {DAYS} days: a day of {FIXED} rows in {:>6.1} ms; a day of {} rows in \
+                 {:>7.1} ms",
                 storage.name(),
                 fixed.as_secs_f64() * 1000.0,
                 total / DAYS,

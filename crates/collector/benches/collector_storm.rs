@@ -60,8 +60,8 @@ fn main() {
     assert_eq!(store.count() as u64, SENDERS, "everybody is served, and once");
     let goodput = SENDERS as f64 / last.as_secs_f64() / CAPACITY as f64;
     println!(
-        "{SENDERS} senders at {} a second, a storage that takes {CAPACITY}: all served after {:.1} s, {} times turned away; \
-         goodput {:.0} % of capacity (80 % to reach); memory {} before, {} at most, senders included",
+        "{SENDERS} senders at {} a second, a storage that takes {CAPACITY}: all served after {:.1} s, {} times turned \
+         away; goodput {:.0} % of capacity (80 % to reach); memory {} before, {} at most, senders included",
         SENDERS / 2,
         last.as_secs_f64(),
         refusals.load(Ordering::Relaxed),

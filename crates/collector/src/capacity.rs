@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::metrics::Metrics;
 
-/// What a row takes at most, its place in the index included, so that what was stored since the last look is not forgotten.
+/// What a row takes at most, its place in the index included, so that what was stored since the last look is not
+/// forgotten.
 const ROW_BYTES: u64 = 1024;
 
 /// How full the storage is.
@@ -35,8 +36,8 @@ impl Fullness {
         }
     }
 
-    /// Of so many bytes. What it was stays for as long as less than a 32nd of that is freed, so that it does not change back
-    /// and forth.
+    /// Of so many bytes. What it was stays for as long as less than a 32nd of that is freed, so that it does not change
+    /// back and forth.
     fn of(used: u64, limit: u64, before: Self) -> Self {
         let begins = |fullness: Self| {
             let begin = u128::from(limit) * u128::from(fullness.tenths()) / 10;
@@ -110,8 +111,8 @@ impl Capacity {
             Fullness::Scarce => tracing::warn!(
                 bytes,
                 %limit,
-                "the pings take nine tenths of limits.storage_bytes: above it new install IDs are refused; give it more, or \
-                 look for what sends so much"
+                "the pings take nine tenths of limits.storage_bytes: above it new install IDs are refused; give it \
+                 more, or look for what sends so much"
             ),
             Fullness::NoNewIds => tracing::error!(
                 bytes,

@@ -142,8 +142,8 @@ impl Found {
         FIELDS.iter().position(|field| field.name == name).map(|at| &mut self.values[at])
     }
 
-    /// Says of the version what later senders say themselves, where a ping has none of the five fields. One that has some of
-    /// them is left as it is, to be refused for those that are missing.
+    /// Says of the version what later senders say themselves, where a ping has none of the five fields. One that has
+    /// some of them is left as it is, to be refused for those that are missing.
     fn complete_version(&mut self) {
         if FIELDS.iter().zip(&self.values).any(|(field, value)| OF_A_VERSION.contains(&field.name) && value.is_some()) {
             return;

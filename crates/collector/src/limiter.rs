@@ -1,8 +1,8 @@
 //! How many pings one network may send in a minute, and how many new install IDs in a day.
 //!
-//! What is kept of an address here is an HMAC of each of its networks, under a random key that lives in memory. The key of
-//! the pings is replaced every ten minutes and that of the IDs every UTC day, each together with everything that was counted
-//! under it.
+//! What is kept of an address here is an HMAC of each of its networks, under a random key that lives in memory. The key
+//! of the pings is replaced every ten minutes and that of the IDs every UTC day, each together with everything that was
+//! counted under it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -21,7 +21,8 @@ const KEY_LIFE: Duration = Duration::from_secs(10 * 60);
 /// The time in which a network may send `limits.per_minute`.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The most networks that are counted at a time, of all widths: 100,000 × about 100 bytes, once for pings and once for IDs.
+/// The most networks that are counted at a time, of all widths: 100,000 × about 100 bytes, once for pings and once for
+/// IDs.
 const NETWORKS_MAX: usize = 100_000;
 
 /// Counts pings and new IDs by network. Narrow networks may have what is configured, wider ones 16 and 256 times that.
@@ -79,7 +80,8 @@ impl Limiter {
         self.counting.lock().unwrap_or_else(PoisonError::into_inner).check(client, per_minute, now)
     }
 
-    /// Takes one of the new IDs that this client's networks may bring on that day; none where one of them has none left.
+    /// Takes one of the new IDs that this client's networks may bring on that day; none where one of them has none
+    /// left.
     #[must_use]
     pub fn take_new_id(&self, client: &Client, today: Date) -> Option<NewId> {
         let counting = Arc::clone(&self.counting);
@@ -214,8 +216,8 @@ impl<V: Copy + Ord> Used<V> {
         }
     }
 
-    /// Writes down what a network has used. Where there is no room for another one, who used least is forgotten, which may
-    /// be this one; never one that is at its limit.
+    /// Writes down what a network has used. Where there is no room for another one, who used least is forgotten, which
+    /// may be this one; never one that is at its limit.
     fn set(&mut self, tag: Tag, used: V, is_at_limit: impl Fn(&V) -> bool) {
         self.forget(&tag);
         if self.of.len() >= NETWORKS_MAX {

@@ -46,7 +46,8 @@ struct Problem {
     problem: &'static str,
 }
 
-/// Why requests are refused: the label `reason`, a word of the collector's own, and `field`, one of the contract or none.
+/// Why requests are refused: the label `reason`, a word of the collector's own, and `field`, one of the contract or
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,

@@ -133,8 +133,8 @@ impl Network {
 }
 
 /// The IPv4 address that an IPv6 one carries, in any of the ways in which that is written down, so that nobody has a
-/// second network by coming another way; any other as it is. Whom it trusts, the collector does not decide by this: 6to4
-/// and Teredo say where somebody claims to be.
+/// second network by coming another way; any other as it is. Whom it trusts, the collector does not decide by this:
+/// 6to4 and Teredo say where somebody claims to be.
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address.to_canonical() else { return address.to_canonical() };
     let [s0, s1, s2, s3, s4, s5, s6, s7] = v6.segments();

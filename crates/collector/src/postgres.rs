@@ -204,8 +204,8 @@ impl PostgresStore {
                 unique.len() - 1
             });
         }
-        // An ID that comes for the first time in two days is looked for in all others only then: it is rare, and to plan a
-        // look into 90 partitions takes longer than a commit.
+        // An ID that comes for the first time in two days is looked for in all others only then: it is rare, and to
+        // plan a look into 90 partitions takes longer than a commit.
         let known = if has_older { KnownIds::Unasked } else { KnownIds::None };
         let mut verdicts = self.insert(&unique, &known).await?;
         let unknown: Vec<usize> = (0..unique.len()).filter(|at| verdicts[*at] == Verdict::Ask).collect();
@@ -248,8 +248,8 @@ impl PostgresStore {
         let insert = &self.insert;
         let inserted = self
             .working(WORK_TIMEOUT, |client| async move {
-                // All at once, in this order, so that the locks are held for no longer than the server works. After an error
-                // it takes the last for a rollback.
+                // All at once, in this order, so that the locks are held for no longer than the server works. After an
+                // error it takes the last for a rollback.
                 let (begin, parameters) = (begin_commit(LOCK_COMMIT), columns.parameters());
                 let (begun, verdicts, committed) = tokio::join!(
                     biased;
@@ -282,7 +282,8 @@ impl PostgresStore {
                     transaction.rollback().await?;
                     return Ok((client, Purged { days: 0, elsewhere: true }));
                 }
-                // While it waits for whoever reads, every commit waits behind it. So it does not wait, and tries again in a minute.
+                // While it waits for whoever reads, every commit waits behind it. So it does not wait, and tries again
+                // in a minute.
                 transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await?;
                 let mut days = 0;
                 for day in partitions(transaction.client()).await?.into_iter().filter(|day| !stays.contains(day)) {
@@ -446,8 +447,8 @@ enum Migration {
     Undo,
 }
 
-/// Makes what is not there, and touches nothing else: that would wait for whoever reads, and keep other collectors waiting.
-/// Several collectors may do this at once. Says whether the tables were there before.
+/// Makes what is not there, and touches nothing else: that would wait for whoever reads, and keep other collectors
+/// waiting. Several collectors may do this at once. Says whether the tables were there before.
 async fn migrate(client: &mut Object, migration: Migration) -> Result<bool, Failed> {
     let columns: Vec<String> = expected_columns()
         .iter()
@@ -535,8 +536,8 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
         )
     } else if !owns {
         format!(
-            "the table {TABLE} belongs to another role, and only its owner can add and drop days: ALTER TABLE {TABLE} OWNER \
-             TO {role}, and each {DAY_PREFIX}… and {VIEW} likewise"
+            "the table {TABLE} belongs to another role, and only its owner can add and drop days: ALTER TABLE {TABLE} \
+             OWNER TO {role}, and each {DAY_PREFIX}… and {VIEW} likewise"
         )
     } else {
         return Ok(());
@@ -624,9 +625,9 @@ impl Verdict {
 
 /// Stores the rows of arrays, one for each column, but those that must not be, and says what became of each, in their
 /// order. After the fields come: whether the ID may be a new one, and whether it is known, where no row of the last two
-/// days has it. The last two parameters are the times between which a row is looked at, so that only those days are: from
-/// the day before the first row to the end of the last one's. Of two rows of one second the one of the later transaction is
-/// the newer one.
+/// days has it. The last two parameters are the times between which a row is looked at, so that only those days are:
+/// from the day before the first row to the end of the last one's. Of two rows of one second the one of the later
+/// transaction is the newer one.
 fn insert_statement() -> String {
     let flags = ["may_be_new", "is_known"].map(|name| Column { name: name.to_owned(), kind: "boolean".to_owned() });
     let arrays: Vec<String> = expected_columns()

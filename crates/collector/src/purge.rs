@@ -25,8 +25,8 @@ const LOOKS: u32 = 10;
 /// A wall clock that leaps by more than this since the last purge is not believed.
 const LEAP: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
-/// How far ahead of the newest row the clock may be at the start to be believed at once, and how far behind it: the clocks
-/// of two collectors differ.
+/// How far ahead of the newest row the clock may be at the start to be believed at once, and how far behind it: the
+/// clocks of two collectors differ.
 const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
 const BEHIND: SignedDuration = SignedDuration::from_hours(24);
 
@@ -36,9 +36,9 @@ const DOUBT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The oldest row's time is told this much later at most.
 const HOUR: i64 = 60 * 60;
 
-/// Purges for ever. `newest` is when the newest row was received that was there before the start: a clock that is far from
-/// it, or one that leaps later, is not believed before it has gone on for a day from there. It may be one that was not set
-/// yet, and would have every row dropped.
+/// Purges for ever. `newest` is when the newest row was received that was there before the start: a clock that is far
+/// from it, or one that leaps later, is not believed before it has gone on for a day from there. It may be one that was
+/// not set yet, and would have every row dropped.
 pub async fn purge_by_itself(
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
@@ -58,8 +58,8 @@ pub async fn purge_by_itself(
             tracing::error!(
                 now = %now.wall,
                 newest_ping = newest.map(tracing::field::display),
-                "the clock is far from the newest ping that was stored at the start, or leapt by days: nothing is purged for a \
-                 day; set it if it is wrong"
+                "the clock is far from the newest ping that was stored at the start, or leapt by days: nothing is \
+                 purged for a day; set it if it is wrong"
             );
         }
         doubted = is_odd.then_some(since);
@@ -85,8 +85,8 @@ fn is_far(newest: Timestamp, now: Timestamp) -> bool {
     ahead > AHEAD || ahead < -BEHIND
 }
 
-/// Looks for ever how much of the disk the storage takes, and whether one that failed works again, so that a balancer that
-/// sends nothing any more learns of it.
+/// Looks for ever how much of the disk the storage takes, and whether one that failed works again, so that a balancer
+/// that sends nothing any more learns of it.
 pub async fn look_after_the_storage(
     store: Arc<dyn Store>,
     health: Arc<Health>,

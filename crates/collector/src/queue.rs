@@ -151,8 +151,8 @@ pub struct Committer {
 /// To those whose pings were committed together.
 type Answers = Vec<(oneshot::Sender<Outcome>, Outcome)>;
 
-/// Answers those whose pings are committed, on the thread that serves them: each that is woken from another one costs a system
-/// call.
+/// Answers those whose pings are committed, on the thread that serves them: each that is woken from another one costs a
+/// system call.
 pub struct Answerer {
     stored: mpsc::UnboundedReceiver<Answers>,
 }

@@ -1,10 +1,11 @@
 //! What the data is collected for: how many installations there are, and of what kind. Aggregates only.
 //!
-//! An installation counts by its last ping in a window. Install IDs rotate every 30 days, so that a window of w days sees
-//! more IDs than there are installations: by 1 + (w − 1) / 30. Every count is divided by that, and the report shows both.
-//! A cell of fewer than [`K`] installations could show a single installation, so such cells are folded together; where they do not
-//! make up [`K`] even then, the next smallest ones join them. Every number that is shown is rounded to a multiple of [`K`], so that
-//! no smaller group can be computed from two of them: of two tables, windows or days, one of which holds the other.
+//! An installation counts by its last ping in a window. Install IDs rotate every 30 days, so that a window of w days
+//! sees more IDs than there are installations: by 1 + (w − 1) / 30. Every count is divided by that, and the report
+//! shows both. A cell of fewer than [`K`] installations could show a single installation, so such cells are folded
+//! together; where they do not make up [`K`] even then, the next smallest ones join them. Every number that is shown is
+//! rounded to a multiple of [`K`], so that no smaller group can be computed from two of them: of two tables, windows or
+//! days, one of which holds the other.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -285,8 +286,8 @@ fn is_shown(ids: u64, correction: f64) -> bool {
     ids as f64 / correction >= K as f64
 }
 
-/// Folds small cells into one, and more of them where those alone would still be too few. Nothing is left where even all
-/// of them are too few, or where all were folded.
+/// Folds small cells into one, and more of them where those alone would still be too few. Nothing is left where even
+/// all of them are too few, or where all were folded.
 #[must_use]
 pub fn fold(mut cells: Vec<(String, u64)>, correction: f64) -> Vec<(String, u64)> {
     cells.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));

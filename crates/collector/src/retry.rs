@@ -7,15 +7,16 @@ use pulse_telemetry_core::chance::Chance;
 /// The longest that anybody is told to wait.
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// While the storage does not work, the time until the first ones should come back, and the time that they are spread over.
+/// While the storage does not work, the time until the first ones should come back, and the time that they are spread
+/// over.
 const OUTAGE: Duration = Duration::from_secs(30);
 const OUTAGE_SPREAD: Duration = Duration::from_secs(270);
 
 /// The time that those are spread over who wait for the next day.
 const DAY_SPREAD: Duration = Duration::from_secs(60);
 
-/// What is believed of the storage before anything was measured: so many rows in so many seconds. It weighs little, so that
-/// the first commit already says more. Turns that were given out too slowly would leave the storage idle.
+/// What is believed of the storage before anything was measured: so many rows in so many seconds. It weighs little, so
+/// that the first commit already says more. Turns that were given out too slowly would leave the storage idle.
 const ROWS_AT_START: f64 = 2.0;
 const SECONDS_AT_START: f64 = 0.01;
 

@@ -32,8 +32,8 @@ use super::storage::{
 /// The version of what is in the file.
 const SCHEMA_VERSION: i64 = 1;
 
-/// What the names of the files beside the database end with: the write-ahead log and its index, which SQLite keeps for as
-/// long as anybody has the database open, and the lock of the one collector.
+/// What the names of the files beside the database end with: the write-ahead log and its index, which SQLite keeps for
+/// as long as anybody has the database open, and the lock of the one collector.
 const LOG: &str = "-wal";
 const LOG_INDEX: &str = "-shm";
 const LOCK: &str = "-lock";
@@ -48,7 +48,8 @@ const VERSION_AT: usize = 60;
 /// How long another process may hold the file, as a report does for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many statements are kept prepared: for each of 92 days one that looks for an ID, and four more for today and yesterday.
+/// How many statements are kept prepared: for each of 92 days one that looks for an ID, and four more for today and
+/// yesterday.
 const STATEMENTS: usize = 128;
 
 /// Owner only: rows are nobody else's business on a shared machine.
@@ -83,8 +84,8 @@ impl SqliteStore {
         })
     }
 
-    /// Opens the file, making it where it is not there, and holds its columns against the contract. A collector may have
-    /// it open meanwhile.
+    /// Opens the file, making it where it is not there, and holds its columns against the contract. A collector may
+    /// have it open meanwhile.
     ///
     /// # Errors
     /// It cannot be opened, is no database of this program, or has other columns.
@@ -293,8 +294,8 @@ impl Writer {
         match self.place.iter().find(|(path, id)| file_id(path).ok() != Some(*id)) {
             None => Ok(()),
             Some((path, _)) => Err(StoreError::Failed(format!(
-                "{} was removed, or another file was put in its place, while the collector runs; nothing is acknowledged: \
-                 move the old file back, or restart the collector, which goes on with what is there",
+                "{} was removed, or another file was put in its place, while the collector runs; nothing is \
+                 acknowledged: move the old file back, or restart the collector, which goes on with what is there",
                 path.display()
             ))),
         }
@@ -450,8 +451,8 @@ impl ToSql for Cell {
     }
 }
 
-/// Opens the file, and makes it where it is not there, so that nobody else can read it. The log beside it takes its mode
-/// from it.
+/// Opens the file, and makes it where it is not there, so that nobody else can read it. The log beside it takes its
+/// mode from it.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
 }
@@ -508,7 +509,8 @@ pub enum Trial {
     Taken(StoreError),
 }
 
-/// Where the lock of the one collector is: beside the file's one true name, for two collectors may be told different ones.
+/// Where the lock of the one collector is: beside the file's one true name, for two collectors may be told different
+/// ones.
 fn lock_of(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(beside(&path.canonicalize().map_err(|error| not_opened(path, &error))?, LOCK))
 }
@@ -524,8 +526,8 @@ fn is_free(lock: &File, path: &Path) -> Result<bool, StoreError> {
 
 fn taken(path: &Path) -> StoreError {
     StoreError::Failed(format!(
-        "another collector takes pings into {} already: stop it, or give this one a file of its own (several collectors can \
-         share a PostgreSQL)",
+        "another collector takes pings into {} already: stop it, or give this one a file of its own (several \
+         collectors can share a PostgreSQL)",
         path.display()
     ))
 }
@@ -674,8 +676,8 @@ fn make_view(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     let of_a_day = |day: &Date| {
         let number = (day.duration_since(jiff::civil::date(1970, 1, 1)).as_hours() / 24) << DAY_SHIFT;
         format!(
-            "SELECT {number} + rowid AS rowid, {columns}{later} FROM {} WHERE {RECEIVED_AT} >= datetime('now', '-{RETENTION_DAYS} days') \
-             AND {RECEIVED_AT} <= datetime('now', '+1 day')",
+            "SELECT {number} + rowid AS rowid, {columns}{later} FROM {} WHERE {RECEIVED_AT} >= datetime('now', \
+             '-{RETENTION_DAYS} days') AND {RECEIVED_AT} <= datetime('now', '+1 day')",
             day_table(*day)
         )
     };

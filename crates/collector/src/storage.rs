@@ -19,12 +19,12 @@ pub const RETENTION_DAYS: i64 = 90;
 /// answer was lost. The sidecar comes again up to an hour later, with some chance on top, or when `Retry-After` says.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs((2 * 60 + 15) * 60);
 
-/// How many rows of its ID, the newest, a row is compared with to find out whether it is a duplicate. A sender has one ping
-/// under way at a time, so a retry follows close behind it.
+/// How many rows of its ID, the newest, a row is compared with to find out whether it is a duplicate. A sender has one
+/// ping under way at a time, so a retry follows close behind it.
 pub const COMPARED_ROWS: usize = 8;
 
-/// The most rows of one ID in a UTC day: a heartbeat and a startup an hour are 25, and two senders that share an ID by mistake
-/// have 50.
+/// The most rows of one ID in a UTC day: a heartbeat and a startup an hour are 25, and two senders that share an ID by
+/// mistake have 50.
 pub const ROWS_PER_ID: u32 = 64;
 
 /// The name of the column that is not a field.
@@ -123,8 +123,8 @@ pub enum StoreError {
     NotYet(String),
     /// What is stored does not have the columns of the contract.
     #[error(
-        "{table} does not have the columns of the contract: {difference}. It was made by another version, or changed by \
-         hand; use another database, or change it back"
+        "{table} does not have the columns of the contract: {difference}. It was made by another version, or changed \
+         by hand; use another database, or change it back"
     )]
     Columns {
         /// The table.
@@ -140,10 +140,11 @@ pub type Working<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 /// Is shown every row, in the order of their days.
 pub type Visitor<'a> = dyn FnMut(Row) + 'a;
 
-/// Where pings are kept. A future may block the thread that drives it, so the collector drives them on one of their own.
+/// Where pings are kept. A future may block the thread that drives it, so the collector drives them on one of their
+/// own.
 pub trait Store: Send + Sync {
-    /// Stores the rows durably, or fails for all of them, and says what became of each, in their order. One that is there
-    /// already, as [`DUPLICATE_WINDOW`] and [`COMPARED_ROWS`] say, is not stored again.
+    /// Stores the rows durably, or fails for all of them, and says what became of each, in their order. One that is
+    /// there already, as [`DUPLICATE_WINDOW`] and [`COMPARED_ROWS`] say, is not stored again.
     fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>>;
 
     /// Stores rows as [`Store::admit`] does, each of which may have a new ID.
@@ -152,12 +153,12 @@ pub trait Store: Send + Sync {
         Box::pin(async move { Ok(Committed::of(&self.admit(arrivals).await?)) })
     }
 
-    /// How many bytes the pings take of the disk, indexes included. Neither what a purge has freed counts nor a write-ahead
-    /// log, which holds for a moment what is counted here.
+    /// How many bytes the pings take of the disk, indexes included. Neither what a purge has freed counts nor a
+    /// write-ahead log, which holds for a moment what is counted here.
     fn size(&self) -> Working<'_, u64>;
 
-    /// Removes every day that began 90 days ago or earlier, so that no row gets older than that, and every day later than
-    /// tomorrow.
+    /// Removes every day that began 90 days ago or earlier, so that no row gets older than that, and every day later
+    /// than tomorrow.
     fn purge(&self, now: Timestamp) -> Working<'_, Purged>;
 
     /// When the oldest and the newest row were received.
@@ -197,15 +198,15 @@ pub fn readable_since(now: Timestamp, since: Timestamp) -> Timestamp {
 
 /// The first day that stays.
 ///
-/// A day goes when its first second is 90 days old. Were it to stay until its last one is, rows would lie on the disk for
-/// up to 91 days.
+/// A day goes when its first second is 90 days old. Were it to stay until its last one is, rows would lie on the disk
+/// for up to 91 days.
 pub(super) fn first_day_kept(now: Timestamp) -> Date {
     let kept = day_of(readable_since(now, Timestamp::MIN)).tomorrow();
     kept.unwrap_or(Date::MAX)
 }
 
-/// The last day that stays: tomorrow, for the clocks of two collectors differ. Later ones come from a clock that was wrong,
-/// and would be kept for years.
+/// The last day that stays: tomorrow, for the clocks of two collectors differ. Later ones come from a clock that was
+/// wrong, and would be kept for years.
 pub(super) fn last_day_kept(now: Timestamp) -> Date {
     day_of(now).tomorrow().unwrap_or(Date::MAX)
 }
@@ -246,11 +247,12 @@ pub(super) fn compare_columns(table: &str, found: &[Column], expected: &[Column]
     Err(StoreError::Columns { table: table.to_owned(), difference })
 }
 
-/// A cell holds what its column cannot, as after a change by hand. Unknown is not zero: nothing is told of such a storage.
+/// A cell holds what its column cannot, as after a change by hand. Unknown is not zero: nothing is told of such a
+/// storage.
 pub(super) fn unreadable(column: &str, day: Date) -> StoreError {
     StoreError::Failed(format!(
-        "the column {column} of {day} holds what cannot be read, so no report or export of it would be right: set it right, \
-         or remove the rows of that day ({})",
+        "the column {column} of {day} holds what cannot be read, so no report or export of it would be right: set it \
+         right, or remove the rows of that day ({})",
         day_table(day)
     ))
 }

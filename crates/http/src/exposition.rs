@@ -54,8 +54,8 @@ impl Format {
     }
 }
 
-/// OpenMetrics in the text format, where a counter is described by the name of its sample, and nothing says where the end
-/// is or what a unit is.
+/// OpenMetrics in the text format, where a counter is described by the name of its sample, and nothing says where the
+/// end is or what a unit is.
 fn to_text(open_metrics: &str) -> String {
     let mut counters =
         open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).peekable();

@@ -120,7 +120,8 @@ fn refuse_other_forms(text: &[u8], wanted: Wanted) -> Result<(), PemError> {
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         return Err(PemError::Utf16);
     }
-    // A SEQUENCE whose length takes two bytes, as of everything here that is larger than 255 bytes; a key can be smaller.
+    // A SEQUENCE whose length takes two bytes, as of everything here that is larger than 255 bytes; a key can be
+    // smaller.
     let der = match text {
         [0x30, 0x82, _, _, content @ ..] | [0x30, 0x81, _, content @ ..] => content,
         [0x30, length, content @ ..] if usize::from(*length) == content.len() => content,
@@ -304,7 +305,8 @@ mod tests {
         }
         let refused = private_key(&key_der).unwrap_err().to_string();
         assert!(refused.contains("DER") && refused.contains("`openssl pkey -inform DER"), "{refused}");
-        let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: X,00\n\nAAAA\n-----END RSA PRIVATE KEY-----";
+        let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: X,00\n\nAAAA\n-----END RSA \
+            PRIVATE KEY-----";
         for encrypted in [encrypted.to_owned(), key.replace("PRIVATE", "ENCRYPTED PRIVATE")] {
             let refused = private_key(encrypted.as_bytes()).unwrap_err().to_string();
             assert!(refused.contains("encrypted") && refused.contains("`openssl pkey -in"), "{refused}");

@@ -49,8 +49,8 @@ struct Own {
 }
 
 impl Trust {
-    /// The authorities that the environment names; the system's where it names none, and Mozilla's where there are none of
-    /// either.
+    /// The authorities that the environment names; the system's where it names none, and Mozilla's where there are none
+    /// of either.
     #[must_use]
     pub fn of(authorities: Authorities) -> Self {
         Self { authorities, own: None }
@@ -308,8 +308,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A server signs with the key of its own certificate, so that its signature is wrong where that key is not read: of RSA
-/// with less than 2048 bits no other error tells.
+/// A server signs with the key of its own certificate, so that its signature is wrong where that key is not read: of
+/// RSA with less than 2048 bits no other error tells.
 fn of_a_key_that_is_not_read(error: rustls::Error) -> rustls::Error {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
@@ -440,8 +440,8 @@ impl fmt::Display for TlsProblem {
             }
             Self::WrongName => "the certificate is for another name than the one in the URL",
             Self::NoName => {
-                "the certificate has no subjectAltName, and a common name alone does not count: make one with `openssl req \
-                 -x509 … -addext subjectAltName=DNS:NAME`"
+                "the certificate has no subjectAltName, and a common name alone does not count: make one with `openssl \
+                 req -x509 … -addext subjectAltName=DNS:NAME`"
             }
             Self::Expired => "the certificate has expired (or this machine's clock is wrong)",
             Self::NotYetValid => "the certificate is not valid yet (or this machine's clock is wrong)",
@@ -459,8 +459,8 @@ impl fmt::Display for TlsProblem {
                  (P-521 is not)"
             }
             Self::NothingInCommon => {
-                "no secure connection (TLS): the server offers nothing that is supported here: TLS 1.2 with ECDHE or 1.3, \
-                 and keys of RSA, P-256, P-384 or Ed25519 (not P-521, not RSA key exchange)"
+                "no secure connection (TLS): the server offers nothing that is supported here: TLS 1.2 with ECDHE or \
+                 1.3, and keys of RSA, P-256, P-384 or Ed25519 (not P-521, not RSA key exchange)"
             }
             Self::Other => "no secure connection (TLS)",
         })

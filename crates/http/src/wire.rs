@@ -94,8 +94,8 @@ fn is_telling(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Whether the body of a 400 is what servers say on a port that takes HTTPS alone: Go (and so Pulse and Caddy), nginx and
-/// Apache. Others answer with an alert of TLS, which is [`ExchangeError::SpeaksTls`].
+/// Whether the body of a 400 is what servers say on a port that takes HTTPS alone: Go (and so Pulse and Caddy), nginx
+/// and Apache. Others answer with an alert of TLS, which is [`ExchangeError::SpeaksTls`].
 #[must_use]
 pub fn asks_for_https(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body).to_ascii_lowercase();
@@ -134,8 +134,8 @@ const READ_MAX: usize = 64 * 1024;
 /// The most bytes of an answer that are no body: its head, the 1xx answers before it and its trailers together.
 const OVERHEAD_MAX: u64 = 256 * 1024;
 
-/// How large a part of the body its framing may be, beyond what [`OVERHEAD_MAX`] leaves. The chunks of a real answer have
-/// some 2 KiB and seven bytes besides. A chunk of one byte has five, and takes as much work as a large one.
+/// How large a part of the body its framing may be, beyond what [`OVERHEAD_MAX`] leaves. The chunks of a real answer
+/// have some 2 KiB and seven bytes besides. A chunk of one byte has five, and takes as much work as a large one.
 const FRAMING_SHARE: u64 = 8;
 
 type Connection = Pin<Box<http1::Connection<Metered, Full<Bytes>>>>;

@@ -1,7 +1,8 @@
-//! Root's work in a directory of somebody else, done with the rights of that directory's owner, who is the daemon's user.
+//! Root's work in a directory of somebody else, done with the rights of that directory's owner, who is the daemon's
+//! user.
 //!
-//! So nothing is made there that the daemon could not use, and nothing that the user left there makes root read, overwrite
-//! or give away what only root may touch.
+//! So nothing is made there that the daemon could not use, and nothing that the user left there makes root read,
+//! overwrite or give away what only root may touch.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -43,8 +44,8 @@ impl Acting {
         if done.is_err() {
             return None;
         }
-        // Directories above it may be closed to their user, as /var/lib/private is, where systemd keeps the state of a unit
-        // with a user of its own. The right to pass them lets nothing be written.
+        // Directories above it may be closed to their user, as /var/lib/private is, where systemd keeps the state of a
+        // unit with a user of its own. The right to pass them lets nothing be written.
         if let Ok(mut sets) = capabilities(None) {
             sets.effective |= sets.permitted & CapabilitySet::DAC_READ_SEARCH;
             let _ = set_capabilities(None, sets);

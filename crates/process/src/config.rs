@@ -1,7 +1,7 @@
 //! The layers of a configuration, and what every section's check needs.
 //!
-//! A program's defaults are the text of the file that documents them; it is the bottom layer, and what it does not know is
-//! not a key. Over it come the configuration file and the environment. Each section checks its own values with a
+//! A program's defaults are the text of the file that documents them; it is the bottom layer, and what it does not know
+//! is not a key. Over it come the configuration file and the environment. Each section checks its own values with a
 //! [`Checker`], so that everything that is wrong is told at once.
 
 mod duration;

@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
-/// Takes all that a command says, and passes it on for as long as that works: a command goes on to what it finds, and its
-/// exit code, whether or not somebody reads.
+/// Takes all that a command says, and passes it on for as long as that works: a command goes on to what it finds, and
+/// its exit code, whether or not somebody reads.
 pub struct Output<'a> {
     out: &'a mut dyn Write,
     failure: Option<io::Error>,

@@ -5,9 +5,9 @@ use std::io;
 
 use tokio::runtime::Builder;
 
-/// Runs this to its end on this thread, and waits for nothing else. A lookup of a name that is under way cannot be called
-/// back and takes a minute where no name server answers; a runtime that is merely dropped waits for it. The thread that
-/// looks up ends with the process.
+/// Runs this to its end on this thread, and waits for nothing else. A lookup of a name that is under way cannot be
+/// called back and takes a minute where no name server answers; a runtime that is merely dropped waits for it. The
+/// thread that looks up ends with the process.
 ///
 /// What must be on the disk before that is waited for in `future`.
 ///

@@ -1,7 +1,7 @@
 //! What the service manager is told: that the program is ready, that it lives, that it stops.
 //!
-//! systemd names its socket, and how often it wants to hear, in the environment, where `sd-notify` looks for them itself.
-//! Where there is none, nobody is told anything.
+//! systemd names its socket, and how often it wants to hear, in the environment, where `sd-notify` looks for them
+//! itself. Where there is none, nobody is told anything.
 
 use std::time::Duration;
 

@@ -154,8 +154,8 @@ fn come_to_a_new_id(way: Way, world: &mut World, chance: &mut Seeded, old: &Inst
     world.now.mono
 }
 
-/// How far the cases are from being spread evenly over a day: chi-squared of 24 hours. Of 23 degrees of freedom, one in a
-/// million is beyond 72.
+/// How far the cases are from being spread evenly over a day: chi-squared of 24 hours. Of 23 degrees of freedom, one in
+/// a million is beyond 72.
 fn unevenness(times: &[Duration]) -> f64 {
     let mut hours = [0_u32; 24];
     for time in times {

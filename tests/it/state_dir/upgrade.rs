@@ -1,4 +1,5 @@
-//! Directories that the version before wrote, which had the first layout of `state.json`: they are taken up without loss.
+//! Directories that the version before wrote, which had the first layout of `state.json`: they are taken up without
+//! loss.
 //!
 //! Each has its own time in a file `now`, so that nothing in it grows old.
 

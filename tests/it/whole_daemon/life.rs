@@ -1,8 +1,9 @@
 //! An installation in virtual time: the real daemon, its real clients and a real hyper on the other side of each, over
 //! pipes in memory; a disk in memory; and a script that lets things happen to all of them.
 //!
-//! Everything is drawn from the seed and the number of the installation, so that a life can be replayed. The witness knows
-//! only what a person could see from outside: what reached the disk, what was dialled, and what the endpoint received.
+//! Everything is drawn from the seed and the number of the installation, so that a life can be replayed. The witness
+//! knows only what a person could see from outside: what reached the disk, what was dialled, and what the endpoint
+//! received.
 
 mod clock;
 mod disk;

@@ -16,11 +16,11 @@ pub(super) enum Database {
 }
 
 /// How to write what a URL cannot hold as it is.
-const ENCODE: &str = "in a user name or password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 for \
-                      %, or put the password into storage.password_file";
+const ENCODE: &str = "in a user name or password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for # and %25 \
+    for %, or put the password into storage.password_file";
 
-const BAD_HOST: &str = "has a bad host: it must be a name, an address ([…] around one of IPv6), or the path of a socket's \
-                        directory with %2F for each slash";
+const BAD_HOST: &str = "has a bad host: it must be a name, an address ([…] around one of IPv6), or the path of a \
+    socket's directory with %2F for each slash";
 
 /// Reads `storage.url`.
 ///

@@ -1,7 +1,7 @@
 //! Connections, and what is said at the beginning of each transaction.
 //!
-//! Between two transactions a pooler may hand a connection to somebody else, so nothing outlives one: statements have no
-//! names, settings are `SET LOCAL`, locks are those of a transaction, and a temporary table goes with its commit.
+//! Between two transactions a pooler may hand a connection to somebody else, so nothing outlives one: statements have
+//! no names, settings are `SET LOCAL`, locks are those of a transaction, and a temporary table goes with its commit.
 
 use std::time::Duration;
 
@@ -21,10 +21,11 @@ const CONNECTIONS: usize = 4;
 /// How long it may take to connect, to whichever of the hosts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The limits of a transaction that writes, which the server keeps: what this side gave up must not run later, and one that
-/// is stuck or whose collector is gone must not hold the locks that every collector waits for. What is acknowledged is on
-/// the disk, whatever the server's own setting is. An earlier ping of the same ID is looked for in the index: of a day that
-/// has just begun the planner has no statistics, and would read all of it, and sort it, for every commit.
+/// The limits of a transaction that writes, which the server keeps: what this side gave up must not run later, and one
+/// that is stuck or whose collector is gone must not hold the locks that every collector waits for. What is
+/// acknowledged is on the disk, whatever the server's own setting is. An earlier ping of the same ID is looked for in
+/// the index: of a day that has just begun the planner has no statistics, and would read all of it, and sort it, for
+/// every commit.
 pub(super) const WRITING: &str = "SET LOCAL synchronous_commit = on;
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
     SET LOCAL enable_material = off; SET LOCAL lock_timeout = '7s'; SET LOCAL statement_timeout = '8s';
@@ -35,8 +36,8 @@ pub(super) const WRITING: &str = "SET LOCAL synchronous_commit = on;
 const READING: &str = "SET LOCAL lock_timeout = '7s'; SET LOCAL tcp_keepalives_idle = 15;
     SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3";
 
-/// The first statements of a commit. A statement behind a lock must see what was committed while it waited for the lock, so
-/// the isolation is not left to the server's setting.
+/// The first statements of a commit. A statement behind a lock must see what was committed while it waited for the
+/// lock, so the isolation is not left to the server's setting.
 pub(super) fn begin_commit(lock: i64) -> String {
     format!("BEGIN ISOLATION LEVEL READ COMMITTED; {WRITING}; SELECT pg_advisory_xact_lock({lock})")
 }

@@ -3,8 +3,8 @@
 use pulse_telemetry_http::tls::TlsProblem;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// The error in words, with what to do about it where that can be told. Detail and context may repeat values of a row, so
-/// of what the server says only the message is told.
+/// The error in words, with what to do about it where that can be told. Detail and context may repeat values of a row,
+/// so of what the server says only the message is told.
 pub(super) fn of(error: &tokio_postgres::Error) -> String {
     if let Some(said) = error.as_db_error() {
         let advice = advice(said).map(|advice| format!(": {advice}")).unwrap_or_default();
@@ -12,7 +12,8 @@ pub(super) fn of(error: &tokio_postgres::Error) -> String {
     }
     let text = chain(error);
     let advice = if text.contains("server does not support TLS") {
-        ": switch it on there (ssl = on), or where nobody else is on the way between, write sslmode=disable in storage.url"
+        ": switch it on there (ssl = on), or where nobody else is on the way between, write sslmode=disable in \
+         storage.url"
     } else if text.contains("does not allow writes") {
         ": none of the servers of storage.url takes writes now; it is tried again"
     } else {
@@ -30,8 +31,8 @@ fn advice(said: &DbError) -> Option<&'static str> {
     let code = said.code();
     if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
         Some(
-            "it is a standby, or set to read only; the collector goes on as soon as it takes writes, and with several hosts \
-             and target_session_attrs=read-write in storage.url it finds the one that does",
+            "it is a standby, or set to read only; the collector goes on as soon as it takes writes, and with several \
+             hosts and target_session_attrs=read-write in storage.url it finds the one that does",
         )
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         Some("the collector's role must own its tables, and report and export need SELECT on them")

@@ -65,8 +65,8 @@ fn own_first(
     }
     let Some(own) = own else {
         return Err(format!(
-            "none of its certificates ({}) belongs to the key in serve.tls_key: name the key that the certificate was made \
-             for, or have another certificate made for this key",
+            "none of its certificates ({}) belongs to the key in serve.tls_key: name the key that the certificate was \
+             made for, or have another certificate made for this key",
             chain.len()
         ));
     };

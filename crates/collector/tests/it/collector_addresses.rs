@@ -1,4 +1,5 @@
-//! An address is nowhere: not in the storage, not in a log at its most talkative, not in metrics, errors, panics or cores.
+//! An address is nowhere: not in the storage, not in a log at its most talkative, not in metrics, errors, panics or
+//! cores.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::BTreeMap;

@@ -279,8 +279,8 @@ fn a_store_that_was_filled_before_there_was_a_limit_is_taken_up_as_it_is() {
             store.commit(vec![changing(1, 0, NOON), changing(2, 0, NOON)]).await.unwrap();
             // What an older program stored: 500 rows of one ID in a day.
             let more = "INSERT INTO pings_20261123 SELECT p.* FROM pings_20261123 p, \
-                        (WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 499) SELECT n FROM n) n \
-                        WHERE p.install_id = ";
+                        (WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 499) SELECT n FROM \
+                        n) n WHERE p.install_id = ";
             let more = format!("{more}'{}'", install_id(1));
             match &storage {
                 Storage::Sqlite(_) => drop(rusqlite::Connection::open(storage.file()).unwrap().execute_batch(&more)),

@@ -56,8 +56,8 @@ fn holds(body: &[u8]) -> bool {
     }
 }
 
-/// Pings that are taken, broken in the ways in which bytes break: flipped, cut, doubled, taken out, mixed with another one's,
-/// and given numbers and words that parsers stumble over. `MUTATIONS` says how many.
+/// Pings that are taken, broken in the ways in which bytes break: flipped, cut, doubled, taken out, mixed with another
+/// one's, and given numbers and words that parsers stumble over. `MUTATIONS` says how many.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how much is tried is said in the environment")]
 fn no_mutation_of_a_ping_panics_or_breaks_the_contract() {

@@ -1,7 +1,7 @@
 //! `kill -9` under load: every ping that was acknowledged is there exactly once.
 //!
-//! The collector is killed 10 times and PostgreSQL 3 times; `KILLS=100` and `POSTGRES_KILLS=20` ask for more, as `make soak`
-//! does.
+//! The collector is killed 10 times and PostgreSQL 3 times; `KILLS=100` and `POSTGRES_KILLS=20` ask for more, as `make
+//! soak` does.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::net::SocketAddr;

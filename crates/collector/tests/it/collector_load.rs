@@ -1,4 +1,5 @@
-//! Too much, too slow, broken, stopping: nothing is acknowledged that is not stored, and everybody is told when to come back.
+//! Too much, too slow, broken, stopping: nothing is acknowledged that is not stored, and everybody is told when to come
+//! back.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
-//! PostgreSQL as people run it: behind a pooler, with TLS or without, with small roles, restarted, and read-only after a
-//! failover; and cells that somebody changed by hand.
+//! PostgreSQL as people run it: behind a pooler, with TLS or without, with small roles, restarted, and read-only after
+//! a failover; and cells that somebody changed by hand.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::net::TcpListener;

@@ -1,4 +1,5 @@
-//! The report's numbers are right, no cell shows a single installation, and the export is what Pulse's own report reads.
+//! The report's numbers are right, no cell shows a single installation, and the export is what Pulse's own report
+//! reads.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::BTreeMap;
@@ -32,8 +33,8 @@ fn seconds(seconds: u64) -> SignedDuration {
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
 
-/// The pings of a fleet over so many days up to [`NOW`]: heartbeats 24 h ± 30 min apart, a restart now and then, and an ID
-/// that is replaced by the first ping after 30 days.
+/// The pings of a fleet over so many days up to [`NOW`]: heartbeats 24 h ± 30 min apart, a restart now and then, and an
+/// ID that is replaced by the first ping after 30 days.
 fn fleet(installations: u64, days: u64) -> BTreeMap<Timestamp, Vec<u64>> {
     let mut seed = Seeded(20_261_123);
     let start = at(NOW) - seconds(days * DAY);
@@ -181,9 +182,9 @@ fn numbers(report: &Report) -> BTreeMap<String, u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A group of one to four is in one number and not in another: in a channel and not in its one version that is shown, in
-    /// a window and not in the shorter one. (Five IDs of 25 hours are fewer than five installations, and not shown.)
-    /// With the group gone, or grown to five, some number of others makes the same print.
+    /// A group of one to four is in one number and not in another: in a channel and not in its one version that is
+    /// shown, in a window and not in the shorter one. (Five IDs of 25 hours are fewer than five installations, and not
+    /// shown.) With the group gone, or grown to five, some number of others makes the same print.
     #[test]
     fn no_group_of_fewer_than_five_can_be_computed_from_two_numbers(others in 6_u64..200, group in 1_u64..5) {
         let report_of = |others: u64, group: u64| {
@@ -257,7 +258,8 @@ fn adoption_query() -> String {
     let fields = FIELDS.iter().map(|field| field.name).chain(LATER_COLUMNS.iter().copied());
     let columns = fields.collect::<Vec<_>>().join(", ");
     format!(
-        "SELECT rowid, received_at, {columns} FROM telemetry_pings WHERE received_at >= datetime('now', '-2 days') ORDER BY rowid"
+        "SELECT rowid, received_at, {columns} FROM telemetry_pings WHERE received_at >= datetime('now', '-2 days') \
+         ORDER BY rowid"
     )
 }
 

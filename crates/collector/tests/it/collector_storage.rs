@@ -1,4 +1,5 @@
-//! What is stored is what the contract says, also after somebody else had it in hand; and the configuration of the collector.
+//! What is stored is what the contract says, also after somebody else had it in hand; and the configuration of the
+//! collector.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::os::unix::fs::PermissionsExt as _;

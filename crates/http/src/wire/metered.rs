@@ -87,7 +87,8 @@ impl Read for Metered {
         }
         let read = piece.filled();
         let before = this.meter.0.read.fetch_add(read.len() as u64, Ordering::Relaxed);
-        // A record of TLS, an alert or a server's side of a handshake, begins with a byte that no HTTP answer begins with.
+        // A record of TLS, an alert or a server's side of a handshake, begins with a byte that no HTTP answer begins
+        // with.
         if before == 0 && matches!(read, [0x15 | 0x16, 0x03, ..]) {
             this.meter.0.speaks_tls.store(true, Ordering::Relaxed);
         }

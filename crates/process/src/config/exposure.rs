@@ -35,9 +35,9 @@ pub fn credentials_directory(env: &Environment) -> Option<PathBuf> {
 
 /// A sentence for each file that everybody can read or change: which, and what ends it.
 ///
-/// Not for systemd's credentials, which lie in a directory of the unit's own, nor for what is mounted read-only: secrets
-/// that an orchestrator mounts are readable for all inside of a container that has one user. It mounts a file system of
-/// their own; a unit that makes the machine's own read-only leaves them readable for everybody on it.
+/// Not for systemd's credentials, which lie in a directory of the unit's own, nor for what is mounted read-only:
+/// secrets that an orchestrator mounts are readable for all inside of a container that has one user. It mounts a file
+/// system of their own; a unit that makes the machine's own read-only leaves them readable for everybody on it.
 pub fn exposed<'a>(files: impl Iterator<Item = SecretFile<'a>>, credentials: Option<&Path>) -> Vec<String> {
     let is_credential = |path: &Path| credentials.is_some_and(|directory| path.starts_with(directory));
     files.filter(|file| !is_credential(file.path)).filter_map(|file| exposure(&file)).collect()

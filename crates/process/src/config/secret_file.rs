@@ -13,8 +13,8 @@ const FILE_MAX: u64 = 4096;
 
 const EMPTY: &str = "must hold one token: visible ASCII characters on one line, and it is empty";
 const LINES: &str = "must hold one token: visible ASCII characters on one line, and it has more than one line";
-const WORDS: &str = "must hold one token: visible ASCII characters on one line, and it has more than one word (take what \
-                     stands before the token, such as Bearer or token:, away)";
+const WORDS: &str = "must hold one token: visible ASCII characters on one line, and it has more than one word (take \
+    what stands before the token, such as Bearer or token:, away)";
 const STRANGE: &str =
     "must hold one token: visible ASCII characters on one line, and it has others (write the token anew)";
 

@@ -22,7 +22,8 @@ use pulse_telemetry_testkit::history::SCHEDULE;
 const SILENCE_MAX: Duration = Duration::from_secs((24 + 27 + 25 + 3) * 3600);
 const NEW_ID_MAX: Duration = Duration::from_secs(36 * 3600);
 
-/// Times on disk are right again when the daemon was awake for so long with a disk that works: a day of doubt, and a look.
+/// Times on disk are right again when the daemon was awake for so long with a disk that works: a day of doubt, and a
+/// look.
 const SETTLED: Duration = Duration::from_secs(26 * 3600);
 
 /// All that a request carries.

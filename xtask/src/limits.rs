@@ -1,0 +1,115 @@
+//! What the code is held to: a type name is defined once, a file has 600 lines at most, a line 120 columns, and no
+//! module lies elsewhere than its name says.
+//!
+//! `beyond.txt` names what goes beyond a limit for now. An entry that no longer does is an error, so the list only
+//! shrinks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use pulse_telemetry_testkit::boundaries::sources;
+use pulse_telemetry_testkit::project;
+
+const LINES_MAX: usize = 600;
+const COLUMNS_MAX: usize = 120;
+
+/// What goes beyond for now: `lines FILE`, `columns FILE`, `name NAME`.
+const BEYOND: &str = include_str!("beyond.txt");
+
+/// Everything that goes beyond a limit and is not listed, and every entry of the list that no longer does.
+pub(crate) fn beyond_the_limits() -> Vec<String> {
+    let (mut found, mut told) = (Vec::new(), BTreeMap::new());
+    for file in files() {
+        let text = fs::read_to_string(project().join(&file)).unwrap();
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            told.insert(
+                format!("lines {file}"),
+                format!("{file} has {lines} lines, and {LINES_MAX} at most are to be"),
+            );
+        }
+        let is_long = |line: &str| line.chars().count() > COLUMNS_MAX;
+        if let Some(at) = text.lines().position(is_long) {
+            let told_as = format!("{file}:{} is longer than {COLUMNS_MAX} columns", at + 1);
+            told.insert(format!("columns {file}"), told_as);
+        }
+        if text.lines().any(|line| line.trim_start().starts_with("#[path")) {
+            found.push(format!("{file} names a module's path"));
+        }
+    }
+    for (name, files) in names().into_iter().filter(|(_, files)| files.len() > 1) {
+        told.insert(format!("name {name}"), format!("{name} is defined in {}", files.join(", ")));
+    }
+    for listed in BEYOND.lines().filter(|line| !line.is_empty()) {
+        if told.remove(listed).is_none() {
+            found.push(format!("xtask/src/beyond.txt: `{listed}` is within the limit: remove the line"));
+        }
+    }
+    found.extend(told.into_values());
+    found
+}
+
+/// Every file of code, from the project's directory.
+fn files() -> Vec<String> {
+    let mut files: Vec<String> = ["src", "crates", "xtask", "tests", "benches", "examples"]
+        .iter()
+        .flat_map(|directory| sources(&project().join(directory)))
+        .map(|file| relative(&file))
+        .collect();
+    files.sort();
+    files
+}
+
+fn relative(file: &Path) -> String {
+    file.strip_prefix(project()).unwrap().display().to_string()
+}
+
+/// The types of the programs, tests aside, and where each is defined.
+fn names() -> BTreeMap<String, Vec<String>> {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let is_program = |file: &String| {
+        let in_a_crate = file.starts_with("crates/") && file.contains("/src/") && !file.starts_with("crates/testkit/");
+        file.starts_with("src/") || in_a_crate
+    };
+    for file in files().into_iter().filter(is_program) {
+        let text = fs::read_to_string(project().join(&file)).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for name in text.lines().filter_map(defined) {
+            names.entry(name.to_owned()).or_default().push(file.clone());
+        }
+    }
+    names
+}
+
+/// The type that a line defines. An alias is one at the margin only: further in it belongs to a trait.
+fn defined(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+    match words.next()? {
+        "struct" | "enum" | "trait" => {}
+        "type" if !line.starts_with(' ') => {}
+        _ => return None,
+    }
+    let name = words.next()?;
+    Some(name.split(|character: char| !character.is_alphanumeric()).next().unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::defined;
+
+    #[test]
+    fn a_definition_is_told_from_a_use() {
+        for (line, name) in [
+            ("pub struct Places<T> {", Some("Places")),
+            ("    pub(crate) enum Loss {", Some("Loss")),
+            ("pub(super) trait Point {", Some("Point")),
+            ("type Place = places::Place<Longest>;", Some("Place")),
+            ("    type Caller = ();", None),
+            ("impl Table for Longest {", None),
+            ("/// A struct Foo.", None),
+        ] {
+            assert_eq!(defined(line), name, "{line}");
+        }
+    }
+}
