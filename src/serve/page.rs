@@ -7,6 +7,8 @@ mod html;
 mod payload;
 mod state;
 
+use maud::{Markup, PreEscaped};
+
 use crate::daemon::{NoPreview, PostureSeen, Preview};
 use crate::events::EventsReport;
 use crate::status::StatusReport;
@@ -47,25 +49,25 @@ pub(super) fn render(shown: &Shown<'_>) -> String {
     let main = fill(
         REPORT,
         &[
-            ("<!--state-->", &state::state(shown.status)),
-            ("<!--payload-->", &payload::fields(shown.preview, shown.status)),
-            ("<!--bytes-->", &payload::bytes(shown.preview)),
-            ("<!--age-->", &payload::age(shown.preview, shown.status)),
-            ("<!--history-->", &history::history(shown.history, shown.is_older)),
-            ("<!--elsewhere-->", &elsewhere::elsewhere(shown.posture)),
-            ("<!--events-->", &events::events(shown.events, shown.events_shown)),
-            ("<!--about-->", &state::about(shown.status)),
+            ("<!--state-->", state::state(shown.status)),
+            ("<!--payload-->", payload::fields(shown.preview, shown.status)),
+            ("<!--bytes-->", payload::bytes(shown.preview)),
+            ("<!--age-->", payload::age(shown.preview, shown.status)),
+            ("<!--history-->", history::history(shown.history, shown.is_older)),
+            ("<!--elsewhere-->", elsewhere::elsewhere(shown.posture)),
+            ("<!--events-->", events::events(shown.events, shown.events_shown)),
+            ("<!--about-->", state::about(shown.status)),
         ],
     );
-    fill(SHELL, &[("<!--main-->", &main)])
+    fill(SHELL, &[("<!--main-->", PreEscaped(main))])
 }
 
 /// The page that asks for the token and holds no data.
 pub(super) fn locked() -> String {
-    fill(SHELL, &[("<!--main-->", LOCKED)])
+    fill(SHELL, &[("<!--main-->", PreEscaped(LOCKED.to_owned()))])
 }
 
 /// Puts each part in its place. No part can hold another's place, since values are escaped.
-fn fill(template: &str, parts: &[(&str, &str)]) -> String {
-    parts.iter().fold(template.to_owned(), |page, (place, part)| page.replacen(place, part, 1))
+fn fill(template: &str, parts: &[(&str, Markup)]) -> String {
+    parts.iter().fold(template.to_owned(), |page, (place, part)| page.replacen(place, &part.0, 1))
 }

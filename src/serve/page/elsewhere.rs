@@ -1,23 +1,24 @@
 //! What else may leave the installation.
 
+use maud::{Markup, html};
 use pulse_telemetry_core::observation::Value;
 
-use super::html::{NOT_READ_YET, code, escape, facts};
+use super::html::{code, facts, joined, not_read_yet};
 use crate::daemon::{NoPreview, PostureSeen};
 use crate::posture::{Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayState, Updates};
 
 /// The posture in words, or why it is not known.
-pub(super) fn elsewhere(posture: Option<&Result<PostureSeen, NoPreview>>) -> String {
+pub(super) fn elsewhere(posture: Option<&Result<PostureSeen, NoPreview>>) -> Markup {
     match posture {
-        None => NOT_READ_YET.to_owned(),
+        None => not_read_yet(),
         Some(Ok(PostureSeen { posture, .. })) => facts(&told(posture)),
         Some(Err(NoPreview { because, .. })) => {
-            format!("<p class=\"trouble\">Pulse does not tell now. {}</p>\n", escape(&because.message))
+            html! { p class="trouble" { "Pulse does not tell now. " (because.message) } }
         }
     }
 }
 
-fn told(posture: &Posture) -> [(&'static str, String); 4] {
+fn told(posture: &Posture) -> [(&'static str, Markup); 4] {
     [
         ("AI providers", known(&posture.ai, ai)),
         ("Relay", known(&posture.relay, relay)),
@@ -26,14 +27,14 @@ fn told(posture: &Posture) -> [(&'static str, String); 4] {
     ]
 }
 
-fn known<T>(value: &Value<T>, tell: impl FnOnce(&T) -> String) -> String {
+fn known<T>(value: &Value<T>, tell: impl FnOnce(&T) -> Markup) -> Markup {
     value.as_ref().map_or_else(
-        |unknown| format!("not known: {} ({})", escape(&unknown.reason.to_string()), code(unknown.request)),
+        |unknown| html! { "not known: " (unknown.reason.to_string()) " (" (code(unknown.request)) ")" },
         tell,
     )
 }
 
-fn ai(ai: &Ai) -> String {
+fn ai(ai: &Ai) -> Markup {
     let of = |local: bool| {
         let those = ai.providers.iter().filter(move |provider| provider.local == local);
         those.map(|Provider { name, .. }| code(name)).collect::<Vec<_>>()
@@ -41,68 +42,70 @@ fn ai(ai: &Ai) -> String {
     let (near, mut far) = (of(true), of(false));
     match ai.other_providers {
         0 => {}
-        1 => far.push("one that is not known here".to_owned()),
-        more => far.push(format!("{more} that are not known here")),
+        1 => far.push(html! { "one that is not known here" }),
+        more => far.push(html! { (more) " that are not known here" }),
     }
+    let (near_ones, far_ones) = (joined(&near, ", "), joined(&far, ", "));
+    let outside = html! { (far_ones) ", " strong { "outside of your network" } };
     let named = match (far.is_empty(), near.is_empty()) {
-        (true, true) => "no provider is configured".to_owned(),
-        (true, false) => format!("{}, in your own network", near.join(", ")),
-        (false, true) => format!("{}, <strong>outside of your network</strong>", far.join(", ")),
-        (false, false) => {
-            format!("{}, <strong>outside of your network</strong>, and {} in it", far.join(", "), near.join(", "))
-        }
+        (true, true) => html! { "no provider is configured" },
+        (true, false) => html! { (near_ones) ", in your own network" },
+        (false, true) => outside,
+        (false, false) => html! { (outside) ", and " (near_ones) " in it" },
     };
     match (ai.enabled, far.is_empty() && near.is_empty()) {
-        (true, true) => format!("on, but {named}: nothing is asked"),
-        (true, false) => format!("on, with {named}. Pulse sends a provider what your request needs"),
-        (false, true) => format!("off, and {named}"),
-        (false, false) => format!("off: nothing is asked. Configured: {named}"),
+        (true, true) => html! { "on, but " (named) ": nothing is asked" },
+        (true, false) => html! { "on, with " (named) ". Pulse sends a provider what your request needs" },
+        (false, true) => html! { "off, and " (named) },
+        (false, false) => html! { "off: nothing is asked. Configured: " (named) },
     }
 }
 
-fn relay(relay: &Relay) -> String {
+fn relay(relay: &Relay) -> Markup {
     match (relay.state, &relay.host) {
         (RelayState::On, Some(host)) => {
-            format!("on: Pulse is connected to {}, for remote access", code(&host.to_string()))
+            html! { "on: Pulse is connected to " (code(&host.to_string())) ", for remote access" }
         }
-        (RelayState::On, None) => "on: Pulse is connected to a host whose name cannot be shown".to_owned(),
-        (RelayState::Off, _) => "off: Pulse does not connect to it".to_owned(),
-        (RelayState::NotLicensed, _) => "off: not in this Pulse's licence".to_owned(),
-        (RelayState::Absent, _) => "this Pulse has none".to_owned(),
+        (RelayState::On, None) => html! { "on: Pulse is connected to a host whose name cannot be shown" },
+        (RelayState::Off, _) => html! { "off: Pulse does not connect to it" },
+        (RelayState::NotLicensed, _) => html! { "off: not in this Pulse's licence" },
+        (RelayState::Absent, _) => html! { "this Pulse has none" },
     }
 }
 
-fn updates(updates: &Updates) -> String {
+fn updates(updates: &Updates) -> Markup {
     let channel = match updates.channel {
         Channel::Stable => "releases",
         Channel::Rc => "release candidates",
         Channel::Other => "versions of a channel that is not known here",
         Channel::Unset => "versions of Pulse's own choice",
     };
-    if updates.automatic {
-        format!("automatic: Pulse looks for {channel} by itself, and installs them")
-    } else {
-        format!("not installed by itself. Pulse looks for {channel} while its own page is used")
+    html! {
+        @if updates.automatic {
+            "automatic: Pulse looks for " (channel) " by itself, and installs them"
+        } @else {
+            "not installed by itself. Pulse looks for " (channel) " while its own page is used"
+        }
     }
 }
 
-fn data_handling(rules: &Option<DataHandling>) -> String {
-    let Some(rules) = rules else { return "this Pulse has no rules for it".to_owned() };
+fn data_handling(rules: &Option<DataHandling>) -> Markup {
+    let Some(rules) = rules else { return html! { "this Pulse has no rules for it" } };
     if rules.resources == 0 {
-        return "no resources yet".to_owned();
+        return html! { "no resources yet" };
     }
-    let parts: Vec<String> = [
+    let parts = [
         ("by sensitivity", &rules.sensitivity),
         ("where it may go", &rules.routing),
         ("taken out before it goes", &rules.redaction),
-    ]
-    .into_iter()
-    .map(|(title, covered)| format!("<li>{title}: {}</li>\n", listed(covered)))
-    .collect();
-    format!("Pulse's rules cover {} resources\n<ul>\n{}</ul>", rules.resources, parts.concat())
+    ];
+    html! {
+        "Pulse's rules cover " (rules.resources) " resources"
+        ul { @for (title, covered) in parts { li { (title) ": " (listed(covered)) } } }
+    }
 }
 
-fn listed(covered: &Covered) -> String {
-    let parts: Vec<String> = covered.0.iter().map(|(rule, resources)| format!("{} {resources}", code(rule))).collect();
-    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+fn listed(covered: &Covered) -> Markup {
+    let parts: Vec<Markup> = covered.0.iter().map(|(rule, resources)| html! { (code(rule)) " " (resources) }).collect();
+    html! { @if parts.is_empty() { "none" } @else { (joined(&parts, ", ")) } }
 }
