@@ -128,24 +128,24 @@ fn dir_of(link: &Path) -> Option<PathBuf> {
     file.parent()?.ancestors().find_map(|dir| fs::canonicalize(dir).ok())
 }
 
-/// How much of what was asked for the kernel keeps.
+/// How much of what was asked for the kernel's Landlock keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extent {
     /// All of it.
-    Enforced,
+    Fully,
     /// What an older kernel knows.
     Partly,
     /// Nothing.
-    Unavailable,
+    None,
 }
 
 impl From<RulesetStatus> for Extent {
     fn from(status: RulesetStatus) -> Self {
         match status {
-            RulesetStatus::FullyEnforced => Self::Enforced,
+            RulesetStatus::FullyEnforced => Self::Fully,
             RulesetStatus::PartiallyEnforced => Self::Partly,
-            RulesetStatus::NotEnforced => Self::Unavailable,
+            RulesetStatus::NotEnforced => Self::None,
         }
     }
 }
@@ -155,57 +155,52 @@ impl From<RulesetStatus> for Extent {
 pub struct Confinement {
     /// No program that this one starts can gain rights by being started.
     pub no_new_privileges: bool,
-    /// Files are written in the state directory only, and read only there, where a name lookup reads, and
-    /// of the random source.
-    pub files: Extent,
-    /// The only TCP ports that connections can be made to; null where the kernel cannot keep to them.
+    /// Files are written in the state directory only, and read only there, where a name lookup reads, and of the random
+    /// source; connections are made to those ports only; other processes get no signal from this one, and no connection
+    /// to their abstract Unix sockets.
+    pub landlock: Extent,
+    /// The only TCP ports that connections can be made to; null where the kernel does not keep all of it.
     pub outgoing_ports: Option<Vec<u16>>,
-    /// Other processes get no signal from this one, and no connection to their abstract Unix sockets.
-    pub other_processes: Extent,
 }
 
 impl Confinement {
-    fn new(allowed: &Allowed, files: Layer, ports: Layer, processes: Layer) -> Self {
-        Self {
-            no_new_privileges: [files, ports, processes].iter().any(|layer| layer.no_new_privileges),
-            files: files.extent,
-            outgoing_ports: (ports.extent == Extent::Enforced).then(|| allowed.ports.iter().copied().collect()),
-            other_processes: processes.extent,
-        }
+    fn new(allowed: &Allowed, landlock: Extent, no_new_privileges: bool) -> Self {
+        let outgoing_ports = (landlock == Extent::Fully).then(|| allowed.ports.iter().copied().collect());
+        Self { no_new_privileges, landlock, outgoing_ports }
     }
 
     /// What is in force, a few words each.
     #[must_use]
     pub fn in_force(&self) -> Vec<String> {
-        let files = match self.files {
-            Extent::Enforced => Some("writes to the state directory only"),
-            Extent::Partly => Some("makes, removes and opens files for writing in the state directory only"),
-            Extent::Unavailable => None,
+        let mut parts: Vec<String> = match self.landlock {
+            Extent::Fully => {
+                let ports: Vec<_> = self.outgoing_ports.iter().flatten().map(u16::to_string).collect();
+                vec![
+                    "writes to the state directory only".to_owned(),
+                    format!("connects to the TCP ports {} only", ports.join(", ")),
+                    "no signal and no abstract socket to other processes".to_owned(),
+                ]
+            }
+            Extent::Partly => vec!["makes, removes and opens files for writing in the state directory only".to_owned()],
+            Extent::None => Vec::new(),
         };
-        let ports = self.outgoing_ports.as_ref().map(|ports| {
-            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
-            format!("connects to the TCP ports {} only", ports.join(", "))
-        });
-        let processes =
-            (self.other_processes == Extent::Enforced).then_some("no signal and no abstract socket to other processes");
-        let privileges = self.no_new_privileges.then_some("no new privileges");
-        let files = files.map(str::to_owned);
-        [files, ports, processes.map(str::to_owned), privileges.map(str::to_owned)].into_iter().flatten().collect()
+        parts.extend(self.no_new_privileges.then(|| "no new privileges".to_owned()));
+        parts
     }
 
     /// What is not in force, and why.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
-        let files = match self.files {
-            Extent::Enforced => None,
-            Extent::Partly => Some("files as a whole (truncating needs Linux 6.2, device files 6.10)"),
-            Extent::Unavailable => Some("files (Landlock, Linux 5.13, which can also be switched off or filtered)"),
+        let landlock = match self.landlock {
+            Extent::Fully => None,
+            Extent::Partly => Some(
+                "what is newer than this kernel's Landlock (truncating files Linux 6.2, outgoing ports 6.7, device files \
+                 6.10, other processes 6.12)",
+            ),
+            Extent::None => Some("files, ports and processes (Landlock, which can also be switched off or filtered)"),
         };
-        let ports = self.outgoing_ports.is_none().then_some("outgoing ports (Landlock of Linux 6.7)");
-        let processes =
-            (self.other_processes != Extent::Enforced).then_some("other processes (Landlock of Linux 6.12)");
         let privileges = (!self.no_new_privileges).then_some("no new privileges (the kernel refused)");
-        [files, ports, processes, privileges].into_iter().flatten().collect()
+        [landlock, privileges].into_iter().flatten().collect()
     }
 
     /// For people: what is in force and what is not, in one sentence or two.
@@ -226,11 +221,13 @@ impl Confinement {
 /// and logs what it cannot. To be called while there is one thread, and before anything of the state directory is
 /// opened. What still listens then has to be bound before [`listen_no_more`].
 pub fn confine(allowed: &Allowed) -> Confinement {
-    // A layer for each, so that each tells for itself what came of it.
-    let processes = Layer::of("other processes", restrict_processes());
-    let ports = Layer::of("outgoing ports", restrict_ports(&allowed.ports));
-    let files = Layer::of("files", restrict_files(allowed));
-    let confinement = Confinement::new(allowed, files, ports, processes);
+    let confinement = match restrict_to(allowed) {
+        Ok(status) => Confinement::new(allowed, status.ruleset.into(), status.no_new_privs),
+        Err(error) => {
+            tracing::warn!(%error, "failed to confine this program");
+            Confinement::new(allowed, Extent::None, false)
+        }
+    };
     let in_force = confinement.in_force();
     if !in_force.is_empty() {
         tracing::info!("confined by the kernel: {}", in_force.join("; "));
@@ -255,66 +252,38 @@ fn restrict(ruleset: Ruleset) -> Result<RestrictionStatus, RulesetError> {
     ruleset.create()?.restrict_self()
 }
 
-/// What came of one layer.
-#[derive(Clone, Copy, Debug)]
-struct Layer {
-    extent: Extent,
-    no_new_privileges: bool,
-}
-
-impl Layer {
-    fn of(what: &str, restricted: Result<RestrictionStatus, Refused>) -> Self {
-        match restricted {
-            Ok(status) => Self { extent: status.ruleset.into(), no_new_privileges: status.no_new_privs },
-            Err(error) => {
-                tracing::warn!(%error, "failed to confine this program: {what}");
-                Self { extent: Extent::Unavailable, no_new_privileges: false }
-            }
-        }
-    }
-}
-
-/// Why a layer could not be made.
+/// Why the kernel was not asked.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum ConfineError {
     #[error(transparent)]
     Path(#[from] PathFdError),
     #[error(transparent)]
     Ruleset(#[from] RulesetError),
 }
 
-fn restrict_files(allowed: &Allowed) -> Result<RestrictionStatus, Refused> {
+fn restrict_to(allowed: &Allowed) -> Result<RestrictionStatus, ConfineError> {
     // A folder is removed where one is named `off`, or nobody could switch on again.
     let written = make_bitflags!(AccessFs::{
         ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile | RemoveDir
     });
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let ports = allowed.ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
     let rules = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI::V5))?
+        .handle_access(AccessNet::ConnectTcp)?
+        .scope(Scope::from_all(ABI::V6))?
         .create()?
         .add_rule(PathBeneath::new(PathFd::new(&allowed.written)?, written))?
         // What is not there cannot be read either.
         .add_rules(path_beneath_rules(&allowed.read, read))?
-        .add_rules(path_beneath_rules(&allowed.socket_dir, AccessFs::MakeSock | AccessFs::RemoveFile))?;
+        .add_rules(path_beneath_rules(&allowed.socket_dir, AccessFs::MakeSock | AccessFs::RemoveFile))?
+        .add_rules(ports)?;
     Ok(rules.restrict_self()?)
-}
-
-fn restrict_ports(ports: &BTreeSet<u16>) -> Result<RestrictionStatus, Refused> {
-    let to = ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp)));
-    Ok(Ruleset::default().handle_access(AccessNet::ConnectTcp)?.create()?.add_rules(to)?.restrict_self()?)
-}
-
-fn restrict_processes() -> Result<RestrictionStatus, Refused> {
-    Ok(Ruleset::default().scope(Scope::from_all(ABI::V6))?.create()?.restrict_self()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ALL: Layer = Layer { extent: Extent::Enforced, no_new_privileges: true };
-    const SOME: Layer = Layer { extent: Extent::Partly, ..ALL };
-    const NONE: Layer = Layer { extent: Extent::Unavailable, ..ALL };
 
     fn allowed() -> Allowed {
         Allowed::new(Path::new("/var/lib/state"), [7655, 443, 443], &Lookups::default(), true)
@@ -322,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_kernel_that_keeps_all_of_it_leaves_nothing_to_tell() {
-        let whole = Confinement::new(&allowed(), ALL, ALL, ALL);
+        let whole = Confinement::new(&allowed(), Extent::Fully, true);
         assert_eq!(whole.outgoing_ports, Some(vec![53, 443, 7655]));
         assert!(whole.missing().is_empty() && whole.no_new_privileges);
         assert_eq!(
@@ -333,17 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn each_part_that_a_kernel_does_not_know_is_told_and_the_others_stay() {
-        let old = Confinement::new(&allowed(), SOME, NONE, NONE);
-        assert_eq!((old.files, &old.outgoing_ports, old.other_processes), (Extent::Partly, &None, Extent::Unavailable));
-        assert_eq!(old.missing().len(), 3);
-        assert_eq!(old.in_force().len(), 2);
-        let older = Confinement::new(&allowed(), NONE, NONE, NONE);
-        assert_eq!(older.in_force(), ["no new privileges"]);
-        let refused = Layer { no_new_privileges: false, ..NONE };
-        let nothing = Confinement::new(&allowed(), refused, refused, refused);
-        assert_eq!(nothing.missing().len(), 4);
-        assert!(nothing.to_text().starts_with("nothing is in force. Not in force here: files (Landlock"));
+    fn a_kernel_that_keeps_a_part_or_nothing_of_it_is_told_of() {
+        let old = Confinement::new(&allowed(), Extent::Partly, true);
+        assert_eq!((old.in_force().len(), old.missing().len(), &old.outgoing_ports), (2, 1, &None));
+        let older = Confinement::new(&allowed(), Extent::None, true);
+        assert_eq!((older.in_force(), older.missing().len()), (vec!["no new privileges".to_owned()], 1));
+        let nothing = Confinement::new(&allowed(), Extent::None, false);
+        assert_eq!(nothing.missing().len(), 2);
+        assert!(nothing.to_text().starts_with("nothing is in force. Not in force here: files, ports and processes"));
     }
 
     #[test]

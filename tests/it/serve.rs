@@ -1449,9 +1449,8 @@ fn status() -> StatusReport {
         "writable": true,
         "confinement": {
             "no_new_privileges": true,
-            "files": "enforced",
+            "landlock": "fully",
             "outgoing_ports": [53, 443, 7655],
-            "other_processes": "unavailable",
         },
         "as_of": "2026-06-01T22:52:04Z",
         "is_being_read": false,
