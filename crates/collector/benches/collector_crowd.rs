@@ -1,10 +1,10 @@
-//! A crowd: attackers from 16, 64 and 256 networks, beside 50 honest networks that send one ping a second in all, at the
-//! default limits. And what a ping costs whose ID has sent before, and what the collector holds of bodies at once.
+//! A crowd: attackers from 16, 64 and 256 networks, beside 50 honest networks that send one ping a second in all, at
+//! the default limits. And what a ping costs whose ID has sent before, and what the collector holds of bodies at once.
 //!
 //! Everything is on loopback: 127.0.0.0/8, and as root a network namespace of its own for IPv6. All connections of the
-//! attackers together (`CONNECTIONS`) are half as many again as there are places, and one that is closed comes again after
-//! a second (`PAUSE_MS`), so that one machine can be attacker and attacked. `SECONDS` (20) is how long each attack takes, and
-//! `ONLY` a part of the names of those that are made: `ONLY="256 networks, Pings"`.
+//! attackers together (`CONNECTIONS`) are half as many again as there are places, and one that is closed comes again
+//! after a second (`PAUSE_MS`), so that one machine can be attacker and attacked. `SECONDS` (20) is how long each
+//! attack takes, and `ONLY` a part of the names of those that are made: `ONLY="256 networks, Pings"`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "figures on standard output")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]
@@ -56,8 +56,8 @@ fn main() {
     }
 }
 
-/// How addresses are given out: to attackers and to the honest, each network within a wide one of its own for as long as
-/// there are any; and where the collector listens.
+/// How addresses are given out: to attackers and to the honest, each network within a wide one of its own for as long
+/// as there are any; and where the collector listens.
 struct Family {
     name: &'static str,
     listen: &'static str,
@@ -315,8 +315,8 @@ async fn admit(store: &dyn pulse_telemetry_collector::storage::Store, row: Row) 
     store.admit(vec![arrival]).await.unwrap()
 }
 
-/// What the collector holds of memory where every place has a body of 65,000 bytes but for its end. They come from as many
-/// networks as it takes for none to be limited.
+/// What the collector holds of memory where every place has a body of 65,000 bytes but for its end. They come from as
+/// many networks as it takes for none to be limited.
 fn bodies() {
     const NETWORKS: u64 = 256;
     let authority = CertificateAuthority::new();

@@ -1,10 +1,10 @@
 //! The places that connections take: how many a network may have, and who gives way where every place is taken.
 //!
 //! A connection waits for its caller until a whole ping is there, and again once that is answered. Where every place is
-//! taken, the network with the most connections gives way: of the widest networks the greediest, within it the greediest of
-//! the next width, and there the connection that has waited for longest. So whoever comes from many networks below one is
-//! one, and nobody pushes out a network that has fewer connections than its own. Where none waits for long enough, for each
-//! sends the next ping at once, the first that is answered ends with its answer.
+//! taken, the network with the most connections gives way: of the widest networks the greediest, within it the
+//! greediest of the next width, and there the connection that has waited for longest. So whoever comes from many
+//! networks below one is one, and nobody pushes out a network that has fewer connections than its own. Where none waits
+//! for long enough, for each sends the next ping at once, the first that is answered ends with its answer.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -121,8 +121,8 @@ impl PlaceTable for Networks {
         }
     }
 
-    /// Whether a connection that was answered is the one that ends for somebody who found no place: in its network, or at
-    /// all. One that is exempt stays.
+    /// Whether a connection that was answered is the one that ends for somebody who found no place: in its network, or
+    /// at all. One that is exempt stays.
     fn gives_way(&mut self, id: ConnectionId) -> bool {
         let own = self.connections.get(&id).and_then(|connection| connection.networks.last().copied());
         own.is_some_and(|own| [own, Network::ALL].into_iter().any(|network| self.take_wanted(network)))
