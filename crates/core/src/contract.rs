@@ -1,6 +1,6 @@
 //! The contract: the 25 fields of Pulse's privacy page, and nothing else.
 //!
-//! The table in [`fields`] is the one place that says what leaves. The payload, the encoder ([`crate::ping`]), the list of
+//! The table in `fields` is the one place that says what leaves. The payload, the encoder ([`crate::ping`]), the list of
 //! what is unknown, the JSON Schema (`config/ping.schema.json`), the field table of `docs/PRIVACY.md`, the rows of `check`
 //! and the collector's columns are made from it.
 
