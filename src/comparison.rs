@@ -29,7 +29,7 @@ pub const DOCUMENTED: [(&str, &str); 9] = [
 
 /// How one field compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FieldVerdict {
     /// Both say the same.
     Same,
     /// It moved between our two readings, so that nothing can be said of it.
@@ -42,7 +42,7 @@ pub enum Verdict {
 
 /// One field of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct ComparisonRow {
     /// Its name.
     pub field: &'static str,
     /// What we would send, after Pulse was asked for its own.
@@ -50,14 +50,14 @@ pub struct Row {
     /// What Pulse would send.
     pub theirs: Option<Value>,
     /// What comes of it.
-    pub verdict: Verdict,
+    pub verdict: FieldVerdict,
 }
 
 /// All fields of the contract, and what else Pulse sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
     /// In the order of the contract.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ComparisonRow>,
     /// The names of the fields that only Pulse sends. They are Pulse's own text.
     pub only_theirs: Vec<String>,
 }
@@ -78,18 +78,18 @@ impl Comparison {
         let row = |field: &'static str| {
             let (earlier, ours, other) = (before.payload.get(field), after.payload.get(field), theirs.get(field));
             let verdict = if earlier != ours {
-                Verdict::Moved
+                FieldVerdict::Moved
             } else if ours == other {
-                Verdict::Same
+                FieldVerdict::Same
             } else if is_documented(field, ours, other, theirs, after.observed) {
                 DOCUMENTED
                     .iter()
                     .find(|(name, _)| *name == field)
-                    .map_or(Verdict::Differs, |(_, why)| Verdict::Documented(why))
+                    .map_or(FieldVerdict::Differs, |(_, why)| FieldVerdict::Documented(why))
             } else {
-                Verdict::Differs
+                FieldVerdict::Differs
             };
-            Row { field, ours: ours.cloned(), theirs: other.cloned(), verdict }
+            ComparisonRow { field, ours: ours.cloned(), theirs: other.cloned(), verdict }
         };
         let only_theirs = theirs.keys().filter(|name| FIELDS.iter().all(|field| field.name != name.as_str()));
         Self { rows: FIELDS.iter().map(|field| row(field.name)).collect(), only_theirs: only_theirs.cloned().collect() }
@@ -97,7 +97,7 @@ impl Comparison {
 
     /// The fields that differ without a documented reason.
     pub fn differing(&self) -> impl Iterator<Item = &'static str> {
-        self.rows.iter().filter(|row| row.verdict == Verdict::Differs).map(|row| row.field)
+        self.rows.iter().filter(|row| row.verdict == FieldVerdict::Differs).map(|row| row.field)
     }
 }
 

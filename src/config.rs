@@ -93,7 +93,7 @@ impl Config {
     /// Everything that is wrong, as far as it can be told at once: each with its key, its origin and what is accepted.
     pub fn load(file: Option<&Path>, env: &Environment, is_root: bool) -> Result<Self, ConfigError> {
         let layers = Layers::stack(&SIDECAR, file, env)?;
-        let sections: Sections = layers.extract()?;
+        let sections: SidecarSections = layers.extract()?;
         let mut check = Checker::new(&layers);
         let config = sections.check(&mut check, env, is_root);
         check.finish(config)
@@ -123,17 +123,17 @@ impl Config {
 /// All sections as they are written, of the right types and not yet checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sections {
-    telemetry: telemetry::Written,
-    pulse: pulse::Written,
-    schedule: schedule::Written,
-    state: state::Written,
-    serve: serve::Written,
-    events: events::Written,
+struct SidecarSections {
+    telemetry: telemetry::RawTelemetry,
+    pulse: pulse::RawPulse,
+    schedule: schedule::RawSchedule,
+    state: state::RawState,
+    serve: serve::RawServe,
+    events: events::RawEvents,
     log: RawLog,
 }
 
-impl Sections {
+impl SidecarSections {
     fn check(self, check: &mut Checker<'_>, env: &Environment, is_root: bool) -> Option<Config> {
         // Each section is checked before the first `?`, so that one error does not hide another.
         let telemetry = self.telemetry.check(check);

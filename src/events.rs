@@ -181,7 +181,7 @@ pub struct Recorder {
     fixed: Option<Off>,
     started: Now,
     held: Mutex<Held>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingEvents>,
 }
 
 struct Held {
@@ -206,7 +206,7 @@ enum Change {
 
 /// The changes that wait to be written.
 #[derive(Default)]
-struct Waiting {
+struct WaitingEvents {
     changes: Vec<(Change, oneshot::Sender<io::Result<()>>)>,
     /// A thread writes, and looks here again before it ends.
     is_written: bool,
@@ -472,7 +472,7 @@ impl Recorder {
         if erases { self.file.remove_what_was_put_aside() } else { Ok(()) }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingEvents> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::listener::Accepted;
 pub use self::listener::Listener;
+use self::listener::LocalStream;
 pub use self::openapi::document;
 pub use self::routes::routes;
 pub use crate::config::Listen;
@@ -52,7 +52,7 @@ pub struct Server {
 }
 
 /// What every request is answered with.
-struct App {
+struct ServerContext {
     guards: Guards,
     desk: Desk,
     limits: Limits,
@@ -80,7 +80,7 @@ impl Server {
     /// Answers until `shutdown`, closes the door, and lets requests under way finish.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, guards, desk, limits } = self;
-        let app = Arc::new(App { guards, desk, limits });
+        let app = Arc::new(ServerContext { guards, desk, limits });
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let places = Arc::new(Places::new(Longest::new(limits.connections)));
@@ -95,14 +95,14 @@ impl Server {
     }
 }
 
-async fn serve(accepted: Accepted, app: Arc<App>, place: Place<Longest>, stopping: watch::Receiver<bool>) {
+async fn serve(accepted: LocalStream, app: Arc<ServerContext>, place: Place<Longest>, stopping: watch::Receiver<bool>) {
     match accepted {
-        Accepted::Tcp(stream) => serve_connection(stream, &app, place, stopping).await,
-        Accepted::Unix(stream) => serve_connection(stream, &app, place, stopping).await,
+        LocalStream::Tcp(stream) => serve_connection(stream, &app, place, stopping).await,
+        LocalStream::Unix(stream) => serve_connection(stream, &app, place, stopping).await,
     }
 }
 
-async fn serve_connection<S>(stream: S, app: &App, place: Place<Longest>, stopping: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, app: &ServerContext, place: Place<Longest>, stopping: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -124,7 +124,7 @@ mod tests {
 
     /// The other end of a connection that is being served.
     fn connect() -> (DuplexStream, watch::Sender<bool>) {
-        let app = App {
+        let app = ServerContext {
             guards: Guards::new("serve", &ServeSettings::default()).unwrap(),
             desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),

@@ -56,7 +56,7 @@ pub(super) enum ApiError {
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct ApiRefusal {
     error: String,
     message: String,
 }
@@ -118,7 +118,7 @@ impl Api {
         if exchange.head.status.is_success() {
             return Ok(answer);
         }
-        let Refusal { error, message } = serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)?;
+        let ApiRefusal { error, message } = serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)?;
         Err(ApiError::Refused { status: exchange.head.status.as_u16(), error, message: printable(&message) })
     }
 

@@ -11,7 +11,7 @@ use pulse_telemetry_core::printable::printable;
 use serde_json::{Map, Value};
 
 use super::{Exit, Failure, pulse_client};
-use crate::comparison::{Comparison, Ours, Row, Verdict};
+use crate::comparison::{Comparison, ComparisonRow, FieldVerdict, Ours};
 use crate::config::Config;
 use crate::pulse::{Observation, PulseClient};
 use crate::status::SuppressedReport;
@@ -68,14 +68,14 @@ async fn theirs(client: &PulseClient) -> Result<Map<String, Value>, Failure> {
 
 fn write(comparison: &Comparison, out: &mut dyn Write) -> Result<Exit, Failure> {
     writeln!(out, "\n  {:<30} {:<22} {:<22} comparison", "field", "the sidecar", "Pulse")?;
-    for Row { field, ours, theirs, verdict } in &comparison.rows {
+    for ComparisonRow { field, ours, theirs, verdict } in &comparison.rows {
         let ours = if *field == "install_id" { "its own".to_owned() } else { shown(ours.as_ref()) };
         let theirs = if *field == "install_id" { "its own".to_owned() } else { shown(theirs.as_ref()) };
         let told = match verdict {
-            Verdict::Same => "same".to_owned(),
-            Verdict::Moved => "changed meanwhile".to_owned(),
-            Verdict::Documented(why) => format!("documented: {why}"),
-            Verdict::Differs => "DIFFERS".to_owned(),
+            FieldVerdict::Same => "same".to_owned(),
+            FieldVerdict::Moved => "changed meanwhile".to_owned(),
+            FieldVerdict::Documented(why) => format!("documented: {why}"),
+            FieldVerdict::Differs => "DIFFERS".to_owned(),
         };
         writeln!(out, "  {field:<30} {ours:<22} {theirs:<22} {told}")?;
     }

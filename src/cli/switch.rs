@@ -13,7 +13,7 @@ use crate::config::Config;
 
 /// What came of turning the switch: the answer of `PUT /api/v1/switch`.
 #[derive(Debug, Deserialize)]
-struct Turned {
+struct SwitchReply {
     off_by: Option<String>,
     persisted: bool,
 }
@@ -57,7 +57,7 @@ pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, Fa
         (Ok(_), _) => writeln!(out, "The local switch is off. It is on the disk, in the state directory {dir}.")?,
     }
     match (told, written) {
-        (Ok(Turned { persisted: true, .. }), _) => {
+        (Ok(SwitchReply { persisted: true, .. }), _) => {
             writeln!(out, "The daemon at {listen} was told, and sends nothing.")?
         }
         (Ok(_), Ok(_)) => writeln!(out, "The daemon at {listen} was told, and sends nothing; it could not write it.")?,
@@ -83,7 +83,7 @@ pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-async fn tell(api: &Api, on: bool, patience: std::time::Duration) -> Result<Turned, ApiError> {
+async fn tell(api: &Api, on: bool, patience: std::time::Duration) -> Result<SwitchReply, ApiError> {
     let body = format!("{{\"enabled\":{on}}}");
     let answer = api.ask(Method::PUT, "/api/v1/switch", Some(body), patience).await?;
     serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)

@@ -11,11 +11,11 @@ pub struct Events {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct RawEvents {
     record: bool,
 }
 
-impl Written {
+impl RawEvents {
     pub(super) fn check(self) -> Events {
         Events { record: self.record }
     }

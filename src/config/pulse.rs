@@ -82,7 +82,7 @@ pub enum PlatformSetting {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct RawPulse {
     url: String,
     token_file: String,
     ca_file: String,
@@ -91,7 +91,7 @@ pub(super) struct Written {
     organizations: BTreeMap<String, String>,
 }
 
-impl Written {
+impl RawPulse {
     pub(super) fn check(self, check: &mut Checker<'_>, env: &Environment) -> Option<Pulse> {
         let url = check.accept("pulse.url", &self.url, Url::parse(&self.url));
         let timeout = check.accept("pulse.timeout", &self.timeout, timeout(&self.timeout));

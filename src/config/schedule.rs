@@ -30,13 +30,13 @@ pub struct Schedule {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct RawSchedule {
     startup_delay: String,
     interval: String,
     jitter: String,
 }
 
-impl Written {
+impl RawSchedule {
     /// `endpoint` is `None` where it was refused; then the lower bounds that hang on it are not checked.
     pub(super) fn check(self, check: &mut Checker<'_>, endpoint: Option<&Url>) -> Option<Schedule> {
         let free = endpoint.is_none_or(Url::is_loopback);

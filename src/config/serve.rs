@@ -72,13 +72,13 @@ impl fmt::Display for Listen {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct RawServe {
     listen: String,
     token_file: String,
     allowed_hosts: Vec<String>,
 }
 
-impl Written {
+impl RawServe {
     pub(super) fn check(self, check: &mut Checker<'_>) -> Option<Serve> {
         let listen = check.accept("serve.listen", &self.listen, Listen::parse(&self.listen));
         let token_file = TokenFile::check_optional(check, "serve.token_file", &self.token_file);

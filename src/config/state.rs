@@ -14,11 +14,11 @@ pub struct State {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct RawState {
     dir: String,
 }
 
-impl Written {
+impl RawState {
     pub(super) fn check(self, check: &mut Checker<'_>, env: &Environment, is_root: bool) -> Option<State> {
         if !self.dir.is_empty() {
             let dir = absolute(&self.dir).ok_or("must be an absolute path, or empty for the default");

@@ -16,12 +16,12 @@ pub struct Telemetry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct RawTelemetry {
     enabled: bool,
     endpoint: String,
 }
 
-impl Written {
+impl RawTelemetry {
     pub(super) fn check(self, check: &mut Checker<'_>) -> Option<Telemetry> {
         let endpoint = check.accept("telemetry.endpoint", &self.endpoint, endpoint(&self.endpoint));
         Some(Telemetry { enabled: self.enabled, endpoint: endpoint? })

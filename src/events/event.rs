@@ -84,7 +84,7 @@ pub enum Refusal {
 
 /// An event as a client writes it. What is null is as good as absent, and keys that are not known are passed over.
 #[derive(Deserialize)]
-struct Written {
+struct RawEvent {
     #[serde(rename = "type")]
     kind: Option<String>,
     surface: Option<String>,
@@ -118,7 +118,7 @@ impl Event {
     /// # Errors
     /// Where it is none: the first thing that is wrong, in the order in which Pulse looks.
     pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
-        let written: Written = object(body)?;
+        let written: RawEvent = object(body)?;
         let kind = trimmed(written.kind);
         if kind.is_empty() {
             return Err(invalid("type is required"));

@@ -29,7 +29,7 @@ enum Bound {
 
 /// One caller's connection.
 #[derive(Debug)]
-pub enum Accepted {
+pub enum LocalStream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over the Unix socket.
@@ -84,12 +84,12 @@ impl Listener {
 }
 
 impl Accept for Listener {
-    type Connection = Accepted;
+    type Connection = LocalStream;
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self) -> io::Result<LocalStream> {
         match &self.0 {
-            Bound::Tcp { listener, .. } => Ok(Accepted::Tcp(listener.accept().await?.0)),
-            Bound::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Bound::Tcp { listener, .. } => Ok(LocalStream::Tcp(listener.accept().await?.0)),
+            Bound::Unix { listener, .. } => Ok(LocalStream::Unix(listener.accept().await?.0)),
         }
     }
 }

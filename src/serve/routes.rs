@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::headers::add_headers;
 use super::page::{self, Shown};
-use super::{App, Desk, openapi};
+use super::{Desk, ServerContext, openapi};
 use crate::daemon::{Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
 use crate::events::{self, Refusal, Turned};
 use crate::status::{PostureReport, PreviewReport, StatusReport, paused};
@@ -126,7 +126,7 @@ pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 /// Answers one request.
-pub(super) async fn answer(app: &App, place: &Place<Longest>, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(app: &ServerContext, place: &Place<Longest>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let mut answer = match app.guards.check(&head) {
         Ok(()) => route(app, place, &head, body).await,
@@ -136,7 +136,7 @@ pub(super) async fn answer(app: &App, place: &Place<Longest>, request: Request<I
     answer
 }
 
-async fn route(app: &App, place: &Place<Longest>, head: &Parts, body: Incoming) -> Answer {
+async fn route(app: &ServerContext, place: &Place<Longest>, head: &Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
     let Some((first, ..)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
@@ -167,7 +167,7 @@ async fn route(app: &App, place: &Place<Longest>, head: &Parts, body: Incoming) 
 }
 
 /// A balancer that is told no method asks by this one, as HAProxy does, and looks at the status alone.
-async fn options(app: &App, route: Route, head: &Parts) -> Answer {
+async fn options(app: &ServerContext, route: Route, head: &Parts) -> Answer {
     if route != Route::Ready {
         return answers::empty(StatusCode::NO_CONTENT);
     }
@@ -178,7 +178,7 @@ async fn options(app: &App, route: Route, head: &Parts) -> Answer {
     }
 }
 
-async fn ask(app: &App, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
+async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
     let Desk { daemon: handle, events, metrics } = &app.desk;
     Ok(match route {
         Route::Page if app.guards.may_see(head) => page(&app.desk, head.uri.query()).await?,

@@ -133,7 +133,7 @@ impl Config {
     /// Everything that is wrong, as far as it can be told at once: each with its key, its origin and what is accepted.
     pub fn load(file: Option<&Path>, env: &Environment) -> Result<Self, ConfigError> {
         let layers = Layers::stack(&COLLECTOR, file, env)?;
-        let sections: Sections = layers.extract()?;
+        let sections: CollectorSections = layers.extract()?;
         let mut check = Checker::new(&layers);
         let config = sections.check(&mut check, env);
         check.finish(config)
@@ -167,9 +167,9 @@ impl Config {
 /// All sections as they are written, of the right types and not yet checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Sections {
+struct CollectorSections {
     serve: WrittenServe,
-    admin: admin::Written,
+    admin: admin::RawAdmin,
     storage: WrittenStorage,
     limits: WrittenLimits,
     log: pulse_telemetry_process::config::RawLog,
@@ -203,7 +203,7 @@ struct WrittenLimits {
     commit_timeout: String,
 }
 
-impl Sections {
+impl CollectorSections {
     fn check(self, check: &mut Checker<'_>, env: &Environment) -> Option<Config> {
         // Each section is checked before the first `?`, so that one error does not hide another.
         let serve = self.serve.check(check);

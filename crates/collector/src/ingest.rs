@@ -82,7 +82,7 @@ impl Refusal {
 /// The first thing that is wrong, in the order of the contract.
 pub fn read(body: &[u8]) -> Result<Accepted, Refusal> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let found = deserializer.deserialize_any(Reading).and_then(|found| deserializer.end().map(|()| found));
+    let found = deserializer.deserialize_any(PingVisitor).and_then(|found| deserializer.end().map(|()| found));
     let mut found = found.map_err(|error| {
         if error.classify() == serde_json::error::Category::Data { Refusal::NotAnObject } else { Refusal::NotJson }
     })?;
@@ -128,7 +128,7 @@ fn expected(name: &str) -> String {
 }
 
 /// What is found in a body: the fields of the contract as they stand, and how many others.
-struct Found {
+struct FoundFields {
     values: [Option<Value>; FIELDS.len()],
     dropped: u64,
 }
@@ -137,7 +137,7 @@ struct Found {
 const OF_A_VERSION: [&str; 5] =
     ["version_raw", "version_channel", "version_build", "version_is_development", "version_is_published_release"];
 
-impl Found {
+impl FoundFields {
     fn of(&mut self, name: &str) -> Option<&mut Option<Value>> {
         FIELDS.iter().position(|field| field.name == name).map(|at| &mut self.values[at])
     }
@@ -172,20 +172,20 @@ impl Found {
     }
 }
 
-struct Reading;
+struct PingVisitor;
 
-impl<'de> Visitor<'de> for Reading {
-    type Value = Found;
+impl<'de> Visitor<'de> for PingVisitor {
+    type Value = FoundFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        let mut found = Found { values: [const { None }; FIELDS.len()], dropped: 0 };
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FoundFields, A::Error> {
+        let mut found = FoundFields { values: [const { None }; FIELDS.len()], dropped: 0 };
         // Senders write the fields in the order of the contract.
         let mut next = 0;
-        while let Some(at) = map.next_key_seed(Key { next })? {
+        while let Some(at) = map.next_key_seed(FieldKey { next })? {
             match at {
                 // Of a key that comes twice the last value counts, as in Go.
                 Some(at) => {
@@ -203,11 +203,11 @@ impl<'de> Visitor<'de> for Reading {
 }
 
 /// Looks for the field that a key names, from `next` on; gives `None` for one that the contract does not have.
-struct Key {
+struct FieldKey {
     next: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for FieldKey {
     type Value = Option<usize>;
 
     fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -215,7 +215,7 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-impl Visitor<'_> for Key {
+impl Visitor<'_> for FieldKey {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

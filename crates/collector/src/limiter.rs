@@ -34,7 +34,7 @@ pub struct Limiter {
 }
 
 /// A new ID that a network may bring today. The network gets it back when this is dropped.
-pub struct NewId {
+pub struct NewIdPermit {
     /// Under the key of which day, and what was added for which networks. `None`: any number is taken.
     counted: Option<(Date, Vec<(Tag, u64)>)>,
     counting: Arc<Mutex<Counting>>,
@@ -83,12 +83,12 @@ impl Limiter {
     /// Takes one of the new IDs that this client's networks may bring on that day; none where one of them has none
     /// left.
     #[must_use]
-    pub fn take_new_id(&self, client: &Client, today: Date) -> Option<NewId> {
+    pub fn take_new_id(&self, client: &Client, today: Date) -> Option<NewIdPermit> {
         let counting = Arc::clone(&self.counting);
-        let Some(new_ids) = self.new_ids else { return Some(NewId { counted: None, counting }) };
+        let Some(new_ids) = self.new_ids else { return Some(NewIdPermit { counted: None, counting }) };
         let counted =
             self.counting.lock().unwrap_or_else(PoisonError::into_inner).take_new_id(client, new_ids, today)?;
-        Some(NewId { counted: Some((today, counted)), counting })
+        Some(NewIdPermit { counted: Some((today, counted)), counting })
     }
 
     /// How many networks are counted now for their pings.
@@ -99,14 +99,14 @@ impl Limiter {
     }
 }
 
-impl NewId {
+impl NewIdPermit {
     /// The ID was new: it stays counted.
     pub fn keep(mut self) {
         self.counted = None;
     }
 }
 
-impl Drop for NewId {
+impl Drop for NewIdPermit {
     fn drop(&mut self) {
         let Some((day, counted)) = self.counted.take() else { return };
         let mut counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,14 +316,14 @@ mod tests {
     fn zero_limits_nobody() {
         let limiter = limiter(0, 0);
         assert!((0..1000).all(|_| ask(&limiter, "192.0.2.1", 0).is_ok()));
-        assert!((0..1000).all(|_| limiter.take_new_id(&v4(1), DAY).map(NewId::keep).is_some()));
+        assert!((0..1000).all(|_| limiter.take_new_id(&v4(1), DAY).map(NewIdPermit::keep).is_some()));
         assert_eq!(limiter.networks(), 0);
     }
 
     #[test]
     fn each_network_and_those_above_it_bring_a_bounded_number_of_new_ids_a_day() {
         let brought = |limiter: &Limiter, peers: &mut dyn Iterator<Item = Client>| {
-            peers.filter(|peer| limiter.take_new_id(peer, DAY).map(NewId::keep).is_some()).count()
+            peers.filter(|peer| limiter.take_new_id(peer, DAY).map(NewIdPermit::keep).is_some()).count()
         };
         let limiter = limiter(0, 4);
         assert_eq!(brought(&limiter, &mut (0..100).map(|_| v4(1))), 4);
@@ -362,12 +362,12 @@ mod tests {
         let limiter = limiter(60, 2);
         let greedy = client("203.0.113.7");
         while limiter.check(&greedy, Duration::ZERO).is_ok() {}
-        while limiter.take_new_id(&greedy, DAY).map(NewId::keep).is_some() {}
+        while limiter.take_new_id(&greedy, DAY).map(NewIdPermit::keep).is_some() {}
         for n in 0..u32::try_from(NETWORKS_MAX + 500).unwrap() {
             // Spread over /16s too, so that none of those is at its limit.
             let peer = Client::new(Ipv4Addr::from(n.rotate_right(16) ^ 0x0a00_0000).into());
             let _ = limiter.check(&peer, Duration::from_millis(u64::from(n) / 1000));
-            let _ = limiter.take_new_id(&peer, DAY).map(NewId::keep);
+            let _ = limiter.take_new_id(&peer, DAY).map(NewIdPermit::keep);
         }
         assert!(limiter.networks() <= NETWORKS_MAX);
         assert!(limiter.check(&greedy, Duration::from_millis(200)).is_err());

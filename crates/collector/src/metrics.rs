@@ -29,7 +29,7 @@ fn problem(mismatch: ProxyMismatch) -> &'static str {
 
 /// What becomes of pings: the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
@@ -42,14 +42,14 @@ struct Limit {
 
 /// What is wrong between a proxy and `serve.trusted_proxies`: the label `problem`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Problem {
+struct ProblemLabel {
     problem: &'static str,
 }
 
 /// Why requests are refused: the label `reason`, a word of the collector's own, and `field`, one of the contract or
 /// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabel {
     reason: &'static str,
     field: &'static str,
 }
@@ -58,10 +58,10 @@ struct Reason {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    pings: Family<Outcome, Counter>,
-    refused: Family<Reason, Counter>,
+    pings: Family<OutcomeLabel, Counter>,
+    refused: Family<ReasonLabel, Counter>,
     limited: Family<Limit, Counter>,
-    proxy_mismatches: Family<Problem, Counter>,
+    proxy_mismatches: Family<ProblemLabel, Counter>,
     dropped_fields: Counter,
     commit_seconds: Histogram,
     batch_rows: Histogram,
@@ -160,11 +160,11 @@ impl Default for Metrics {
             drop(metrics.limited.get_or_create(&Limit { limit }));
         }
         for mismatch in [ProxyMismatch::Untrusted, ProxyMismatch::Missing] {
-            drop(metrics.proxy_mismatches.get_or_create(&Problem { problem: problem(mismatch) }));
+            drop(metrics.proxy_mismatches.get_or_create(&ProblemLabel { problem: problem(mismatch) }));
         }
         for outcome in ["stored", "duplicate", "refused", "limited", "turned_away", "failed"] {
             // So that it is there, with 0, before the first one.
-            drop(metrics.pings.get_or_create(&Outcome { outcome }));
+            drop(metrics.pings.get_or_create(&OutcomeLabel { outcome }));
         }
         Self { registry, ..metrics }
     }
@@ -178,12 +178,12 @@ impl Metrics {
     }
 
     fn count(&self, outcome: &'static str, pings: u64) {
-        self.pings.get_or_create(&Outcome { outcome }).inc_by(pings);
+        self.pings.get_or_create(&OutcomeLabel { outcome }).inc_by(pings);
     }
 
     pub(super) fn refused(&self, reason: &'static str, field: Option<&'static str>) {
         self.count("refused", 1);
-        self.refused.get_or_create(&Reason { reason, field: field.unwrap_or("") }).inc();
+        self.refused.get_or_create(&ReasonLabel { reason, field: field.unwrap_or("") }).inc();
     }
 
     pub(super) fn limited(&self, limit: &'static str) {
@@ -193,7 +193,7 @@ impl Metrics {
 
     /// Counts it, and says whether it is the first of its kind.
     pub(super) fn proxy_mismatch(&self, mismatch: ProxyMismatch) -> bool {
-        self.proxy_mismatches.get_or_create(&Problem { problem: problem(mismatch) }).inc() == 0
+        self.proxy_mismatches.get_or_create(&ProblemLabel { problem: problem(mismatch) }).inc() == 0
     }
 
     pub(super) fn counted_networks(&self, networks: usize) {

@@ -35,13 +35,13 @@ pub struct Networks {
     most: usize,
     per_network: usize,
     next: ConnectionId,
-    connections: HashMap<ConnectionId, Connection>,
+    connections: HashMap<ConnectionId, OpenConnection>,
     networks: HashMap<Network, Holding>,
     /// Since when those connections have waited that belong to no network.
     exempt: BTreeSet<(Duration, ConnectionId)>,
 }
 
-struct Connection {
+struct OpenConnection {
     /// The widest first.
     networks: Vec<Network>,
     waits_since: Option<Duration>,
@@ -116,7 +116,7 @@ impl PlaceTable for Networks {
 
     fn leave(&mut self, id: ConnectionId) {
         self.wait(id, None);
-        if let Some(Connection { networks, .. }) = self.connections.remove(&id) {
+        if let Some(OpenConnection { networks, .. }) = self.connections.remove(&id) {
             self.change(&networks, |holding| holding.connections -= 1);
         }
     }
@@ -160,7 +160,7 @@ impl Networks {
         let id = self.next;
         self.next += 1;
         self.change(networks, |holding| holding.connections += 1);
-        self.connections.insert(id, Connection { networks: networks.to_vec(), waits_since: None });
+        self.connections.insert(id, OpenConnection { networks: networks.to_vec(), waits_since: None });
         self.wait(id, waits_since);
         id
     }

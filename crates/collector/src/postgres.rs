@@ -208,7 +208,7 @@ impl PostgresStore {
         // plan a look into 90 partitions takes longer than a commit.
         let known = if has_older { KnownIds::Unasked } else { KnownIds::None };
         let mut verdicts = self.insert(&unique, &known).await?;
-        let unknown: Vec<usize> = (0..unique.len()).filter(|at| verdicts[*at] == Verdict::Ask).collect();
+        let unknown: Vec<usize> = (0..unique.len()).filter(|at| verdicts[*at] == RowVerdict::Ask).collect();
         if !unknown.is_empty() {
             let again: Vec<&Arrival> = unknown.iter().map(|at| unique[*at]).collect();
             let known = KnownIds::These(self.stored_ids(&again).await?);
@@ -216,7 +216,7 @@ impl PostgresStore {
                 verdicts[at] = verdict;
             }
         }
-        let mut outcomes: Vec<Outcome> = verdicts.into_iter().map(Verdict::outcome).collect();
+        let mut outcomes: Vec<Outcome> = verdicts.into_iter().map(RowVerdict::outcome).collect();
         let outcome = |arrival: &Arrival| {
             let outcome = &mut outcomes[places[&arrival.row.cells]];
             // Who comes with the same is a duplicate of what was stored, or is refused like the first.
@@ -243,7 +243,7 @@ impl PostgresStore {
         .await
     }
 
-    async fn insert(&self, arrivals: &[&Arrival], known: &KnownIds) -> Result<Vec<Verdict>, StoreError> {
+    async fn insert(&self, arrivals: &[&Arrival], known: &KnownIds) -> Result<Vec<RowVerdict>, StoreError> {
         let columns = Columns::of(arrivals, known);
         let insert = &self.insert;
         let inserted = self
@@ -258,7 +258,8 @@ impl PostgresStore {
                     client.batch_execute("COMMIT")
                 );
                 begun?;
-                let verdicts = verdicts?.iter().map(|row| row.try_get(0).map(Verdict::of)).collect::<Result<_, _>>()?;
+                let verdicts =
+                    verdicts?.iter().map(|row| row.try_get(0).map(RowVerdict::of)).collect::<Result<_, _>>()?;
                 committed?;
                 Ok((client, verdicts))
             })
@@ -595,13 +596,13 @@ enum KnownIds {
 
 /// What the statement says of a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum RowVerdict {
     Done(Outcome),
     /// Whether its ID is known is to be asked for.
     Ask,
 }
 
-impl Verdict {
+impl RowVerdict {
     /// Reads what [`insert_statement`] writes.
     fn of(word: &str) -> Self {
         match word {

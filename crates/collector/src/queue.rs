@@ -116,7 +116,7 @@ impl Health {
 }
 
 /// A ping that waits.
-struct Waiting {
+struct WaitingPing {
     arrival: Arrival,
     answer: oneshot::Sender<Outcome>,
 }
@@ -133,28 +133,28 @@ pub enum TurnedAway {
 /// The way into the storage.
 #[derive(Clone)]
 pub struct Queue {
-    waiting: mpsc::Sender<Waiting>,
+    waiting: mpsc::Sender<WaitingPing>,
 }
 
 /// The other end of the queue: commits what waits.
 pub struct Committer {
-    waiting: mpsc::Receiver<Waiting>,
+    waiting: mpsc::Receiver<WaitingPing>,
     store: Arc<dyn Store>,
     health: Arc<Health>,
     capacity: Arc<Capacity>,
     metrics: Arc<Metrics>,
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
-    stored: mpsc::UnboundedSender<Answers>,
+    stored: mpsc::UnboundedSender<CommitAnswers>,
 }
 
 /// To those whose pings were committed together.
-type Answers = Vec<(oneshot::Sender<Outcome>, Outcome)>;
+type CommitAnswers = Vec<(oneshot::Sender<Outcome>, Outcome)>;
 
 /// Answers those whose pings are committed, on the thread that serves them: each that is woken from another one costs a
 /// system call.
 pub struct Answerer {
-    stored: mpsc::UnboundedReceiver<Answers>,
+    stored: mpsc::UnboundedReceiver<CommitAnswers>,
 }
 
 /// A queue for so many pings, and what empties it.
@@ -181,7 +181,7 @@ impl Queue {
     /// It is not stored, as far as can be told; the same ping sent again is stored once.
     pub async fn store(&self, arrival: Arrival) -> Result<Outcome, TurnedAway> {
         let (answer, answered) = oneshot::channel();
-        self.waiting.try_send(Waiting { arrival, answer }).map_err(|error| match error {
+        self.waiting.try_send(WaitingPing { arrival, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => TurnedAway::Full,
             mpsc::error::TrySendError::Closed(_) => TurnedAway::Failed,
         })?;
@@ -208,7 +208,7 @@ impl Committer {
         }
     }
 
-    async fn commit(&self, batch: &mut Vec<Waiting>) {
+    async fn commit(&self, batch: &mut Vec<WaitingPing>) {
         // Whoever gave up waiting will send again; what need not be stored twice need not be stored once.
         let waited = batch.len();
         batch.retain(|waiting| !waiting.answer.is_closed());

@@ -235,7 +235,7 @@ struct Writer {
     connection: Connection,
     path: PathBuf,
     /// The files that the connection has open: their names, and which files they were.
-    place: Vec<(PathBuf, FileId)>,
+    place: Vec<(PathBuf, DatabaseFileId)>,
     /// The days that have a table, with their statements.
     days: BTreeMap<Date, Statements>,
     /// SQLite's mark of what others have changed, when the days were read.
@@ -245,7 +245,7 @@ struct Writer {
 }
 
 /// Which file it is, whatever its name: its file system and its number there.
-type FileId = (u64, u64);
+type DatabaseFileId = (u64, u64);
 
 /// The statements of one day's table.
 struct Statements {
@@ -494,7 +494,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn file_id(path: &Path) -> io::Result<FileId> {
+fn file_id(path: &Path) -> io::Result<DatabaseFileId> {
     path.metadata().map(|file| (file.dev(), file.ino()))
 }
 

@@ -129,12 +129,12 @@ fn login(text: &str) -> Result<HeaderValue, ProxyError> {
 /// The hosts that are reached without the proxy, as Go's programs, Pulse among them, read `NO_PROXY`.
 #[derive(Clone, Debug, Default)]
 pub struct NoProxy {
-    entries: Vec<Entry>,
+    entries: Vec<NoProxyEntry>,
     not_understood: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
-enum Entry {
+enum NoProxyEntry {
     Everything,
     Network(IpNet),
     Address(IpAddr, Option<u16>),
@@ -150,7 +150,7 @@ impl NoProxy {
     pub fn parse(text: &str) -> Self {
         let mut list = Self::default();
         for written in text.split(|c: char| c == ',' || c.is_whitespace()).filter(|written| !written.is_empty()) {
-            match Entry::parse(written) {
+            match NoProxyEntry::parse(written) {
                 Some(entry) => list.entries.push(entry),
                 None => list.not_understood.push(written.to_owned()),
             }
@@ -163,11 +163,13 @@ impl NoProxy {
     pub fn excludes(&self, host: &Host, port: u16) -> bool {
         let at = |wanted: &Option<u16>| wanted.is_none_or(|wanted| wanted == port);
         self.entries.iter().any(|entry| match (entry, host) {
-            (Entry::Everything, _) => true,
-            (Entry::Network(network), Host::Address(address)) => network.contains(address),
-            (Entry::Address(excluded, wanted), Host::Address(address)) => excluded == address && at(wanted),
-            (Entry::Domain(domain, wanted), Host::Name(_)) => host.is_within(domain) && at(wanted),
-            (Entry::Below(domain, wanted), Host::Name(_)) => host.is_within(domain) && host != domain && at(wanted),
+            (NoProxyEntry::Everything, _) => true,
+            (NoProxyEntry::Network(network), Host::Address(address)) => network.contains(address),
+            (NoProxyEntry::Address(excluded, wanted), Host::Address(address)) => excluded == address && at(wanted),
+            (NoProxyEntry::Domain(domain, wanted), Host::Name(_)) => host.is_within(domain) && at(wanted),
+            (NoProxyEntry::Below(domain, wanted), Host::Name(_)) => {
+                host.is_within(domain) && host != domain && at(wanted)
+            }
             _ => false,
         })
     }
@@ -178,7 +180,7 @@ impl NoProxy {
     }
 }
 
-impl Entry {
+impl NoProxyEntry {
     fn parse(written: &str) -> Option<Self> {
         if written == "*" {
             return Some(Self::Everything);

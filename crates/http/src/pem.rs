@@ -59,7 +59,7 @@ pub enum PemError {
 /// # Errors
 /// There is none, or a block that is none.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    found(read(text, Wanted::Certificates)?.0, "certificate")
+    found(read(text, PemKind::Certificates)?.0, "certificate")
 }
 
 /// The certificates of a file that may hold their key as well, one at least.
@@ -67,7 +67,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErro
 /// # Errors
 /// There is none, or a block that is neither.
 pub fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    found(read(text, Wanted::Chain)?.0, "certificate")
+    found(read(text, PemKind::Chain)?.0, "certificate")
 }
 
 /// The private key of a file that may hold its certificates as well.
@@ -75,7 +75,7 @@ pub fn chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
 /// # Errors
 /// There is none, or more than one, or one that is encrypted, or a block that is neither.
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
-    read(text, Wanted::Key)?.1.ok_or(PemError::Nothing("private key"))
+    read(text, PemKind::Key)?.1.ok_or(PemError::Nothing("private key"))
 }
 
 /// The certificates that can be read in a file of the system's, whatever else is in it.
@@ -85,26 +85,26 @@ pub fn certificates_among(text: &[u8]) -> Vec<CertificateDer<'static>> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Wanted {
+enum PemKind {
     Certificates,
     Chain,
     Key,
 }
 
-type Found = (Vec<CertificateDer<'static>>, Option<PrivateKeyDer<'static>>);
+type PemItems = (Vec<CertificateDer<'static>>, Option<PrivateKeyDer<'static>>);
 
 fn found<T>(found: Vec<T>, what: &'static str) -> Result<Vec<T>, PemError> {
     if found.is_empty() { Err(PemError::Nothing(what)) } else { Ok(found) }
 }
 
-fn read(text: &[u8], wanted: Wanted) -> Result<Found, PemError> {
+fn read(text: &[u8], wanted: PemKind) -> Result<PemItems, PemError> {
     refuse_other_forms(text, wanted)?;
     let (mut certificates, mut key) = (Vec::new(), None);
     for block in blocks(text) {
         let block = block?;
         let belongs_to_a_key = block.label.ends_with("PRIVATE KEY") || block.label.ends_with(" PARAMETERS");
-        if belongs_to_a_key && wanted != Wanted::Certificates {
-            if wanted == Wanted::Key && block.label.ends_with("PRIVATE KEY") && key.replace(private(&block)?).is_some()
+        if belongs_to_a_key && wanted != PemKind::Certificates {
+            if wanted == PemKind::Key && block.label.ends_with("PRIVATE KEY") && key.replace(private(&block)?).is_some()
             {
                 return Err(block.other("a second private key: one is expected".to_owned()));
             }
@@ -116,7 +116,7 @@ fn read(text: &[u8], wanted: Wanted) -> Result<Found, PemError> {
 }
 
 /// Tells what is no PEM at all by its name.
-fn refuse_other_forms(text: &[u8], wanted: Wanted) -> Result<(), PemError> {
+fn refuse_other_forms(text: &[u8], wanted: PemKind) -> Result<(), PemError> {
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         return Err(PemError::Utf16);
     }
@@ -130,7 +130,7 @@ fn refuse_other_forms(text: &[u8], wanted: Wanted) -> Result<(), PemError> {
     let (what, convert) = match (der, wanted) {
         ([0x02, 0x01, 0x03, ..], _) => ("PKCS #12", "pkcs12 -in FILE -nodes -out FILE.pem"),
         ([0x06, ..], _) => ("PKCS #7 in DER", "pkcs7 -inform DER -in FILE -print_certs -out FILE.pem"),
-        (_, Wanted::Key) => ("DER", "pkey -inform DER -in FILE -out FILE.pem"),
+        (_, PemKind::Key) => ("DER", "pkey -inform DER -in FILE -out FILE.pem"),
         _ => ("DER", "x509 -inform DER -in FILE -out FILE.pem"),
     };
     Err(PemError::Binary { what, convert })

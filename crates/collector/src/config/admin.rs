@@ -30,13 +30,13 @@ impl Admin {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Written {
+pub(super) struct RawAdmin {
     listen: String,
     token_file: String,
     allowed_hosts: Vec<String>,
 }
 
-impl Written {
+impl RawAdmin {
     pub(super) fn check(self, check: &mut Checker<'_>) -> Option<Admin> {
         let listen = tcp_address(&self.listen).map_err(|why| match why {
             HostError::Zone => ZONE,

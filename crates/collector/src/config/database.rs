@@ -63,7 +63,7 @@ fn sqlite(rest: &str) -> Result<PathBuf, &'static str> {
 }
 
 /// The parts of a URL of PostgreSQL, each as it is written.
-struct Parts<'a> {
+struct UrlParts<'a> {
     login: Option<&'a str>,
     hosts: &'a str,
     database: &'a str,
@@ -71,7 +71,7 @@ struct Parts<'a> {
 }
 
 fn postgres(rest: &str) -> Result<Database, String> {
-    let parts = Parts::of(rest)?;
+    let parts = UrlParts::of(rest)?;
     let mut connect = parts.settings()?;
     if let Some(login) = parts.login {
         let (user, password) = login.split_once(':').map_or((login, None), |(user, password)| (user, Some(password)));
@@ -90,7 +90,7 @@ fn postgres(rest: &str) -> Result<Database, String> {
     Ok(Database::Postgres(Box::new(connect), shown))
 }
 
-impl<'a> Parts<'a> {
+impl<'a> UrlParts<'a> {
     /// Takes the URL apart where it can be read in one way only.
     fn of(rest: &'a str) -> Result<Self, String> {
         if rest.contains('#') {

@@ -164,9 +164,9 @@ fn tell(app: &App, mismatch: ProxyMismatch) {
 }
 
 /// Why a request goes no further.
-type Refused = (StatusCode, &'static str, &'static str);
+type RefusedRequest = (StatusCode, &'static str, &'static str);
 
-fn check_head(headers: &HeaderMap) -> Result<(), Refused> {
+fn check_head(headers: &HeaderMap) -> Result<(), RefusedRequest> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
@@ -180,7 +180,7 @@ fn check_head(headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-async fn read_body(app: &App, body: Incoming) -> Result<Vec<u8>, Refused> {
+async fn read_body(app: &App, body: Incoming) -> Result<Vec<u8>, RefusedRequest> {
     body::read(body, &app.limits).await.map_err(|why| match why {
         BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "A ping has 65536 bytes at most."),
         BodyError::CutShort => (StatusCode::BAD_REQUEST, "body_incomplete", "The body ended before its time."),
