@@ -158,25 +158,27 @@ impl Dir {
         self.fs.rename(from, to).map_err(self.naming(to))
     }
 
-    /// Removes a file, durably. One that is not there is fine.
+    /// Removes a file, durably. One that is not there is fine, once the directory is known to say so: it may have been
+    /// removed before, by an attempt whose sync failed.
     pub(super) fn remove(&self, file: Name) -> io::Result<()> {
-        if self.unlink(file.name)? { self.sync() } else { Ok(()) }
+        self.unlink(file.name)?;
+        self.sync()
     }
 
     /// Removes what a crash may have left of files that were to take the place of others.
     pub(super) fn remove_temporaries(&self) -> io::Result<()> {
-        let mut removed = self.unlink(PROBE.name)?;
+        self.unlink(PROBE.name)?;
         for file in ALL {
-            removed |= self.unlink(&temporary(file))?;
+            self.unlink(&temporary(file))?;
         }
-        if removed { self.sync() } else { Ok(()) }
+        self.sync()
     }
 
-    /// Whether there was a file of that name, which is then no more.
-    fn unlink(&self, name: &str) -> io::Result<bool> {
+    /// Sees to it that nothing has that name.
+    fn unlink(&self, name: &str) -> io::Result<()> {
         match self.fs.remove(name) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.naming(name)(error)),
         }
     }
@@ -283,11 +285,10 @@ impl Dir {
     }
 
     fn remove_those(&self, names: Vec<String>) -> io::Result<()> {
-        let mut removed = false;
         for name in names {
-            removed |= self.unlink(&name)?;
+            self.unlink(&name)?;
         }
-        if removed { self.sync() } else { Ok(()) }
+        self.sync()
     }
 }
 
@@ -325,5 +326,97 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
         _ => "look at that directory and its disk, or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::store::fs::Stat;
+
+    /// A real directory whose first sync fails. It counts those that work.
+    #[derive(Debug)]
+    struct FailsOnce {
+        real: RealFs,
+        syncs: AtomicUsize,
+        tried: AtomicUsize,
+    }
+
+    impl Fs for FailsOnce {
+        fn path(&self) -> &Path {
+            self.real.path()
+        }
+
+        fn make(&self) -> io::Result<()> {
+            self.real.make()
+        }
+
+        fn confirm(&self) -> io::Result<()> {
+            self.real.confirm()
+        }
+
+        fn open(&self, name: &str, access: Access, max_bytes: u64) -> io::Result<Arc<dyn FsFile>> {
+            self.real.open(name, access, max_bytes)
+        }
+
+        fn create_new(&self, name: &str) -> io::Result<Arc<dyn FsFile>> {
+            self.real.create_new(name)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.real.rename(from, to)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.real.remove(name)
+        }
+
+        fn remove_dir(&self, name: &str) -> io::Result<()> {
+            self.real.remove_dir(name)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            if self.tried.fetch_add(1, Ordering::Relaxed) == 0 {
+                return Err(io::Error::other("the disk does not answer"));
+            }
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            self.real.sync()
+        }
+
+        fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
+            self.real.stat(name)
+        }
+
+        fn names(&self) -> io::Result<Vec<String>> {
+            self.real.names()
+        }
+
+        fn set_modified(&self, name: &str, time: Timestamp) -> io::Result<()> {
+            self.real.set_modified(name, time)
+        }
+
+        fn warnings(&self) -> Vec<String> {
+            self.real.warnings()
+        }
+    }
+
+    #[test]
+    fn what_was_removed_by_an_attempt_whose_sync_failed_is_made_durable_by_the_next() {
+        let removals: [fn(&Dir) -> io::Result<()>; 3] =
+            [|dir| dir.remove(ID), |dir| dir.remove_put_aside(LEDGER), Dir::remove_temporaries];
+        for remove in removals {
+            let place = tempfile::tempdir().unwrap();
+            for name in [ID.name, "ledger.jsonl.damaged-1", "state.json.new"] {
+                std::fs::write(place.path().join(name), "").unwrap();
+            }
+            let real = RealFs::new(place.path());
+            let fs = Arc::new(FailsOnce { real, syncs: AtomicUsize::new(0), tried: AtomicUsize::new(0) });
+            let dir = Dir::on(Arc::<FailsOnce>::clone(&fs));
+            assert!(remove(&dir).is_err());
+            remove(&dir).unwrap();
+            assert_eq!(fs.syncs.load(Ordering::Relaxed), 1, "it was acknowledged, and a power loss brings it back");
+        }
     }
 }

@@ -4,7 +4,6 @@
 
 mod real;
 
-use std::any::Any;
 use std::fmt;
 use std::fs::TryLockError;
 use std::io;
@@ -196,9 +195,6 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where another process has locked it for itself alone, or where it cannot be locked.
     fn try_lock_shared(&self) -> Result<(), TryLockError>;
-
-    /// For a file system that copies its own files in a way of its own.
-    fn as_any(&self) -> &dyn Any;
 }
 
 /// How much is copied at a time.

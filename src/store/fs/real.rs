@@ -5,7 +5,6 @@
 //! directory's owner or the user that this process acts as, and of a bounded size. Everything else is refused with words
 //! that name it.
 
-use std::any::Any;
 use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, fchown};
@@ -193,10 +192,6 @@ impl FsFile for File {
 
     fn try_lock_shared(&self) -> Result<(), TryLockError> {
         Self::try_lock_shared(self)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
