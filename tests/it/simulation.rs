@@ -117,7 +117,7 @@ fn a_retry_with_other_bytes_is_caught() {
 
 #[test]
 fn the_documented_figures_of_what_can_be_linked_are_those_of_the_simulation() {
-    let document = include_str!("../../docs/performance.md");
+    let document = include_str!("../../docs/PRIVACY.md");
     let table = document.split("<!-- linkage: printed by `make linkage` -->\n").nth(1).expect("the table");
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let documented: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).map(cells).collect();

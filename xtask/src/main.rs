@@ -52,7 +52,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Task::Linkage => {
-            print!("{}", pulse_telemetry_testkit::linkage::report(&[2_000, 20_000, 100_000]));
+            print!("{}", pulse_telemetry_testkit::linkage::report(&[2_000, 6_000, 20_000, 100_000]));
             ExitCode::SUCCESS
         }
         Task::Promises { log, number } => promises::print(&log, number),
