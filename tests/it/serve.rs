@@ -1037,7 +1037,7 @@ async fn no_value_becomes_markup() {
     ] {
         let daemon = Daemon { status: status.clone(), preview, ..Daemon::default() };
         let page = start(daemon).await.get("/").await.text();
-        assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)"));
+        assert!(page.contains("&lt;script&gt;alert('1')&lt;/script&gt;&quot;&amp;&lt;!--payload"));
         assert!(!page.contains("<script>") && !page.contains("<!--"));
     }
 }
