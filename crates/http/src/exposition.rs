@@ -3,8 +3,6 @@
 //! The names of the samples are the same in both. Prometheus' text format is what everybody reads; OpenMetrics goes to
 //! who prefers it.
 
-use std::borrow::Cow;
-
 use hyper::header::{ACCEPT, HeaderMap};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -59,22 +57,22 @@ impl Format {
 fn to_text(open_metrics: &str) -> String {
     let mut counters =
         open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).peekable();
-    let described = |line: &str| line.split(' ').nth(2).map(str::to_owned);
     let mut text = String::with_capacity(open_metrics.len());
     for line in open_metrics.lines() {
-        let is_comment = line.starts_with("# ");
-        let line = match described(line).filter(|_| is_comment) {
-            None if is_comment => continue,
-            Some(_) if line.starts_with("# UNIT ") => continue,
-            Some(name) if counters.peek() == Some(&name.as_str()) => {
-                if line.starts_with("# TYPE ") {
-                    counters.next();
-                }
-                Cow::from(line.replacen(&name, &format!("{name}_total"), 1))
-            }
-            _ => line.into(),
+        let Some(comment) = line.strip_prefix("# ") else {
+            text.extend([line, "\n"]);
+            continue;
         };
-        text.push_str(&line);
+        let mut parts = comment.splitn(3, ' ');
+        let (Some(word @ ("HELP" | "TYPE")), Some(name)) = (parts.next(), parts.next()) else { continue };
+        text.extend(["# ", word, " ", name]);
+        if counters.peek() == Some(&name) {
+            text.push_str("_total");
+            if word == "TYPE" {
+                counters.next();
+            }
+        }
+        text.extend(parts.flat_map(|rest| [" ", rest]));
         text.push('\n');
     }
     text
