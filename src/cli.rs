@@ -25,10 +25,9 @@ use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_endpoint::{SendSettings, Sender};
 use pulse_telemetry_http::tls::Trust;
 use pulse_telemetry_process::clock::SystemClock;
-use pulse_telemetry_process::command::Exit;
+use pulse_telemetry_process::command::{self, CommandFailure, Exit};
 use pulse_telemetry_process::config::{ConfigError, Environment};
 use pulse_telemetry_process::no_core::leave_no_core;
-use pulse_telemetry_process::output::Output;
 use pulse_telemetry_process::runtime;
 use serde::Deserialize;
 
@@ -185,33 +184,14 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
-    let mut output = Output::new(out);
-    let mut exit = match CommandLine::try_parse_from(arguments) {
-        Err(usage) => {
-            // Help and version are no errors, and go to standard output.
-            let is_error = usage.use_stderr();
-            let text = usage.render();
-            let _ = if is_error { write!(err, "{text}") } else { write!(output, "{text}") };
-            if is_error { Exit::Usage } else { Exit::Done }
-        }
-        Ok(line) => match execute(&line, environment, is_root, &mut output) {
-            Ok(exit) => exit,
-            Err(failure) => {
-                let _ = writeln!(err, "pulse-telemetry: {failure}");
-                if matches!(line.command, Some(Command::Off)) && failure.exit() == Exit::Configuration {
-                    let _ = writeln!(err, "{OFF_BY_HAND}");
-                }
-                failure.exit()
-            }
-        },
-    };
-    if let Some(error) = output.finish() {
-        let _ = writeln!(err, "pulse-telemetry: failed to write to standard output: {error}");
-        if exit == Exit::Done {
-            exit = Exit::Failed;
-        }
-    }
-    ExitCode::from(exit as u8)
+    command::main(arguments, out, err, |line: &CommandLine, out| {
+        execute(line, environment, is_root, out).map_err(|failure| {
+            let exit = failure.exit();
+            let is_off_by_hand = matches!(line.command, Some(Command::Off)) && exit == Exit::Configuration;
+            let told = if is_off_by_hand { format!("{failure}\n{OFF_BY_HAND}") } else { failure.to_string() };
+            CommandFailure { exit, told }
+        })
+    })
 }
 
 /// Where the state directory is cannot be known without the configuration.

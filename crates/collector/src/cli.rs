@@ -13,10 +13,9 @@ use jiff::Timestamp;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_http::tls::{TlsError, Trust, tls};
 use pulse_telemetry_process::clock::SystemClock;
-use pulse_telemetry_process::command::Exit;
+use pulse_telemetry_process::command::{self, CommandFailure, Exit};
 use pulse_telemetry_process::config::{ConfigError, Environment};
 use pulse_telemetry_process::no_core::leave_no_core;
-use pulse_telemetry_process::output::Output;
 use pulse_telemetry_process::runtime;
 use tokio_postgres::config::SslMode;
 
@@ -105,30 +104,10 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
-    let mut output = Output::new(out);
-    let mut exit = match CommandLine::try_parse_from(arguments) {
-        Err(usage) => {
-            // Help and version are no errors, and go to standard output.
-            let is_error = usage.use_stderr();
-            let text = usage.render();
-            let _ = if is_error { write!(err, "{text}") } else { write!(output, "{text}") };
-            if is_error { Exit::Usage } else { Exit::Done }
-        }
-        Ok(line) => match execute(&line, environment, &mut output) {
-            Ok(()) => Exit::Done,
-            Err(failure) => {
-                let _ = writeln!(err, "pulse-telemetry-collector: {failure}");
-                failure.exit()
-            }
-        },
-    };
-    if let Some(error) = output.finish() {
-        let _ = writeln!(err, "pulse-telemetry-collector: failed to write to standard output: {error}");
-        if exit == Exit::Done {
-            exit = Exit::Failed;
-        }
-    }
-    ExitCode::from(exit as u8)
+    command::main(arguments, out, err, |line: &CommandLine, out| {
+        let done = execute(line, environment, out).map(|()| Exit::Done);
+        done.map_err(|failure| CommandFailure { exit: failure.exit(), told: failure.to_string() })
+    })
 }
 
 /// The command line as clap knows it, for the manual page and the completions.

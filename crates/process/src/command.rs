@@ -1,4 +1,12 @@
-//! How a command of either program ends.
+//! How a command of either program runs and ends.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::output::Output;
 
 /// How a command ended. The codes stand here and in `docs/CONFIGURATION.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,4 +28,45 @@ pub enum Exit {
     Findings = 6,
     /// Our ping differs from Pulse's own.
     Differs = 7,
+}
+
+/// A command that failed.
+#[derive(Debug)]
+pub struct CommandFailure {
+    /// How it ends.
+    pub exit: Exit,
+    /// What is told on standard error, behind the program's name.
+    pub told: String,
+}
+
+/// Runs a command line: parses the arguments, has the command executed, and tells what failed, standard output
+/// included.
+pub fn main<L: Parser>(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    execute: impl FnOnce(&L, &mut dyn Write) -> Result<Exit, CommandFailure>,
+) -> ExitCode {
+    let program = L::command().get_name().to_owned();
+    let mut output = Output::new(out);
+    let mut exit = match L::try_parse_from(arguments) {
+        Err(usage) => {
+            // Help and version are no errors, and go to standard output.
+            let is_error = usage.use_stderr();
+            let text = usage.render();
+            let _ = if is_error { write!(err, "{text}") } else { write!(output, "{text}") };
+            if is_error { Exit::Usage } else { Exit::Done }
+        }
+        Ok(line) => execute(&line, &mut output).unwrap_or_else(|CommandFailure { exit, told }| {
+            let _ = writeln!(err, "{program}: {told}");
+            exit
+        }),
+    };
+    if let Some(error) = output.finish() {
+        let _ = writeln!(err, "{program}: failed to write to standard output: {error}");
+        if exit == Exit::Done {
+            exit = Exit::Failed;
+        }
+    }
+    ExitCode::from(exit as u8)
 }
