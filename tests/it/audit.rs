@@ -14,7 +14,7 @@ use pulse_telemetry_core::engine::Schedule;
 use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, sha256};
 use pulse_telemetry_core::ping::Event::{Heartbeat, Startup};
 use pulse_telemetry_testkit::history::{
-    DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, chained_behind, end, entries, found, life, line, noon,
+    DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, chained_behind, end, entries, found, life, noon,
     split, started,
 };
 
@@ -65,19 +65,22 @@ fn every_kind_of_damage_to_the_chain_is_found() {
 fn a_beginning_that_is_not_the_first_entry_needs_its_explanation() {
     let prev = "1".repeat(64);
     let pruned = |through, last: &str| {
-        let whole = Line { through: Some(through), last: Some(last.to_owned()), ..line(Pruned, noon()) };
-        chained_behind(7, prev.clone(), vec![line(Started, noon()), whole])
+        let whole = Line { through: Some(through), last: Some(last.to_owned()), ..Line::new(Pruned, noon()) };
+        chained_behind(7, prev.clone(), vec![Line::new(Started, noon()), whole])
     };
     assert_eq!(found(&pruned(7, &prev)), []);
     assert_eq!(found(&pruned(6, &prev)), [("chain", 1)]);
     assert_eq!(found(&pruned(7, &"2".repeat(64))), [("chain", 1)]);
     assert_eq!(found(&pruned(9, &prev)), [("chain", 2), ("chain", 1)], "it cannot have pruned itself");
-    let says_nothing = chained(vec![line(Started, noon()), line(Pruned, noon())]);
+    let says_nothing = chained(vec![Line::new(Started, noon()), Line::new(Pruned, noon())]);
     assert_eq!(found(&says_nothing), [("chain", 2)]);
 
-    assert_eq!(found(&chained_behind(7, prev.clone(), vec![line(Erased, noon()), line(Started, noon())])), []);
-    assert_eq!(found(&chained_behind(7, prev, vec![line(Started, noon())])), [("chain", 1)]);
-    assert_eq!(found(&chained(vec![line(Started, noon()), line(Erased, noon())])), [("chain", 2)]);
+    assert_eq!(
+        found(&chained_behind(7, prev.clone(), vec![Line::new(Erased, noon()), Line::new(Started, noon())])),
+        []
+    );
+    assert_eq!(found(&chained_behind(7, prev, vec![Line::new(Started, noon())])), [("chain", 1)]);
+    assert_eq!(found(&chained(vec![Line::new(Started, noon()), Line::new(Erased, noon())])), [("chain", 2)]);
 }
 
 #[test]
@@ -127,8 +130,8 @@ fn an_id_that_is_used_for_30_days_or_comes_back_is_found() {
     assert_eq!(found(&ledger(&[&ping(1, 0), &ping(1, 30), &ping(1, 31)])), [("rotation", 3)], "once for an ID");
 
     let at = noon() + HOUR;
-    for between in [because(IdRotated, at, "expired"), line(IdReset, at), because(ConsentChanged, at, "pulse")] {
-        let on_again = line(Started, at);
+    for between in [because(IdRotated, at, "expired"), Line::new(IdReset, at), because(ConsentChanged, at, "pulse")] {
+        let on_again = Line::new(Started, at);
         let ledger = ledger(&[&ping(1, 0), &[between, on_again], &ping(2, 2), &ping(1, 4)]);
         assert_eq!(found(&ledger), [("rotation", 7)]);
     }
@@ -153,7 +156,7 @@ fn pings_that_are_too_close_are_found_and_retries_are_not() {
     let startup = |at, vms| attempt(at, Startup, body(1, Startup, vms));
     let startups = |distance| {
         let then = noon() + distance;
-        let between = [end(Sent, noon(), Startup, None), line(Stopped, then), started(then, SCHEDULE)];
+        let between = [end(Sent, noon(), Startup, None), Line::new(Stopped, then), started(then, SCHEDULE)];
         found(&chained([&[started(noon(), SCHEDULE), startup(noon(), 1)][..], &between, &[startup(then, 1)]].concat()))
     };
     assert_eq!(startups(HOUR), []);
@@ -191,8 +194,8 @@ fn each_heartbeat_is_held_against_the_schedule_in_force_when_it_was_built() {
     assert_eq!(ledger(day(), Some(started(noon(), short)), [2, 1]), []);
     assert_eq!(ledger(day(), None, [24, 23]), [("spacing", 6)]);
     // An earlier version did not say which schedule it had.
-    assert_eq!(ledger(line(Started, noon()), None, [1, 1]), []);
-    assert_eq!(ledger(day(), Some(line(Started, noon())), [1, 1]), []);
+    assert_eq!(ledger(Line::new(Started, noon()), None, [1, 1]), []);
+    assert_eq!(ledger(day(), Some(Line::new(Started, noon())), [1, 1]), []);
     // Nothing but an attempt tells it where a process outlives what is kept.
     let told = |line: Line<'static>| Line { interval_ms: Some(86_400_000), jitter_ms: Some(1_800_000), ..line };
     let alone = [heartbeat(noon(), 1), heartbeat(noon() + HOUR, 2)].concat().into_iter().map(|line| match line.kind {
@@ -207,14 +210,14 @@ fn the_first_heartbeat_of_a_new_id_is_held_against_half_an_interval() {
     let ping = |id, at, vms| [attempt(at, Heartbeat, body(id, Heartbeat, vms)), end(Sent, at, Heartbeat, None)];
     let new_ids = [
         vec![because(IdRotated, noon() + HOUR, "expired")],
-        vec![line(IdReset, noon() + HOUR)],
+        vec![Line::new(IdReset, noon() + HOUR)],
         vec![because(ConsentChanged, noon(), "pulse"), because(ConsentChanged, noon() + HOUR, "on")],
         vec![
             because(ConsentChanged, noon(), "switch"),
             because(ConsentChanged, noon() + HOUR, "on"),
             because(IdRotated, noon() + HOUR * 2, "none"),
         ],
-        vec![line(IdReset, noon() + HOUR), because(IdRotated, noon() + HOUR * 2, "unused")],
+        vec![Line::new(IdReset, noon() + HOUR), because(IdRotated, noon() + HOUR * 2, "unused")],
     ];
     for new_id in new_ids {
         for (hours, expected) in [(13, None), (36, None), (12, Some("spacing")), (2, Some("spacing"))] {
@@ -239,15 +242,15 @@ fn a_time_in_the_future_is_found_unless_the_clock_was_set_right_since() {
         let times = report.checks.iter().find(|check| check.name == "times").unwrap();
         times.findings.iter().map(|finding| finding.line).collect::<Vec<_>>()
     };
-    assert_eq!(audited(vec![line(Started, noon()), ahead(year)], noon()), [2]);
-    assert_eq!(audited(vec![line(Started, noon()), ahead(noon() + MINUTE * 2)], noon()), [2]);
-    assert_eq!(audited(vec![line(Started, year), ahead(year), ahead(year)], noon()), [1], "the first one is told");
+    assert_eq!(audited(vec![Line::new(Started, noon()), ahead(year)], noon()), [2]);
+    assert_eq!(audited(vec![Line::new(Started, noon()), ahead(noon() + MINUTE * 2)], noon()), [2]);
+    assert_eq!(audited(vec![Line::new(Started, year), ahead(year), ahead(year)], noon()), [1], "the first one is told");
     assert_eq!(audited(vec![ahead(year), ahead(noon())], noon()), [1], "nothing says why the clock went back");
     for set_right in [ClockStepped, Started] {
-        assert_eq!(audited(vec![ahead(year), line(set_right, noon())], noon()), NONE);
+        assert_eq!(audited(vec![ahead(year), Line::new(set_right, noon())], noon()), NONE);
     }
-    assert_eq!(audited(vec![line(Started, noon()), ahead(noon() + MINUTE)], noon()), NONE);
-    assert_eq!(audited(vec![line(Started, noon()), ahead(year)], year), NONE);
+    assert_eq!(audited(vec![Line::new(Started, noon()), ahead(noon() + MINUTE)], noon()), NONE);
+    assert_eq!(audited(vec![Line::new(Started, noon()), ahead(year)], year), NONE);
 }
 
 #[test]
@@ -278,8 +281,8 @@ fn a_hash_that_was_written_down_shows_a_cut_and_a_rewrite() {
     assert!(audit(&forged).is_clean() && !with(&split(&forged), &hash).is_clean());
     assert!(!with(&[], &hash).is_clean(), "nothing is left at all");
     // What was pruned is told by its hash.
-    let pruned = Line { through: Some(7), last: Some(hash.clone()), ..line(Pruned, noon()) };
-    let ledger = chained_behind(7, hash.clone(), vec![line(Started, noon()), pruned]);
+    let pruned = Line { through: Some(7), last: Some(hash.clone()), ..Line::new(Pruned, noon()) };
+    let ledger = chained_behind(7, hash.clone(), vec![Line::new(Started, noon()), pruned]);
     assert!(with(&split(&ledger), &hash).is_clean());
 
     for wrong in ["", "abc", &hash[1..], &format!("{hash}0"), &hash.replace(&hash[..1], "g")] {
@@ -289,7 +292,7 @@ fn a_hash_that_was_written_down_shows_a_cut_and_a_rewrite() {
 
 #[test]
 fn an_erasure_is_told_as_what_an_entry_says() {
-    let ledger = chained_behind(7, "1".repeat(64), vec![line(Erased, noon()), line(Started, noon())]);
+    let ledger = chained_behind(7, "1".repeat(64), vec![Line::new(Erased, noon()), Line::new(Started, noon())]);
     let text = audit(&ledger).to_text();
     assert!(text.contains("an entry says that the history before was erased on request"), "{text}");
 }
@@ -298,13 +301,13 @@ fn an_erasure_is_told_as_what_an_entry_says() {
 fn what_a_wrong_clock_or_an_expired_id_excuses_is_no_finding() {
     let then = noon() + HOUR;
     let excuses = [
-        line(ClockStepped, then),
+        Line::new(ClockStepped, then),
         end(Failed, then, Heartbeat, Some("id_expired")),
         end(Failed, then, Heartbeat, Some("storage")),
         because(ConsentChanged, then, "on"),
         because(IdRotated, then, "none"),
         // A clock that was wrong until the start.
-        line(Started, noon() - DAY * 9),
+        Line::new(Started, noon() - DAY * 9),
     ];
     for excuse in excuses {
         let first =
@@ -324,7 +327,7 @@ fn an_attempt_that_nothing_closed_is_found_unless_it_is_the_last() {
     assert_eq!(found(&chained(vec![first.clone(), closed, again])), []);
     let sent = end(Sent, noon(), Heartbeat, None);
     assert_eq!(found(&chained(vec![sent.clone()])), [("attempts", 1)], "delivered without an attempt");
-    let after_erasure = chained_behind(9, "1".repeat(64), vec![line(Erased, noon()), sent.clone(), sent]);
+    let after_erasure = chained_behind(9, "1".repeat(64), vec![Line::new(Erased, noon()), sent.clone(), sent]);
     assert_eq!(found(&after_erasure), [], "the attempt was erased");
 }
 
@@ -339,7 +342,7 @@ fn an_attempt_while_telemetry_is_off_is_found() {
         assert_eq!(after(reason, &[]), [("consent", 2)]);
         assert_eq!(after(reason, &[because(ConsentChanged, noon(), "on")]), []);
     }
-    let restart = [line(Stopped, noon()), line(Started, noon())];
+    let restart = [Line::new(Stopped, noon()), Line::new(Started, noon())];
     assert_eq!(after("switch", &restart), [("consent", 4)], "the switch outlives the process");
     assert_eq!(after("pulse", &restart), [], "Pulse's setting is looked at anew");
     assert_eq!(after("switch", &restart[1..]), [], "a crash may have been just after turning it on");

@@ -21,7 +21,7 @@ use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::history::{
-    DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, entries, found, life, line, noon, split,
+    DAY, HOUR, SCHEDULE, attempt, audit, because, body, chained, entries, found, life, noon, split,
 };
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::readings::{change, handed_over};
@@ -80,7 +80,7 @@ fn record(store: &mut Store, kind: EntryKind, at: Timestamp) -> std::io::Result<
 
 /// A year of entries, a day apart.
 fn year() -> Vec<Line<'static>> {
-    (0..365).map(|day| line(EntryKind::Started, noon() + DAY * day)).collect()
+    (0..365).map(|day| Line::new(EntryKind::Started, noon() + DAY * day)).collect()
 }
 
 fn prune(store: &mut Store, before: Timestamp, now: Timestamp) -> std::io::Result<()> {
@@ -156,15 +156,15 @@ fn what_was_pruned_stays_provable_and_the_rest_audits_clean() {
 fn entries_of_a_time_that_cannot_be_are_not_pruned_by_themselves() {
     let now = noon() + YEAR;
     let wrong = [Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + HOUR, now + YEAR];
-    let wrong = wrong.map(|at| line(EntryKind::Started, at));
-    let disk = Disk::with(&chained([&wrong[..], &[line(EntryKind::Stopped, now - DAY)]].concat()));
+    let wrong = wrong.map(|at| Line::new(EntryKind::Started, at));
+    let disk = Disk::with(&chained([&wrong[..], &[Line::new(EntryKind::Stopped, now - DAY)]].concat()));
     let before = disk.ledger();
     let mut store = disk.open();
     prune(&mut store, now - DAY * 90, now).unwrap();
     assert_eq!(disk.ledger(), before);
 
     // They go with a later one, so that they do not keep what stands behind them either.
-    let old = [line(EntryKind::Stopped, now - DAY * 100), line(EntryKind::Stopped, now - DAY)];
+    let old = [Line::new(EntryKind::Stopped, now - DAY * 100), Line::new(EntryKind::Stopped, now - DAY)];
     let disk = Disk::with(&chained([&wrong[..], &old].concat()));
     prune(&mut disk.open(), now - DAY * 90, now).unwrap();
     assert_eq!(entries(&disk.ledger())[0].seq, 5);
@@ -277,15 +277,15 @@ fn a_torn_last_line_is_cut_off_and_kept_under_a_name_of_its_own_each_time() {
 fn an_attempt_that_a_crash_left_open_is_told_at_the_start() {
     let attempted = attempt(noon(), Event::Heartbeat, body(1, Event::Heartbeat, 1));
     let found = |lines| Store::open(Disk::with(&chained(lines)).dir.path()).unwrap().1.interrupted;
-    assert_eq!(found(vec![attempted.clone(), line(EntryKind::Started, noon())]), Some(Event::Heartbeat));
-    assert_eq!(found(vec![attempted, line(EntryKind::Failed, noon())]), None);
+    assert_eq!(found(vec![attempted.clone(), Line::new(EntryKind::Started, noon())]), Some(Event::Heartbeat));
+    assert_eq!(found(vec![attempted, Line::new(EntryKind::Failed, noon())]), None);
 }
 
 #[test]
 fn a_ledger_whose_last_line_cannot_be_read_is_put_aside_as_a_whole() {
     let sound = chained(life(3));
     let last = |line: &[u8]| [&sound[..], line, b"\n"].concat();
-    let no_next = chained(vec![line(EntryKind::Started, noon())]);
+    let no_next = chained(vec![Line::new(EntryKind::Started, noon())]);
     let no_next = String::from_utf8(no_next).unwrap().replace("\"seq\":1,", &format!("\"seq\":{},", u64::MAX));
     for damaged in [last(b"nonsense"), last(&[b'x'; 70_000]), last(b""), no_next.into_bytes()] {
         let disk = Disk::with(&damaged);

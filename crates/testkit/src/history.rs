@@ -23,33 +23,14 @@ pub fn noon() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
-pub fn line(kind: EntryKind, at: Timestamp) -> Line<'static> {
-    Line {
-        seq: 0,
-        at,
-        kind,
-        event: None,
-        body: None,
-        sha256: None,
-        status: None,
-        reason: None,
-        step_seconds: None,
-        interval_ms: None,
-        jitter_ms: None,
-        through: None,
-        last: None,
-        prev: String::new(),
-    }
-}
-
 /// The start of a process with that schedule.
 pub fn started(at: Timestamp, Schedule { interval, jitter, .. }: Schedule) -> Line<'static> {
     let millis = |duration: Duration| Some(u64::try_from(duration.as_millis()).unwrap());
-    Line { interval_ms: millis(interval), jitter_ms: millis(jitter), ..line(EntryKind::Started, at) }
+    Line { interval_ms: millis(interval), jitter_ms: millis(jitter), ..Line::new(EntryKind::Started, at) }
 }
 
 pub fn because(kind: EntryKind, at: Timestamp, reason: &'static str) -> Line<'static> {
-    Line { reason: Some(Cow::Borrowed(reason)), ..line(kind, at) }
+    Line { reason: Some(Cow::Borrowed(reason)), ..Line::new(kind, at) }
 }
 
 /// The ping of the ID of that number, at that many guests.
@@ -61,12 +42,12 @@ pub fn body(id: u32, event: Event, vms: u32) -> String {
 
 pub fn attempt(at: Timestamp, event: Event, body: String) -> Line<'static> {
     let sha256 = Some(sha256(body.as_bytes()));
-    Line { event: Some(event), body: Some(body.into()), sha256, ..line(EntryKind::Attempted, at) }
+    Line { event: Some(event), body: Some(body.into()), sha256, ..Line::new(EntryKind::Attempted, at) }
 }
 
 /// How the attempt before ended.
 pub fn end(kind: EntryKind, at: Timestamp, event: Event, reason: Option<&'static str>) -> Line<'static> {
-    Line { event: Some(event), reason: reason.map(Cow::Borrowed), ..line(kind, at) }
+    Line { event: Some(event), reason: reason.map(Cow::Borrowed), ..Line::new(kind, at) }
 }
 
 /// A year of daily pings with all that may happen in one, and nothing wrong with it.
@@ -92,14 +73,14 @@ pub fn life(days: u32) -> Vec<Line<'static>> {
                 lines.push(attempt(at, event, ping));
                 lines.push(started(at + HOUR, SCHEDULE));
                 lines.push(end(Failed, at + HOUR, event, Some("interrupted")));
-                lines.push(line(IdReset, at + HOUR));
+                lines.push(Line::new(IdReset, at + HOUR));
                 id += 1;
             }
             7 => {
                 lines.push(attempt(at, event, ping));
                 lines.push(end(Sent, at, event, None));
                 lines.push(because(ConsentChanged, at, "switch"));
-                lines.push(line(Stopped, at + HOUR));
+                lines.push(Line::new(Stopped, at + HOUR));
                 lines.push(started(at + HOUR, SCHEDULE));
                 lines.push(because(ConsentChanged, at + HOUR, "on"));
                 lines.push(because(IdRotated, at + HOUR, "none"));

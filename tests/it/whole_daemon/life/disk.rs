@@ -17,7 +17,6 @@ use pulse_telemetry_core::ping::Event;
 use serde_json::value::RawValue;
 
 use super::{Mistake, Shared, World};
-use pulse_telemetry_testkit::history::line;
 
 /// What is on the disk, and what is wrong with it.
 #[derive(Default)]
@@ -116,7 +115,7 @@ impl Content {
             step_seconds: entry.step_seconds,
             interval_ms: entry.schedule.map(|(interval, _)| interval.as_millis() as u64),
             jitter_ms: entry.schedule.map(|(_, jitter)| jitter.as_millis() as u64),
-            ..line(entry.kind, now)
+            ..Line::new(entry.kind, now)
         });
     }
 
@@ -232,7 +231,7 @@ impl Disk for SimulatedDisk {
         disk.may_write()?;
         disk.ledger.clear();
         disk.owed.clear();
-        disk.append_line(line(EntryKind::Erased, now));
+        disk.append_line(Line::new(EntryKind::Erased, now));
         Ok(())
     }
 
