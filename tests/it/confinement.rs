@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
 use pulse_telemetry::confine::{Allowed, Confinement, Extent, Lookups, confine, listen_no_more};
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::client;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
@@ -183,7 +184,7 @@ fn on_a_kernel_of_2022_files_are_confined_and_the_rest_is_told_as_missing() {
 #[test]
 fn in_a_whole_life_no_file_is_written_outside_the_state_directory() {
     let name = "in_a_whole_life_no_file_is_written_outside_the_state_directory";
-    if !strace_is_here(name) {
+    if !program_or_skip("strace", &["--version"], name) {
         return;
     }
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
@@ -316,7 +317,7 @@ fn refuses<T>(result: io::Result<T>) {
 
 /// The status and the log of a daemon that sends its ping while strace answers a call in the kernel's place.
 fn a_life_with(name: &str, injection: &str) -> (Option<Value>, String) {
-    if !strace_is_here(name) || !kernel_has_it(name) {
+    if !program_or_skip("strace", &["--version"], name) || !kernel_has_it(name) {
         return (None, String::new());
     }
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
@@ -350,15 +351,4 @@ fn kernel_has_it(name: &str) -> bool {
             writeln!(io::stderr(), "SKIPPED {name}: this kernel has no Landlock, or an older one (before Linux 6.12)");
     }
     has_it
-}
-
-/// Whether strace can be used; says so where it cannot. With `CI=true` its absence fails.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
-fn strace_is_here(name: &str) -> bool {
-    let is_here = Command::new("strace").arg("--version").output().is_ok();
-    if !is_here {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "strace is not here");
-        let _ = writeln!(io::stderr(), "SKIPPED {name}: strace is not here");
-    }
-    is_here
 }

@@ -11,6 +11,7 @@ use pulse_telemetry::store::EventFile;
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::observation::Commercial;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, exists};
@@ -262,7 +263,7 @@ async fn whoever_waits_is_served_by_the_writes_under_way_and_an_off_that_came_fi
 #[test]
 fn a_write_of_events_that_takes_its_time_holds_up_nobody_else() {
     let test = "a_write_of_events_that_takes_its_time_holds_up_nobody_else";
-    if !pulse_telemetry_testkit::proxy::is_here(test, "strace", "--version") {
+    if !program_or_skip("strace", &["--version"], test) {
         return;
     }
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
@@ -290,7 +291,7 @@ fn a_write_of_events_that_takes_its_time_holds_up_nobody_else() {
 #[test]
 fn an_event_whose_sender_is_gone_is_on_the_disk_when_a_stop_has_ended() {
     let test = "an_event_whose_sender_is_gone_is_on_the_disk_when_a_stop_has_ended";
-    if !pulse_telemetry_testkit::proxy::is_here(test, "strace", "--version") {
+    if !program_or_skip("strace", &["--version"], test) {
         return;
     }
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());

@@ -3,13 +3,13 @@
 //! row is without a situation.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::io::Write as _;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use bytes::Bytes;
 use pulse_telemetry_core::verdict::ProxyFault;
 use pulse_telemetry_http::tls::TlsProblem;
 use pulse_telemetry_http::wire::{NotSecured, SPEAKS_HTTPS};
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::client;
 use pulse_telemetry_testkit::collector::{self, Storage};
 use pulse_telemetry_testkit::endpoint::{CertificateAuthority, Endpoint};
@@ -205,20 +205,13 @@ fn file_systems() -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
-/// Whether strace can be used; says so where it cannot. With `CI=true` its absence fails.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
-fn strace_is_here(name: &str) -> bool {
-    let is_here = Command::new("strace").arg("--version").output().is_ok();
-    if !is_here {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "strace is not here");
-        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: strace is not here");
-    }
-    is_here
-}
-
 #[test]
 fn what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one() {
-    if !strace_is_here("what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one") {
+    if !program_or_skip(
+        "strace",
+        &["--version"],
+        "what_the_program_says_in_each_situation_is_a_row_of_the_table_and_no_row_is_without_one",
+    ) {
         return;
     }
     hold(&rows("## What a message means", 0), situations());

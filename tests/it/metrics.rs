@@ -14,9 +14,9 @@ use pulse_telemetry_core::credential::Credential;
 use pulse_telemetry_core::observation::ReadError;
 use pulse_telemetry_core::verdict::Verdict;
 use pulse_telemetry_http::exposition::Format;
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::client::{self, Reply};
 use pulse_telemetry_testkit::endpoint::Endpoint;
-use pulse_telemetry_testkit::proxy::is_here;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::server::ResponsePlan;
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
@@ -145,14 +145,14 @@ fn check_with_the_parsers_of_others(test: &str, text: &Reply, open_metrics: &Rep
     let types = [text, open_metrics].map(|scrape| scrape.header("content-type").unwrap().to_owned());
     assert_eq!(types, [Format::Text.media_type(), Format::OpenMetrics.media_type()]);
     assert_eq!(text.header("vary").map(str::to_lowercase).as_deref(), Some("accept"));
-    if is_here(test, "promtool", "--version") {
+    if program_or_skip("promtool", &["--version"], test) {
         let (said, ended) = fed(Command::new("promtool").args(["check", "metrics"]), &text.body);
         assert!(ended && said.is_empty(), "promtool: {said}\n{}", text.text());
     }
     let python = pulse_telemetry_testkit::sidecar::binary().ancestors().nth(2).unwrap().join("schemathesis/bin/python");
     let parse = "import sys\nfrom prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
                  print(sum(len(family.samples) for family in parse(sys.stdin.read())))";
-    if is_here(test, python.to_str().unwrap(), "--version") {
+    if program_or_skip(python.to_str().unwrap(), &["--version"], test) {
         let (said, ended) = fed(Command::new(python).args(["-c", parse]), &open_metrics.body);
         let samples = open_metrics.text().lines().filter(|line| !line.starts_with('#')).count();
         assert!(ended && said.trim() == samples.to_string(), "{said}\n{}", open_metrics.text());

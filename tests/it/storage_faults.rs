@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::process::Command;
 
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::sidecar::{Setup, check_the_state, exists};
@@ -36,12 +36,8 @@ const OLD: &str = "0fbd0a2c-3e7f-4f0e-8d43-f7d2f94a5a11";
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how many faults is the environment's to say")]
 fn no_fault_of_the_disk_leaves_a_half_written_file_or_undoes_what_was_answered() {
-    let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    if !on_ci && Command::new("strace").arg("--version").output().is_err() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED no_fault_of_the_disk_leaves_a_half_written_file_or_undoes_what_was_answered: strace is not here"
-        );
+    let name = "no_fault_of_the_disk_leaves_a_half_written_file_or_undoes_what_was_answered";
+    if !program_or_skip("strace", &["--version"], name) {
         return;
     }
     let all = std::env::var_os("FAULTS").is_some_and(|value| value == "all");

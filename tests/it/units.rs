@@ -2,7 +2,6 @@
 //! container's settings.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,6 +9,7 @@ use std::process::{Command, Output};
 use pulse_telemetry::config::Config;
 use pulse_telemetry_collector::server;
 use pulse_telemetry_process::config::Environment;
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::collector::{self, Storage};
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
@@ -23,7 +23,7 @@ const FIXED_ADDRESS: &str = "192.0.2.10";
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
-    if !systemd_is_here("systemd_finds_nothing_wrong_with_the_units") {
+    if !program_or_skip("systemd-analyze", &["--version"], "systemd_finds_nothing_wrong_with_the_units") {
         return;
     }
     for unit in UNITS {
@@ -35,7 +35,11 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 
 #[test]
 fn a_unit_leaves_the_program_an_exposure_of_at_most_1_2_and_1_0_with_fixed_addresses() {
-    if !systemd_is_here("a_unit_leaves_the_program_an_exposure_of_at_most_1_2_and_1_0_with_fixed_addresses") {
+    if !program_or_skip(
+        "systemd-analyze",
+        &["--version"],
+        "a_unit_leaves_the_program_an_exposure_of_at_most_1_2_and_1_0_with_fixed_addresses",
+    ) {
         return;
     }
     for unit in UNITS {
@@ -215,15 +219,4 @@ fn analyze(dir: &Path, unit: &str, words: &[&str]) -> Output {
 
 fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// Whether systemd's own judgement can be asked; says so where it cannot. With `CI=true` its absence fails.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
-fn systemd_is_here(name: &str) -> bool {
-    let is_here = Command::new("systemd-analyze").arg("--version").output().is_ok();
-    if !is_here {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "systemd-analyze is not here");
-        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: systemd-analyze is not here");
-    }
-    is_here
 }

@@ -46,13 +46,13 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether the program runs; says so where it does not. With `CI=true` its absence fails.
+/// Whether the program runs, asked like this; says so where it does not. With `CI=true` its absence fails.
 #[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
 pub fn program_or_skip(program: &str, arguments: &[&str], test: &str) -> bool {
     let runs = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     if !runs {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "{program} is not there");
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {program} is not there");
+        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI installs {program} by `make setup`");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {program} is not here (`make setup` installs it)");
     }
     runs
 }

@@ -1,10 +1,11 @@
 //! A reverse proxy before the local page, with the lines of `docs/INSTALL.md`.
 
-use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+
+use super::alone::program_or_skip;
 
 /// The name that the document's lines give the page.
 pub const PROXIED: &str = "telemetry.lan";
@@ -22,7 +23,7 @@ pub struct Proxy {
 impl Proxy {
     /// nginx before that address, with the document's lines but for `left_out`; none where nginx is not here.
     pub fn nginx(test: &str, sidecar: SocketAddr, left_out: Option<&str>) -> Option<Self> {
-        is_here(test, "nginx", "-v").then(|| {
+        program_or_skip("nginx", &["-v"], test).then(|| {
             let documented = documented("nginx");
             Self::start(|port, files| {
                 let server = replace(&documented, "listen 80;", &format!("listen 127.0.0.1:{port};"));
@@ -47,7 +48,7 @@ impl Proxy {
 
     /// Caddy before that address, with the document's lines; none where Caddy is not here.
     pub fn caddy(test: &str, sidecar: SocketAddr) -> Option<Self> {
-        is_here(test, "caddy", "version").then(|| {
+        program_or_skip("caddy", &["version"], test).then(|| {
             let documented = documented("caddy");
             Self::start(|port, files| {
                 let site = replace(&documented, PROXIED, &format!("{PROXIED}:{port}"));
@@ -105,15 +106,4 @@ fn documented(language: &str) -> String {
 fn replace(text: &str, what: &str, with: &str) -> String {
     assert!(text.contains(what), "docs/INSTALL.md no longer says {what}");
     text.replace(what, with)
-}
-
-/// Whether the program is on this machine; says so where it is not. With `CI=true` its absence fails.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
-pub fn is_here(test: &str, program: &str, tells_its_version: &str) -> bool {
-    let is_here = Command::new(program).arg(tells_its_version).output().is_ok();
-    if !is_here {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI installs {program} by `make setup`");
-        let _ = writeln!(io::stderr(), "SKIPPED {test}: {program} is not here (`make setup` installs it)");
-    }
-    is_here
 }

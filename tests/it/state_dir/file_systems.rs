@@ -1,32 +1,20 @@
 //! What a file system cannot do, and what a large history costs.
 
 use std::fs;
-use std::io::Write as _;
-use std::process::Command;
 
 use jiff::SignedDuration;
 use pulse_telemetry::store::{Disk as _, Store, read_history};
 use pulse_telemetry_core::engine::EntryKind;
 use pulse_telemetry_core::ledger::Line;
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::history::{because, chained, noon};
 
 use super::{said, world};
 
-/// Whether strace can be used; says so where it cannot. With `CI=true` its absence fails.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
-fn strace_is_here(name: &str) -> bool {
-    let is_here = Command::new("strace").arg("--version").output().is_ok();
-    if !is_here {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "strace is not here");
-        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: strace is not here");
-    }
-    is_here
-}
-
 #[test]
 fn a_file_system_that_cannot_lock_or_sync_is_named_as_that_and_not_as_a_matter_of_permissions() {
     let name = "a_file_system_that_cannot_lock_or_sync_is_named_as_that_and_not_as_a_matter_of_permissions";
-    if !strace_is_here(name) {
+    if !program_or_skip("strace", &["--version"], name) {
         return;
     }
     let local = "a directory on a local disk";
