@@ -54,7 +54,7 @@ DECIDED_BY = --test it -- $(DECIDING:%=%::)
 
 mutants: ## breaks the deciding modules in every way cargo-mutants knows; takes an hour
 	$(INSTALL) cargo-mutants@27.1.0
-	PROPTEST_RNG_SEED=1 $(WITH_TOOLS) $(CARGO) mutants --output $(TARGET) -f 'crates/core/src/engine/*.rs' $(DECIDING:%=-f crates/core/src/%.rs) -- $(DECIDED_BY)
+	PROPTEST_RNG_SEED=1 $(WITH_TOOLS) $(CARGO) mutants --package pulse-telemetry-core --test-package pulse-telemetry --output $(TARGET) -f 'crates/core/src/engine/*.rs' $(DECIDING:%=-f crates/core/src/%.rs) -- $(DECIDED_BY)
 
 fuzz: ## what the collector takes, under a fuzzer, for FUZZ_SECONDS
 	$(INSTALL) cargo-fuzz@0.13.2
@@ -64,7 +64,7 @@ fuzz: ## what the collector takes, under a fuzzer, for FUZZ_SECONDS
 coverage: ## line coverage of the deciding modules by their own tests; needs rustup's llvm-tools
 	$(INSTALL) cargo-llvm-cov@0.9.1
 	$(WITH_TOOLS) $(CARGO) llvm-cov --summary-only $(DECIDED_BY) 2>/dev/null \
-		| grep -E '^Filename|^(engine|consent|identity|verdict|version)[./]'
+		| grep -E '^Filename|core/src/(engine|consent|identity|verdict|version)[./]'
 
 promises: ## run the tests, and print every sentence of the privacy page with its result
 	@mkdir -p $(dir $(LOG))

@@ -1,5 +1,5 @@
-//! The engine through thousands of years of faults: see `simulation/mod.rs`. CI runs 10,000 installation-years
-//! (`YEARS=10000`), `make soak` a million by `examples/simulate.rs`, which is the same simulation as a command.
+//! The engine through thousands of years of faults: see the testkit's `simulation`. CI runs 10,000 installation-years
+//! (`YEARS=10000`), `make soak` a million by `cargo xtask simulate`, which is the same simulation as a command.
 #![expect(clippy::expect_used, reason = "a test may fail loudly")]
 
 use pulse_telemetry_testkit::simulation::rules::Rule;

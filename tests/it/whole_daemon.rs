@@ -2,7 +2,7 @@
 //! each.
 //!
 //! 12 installation-years; `YEARS=300` asks for more, as CI does. A violation prints how to replay it:
-//! `SEED=… INSTALLATION=… cargo test --test whole_daemon`.
+//! `SEED=… INSTALLATION=… cargo test --test it whole_daemon::`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod life;
@@ -57,7 +57,7 @@ fn years_of_the_whole_daemon_break_no_promise() {
 
 fn told(seed: u64, installation: u64, Violation { what, trace }: &Violation) -> String {
     let trace = trace.join("\n");
-    format!("{trace}\n\n{what}\nreplay: SEED={seed} INSTALLATION={installation} cargo test --test whole_daemon")
+    format!("{trace}\n\n{what}\nreplay: SEED={seed} INSTALLATION={installation} cargo test --test it whole_daemon::")
 }
 
 fn summary(tally: &Tally, took: Duration, cores: usize) -> String {

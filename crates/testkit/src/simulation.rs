@@ -102,7 +102,7 @@ impl fmt::Display for Broken {
             writeln!(f, "  {line}")?;
         }
         let installation = format!("--seed {seed} --installation {installation} --years {years} --trace");
-        write!(f, "replay: cargo run --example simulate -- {installation}")
+        write!(f, "replay: cargo xtask simulate {installation}")
     }
 }
 
