@@ -48,16 +48,16 @@ const ASKS_AGAIN: Duration = Duration::from_millis(100);
 /// 6 the audit found something, 7 our ping differs from Pulse's own.
 #[derive(Debug, Parser)]
 #[command(name = "pulse-telemetry", version, max_term_width = 100)]
-struct CommandLine {
+struct SidecarArgs {
     /// The configuration file [default: /etc/pulse-telemetry/config.toml, where it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<SidecarCommand>,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
-enum Command {
+enum SidecarCommand {
     /// Run the daemon: send the pings, serve the local page and API (the default)
     Run,
     /// Print the exact bytes of the heartbeat that would be sent now, and nothing else
@@ -136,7 +136,7 @@ enum Command {
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CommandError {
     #[error("{0}")]
     Configuration(#[from] ConfigError),
     #[error("{0}")]
@@ -149,7 +149,7 @@ enum Failure {
     Other(String),
 }
 
-impl Failure {
+impl CommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::Configuration(_) | Self::SetUp(_) => Exit::Configuration,
@@ -160,7 +160,7 @@ impl Failure {
     }
 }
 
-impl From<ApiError> for Failure {
+impl From<ApiError> for CommandError {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::Refused { status: 503, error, message } if error == "storage" => Self::Other(message),
@@ -170,7 +170,7 @@ impl From<ApiError> for Failure {
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
         Self::Other(error.to_string())
     }
@@ -184,10 +184,10 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
-    command::main(arguments, out, err, |line: &CommandLine, out| {
+    command::main(arguments, out, err, |line: &SidecarArgs, out| {
         execute(line, environment, is_root, out).map_err(|failure| {
             let exit = failure.exit();
-            let is_off_by_hand = matches!(line.command, Some(Command::Off)) && exit == Exit::Configuration;
+            let is_off_by_hand = matches!(line.command, Some(SidecarCommand::Off)) && exit == Exit::Configuration;
             let told = if is_off_by_hand { format!("{failure}\n{OFF_BY_HAND}") } else { failure.to_string() };
             CommandFailure { exit, told }
         })
@@ -201,37 +201,42 @@ const OFF_BY_HAND: &str = "Telemetry was not switched off. An empty file named `
 /// The command line as clap knows it, for the manual page and the completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    CommandLine::command()
+    SidecarArgs::command()
 }
 
-fn execute(line: &CommandLine, environment: &Environment, is_root: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn execute(
+    line: &SidecarArgs,
+    environment: &Environment,
+    is_root: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, CommandError> {
     // Before a token is read.
     let leaves_no_core = leave_no_core();
     let config = Config::load(line.config.as_deref(), environment, is_root)?;
     let done = runtime::run(async {
-        match line.command.unwrap_or(Command::Run) {
-            Command::Run => run::run(&config, is_root, leaves_no_core).await,
-            Command::Preview => preview(&config, out).await,
-            Command::ResetId => reset_id(&config, out).await,
-            Command::Status { json } => status(&config, json, out).await,
-            Command::Check { compare: true } => compare::compare(&config, out).await,
-            Command::Check { compare: false } => check::check(&config, out).await,
-            Command::History { erase: true, .. } => history::erase(&config, out).await,
-            Command::History { json, bodies, limit, .. } => {
+        match line.command.unwrap_or(SidecarCommand::Run) {
+            SidecarCommand::Run => run::run(&config, is_root, leaves_no_core).await,
+            SidecarCommand::Preview => preview(&config, out).await,
+            SidecarCommand::ResetId => reset_id(&config, out).await,
+            SidecarCommand::Status { json } => status(&config, json, out).await,
+            SidecarCommand::Check { compare: true } => compare::compare(&config, out).await,
+            SidecarCommand::Check { compare: false } => check::check(&config, out).await,
+            SidecarCommand::History { erase: true, .. } => history::erase(&config, out).await,
+            SidecarCommand::History { json, bodies, limit, .. } => {
                 history::show(&config, history::Form { json, bodies }, limit.map(NonZeroUsize::get), out).await
             }
-            Command::Events { erase: true, .. } => events::erase(&config, out).await,
-            Command::Events { json, .. } => events::show(&config, json, out).await,
-            Command::Audit { since } => audit::audit(&config, since, out),
-            Command::On => switch::on(&config, out).await,
-            Command::Off => switch::off(&config, out).await,
-            Command::Healthcheck => healthcheck(&config).await,
+            SidecarCommand::Events { erase: true, .. } => events::erase(&config, out).await,
+            SidecarCommand::Events { json, .. } => events::show(&config, json, out).await,
+            SidecarCommand::Audit { since } => audit::audit(&config, since, out),
+            SidecarCommand::On => switch::on(&config, out).await,
+            SidecarCommand::Off => switch::off(&config, out).await,
+            SidecarCommand::Healthcheck => healthcheck(&config).await,
         }
     });
-    done.map_err(|error| Failure::Other(format!("failed to start: {error}")))?
+    done.map_err(|error| CommandError::Other(format!("failed to start: {error}")))?
 }
 
-async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let bytes = match Api::new(config)?.ask(Method::GET, "/api/v1/preview/bytes", None, patience::A_READING).await {
         Err(error) if error.is_no_daemon() => String::from(offline::preview(config).await?).into_bytes(),
         answer => answer?,
@@ -241,7 +246,7 @@ async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
-async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     /// The answer of `POST /api/v1/reset-id`, as far as it is needed.
     #[derive(Deserialize)]
     struct Reset {
@@ -251,7 +256,7 @@ async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure>
     let answer = Api::new(config)?.ask(Method::POST, "/api/v1/reset-id", None, patience::A_READING).await;
     let is_on = match answer {
         Err(error) if error.is_no_daemon() => offline::reset_id(config, out)?,
-        answer => serde_json::from_slice::<Reset>(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?.enabled,
+        answer => serde_json::from_slice::<Reset>(&answer?).map_err(|_| CommandError::from(ApiError::Foreign))?.enabled,
     };
     if is_on {
         writeln!(out, "The install ID was replaced. The old one will not be sent again.")?;
@@ -261,7 +266,7 @@ async fn reset_id(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+async fn status(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let api = Api::new(config)?;
     let report = match known_status(&api).await {
         Err(error) if error.is_no_daemon() => offline::status(config).await?,
@@ -297,17 +302,17 @@ async fn newer_status(api: &Api) -> Option<StatusReport> {
     }
 }
 
-async fn healthcheck(config: &Config) -> Result<Exit, Failure> {
+async fn healthcheck(config: &Config) -> Result<Exit, CommandError> {
     Api::new(config)?.ask(Method::GET, "/healthz", None, patience::AT_ONCE).await?;
     Ok(Exit::Done)
 }
 
 /// The client that reads Pulse, out of the configuration.
-fn pulse_client(config: &Config) -> Result<PulseClient, Failure> {
+fn pulse_client(config: &Config) -> Result<PulseClient, CommandError> {
     let (pulse, trust) = (&config.pulse, Trust::of(config.authorities.clone()));
     let trust = match &pulse.ca_file {
         None => trust,
-        Some(path) => trust.and_file("pulse.ca_file", path).map_err(|error| Failure::SetUp(error.to_string()))?,
+        Some(path) => trust.and_file("pulse.ca_file", path).map_err(|error| CommandError::SetUp(error.to_string()))?,
     };
     let settings = PulseSettings {
         url: pulse.url.uri().clone(),
@@ -316,13 +321,13 @@ fn pulse_client(config: &Config) -> Result<PulseClient, Failure> {
         timeout: pulse.timeout,
         platform: pulse.platform,
     };
-    let client = PulseClient::new(settings).map_err(|error| Failure::SetUp(error.to_string()))?;
+    let client = PulseClient::new(settings).map_err(|error| CommandError::SetUp(error.to_string()))?;
     Ok(client.naming_tokens(pulse.token_origins()))
 }
 
 /// What sends pings, out of the configuration.
-fn sender(config: &Config) -> Result<Sender, Failure> {
-    Sender::new(&send_settings(config)).map_err(|error| Failure::SetUp(error.to_string()))
+fn sender(config: &Config) -> Result<Sender, CommandError> {
+    Sender::new(&send_settings(config)).map_err(|error| CommandError::SetUp(error.to_string()))
 }
 
 fn send_settings(config: &Config) -> SendSettings {

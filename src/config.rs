@@ -28,9 +28,9 @@ pub use self::environment::ConsentVariables;
 use self::environment::proxy_variables;
 pub use self::events::Events;
 pub use self::pulse::{PlatformSetting, Pulse};
-pub use self::schedule::Schedule;
+pub use self::schedule::ScheduleConfig;
 pub use self::serve::{Listen, Serve};
-pub use self::state::State;
+pub use self::state::StateConfig;
 pub use self::telemetry::Telemetry;
 pub use self::tokens::{TokenSource, Tokens};
 pub use self::url::Url;
@@ -65,9 +65,9 @@ pub struct Config {
     /// How Pulse is reached and read.
     pub pulse: Pulse,
     /// When pings are sent.
-    pub schedule: Schedule,
+    pub schedule: ScheduleConfig,
     /// Where the state is kept.
-    pub state: State,
+    pub state: StateConfig,
     /// Where the local page and API listen, and for whom.
     pub serve: Serve,
     /// Whether local-only commercial events are recorded.

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::pulse::{Observation, PulseClient};
 use crate::status::{StatusReport, SuppressedReport, Surroundings, paused, reading_warnings};
 use crate::store::Disk;
-pub use handle::{Command, Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
 pub use readings::READERS_MAX;
 use readings::{Readings, Source, Waiting};
 
@@ -359,13 +359,13 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
     }
 
     /// All that is known, at once.
-    fn known(&mut self) -> Known {
+    fn known(&mut self) -> Snapshot {
         let now = self.clock.now();
         // While telemetry is off, too: the preview is shown all the same.
         self.readings.want_where_old(now);
         let status = self.report(true);
         let source = self.readings.source(now);
-        Known {
+        Snapshot {
             status,
             preview: source.as_ref().map(|source| self.preview(source, now)),
             posture: source.as_ref().map(|source| self.posture(source, now)),
@@ -388,7 +388,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
                 self.look_at_the_storage();
                 drop(answer.send(self.report(is_looked_at)));
             }
-            Command::Known(answer) => {
+            Command::Snapshot(answer) => {
                 self.look_at_the_storage();
                 drop(answer.send(self.known()));
             }

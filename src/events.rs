@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::store::EventFile;
-pub use event::{Event, Refusal, Switch, TYPES};
-use file::Content;
+pub use event::{EventRefusal, LocalEvent, Switch, TYPES};
+use file::EventsFile;
 pub use file::Kept;
 
 /// How long an event is kept.
@@ -106,7 +106,7 @@ pub enum Turned {
 
 /// What `GET /api/upgrade-metrics/stats` tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Stats {
+pub struct EventsStats {
     /// The first moment that is counted, in milliseconds since 1970.
     pub window_start: i64,
     /// Now, in milliseconds since 1970.
@@ -133,7 +133,7 @@ pub struct Bucket {
 
 /// What `GET /api/upgrade-metrics/health` tells: what was handed over since the start, repetitions included.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Health {
+pub struct EventsHealth {
     /// `healthy`, `stale` or `degraded`, by Pulse's own rules.
     pub status: &'static str,
     /// How long ago the last event came; without one, how long ago the start was.
@@ -229,7 +229,7 @@ impl Recorder {
         fixed: Option<Off>,
         clock: Box<dyn Clock + Send + Sync>,
     ) -> io::Result<(Self, Option<String>)> {
-        let Content { switch, kept, damaged } = Content::parse(file.read()?.as_deref());
+        let EventsFile { switch, kept, damaged } = EventsFile::parse(file.read()?.as_deref());
         let notice = damaged.then(|| file.put_aside()).transpose()?;
         let (taken, by_type) = (VecDeque::new(), BTreeMap::new());
         let held = Held { switch, kept, taken, total: 0, by_type, last: None, writable: true };
@@ -244,8 +244,8 @@ impl Recorder {
     ///
     /// # Errors
     /// Where it is no event of this installation, or too many come at a time.
-    pub async fn record(self: &Arc<Self>, body: &[u8], in_pulse: Option<Commercial>) -> Result<(), Refusal> {
-        let event = Event::parse(body)?;
+    pub async fn record(self: &Arc<Self>, body: &[u8], in_pulse: Option<Commercial>) -> Result<(), EventRefusal> {
+        let event = LocalEvent::parse(body)?;
         if let Some(kept) = self.take(event, in_pulse)? {
             // A client is not to be told that its user's click was in vain. It is in the log.
             let _ = self.change(Change::Keep(kept)).await;
@@ -254,7 +254,7 @@ impl Recorder {
     }
 
     /// Counts an event, and says what is to be kept of it.
-    fn take(&self, event: Event, in_pulse: Option<Commercial>) -> Result<Option<Kept>, Refusal> {
+    fn take(&self, event: LocalEvent, in_pulse: Option<Commercial>) -> Result<Option<Kept>, EventRefusal> {
         let mut held = self.held();
         if self.off(&held, in_pulse).is_some() || held.switch.disabled_surfaces.contains(&event.surface) {
             return Ok(None);
@@ -263,7 +263,7 @@ impl Recorder {
         if held.taken.len() == A_SECOND {
             let since = held.taken.front().map_or(Duration::MAX, |first| now.mono.saturating_sub(*first));
             if since < Duration::from_secs(1) {
-                return Err(Refusal::TooMany);
+                return Err(EventRefusal::TooMany);
             }
             held.taken.pop_front();
         }
@@ -276,7 +276,7 @@ impl Recorder {
 
     /// What is kept, counted as Pulse counts it.
     #[must_use]
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> EventsStats {
         let (held, now) = (self.held(), self.clock.now().wall);
         let kept = young(&held.kept, now);
         let mut buckets: Vec<Bucket> = Vec::new();
@@ -291,7 +291,7 @@ impl Recorder {
             }
         }
         let first = kept.iter().map(|kept| kept.at).chain([self.started.wall]).min().unwrap_or(now);
-        Stats {
+        EventsStats {
             window_start: first.as_millisecond(),
             window_end: now.as_millisecond(),
             total_events: buckets.iter().map(|bucket| bucket.count).sum(),
@@ -301,11 +301,11 @@ impl Recorder {
 
     /// What was handed over since the start.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> EventsHealth {
         let (held, now) = (self.held(), self.clock.now().mono);
         let age = now.saturating_sub(held.last.unwrap_or(self.started.mono));
         let seen = CORE_TYPES.iter().filter(|kind| held.by_type.contains_key(**kind)).count();
-        Health {
+        EventsHealth {
             status: match seen {
                 _ if age > STALE => "stale",
                 0 | 1 if held.total > 0 => "degraded",
@@ -455,7 +455,7 @@ impl Recorder {
         if !must && writable && !erases && before.0 == switch && before.1 == kept {
             return Ok(());
         }
-        let file = Content::encode(&switch, &kept).map_err(io::Error::from);
+        let file = EventsFile::encode(&switch, &kept).map_err(io::Error::from);
         let written = file.and_then(|file| self.file.replace(&file));
         if let (Err(error), true) = (&written, writable) {
             tracing::warn!(%error, "failed to write the local events; they are not kept");
@@ -494,7 +494,7 @@ pub async fn keep_young(recorder: &Arc<Recorder>) {
 /// What a file says, where no daemon answers.
 #[must_use]
 pub fn read(file: Option<&[u8]>, fixed: Option<Off>, now: Timestamp) -> EventsReport {
-    let Content { switch, kept, .. } = Content::parse(file);
+    let EventsFile { switch, kept, .. } = EventsFile::parse(file);
     let off = fixed.or_else(|| (!switch.enabled).then_some(Off::Switch));
     EventsReport { running: false, ..report(&switch, &kept, off, now) }
 }

@@ -14,8 +14,8 @@ use pulse_telemetry_core::observation::{Reason, Unknown, Value};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
-use crate::pulse::answers::{Answer, Answers, Estate, whole};
-use crate::pulse::shapes::{self, Field, Settings, Shape, Stats};
+use crate::pulse::answers::{Answers, Estate, PulseAnswer, whole};
+use crate::pulse::shapes::{self, JsonField, Settings, Shape, Stats};
 
 /// The providers that Pulse is known to offer, by its own names.
 const PROVIDERS: [&str; 15] = [
@@ -49,9 +49,9 @@ const HOST_MAX: usize = 253;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posture {
     /// AI features and their providers.
-    pub ai: Value<Ai>,
+    pub ai: Value<AiPosture>,
     /// The relay for remote access.
-    pub relay: Value<Relay>,
+    pub relay: Value<RelayPosture>,
     /// How Pulse looks for new versions of itself.
     pub updates: Value<Updates>,
     /// How many resources each of Pulse's data-handling rules covers; `None` where this Pulse has no such rules.
@@ -60,7 +60,7 @@ pub struct Posture {
 
 /// AI features.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Ai {
+pub struct AiPosture {
     /// They are on. While they are off no provider is asked anything.
     pub enabled: bool,
     /// The providers that are configured, in the order of their names.
@@ -80,7 +80,7 @@ pub struct Provider {
 
 /// The relay.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Relay {
+pub struct RelayPosture {
     /// Whether Pulse connects to it.
     pub state: RelayState,
     /// Where it is; `None` where Pulse names no host, or none that can be shown.
@@ -116,13 +116,13 @@ pub struct Updates {
     /// It looks for them by itself, and installs them.
     pub automatic: bool,
     /// Which versions it looks for.
-    pub channel: Channel,
+    pub channel: UpdateChannel,
 }
 
 /// Which versions Pulse looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Channel {
+pub enum UpdateChannel {
     /// Releases.
     Stable,
     /// Release candidates too.
@@ -213,11 +213,13 @@ fn named<S: Shape, T>(what: &'static str, value: Result<T, Reason>) -> Value<T> 
     value.map_err(|reason| Unknown { what, request: S::REQUEST, reason })
 }
 
-fn ai(answer: &Answer<shapes::Ai>) -> Result<Ai, Reason> {
+fn ai(answer: &PulseAnswer<shapes::Ai>) -> Result<AiPosture, Reason> {
     let ai = match answer {
         Ok(ai) => ai,
         // Neither there nor licensed: then it is off, as for the ping.
-        Err(Reason::Status(404 | 402)) => return Ok(Ai { enabled: false, providers: Vec::new(), other_providers: 0 }),
+        Err(Reason::Status(404 | 402)) => {
+            return Ok(AiPosture { enabled: false, providers: Vec::new(), other_providers: 0 });
+        }
         Err(reason) => return Err(reason.clone()),
     };
     let mut names: Vec<&str> = Vec::new();
@@ -235,7 +237,7 @@ fn ai(answer: &Answer<shapes::Ai>) -> Result<Ai, Reason> {
     }
     providers.sort_unstable();
     providers.dedup();
-    Ok(Ai { enabled: *ai.enabled.required()?, providers, other_providers })
+    Ok(AiPosture { enabled: *ai.enabled.required()?, providers, other_providers })
 }
 
 /// Some providers are wherever the operator says.
@@ -247,7 +249,7 @@ fn is_local(provider: &str, ai: &shapes::Ai) -> Result<bool, Reason> {
         _ => return Ok(false),
     };
     match url {
-        Field::Absent => Ok(unset),
+        JsonField::Absent => Ok(unset),
         url => Ok(url.required().map(String::as_str).map(|url| if url.is_empty() { unset } else { is_near(url) })?),
     }
 }
@@ -269,20 +271,20 @@ fn is_near(url: &str) -> bool {
     (!host.contains('.') && !is_a_number) || of_the_own_network.iter().any(|end| host.ends_with(end))
 }
 
-fn relay(answer: &Answer<shapes::Relay>) -> Result<Relay, Reason> {
+fn relay(answer: &PulseAnswer<shapes::Relay>) -> Result<RelayPosture, Reason> {
     match answer {
         Ok(relay) => {
             let state = if *relay.enabled.required()? { RelayState::On } else { RelayState::Off };
-            Ok(Relay { state, host: RelayHost::of(relay.server_url.or(&String::new())?) })
+            Ok(RelayPosture { state, host: RelayHost::of(relay.server_url.or(&String::new())?) })
         }
-        Err(Reason::Status(404)) => Ok(Relay { state: RelayState::Absent, host: None }),
-        Err(Reason::Status(402)) => Ok(Relay { state: RelayState::NotLicensed, host: None }),
+        Err(Reason::Status(404)) => Ok(RelayPosture { state: RelayState::Absent, host: None }),
+        Err(Reason::Status(402)) => Ok(RelayPosture { state: RelayState::NotLicensed, host: None }),
         Err(reason) => Err(reason.clone()),
     }
 }
 
 /// Pulse leaves out settings that are false or were never made; where there are no settings at all (404), none is.
-fn setting<T>(answer: &Answer<Settings>, read: impl FnOnce(&Settings) -> Result<T, Reason>) -> Result<T, Reason> {
+fn setting<T>(answer: &PulseAnswer<Settings>, read: impl FnOnce(&Settings) -> Result<T, Reason>) -> Result<T, Reason> {
     match answer {
         Ok(settings) => read(settings),
         Err(Reason::Status(404)) => read(&Settings::default()),
@@ -292,10 +294,10 @@ fn setting<T>(answer: &Answer<Settings>, read: impl FnOnce(&Settings) -> Result<
 
 fn updates(settings: &Settings) -> Result<Updates, Reason> {
     let channel = match settings.update_channel.or(&String::new())?.as_str() {
-        "" => Channel::Unset,
-        "stable" => Channel::Stable,
-        "rc" => Channel::Rc,
-        _ => Channel::Other,
+        "" => UpdateChannel::Unset,
+        "stable" => UpdateChannel::Stable,
+        "rc" => UpdateChannel::Rc,
+        _ => UpdateChannel::Other,
     };
     Ok(Updates { automatic: *settings.auto_update_enabled.or(&false)?, channel })
 }
@@ -304,7 +306,7 @@ fn data_handling(estates: &[Estate]) -> Result<Option<DataHandling>, Reason> {
     let mut sum: Option<DataHandling> = None;
     for estate in estates {
         let posture = match estate {
-            Estate::V6 { stats: Stats { policy_posture: Field::Absent, .. }, .. } | Estate::V5 { .. } => {
+            Estate::V6 { stats: Stats { policy_posture: JsonField::Absent, .. }, .. } | Estate::V5 { .. } => {
                 continue;
             }
             Estate::V6 { stats, .. } => &stats.policy_posture.required()?.0,

@@ -24,12 +24,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use crate::config::{PlatformSetting, Tokens};
 use crate::posture::{self, Posture};
-use answers::{Answer, Answers, Estate, Given, Registry};
+use answers::{Answers, Estate, Given, PulseAnswer, Registry};
 use count::{Counter, Counts, Malformed};
 use not_pulse::{Answered, NotPulse};
 use shapes::{
-    ALERTS, ApiTokens, Field, Health, MockMode, Organizations, OwnPreview, Refusal, STATE, STATE_MEMBERS, Security,
-    Shape, Stats, Summary, Version,
+    ALERTS, ApiTokens, Health, JsonField, MissingScope, MockMode, Organizations, OwnPreview, STATE, STATE_MEMBERS,
+    Security, Shape, Stats, Summary, Version,
 };
 
 /// The organization that flags of the whole installation are read from.
@@ -104,8 +104,8 @@ pub struct PulseClient {
     prefix: String,
     host: HeaderValue,
     /// Whose answers hold for the whole installation; the other organizations are only counted.
-    default: Organization,
-    others: Vec<Organization>,
+    default: OrganizationHeaders,
+    others: Vec<OrganizationHeaders>,
     timeout: Duration,
     given: Given,
     origins: TokenOrigins,
@@ -121,7 +121,7 @@ pub struct Observation {
 }
 
 /// The headers that are an organization's own.
-struct Organization {
+struct OrganizationHeaders {
     name: Option<HeaderValue>,
     token: Option<HeaderValue>,
 }
@@ -208,7 +208,7 @@ impl PulseClient {
         }
     }
 
-    fn request(&self, organization: &Organization, path: &str) -> Request<Full<Bytes>> {
+    fn request(&self, organization: &OrganizationHeaders, path: &str) -> Request<Full<Bytes>> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, AGENT);
@@ -224,18 +224,20 @@ impl PulseClient {
     }
 }
 
-fn organizations(tokens: Tokens) -> Result<(Organization, Vec<Organization>), SettingsError> {
+fn organizations(tokens: Tokens) -> Result<(OrganizationHeaders, Vec<OrganizationHeaders>), SettingsError> {
     let named = match tokens {
-        Tokens::None => return Ok((Organization { name: None, token: None }, Vec::new())),
-        Tokens::One(one) => return Ok((Organization { name: None, token: Some(token(&one)?) }, Vec::new())),
+        Tokens::None => return Ok((OrganizationHeaders { name: None, token: None }, Vec::new())),
+        Tokens::One(one) => return Ok((OrganizationHeaders { name: None, token: Some(token(&one)?) }, Vec::new())),
         Tokens::Organizations(named) => named,
     };
     let mut default = None;
-    let mut others: Vec<Organization> = Vec::new();
+    let mut others: Vec<OrganizationHeaders> = Vec::new();
     for (name, secret) in named {
         let value = HeaderValue::from_str(&name).ok().filter(|_| !name.trim().is_empty());
-        let organization =
-            Organization { name: Some(value.ok_or(SettingsError::OrganizationName)?), token: Some(token(&secret)?) };
+        let organization = OrganizationHeaders {
+            name: Some(value.ok_or(SettingsError::OrganizationName)?),
+            token: Some(token(&secret)?),
+        };
         if name == DEFAULT_ORGANIZATION {
             if default.replace(organization).is_some() {
                 return Err(SettingsError::OrganizationTwice);
@@ -309,7 +311,7 @@ impl Session<'_> {
             estates.push(self.estate(other).await?);
         }
         // Where Pulse asks for no token, it answers with any.
-        let asks_for_token = security.as_ref().is_ok_and(|security| security.requires_auth == Field::Is(true));
+        let asks_for_token = security.as_ref().is_ok_and(|security| security.requires_auth == JsonField::Is(true));
         let token_is_known = self.token_was_of_use && asks_for_token;
         let api_tokens = if token_is_known { None } else { Some(self.get::<ApiTokens>(default).await?) };
         Ok(Answers {
@@ -327,12 +329,12 @@ impl Session<'_> {
         })
     }
 
-    async fn estate(&mut self, organization: &Organization) -> Result<Estate, ReadError> {
+    async fn estate(&mut self, organization: &OrganizationHeaders) -> Result<Estate, ReadError> {
         Ok(match self.get::<Stats>(organization).await? {
-            Ok(stats) if stats.total != Field::Absent => {
+            Ok(stats) if stats.total != JsonField::Absent => {
                 Estate::V6 { stats, registry: self.registry(organization).await? }
             }
-            Ok(stats) if stats.total_resources == Field::Absent => Estate::Unread(Reason::WrongShape),
+            Ok(stats) if stats.total_resources == JsonField::Absent => Estate::Unread(Reason::WrongShape),
             Ok(_) | Err(Reason::Status(404)) => Estate::V5 {
                 state: self.count(organization, STATE, Counter::members(STATE_MEMBERS)).await?,
                 alerts: self.count(organization, ALERTS, Counter::elements()).await?,
@@ -342,7 +344,7 @@ impl Session<'_> {
     }
 
     /// What Pulse 6's ping counts of its registry. Stats and lists are of what is shown, which is less.
-    async fn registry(&mut self, organization: &Organization) -> Result<Registry, ReadError> {
+    async fn registry(&mut self, organization: &OrganizationHeaders) -> Result<Registry, ReadError> {
         Ok(match self.get::<Summary>(organization).await? {
             Err(Reason::Status(404)) => Registry::Lists {
                 nodes: self.get(organization).await?,
@@ -353,7 +355,7 @@ impl Session<'_> {
         })
     }
 
-    async fn get<T: Shape>(&mut self, organization: &Organization) -> Result<Answer<T>, ReadError> {
+    async fn get<T: Shape>(&mut self, organization: &OrganizationHeaders) -> Result<PulseAnswer<T>, ReadError> {
         let mut body = Bounded { bytes: Vec::new(), max: T::MAX };
         let status = match self.fetch(organization, T::REQUEST, T::ALSO_WITH, &mut body).await? {
             Ok(status) => status,
@@ -368,11 +370,11 @@ impl Session<'_> {
 
     async fn count(
         &mut self,
-        organization: &Organization,
+        organization: &OrganizationHeaders,
         request: &'static str,
         counter: Counter,
-    ) -> Result<Answer<Counts>, ReadError> {
-        let mut counted = Counted { counter, left: COUNTED_MAX };
+    ) -> Result<PulseAnswer<Counts>, ReadError> {
+        let mut counted = CountedBody { counter, left: COUNTED_MAX };
         let answer = self.fetch(organization, request, None, &mut counted).await?;
         Ok(answer.and_then(|_| counted.counter.finish().map_err(Reason::from)))
     }
@@ -380,11 +382,11 @@ impl Session<'_> {
     /// Makes one request and hands the body of a 200 to `sink`, or of the other status that says the same.
     async fn fetch(
         &mut self,
-        organization: &Organization,
+        organization: &OrganizationHeaders,
         request: &'static str,
         also_with: Option<u16>,
         sink: &mut dyn Sink,
-    ) -> Result<Answer<StatusCode>, ReadError> {
+    ) -> Result<PulseAnswer<StatusCode>, ReadError> {
         if self.retry_after.is_some() {
             return Ok(Err(Reason::RateLimited));
         }
@@ -420,11 +422,11 @@ impl Session<'_> {
     async fn exchange(
         &mut self,
         dial: &dyn Dial,
-        organization: &Organization,
+        organization: &OrganizationHeaders,
         request: &'static str,
         also_with: Option<u16>,
         sink: &mut dyn Sink,
-    ) -> Result<Answer<StatusCode>, ReadError> {
+    ) -> Result<PulseAnswer<StatusCode>, ReadError> {
         let path = request.trim_start_matches("GET ");
         let mut exchange = match wire::exchange(dial, self.client.request(organization, path)).await {
             Ok(exchange) => exchange,
@@ -475,14 +477,14 @@ impl Session<'_> {
         ReadError::NotPulse(NotPulse::new(self.asked(request), !self.client.prefix.is_empty(), answered).to_string())
     }
 
-    fn unauthorized(&self, organization: &Organization) -> ReadError {
+    fn unauthorized(&self, organization: &OrganizationHeaders) -> ReadError {
         let name = organization.name.as_ref().and_then(|name| name.to_str().ok());
         ReadError::Unauthorized(self.client.origins.credential(name, organization.token.is_some()))
     }
 }
 
 /// Whether an answer is JSON that has nothing of what Pulse says there.
-fn is_of_none<T: Shape + Default + PartialEq>(answer: &Answer<T>) -> bool {
+fn is_of_none<T: Shape + Default + PartialEq>(answer: &PulseAnswer<T>) -> bool {
     match answer {
         Ok(answer) => *answer == T::default(),
         Err(reason) => *reason == Reason::WrongShape,
@@ -511,12 +513,12 @@ impl Sink for Bounded {
 }
 
 /// A body that is counted while it arrives, up to a bound.
-struct Counted {
+struct CountedBody {
     counter: Counter,
     left: usize,
 }
 
-impl Sink for Counted {
+impl Sink for CountedBody {
     fn take(&mut self, chunk: &[u8]) -> Result<(), Reason> {
         self.left = self.left.checked_sub(chunk.len()).ok_or(Reason::TooLarge)?;
         self.counter.push(chunk).map_err(Reason::from)
@@ -536,7 +538,7 @@ async fn refusal(exchange: &mut Exchange) -> Option<Reason> {
     if let Err(Reason::CutShort) = pour(exchange, &mut body).await {
         return Some(Reason::CutShort);
     }
-    let refusal = shapes::parse::<Refusal>(&body.bytes).ok().filter(|refusal| refusal.error == "missing_scope")?;
+    let refusal = shapes::parse::<MissingScope>(&body.bytes).ok().filter(|refusal| refusal.error == "missing_scope")?;
     Some(Reason::MissingScope(Scope::new(&refusal.required_scope)))
 }
 

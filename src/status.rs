@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::confine::Confinement;
-use crate::posture::{Ai, DataHandling, Posture, Relay, Updates};
+use crate::posture::{AiPosture, DataHandling, Posture, RelayPosture, Updates};
 
 /// The answer of `GET /api/v1/status`, and of `pulse-telemetry status --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -334,9 +334,9 @@ pub struct PreviewReport<'a> {
 #[derive(Debug, Serialize)]
 pub struct PostureReport<'a> {
     /// AI features and their providers.
-    pub ai: Option<&'a Ai>,
+    pub ai: Option<&'a AiPosture>,
     /// The relay for remote access.
-    pub relay: Option<&'a Relay>,
+    pub relay: Option<&'a RelayPosture>,
     /// How Pulse looks for new versions of itself.
     pub updates: Option<&'a Updates>,
     /// How many resources each of Pulse's data-handling rules covers.

@@ -186,18 +186,18 @@ impl Store {
             .map_err(failed("writing to it"))?;
         let (mut damage, mut kept_head) = (Vec::new(), None);
         let (state, head) = match look_at_state(dir)? {
-            state_file::Found::State { state, head, is_current } => {
+            state_file::FoundState::State { state, head, is_current } => {
                 kept_head = is_current.then(|| head.clone());
                 (*state, head)
             }
-            state_file::Found::Damaged | state_file::Found::Newer(_) => {
+            state_file::FoundState::Damaged | state_file::FoundState::Newer(_) => {
                 damage.push(format!(
                     "{} was damaged; it is replaced, and the schedule begins anew.",
                     dir.path().join(STATE.name).display()
                 ));
                 (State::default(), None)
             }
-            state_file::Found::Nothing => {
+            state_file::FoundState::Nothing => {
                 kept_head = Some(None);
                 (State::default(), None)
             }
@@ -229,7 +229,7 @@ impl Store {
             Err(source) => return Err(failed("opening its lock")(source)),
         }
         let state = match look_at_state(dir)? {
-            state_file::Found::State { state, .. } => *state,
+            state_file::FoundState::State { state, .. } => *state,
             _ => State::default(),
         };
         Ok(Found { state, ..find(dir).map_err(failed("reading it"))? })
@@ -474,14 +474,14 @@ fn remove_off(dir: &Dir) -> io::Result<()> {
 }
 
 /// Reads `state.json`, and refuses one that a newer version wrote.
-fn look_at_state(dir: &Dir) -> Result<state_file::Found, StoreError> {
+fn look_at_state(dir: &Dir) -> Result<state_file::FoundState, StoreError> {
     let content = dir.read(STATE).map_err(|source| StoreError::Io {
         dir: dir.path().to_owned(),
         what: "reading state.json",
         source,
     })?;
     match state_file::parse(content.as_deref()) {
-        state_file::Found::Newer(found) => Err(StoreError::Newer { file: dir.path().join(STATE.name), found }),
+        state_file::FoundState::Newer(found) => Err(StoreError::Newer { file: dir.path().join(STATE.name), found }),
         found => Ok(found),
     }
 }

@@ -7,11 +7,11 @@ use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::ledger::Piece;
 use pulse_telemetry_process::clock::SystemClock;
 
-use super::{Exit, Failure, offline};
+use super::{CommandError, Exit, offline};
 use crate::config::Config;
 use crate::store;
 
-pub(super) fn audit(config: &Config, since: Option<LineHash>, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) fn audit(config: &Config, since: Option<LineHash>, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let mut audit = Audit::new(SystemClock.now().wall, since);
     offline::at_the_state(config, |dir| {
         store::read_ledger(dir, |piece| match piece {

@@ -5,17 +5,17 @@ use std::io::{self, ErrorKind, Write};
 
 use hyper::Method;
 use pulse_telemetry_core::consent::OffSource;
-use pulse_telemetry_core::contract::{Access, ValueRow};
+use pulse_telemetry_core::contract::{TokenAccess, ValueRow};
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Unknown};
 
 use super::api::{Api, patience};
-use super::{Exit, Failure, offline, pulse_client};
+use super::{CommandError, Exit, offline, pulse_client};
 use crate::config::{Config, Listen, TokenSource};
 use crate::serve::Listener;
 use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
 
-pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     writeln!(out, "Configuration")?;
     for setting in config.origins() {
         writeln!(out, "  {:<24} {:<46} {}", setting.key, setting.value, setting.origin)?;
@@ -101,7 +101,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     }
     match listens {
         // What has it may be the daemon, which could not be asked.
-        Err((kind, failed)) if usable_state && kind != ErrorKind::AddrInUse => return Err(Failure::Other(failed)),
+        Err((kind, failed)) if usable_state && kind != ErrorKind::AddrInUse => return Err(CommandError::Other(failed)),
         _ => {}
     }
     Ok(match (usable_state, usable) {
@@ -125,12 +125,12 @@ async fn try_to_listen(config: &Config) -> io::Result<()> {
 }
 
 /// Shows field by field what the token may read, and says whether a ping could be built.
-fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Result<bool, Failure> {
+fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Result<bool, CommandError> {
     let gate = &reading.gate;
     writeln!(out, "  {:<20} {:<16} answer", "what", "scope")?;
     for ValueRow { name, needs, value } in reading.values().rows() {
         // Nobody has to let us read what is this machine's own.
-        if needs != Access::Own {
+        if needs != TokenAccess::Own {
             row(out, name, needs, &value)?;
         }
     }
@@ -140,12 +140,12 @@ fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Resul
         OwnSender::OffBySetting => "off by Pulse's setting",
         OwnSender::OffByEnvironment => "off by Pulse's environment: handed over",
     });
-    row(out, "mock_mode", Access::Settings, &gate.mock_mode.as_ref())?;
-    row(out, "demo_mode", Access::Nothing, &gate.demo_mode.as_ref())?;
-    row(out, "pulse_starting", Access::Nothing, &gate.starting.as_ref())?;
-    row(out, "own_sender", Access::Settings, &own_sender)?;
+    row(out, "mock_mode", TokenAccess::Settings, &gate.mock_mode.as_ref())?;
+    row(out, "demo_mode", TokenAccess::Nothing, &gate.demo_mode.as_ref())?;
+    row(out, "pulse_starting", TokenAccess::Nothing, &gate.starting.as_ref())?;
+    row(out, "own_sender", TokenAccess::Settings, &own_sender)?;
     let organizations = gate.organizations.as_ref().map(|()| "all that are known are counted");
-    row(out, "organizations", Access::Settings, &organizations)?;
+    row(out, "organizations", TokenAccess::Settings, &organizations)?;
     match Suppression::sendable_payload(Ok(reading), insists) {
         Err(suppression) => {
             let report = SuppressedReport::new(&suppression);
@@ -161,7 +161,7 @@ fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Resul
     Ok(reading.known().is_ok())
 }
 
-fn row<T: Display>(out: &mut dyn Write, what: &str, needs: Access, value: &Result<T, &Unknown>) -> io::Result<()> {
+fn row<T: Display>(out: &mut dyn Write, what: &str, needs: TokenAccess, value: &Result<T, &Unknown>) -> io::Result<()> {
     match value {
         Ok(value) => writeln!(out, "  {what:<20} {needs:<16} {value}"),
         Err(unknown) => writeln!(out, "  {what:<20} {needs:<16} UNKNOWN: {} ({})", unknown.reason, unknown.request),

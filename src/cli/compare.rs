@@ -10,7 +10,7 @@ use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::printable::printable;
 use serde_json::{Map, Value};
 
-use super::{Exit, Failure, pulse_client};
+use super::{CommandError, Exit, pulse_client};
 use crate::comparison::{Comparison, ComparisonRow, FieldVerdict, Ours};
 use crate::config::Config;
 use crate::pulse::{Observation, PulseClient};
@@ -23,7 +23,7 @@ const NAME_SHOWN: usize = 256;
 const NONE_OF_ITS_OWN: &str = "This Pulse has no telemetry of its own (Pulse 5.1 has none, and no preview of it), so \
     there is nothing to compare with.";
 
-pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     writeln!(out, "Compares with the ping that Pulse at {} would send itself.", config.pulse.url)?;
     writeln!(
         out,
@@ -33,7 +33,7 @@ pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit
     let client = pulse_client(config)?;
     let (observed, before) = ours(&client).await?;
     if observed.reading.gate.own_sender == Ok(OwnSender::Absent) {
-        return Err(Failure::Pulse(NONE_OF_ITS_OWN.to_owned()));
+        return Err(CommandError::Pulse(NONE_OF_ITS_OWN.to_owned()));
     }
     let theirs = theirs(&client).await?;
     let (observed_after, after) = ours(&client).await?;
@@ -43,30 +43,30 @@ pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit
 }
 
 /// What we would send now.
-async fn ours(client: &PulseClient) -> Result<(Observation, Map<String, Value>), Failure> {
+async fn ours(client: &PulseClient) -> Result<(Observation, Map<String, Value>), CommandError> {
     let observed = client.observe().await.map_err(|error| failure(&Suppression::from(&error)))?;
     let payload = Suppression::known_payload(&observed.reading).map_err(|because| failure(&because))?;
     let ping = Ping { payload, install_id: &InstallId::nobodys(), event: Event::Heartbeat }.to_object();
     Ok((observed, ping))
 }
 
-fn failure(because: &Suppression) -> Failure {
-    Failure::Pulse(SuppressedReport::new(because).to_text())
+fn failure(because: &Suppression) -> CommandError {
+    CommandError::Pulse(SuppressedReport::new(because).to_text())
 }
 
 /// What Pulse would send now.
-async fn theirs(client: &PulseClient) -> Result<Map<String, Value>, Failure> {
+async fn theirs(client: &PulseClient) -> Result<Map<String, Value>, CommandError> {
     match client.own_preview().await {
         Ok(Ok(payload)) => Ok(payload),
-        Ok(Err(Reason::Status(404))) => Err(Failure::Pulse(
+        Ok(Err(Reason::Status(404))) => Err(CommandError::Pulse(
             "This Pulse has no preview of its own ping (404), so there is nothing to compare with.".to_owned(),
         )),
-        Ok(Err(reason)) => Err(Failure::Pulse(format!("Pulse's own preview cannot be read: {reason}."))),
+        Ok(Err(reason)) => Err(CommandError::Pulse(format!("Pulse's own preview cannot be read: {reason}."))),
         Err(error) => Err(failure(&Suppression::from(&error))),
     }
 }
 
-fn write(comparison: &Comparison, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn write(comparison: &Comparison, out: &mut dyn Write) -> Result<Exit, CommandError> {
     writeln!(out, "\n  {:<30} {:<22} {:<22} comparison", "field", "the sidecar", "Pulse")?;
     for ComparisonRow { field, ours, theirs, verdict } in &comparison.rows {
         let ours = if *field == "install_id" { "its own".to_owned() } else { shown(ours.as_ref()) };

@@ -6,15 +6,15 @@ use hyper::Method;
 use pulse_telemetry_core::printable::printable;
 
 use super::api::{Api, ApiError, patience};
-use super::{Exit, Failure, offline};
+use super::{CommandError, Exit, offline};
 use crate::config::Config;
 use crate::events::{EventsReport, Kept};
 
-pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let report: EventsReport = match Api::new(config)?.ask(Method::GET, "/api/v1/events", None, patience::AT_ONCE).await
     {
         Err(error) if error.is_no_daemon() => offline::events(config)?,
-        answer => serde_json::from_slice(&answer?).map_err(|_| Failure::from(ApiError::Foreign))?,
+        answer => serde_json::from_slice(&answer?).map_err(|_| CommandError::from(ApiError::Foreign))?,
     };
     if json {
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
@@ -25,7 +25,7 @@ pub(super) async fn show(config: &Config, json: bool, out: &mut dyn Write) -> Re
     Ok(Exit::Done)
 }
 
-pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     match Api::new(config)?.ask(Method::DELETE, "/api/v1/events", None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => offline::erase_events(config, out)?,
         answer => drop(answer?),

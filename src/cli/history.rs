@@ -9,7 +9,7 @@ use pulse_telemetry_core::printable::printable;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError, patience};
-use super::{Exit, Failure, offline};
+use super::{CommandError, Exit, offline};
 use crate::config::Config;
 use crate::store::{self, HistoryPage};
 
@@ -28,7 +28,7 @@ pub(super) async fn show(
     form: Form,
     limit: Option<usize>,
     out: &mut dyn Write,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandError> {
     let entries = newest(config, limit.unwrap_or(usize::MAX)).await?;
     if entries.is_empty() && !form.json {
         writeln!(out, "Nothing was recorded yet.")?;
@@ -44,7 +44,7 @@ pub(super) async fn show(
     Ok(Exit::Done)
 }
 
-pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     match Api::new(config)?.ask(Method::DELETE, "/api/v1/history", None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => offline::erase_history(config, out)?,
         answer => drop(answer?),
@@ -54,7 +54,7 @@ pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, 
 }
 
 /// So many of the newest entries, the newest first.
-async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, Failure> {
+async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, CommandError> {
     let api = Api::new(config)?;
     let mut entries = Vec::new();
     let mut before = None;
@@ -73,7 +73,7 @@ async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, Fai
     Ok(entries)
 }
 
-async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> Result<HistoryPage, Failure> {
+async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> Result<HistoryPage, CommandError> {
     let before_that = before.map(|before| format!("&before={before}")).unwrap_or_default();
     let path = format!("/api/v1/history?limit={limit}{before_that}");
     match api.ask(Method::GET, &path, None, patience::AT_ONCE).await {

@@ -14,7 +14,7 @@ use pulse_telemetry_core::ping::{self, Event, PingBytes};
 use pulse_telemetry_process::chance::SystemChance;
 use pulse_telemetry_process::clock::SystemClock;
 
-use super::{Failure, pulse_client};
+use super::{CommandError, pulse_client};
 use crate::config::{Config, Listen};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::events::{self, EventsReport, Off, Recorder};
@@ -73,8 +73,8 @@ pub(super) fn at_the_state<T>(config: &Config, work: impl FnOnce(&Path) -> T) ->
 fn in_the_store<T>(
     config: &Config,
     out: &mut dyn Write,
-    work: impl FnOnce(&mut Store, Found) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    work: impl FnOnce(&mut Store, Found) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
     store::make_dir(&config.state.dir)?;
     at_the_state(config, |dir| {
         let (mut store, found) = Store::open(dir)?;
@@ -96,13 +96,13 @@ pub(super) fn try_out(config: &Config) -> Result<Found, StoreError> {
 }
 
 /// The local events, as far as the file tells.
-pub(super) fn events(config: &Config) -> Result<EventsReport, Failure> {
+pub(super) fn events(config: &Config) -> Result<EventsReport, CommandError> {
     let file = at_the_state(config, |dir| EventFile::new(dir).read_for_command())?;
     Ok(events::read(file.as_deref(), events_off(config), SystemClock.now().wall))
 }
 
 /// Erases the local events, under the lock.
-pub(super) fn erase_events(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn erase_events(config: &Config, out: &mut dyn Write) -> Result<(), CommandError> {
     in_the_store(config, out, |_, _| {
         let dir = &config.state.dir;
         let erased = Recorder::open(EventFile::new(dir), events_off(config), Box::new(SystemClock))
@@ -136,16 +136,16 @@ pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Ve
     Engine::start(schedule(config), start, SystemChance, now)
 }
 
-pub(super) async fn preview(config: &Config) -> Result<PingBytes, Failure> {
+pub(super) async fn preview(config: &Config) -> Result<PingBytes, CommandError> {
     let pulse = pulse_client(config)?;
     let (engine, _) = engine(config, peek(config)?);
     let read = pulse.read().await;
     let payload = read.as_ref().map_err(Suppression::from).and_then(Suppression::known_payload);
-    let payload = payload.map_err(|because| Failure::Pulse(SuppressedReport::new(&because).to_text()))?;
+    let payload = payload.map_err(|because| CommandError::Pulse(SuppressedReport::new(&because).to_text()))?;
     Ok(ping::encode(payload, &engine.preview_id(SystemClock.now()), Event::Heartbeat))
 }
 
-pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
+pub(super) async fn status(config: &Config) -> Result<StatusReport, CommandError> {
     // Needed only where telemetry is on, and read before it no longer can be.
     let pulse = pulse_client(config);
     let (engine, _) = engine(config, peek(config)?);
@@ -176,14 +176,14 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, Failure> {
 }
 
 /// Says whether telemetry is on, so that there is an ID at all.
-pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<bool, Failure> {
+pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<bool, CommandError> {
     Ok(feed(config, Input::Reset, out)?.sources().off().is_none())
 }
 
 /// What keeps telemetry off all the same.
-pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<String>, Failure> {
+pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<String>, CommandError> {
     if let Some(source) = sources(config, false).off() {
-        return Err(Failure::Other(locked(source)));
+        return Err(CommandError::Other(locked(source)));
     }
     let engine = feed(config, Input::Switch { off: false }, out)?;
     Ok(engine.sources().off().map(|source| source.word().to_owned()))
@@ -191,10 +191,10 @@ pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<S
 
 /// Leaves the switch's file, and does under the lock what else belongs to off. A daemon that holds the directory finds
 /// the file with its next reading of Pulse, before it could send.
-pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWritten, Failure> {
+pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWritten, CommandError> {
     let Err(error) = feed(config, Input::Switch { off: true }, out).map(drop) else { return Ok(OffWritten::Whole) };
     at_the_state(config, store::leave_off).map_err(unwritten(config))?;
-    if matches!(error, Failure::State(StoreError::InUse(_))) {
+    if matches!(error, CommandError::State(StoreError::InUse(_))) {
         return Ok(OffWritten::Held);
     }
     writeln!(out, "Note: {error}")?;
@@ -202,7 +202,7 @@ pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWrit
 }
 
 /// Erases the history, under the lock.
-pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<(), CommandError> {
     in_the_store(config, out, |store, _| Ok(store.erase_history(SystemClock.now().wall).map_err(unwritten(config))?))
 }
 
@@ -216,7 +216,7 @@ pub(super) fn locked(source: OffSource) -> String {
 }
 
 /// Lets the engine do one thing in the state directory, under the lock.
-fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Chance>, Failure> {
+fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Chance>, CommandError> {
     in_the_store(config, out, |store, found| {
         let (mut engine, first) = engine(config, found);
         // Nothing starts here; but where telemetry is off, what off takes with it goes now.

@@ -13,7 +13,7 @@ use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Exit, Failure, offline, pulse_client};
+use super::{CommandError, Exit, offline, pulse_client};
 use crate::config::{Config, Listen};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::daemon::{self, Handle};
@@ -29,8 +29,8 @@ const WAITING_QUESTIONS: usize = 64;
 /// answering, and what the server leaves is for local events that are being written.
 const STOP_TIME: Duration = Duration::from_millis(1800);
 
-pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, Failure> {
-    start_log(&config.log).map_err(Failure::SetUp)?;
+pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, CommandError> {
+    start_log(&config.log).map_err(CommandError::SetUp)?;
     warn_of_cores(leaves_no_core);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -51,7 +51,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
         Recorder::open(EventFile::new(dir), offline::events_off(config), Box::new(SystemClock))
             .map_err(|source| StoreError::Io { dir: dir.clone(), what: "reading events.jsonl", source })?;
     let listener = Listener::bind(&config.serve.listen).await.map_err(|error| {
-        Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
+        CommandError::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
     listen_no_more();
     let asked_to_stop = asked_to_stop();
@@ -61,7 +61,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     let (events, metrics) = (Arc::new(recorder), Metrics::default());
     let desk = Desk { daemon: handle, events: Arc::clone(&events), metrics: metrics.clone() };
     let settings = ServeSettings { allowed_hosts: config.serve.allowed_hosts.clone(), token };
-    let server = Server::new(listener, &settings, desk).map_err(|error| Failure::SetUp(error.to_string()))?;
+    let server = Server::new(listener, &settings, desk).map_err(|error| CommandError::SetUp(error.to_string()))?;
     let parts = daemon::Parts {
         store,
         pulse,
@@ -99,8 +99,8 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
 }
 
 /// What the daemon can still touch, by its configuration.
-fn allowed(config: &Config, is_root: bool) -> Result<Allowed, Failure> {
-    let endpoint = super::send_settings(config).port().map_err(|error| Failure::SetUp(error.to_string()))?;
+fn allowed(config: &Config, is_root: bool) -> Result<Allowed, CommandError> {
+    let endpoint = super::send_settings(config).port().map_err(|error| CommandError::SetUp(error.to_string()))?;
     let ports = [config.pulse.url.port(), endpoint];
     let lookups = Lookups::look(Path::new("/etc"));
     for told in &lookups.unreadable {

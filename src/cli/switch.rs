@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::api::{Api, ApiError, patience};
 use super::offline::{self, OffWritten};
-use super::{Exit, Failure};
+use super::{CommandError, Exit};
 use crate::config::Config;
 
 /// What came of turning the switch: the answer of `PUT /api/v1/switch`.
@@ -19,7 +19,7 @@ struct SwitchReply {
 }
 
 /// Asks the daemon; where none answers, the switch is turned in the state directory.
-pub(super) async fn on(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) async fn on(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let told = match Api::new(config) {
         Ok(api) => tell(&api, true, patience::AT_ONCE).await,
         Err(error) => return Err(error.into()),
@@ -41,7 +41,7 @@ pub(super) async fn on(config: &Config, out: &mut dyn Write) -> Result<Exit, Fai
 
 /// Writes the file first, which needs nobody, and then tells the daemon, which may hang. It fails only where neither
 /// works.
-pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub(super) async fn off(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let written = offline::switch_off(config, out);
     let told = match Api::new(config) {
         Ok(api) => tell(&api, false, patience::OFF).await.map_err(|error| error.to_string()),

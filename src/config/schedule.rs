@@ -18,7 +18,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// When pings are sent. The lower bounds hold unless the endpoint is on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub struct ScheduleConfig {
     /// How long after the start the startup ping may go: 2 minutes to 24 hours; from 0 on loopback.
     pub startup_delay: Duration,
     /// The time between two heartbeats: 24 hours to 30 days; from 100 milliseconds on loopback.
@@ -38,7 +38,7 @@ pub(super) struct RawSchedule {
 
 impl RawSchedule {
     /// `endpoint` is `None` where it was refused; then the lower bounds that hang on it are not checked.
-    pub(super) fn check(self, check: &mut Checker<'_>, endpoint: Option<&Url>) -> Option<Schedule> {
+    pub(super) fn check(self, check: &mut Checker<'_>, endpoint: Option<&Url>) -> Option<ScheduleConfig> {
         let free = endpoint.is_none_or(Url::is_loopback);
         let startup_delay =
             check.accept("schedule.startup_delay", &self.startup_delay, startup_delay(&self.startup_delay, free));
@@ -55,7 +55,7 @@ impl RawSchedule {
             }
             jitter => check.accept("schedule.jitter", &self.jitter, jitter),
         };
-        Some(Schedule { startup_delay: startup_delay?, interval: interval?, jitter: jitter? })
+        Some(ScheduleConfig { startup_delay: startup_delay?, interval: interval?, jitter: jitter? })
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct StateConfig {
     /// The state directory, an absolute path: what another working directory would change is no place for an identity.
     pub dir: PathBuf,
 }
@@ -19,10 +19,10 @@ pub(super) struct RawState {
 }
 
 impl RawState {
-    pub(super) fn check(self, check: &mut Checker<'_>, env: &Environment, is_root: bool) -> Option<State> {
+    pub(super) fn check(self, check: &mut Checker<'_>, env: &Environment, is_root: bool) -> Option<StateConfig> {
         if !self.dir.is_empty() {
             let dir = absolute(&self.dir).ok_or("must be an absolute path, or empty for the default");
-            return check.accept("state.dir", &self.dir, dir).map(|dir| State { dir });
+            return check.accept("state.dir", &self.dir, dir).map(|dir| StateConfig { dir });
         }
         let Some((dir, origin)) = default_dir(env, is_root) else {
             check.add(Problem::new(
@@ -33,7 +33,7 @@ impl RawState {
             return None;
         };
         check.decide("state.dir", format!("{:?}", dir.display().to_string()), origin);
-        Some(State { dir })
+        Some(StateConfig { dir })
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Command {
         answer: oneshot::Sender<StatusReport>,
     },
     /// All that is known, at once; an old reading of Pulse is followed by another one.
-    Known(oneshot::Sender<Known>),
+    Snapshot(oneshot::Sender<Snapshot>),
     /// The heartbeat that would be sent now.
     Preview(oneshot::Sender<Result<Preview, NoPreview>>),
     /// What else may leave the installation. Where Pulse cannot be read at all, why not.
@@ -65,7 +65,7 @@ pub enum Command {
 
 /// All that is known, as of the last reading of Pulse.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct Snapshot {
     /// How things stand.
     pub status: StatusReport,
     /// The heartbeat that would be sent now; `None` where Pulse was not read yet.
@@ -162,8 +162,8 @@ impl Handle {
     ///
     /// # Errors
     /// Where the daemon has ended.
-    pub async fn known(&self) -> Result<Known, Gone> {
-        self.ask(Command::Known).await
+    pub async fn known(&self) -> Result<Snapshot, Gone> {
+        self.ask(Command::Snapshot).await
     }
 
     /// The heartbeat that would be sent now.

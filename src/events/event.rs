@@ -41,7 +41,7 @@ const ORGANIZATION: &str = "default";
 
 /// A local event, every text trimmed, bounded and without control and format characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct LocalEvent {
     /// One of [`TYPES`].
     #[serde(rename = "type")]
     pub kind: String,
@@ -70,7 +70,7 @@ pub struct Event {
 
 /// Why what a client handed over is not taken, in the words that Pulse has for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum EventRefusal {
     /// It is not what the route takes.
     #[error("{0}")]
     Invalid(String),
@@ -98,7 +98,7 @@ struct RawEvent {
     idempotency_key: Option<String>,
 }
 
-impl Event {
+impl LocalEvent {
     /// What it tells beside its type and its surface, in words, as far as it tells it.
     pub fn details(&self) -> impl Iterator<Item = String> {
         let number = |name: &str, value: Option<i64>| value.map(|value| format!("{name} {value}"));
@@ -117,7 +117,7 @@ impl Event {
     ///
     /// # Errors
     /// Where it is none: the first thing that is wrong, in the order in which Pulse looks.
-    pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub fn parse(body: &[u8]) -> Result<Self, EventRefusal> {
         let written: RawEvent = object(body)?;
         let kind = trimmed(written.kind);
         if kind.is_empty() {
@@ -148,7 +148,7 @@ impl Event {
             return Err(invalid(format!("{name} is required for {kind}")));
         }
         if !["", ORGANIZATION].contains(&trimmed(written.org_id).as_str()) {
-            return Err(Refusal::OtherOrganization);
+            return Err(EventRefusal::OtherOrganization);
         }
         Ok(Self {
             kind,
@@ -191,7 +191,7 @@ impl Switch {
     ///
     /// # Errors
     /// Where it asks for none.
-    pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub fn parse(body: &[u8]) -> Result<Self, EventRefusal> {
         let written: WrittenSwitch = object(body)?;
         let mut disabled_surfaces = BTreeSet::new();
         for surface in written.disabled_surfaces.unwrap_or_default() {
@@ -215,27 +215,27 @@ impl Default for Switch {
 }
 
 /// A JSON object. Serde would read a struct from an array as well.
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, EventRefusal> {
     let is_object = body.trim_ascii_start().starts_with(b"{");
     is_object.then(|| serde_json::from_slice(body).ok()).flatten().ok_or_else(|| invalid("invalid request body"))
 }
 
-fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal::Invalid(message.into())
+fn invalid(message: impl Into<String>) -> EventRefusal {
+    EventRefusal::Invalid(message.into())
 }
 
 fn trimmed(text: Option<String>) -> String {
     text.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-fn required(name: &str, text: Option<String>, most: usize) -> Result<String, Refusal> {
+fn required(name: &str, text: Option<String>, most: usize) -> Result<String, EventRefusal> {
     match bounded(name, text, most)? {
         text if text.is_empty() => Err(invalid(format!("{name} is required"))),
         text => Ok(text),
     }
 }
 
-fn bounded(name: &str, text: Option<String>, most: usize) -> Result<String, Refusal> {
+fn bounded(name: &str, text: Option<String>, most: usize) -> Result<String, EventRefusal> {
     let text = trimmed(text);
     if is_bounded(&text, most) {
         return Ok(text);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, Switch};
+use super::event::{LocalEvent, Switch};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;
@@ -15,7 +15,7 @@ pub struct Kept {
     pub at: Timestamp,
     /// What was handed over.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: LocalEvent,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -27,14 +27,14 @@ struct First<S> {
 
 /// What a file says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct EventsFile {
     pub(super) switch: Switch,
     pub(super) kept: Vec<Kept>,
     /// A line could not be read.
     pub(super) damaged: bool,
 }
 
-impl Content {
+impl EventsFile {
     /// Reads a file; `None` is one that is not there. Where the switch cannot be read it is off: damage turns nothing
     /// on.
     pub(super) fn parse(file: Option<&[u8]>) -> Self {

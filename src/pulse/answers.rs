@@ -12,32 +12,32 @@ use serde_json::Number;
 use super::DEFAULT_ORGANIZATION;
 use super::count::Counts;
 use super::shapes::{
-    ALERTS, Ai, ApiTokens, ByType, DockerHosts, EnvOverrides, Field, Health, License, List, Meta, MockMode, Nodes,
-    Object, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
+    ALERTS, Ai, ApiTokens, ByType, DockerHosts, EnvOverrides, Health, JsonField, JsonObject, License, List, Meta,
+    MockMode, Nodes, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
 };
 
 /// So many seconds after its start Pulse's counts are not filled yet.
 const STARTING_SECONDS: f64 = 120.0;
 
 /// What one request told, or why it told nothing. A feature's absence is a status like any other here.
-pub(crate) type Answer<T> = Result<T, Reason>;
+pub(crate) type PulseAnswer<T> = Result<T, Reason>;
 
 /// All that Pulse answered.
 pub(crate) struct Answers {
-    pub(crate) health: Answer<Health>,
-    pub(crate) version: Answer<Version>,
-    pub(crate) security: Answer<Security>,
-    pub(crate) settings: Answer<Settings>,
+    pub(crate) health: PulseAnswer<Health>,
+    pub(crate) version: PulseAnswer<Version>,
+    pub(crate) security: PulseAnswer<Security>,
+    pub(crate) settings: PulseAnswer<Settings>,
     /// Not asked where the version already says it.
-    pub(crate) mock_mode: Option<Answer<MockMode>>,
+    pub(crate) mock_mode: Option<PulseAnswer<MockMode>>,
     pub(crate) estates: Vec<Estate>,
-    pub(crate) ai: Answer<Ai>,
-    pub(crate) relay: Answer<Relay>,
+    pub(crate) ai: PulseAnswer<Ai>,
+    pub(crate) relay: PulseAnswer<Relay>,
     /// As each configured token lists them, in the order of [`Given::organizations`]; never empty.
-    pub(crate) organizations: Vec<Answer<Organizations>>,
-    pub(crate) license: Answer<License>,
+    pub(crate) organizations: Vec<PulseAnswer<Organizations>>,
+    pub(crate) license: PulseAnswer<License>,
     /// Not asked where a token has already been of use to a Pulse that asks for one.
-    pub(crate) api_tokens: Option<Answer<ApiTokens>>,
+    pub(crate) api_tokens: Option<PulseAnswer<ApiTokens>>,
 }
 
 /// The counts of one organization, in the words of the Pulse that told them.
@@ -46,7 +46,7 @@ pub(crate) enum Estate {
     /// Pulse 6.
     V6 { stats: Stats, registry: Registry },
     /// Pulse 5.
-    V5 { state: Answer<Counts>, alerts: Answer<Counts> },
+    V5 { state: PulseAnswer<Counts>, alerts: PulseAnswer<Counts> },
     /// The stats did not tell which of them it is.
     Unread(Reason),
 }
@@ -54,9 +54,9 @@ pub(crate) enum Estate {
 /// What Pulse 6 counts in its registry, as its own ping does.
 pub(crate) enum Registry {
     /// Since 6.0.0-rc.7.
-    Summary(Answer<Summary>),
+    Summary(PulseAnswer<Summary>),
     /// Before, there is none.
-    Lists { nodes: Answer<Nodes>, docker_hosts: Answer<DockerHosts>, alerts: Answer<Counts> },
+    Lists { nodes: PulseAnswer<Nodes>, docker_hosts: PulseAnswer<DockerHosts>, alerts: PulseAnswer<Counts> },
 }
 
 /// What the settings of this program add to Pulse's answers.
@@ -117,7 +117,7 @@ fn gate(answers: &Answers, given: &Given) -> Gate {
 impl Version {
     /// Whether it says that Pulse shows mock data.
     pub(crate) fn is_mock(&self) -> bool {
-        matches!(&self.deployment_type, Field::Is(kind) if kind == "mock")
+        matches!(&self.deployment_type, JsonField::Is(kind) if kind == "mock")
     }
 }
 
@@ -130,7 +130,7 @@ fn of<S: Shape, T>(what: &'static str, value: Result<T, Reason>) -> Value<T> {
 }
 
 /// A flag of something that this Pulse may not have (404): then it is off.
-fn flag<T>(answer: &Answer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) -> Result<bool, Reason> {
+fn flag<T>(answer: &PulseAnswer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) -> Result<bool, Reason> {
     match answer {
         Ok(answer) => read(answer),
         Err(Reason::Status(404)) => Ok(false),
@@ -139,19 +139,19 @@ fn flag<T>(answer: &Answer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) ->
 }
 
 /// A flag of something that Pulse's licence may not include (402) either.
-fn licensed<T>(answer: &Answer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) -> Result<bool, Reason> {
+fn licensed<T>(answer: &PulseAnswer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) -> Result<bool, Reason> {
     match answer {
         Err(Reason::Status(402)) => Ok(false),
         answer => flag(answer, read),
     }
 }
 
-fn version(answer: &Answer<Version>) -> Result<VersionIdentity, Reason> {
+fn version(answer: &PulseAnswer<Version>) -> Result<VersionIdentity, Reason> {
     let raw = answer.as_ref().map_err(Clone::clone)?.version.required()?;
     version::identify(raw).ok_or(Reason::OutOfBounds)
 }
 
-fn platform(answer: &Answer<Version>, given: Option<Platform>) -> Result<Platform, Reason> {
+fn platform(answer: &PulseAnswer<Version>, given: Option<Platform>) -> Result<Platform, Reason> {
     if let Some(platform) = given {
         return Ok(platform);
     }
@@ -160,15 +160,15 @@ fn platform(answer: &Answer<Version>, given: Option<Platform>) -> Result<Platfor
 }
 
 fn sso(security: &Security) -> Result<bool, Reason> {
-    if security.sso_enabled != Field::Absent {
+    if security.sso_enabled != JsonField::Absent {
         return security.sso_enabled.required().copied();
     }
     let by_oidc = match &security.oidc_enabled {
-        Field::Absent => None,
+        JsonField::Absent => None,
         field => Some(field.required().copied()),
     };
     let by_provider = match &security.sso_providers {
-        Field::Absent => None,
+        JsonField::Absent => None,
         field => Some(field.required().map(|providers| providers.as_ref().is_some_and(|list| !list.is_empty()))),
     };
     match (by_oidc, by_provider) {
@@ -181,7 +181,7 @@ fn sso(security: &Security) -> Result<bool, Reason> {
 
 fn demo(security: &Security) -> Result<bool, Reason> {
     match &security.presentation_policy {
-        Field::Absent => Ok(false),
+        JsonField::Absent => Ok(false),
         policy => policy.required()?.0.demo_mode.or(&false).copied(),
     }
 }
@@ -190,7 +190,7 @@ fn starting(health: &Health) -> Result<bool, Reason> {
     health.uptime.required().map(|&uptime| uptime < STARTING_SECONDS)
 }
 
-fn multi_tenant(listed: &[Answer<Organizations>]) -> Result<bool, Reason> {
+fn multi_tenant(listed: &[PulseAnswer<Organizations>]) -> Result<bool, Reason> {
     match listed.first() {
         // 501 is how Pulse says that it is switched off.
         Some(Err(Reason::Status(501))) | None => Ok(false),
@@ -200,7 +200,7 @@ fn multi_tenant(listed: &[Answer<Organizations>]) -> Result<bool, Reason> {
 
 /// Whether every organization is counted. A token lists those alone that it reaches, so what none of them lists and
 /// nobody names stays unseen.
-fn organizations(listed: &[Answer<Organizations>], given: &Given) -> Result<(), Reason> {
+fn organizations(listed: &[PulseAnswer<Organizations>], given: &Given) -> Result<(), Reason> {
     if given.organizations.is_empty() {
         // Why there is no list is told of `multi_tenant`.
         return if matches!(listed, [Ok(_), ..]) { Err(Reason::OrganizationsNotConfigured) } else { Ok(()) };
@@ -209,7 +209,7 @@ fn organizations(listed: &[Answer<Organizations>], given: &Given) -> Result<(), 
     let mut gone = Vec::new();
     for (name, answer) in given.organizations.iter().zip(listed) {
         let ids: Vec<&str> = match answer {
-            Ok(Organizations(list)) => list.iter().map(|Object(organization)| organization.id.as_str()).collect(),
+            Ok(Organizations(list)) => list.iter().map(|JsonObject(organization)| organization.id.as_str()).collect(),
             // Without organizations there is this one.
             Err(Reason::Status(501 | 402 | 404)) => vec![DEFAULT_ORGANIZATION],
             Err(_) if name == DEFAULT_ORGANIZATION => continue,
@@ -233,18 +233,18 @@ fn paid(license: &License) -> Result<bool, Reason> {
     }
 }
 
-fn has_api_tokens(answer: Option<&Answer<ApiTokens>>) -> Result<bool, Reason> {
+fn has_api_tokens(answer: Option<&PulseAnswer<ApiTokens>>) -> Result<bool, Reason> {
     let Some(answer) = answer else { return Ok(true) };
     flag(answer, |answer| Ok(answer.tokens.required()?.as_ref().is_some_and(|tokens| !tokens.is_empty())))
 }
 
-fn mock_mode(version: &Answer<Version>, asked: Option<&Answer<MockMode>>) -> Value<bool> {
+fn mock_mode(version: &PulseAnswer<Version>, asked: Option<&PulseAnswer<MockMode>>) -> Value<bool> {
     match asked {
         None => Ok(true),
         // Where there is no such route, the version alone must say that there is no mock data.
         Some(Err(Reason::Status(404))) => {
             let known = version.as_ref().map_err(Clone::clone).and_then(|version| match version.deployment_type {
-                Field::Wrong => Err(Reason::WrongShape),
+                JsonField::Wrong => Err(Reason::WrongShape),
                 _ => Ok(version.is_mock()),
             });
             of::<Version, _>("mock_mode", known)
@@ -253,13 +253,13 @@ fn mock_mode(version: &Answer<Version>, asked: Option<&Answer<MockMode>>) -> Val
     }
 }
 
-fn own_sender(answer: &Answer<Settings>) -> Result<OwnSender, Reason> {
+fn own_sender(answer: &PulseAnswer<Settings>) -> Result<OwnSender, Reason> {
     let settings = match answer {
         Ok(settings) => settings,
         Err(Reason::Status(404)) => return Ok(OwnSender::Absent),
         Err(reason) => return Err(reason.clone()),
     };
-    if settings.telemetry_enabled == Field::Absent {
+    if settings.telemetry_enabled == JsonField::Absent {
         return Ok(OwnSender::Absent);
     }
     if *settings.telemetry_enabled.required()? {
@@ -269,14 +269,17 @@ fn own_sender(answer: &Answer<Settings>) -> Result<OwnSender, Reason> {
     let overrides = settings.env_overrides.or(&nothing)?;
     let by_environment = match overrides.as_ref().map(|overrides| &overrides.0) {
         None => false,
-        Some(EnvOverrides { variable: Field::Is(true), .. } | EnvOverrides { setting: Field::Is(true), .. }) => true,
+        Some(
+            EnvOverrides { variable: JsonField::Is(true), .. } | EnvOverrides { setting: JsonField::Is(true), .. },
+        ) => true,
         Some(EnvOverrides { variable, setting }) => *variable.or(&false)? || *setting.or(&false)?,
     };
     Ok(if by_environment { OwnSender::OffByEnvironment } else { OwnSender::OffBySetting })
 }
 
-fn commercial(answer: &Answer<Settings>) -> Result<Commercial, Reason> {
-    let of = |setting: fn(&Settings) -> &Field<bool>| flag(answer, |settings| setting(settings).or(&false).copied());
+fn commercial(answer: &PulseAnswer<Settings>) -> Result<Commercial, Reason> {
+    let of =
+        |setting: fn(&Settings) -> &JsonField<bool>| flag(answer, |settings| setting(settings).or(&false).copied());
     Ok(Commercial {
         disable_local_upgrade_metrics: of(|settings| &settings.disable_local_upgrade_metrics)?,
         reduce_pro_upsell_noise: of(|settings| &settings.reduce_pro_upsell_noise)?,
@@ -322,8 +325,8 @@ impl Estate {
     /// Guests, by what the summary, the stats and Pulse 5 call them.
     fn guests(
         &self,
-        all: impl Fn(&Summary) -> &Field<Number>,
-        six: impl Fn(&ByType) -> &Field<Number>,
+        all: impl Fn(&Summary) -> &JsonField<Number>,
+        six: impl Fn(&ByType) -> &JsonField<Number>,
         five: &str,
     ) -> Told {
         match self {
@@ -335,7 +338,7 @@ impl Estate {
     }
 
     /// What Pulse shows no less of than it counts, by what Pulse 6 and Pulse 5 call it.
-    fn resources(&self, six: impl Fn(&ByType) -> &Field<Number>, five: &str) -> Told {
+    fn resources(&self, six: impl Fn(&ByType) -> &JsonField<Number>, five: &str) -> Told {
         match self {
             Self::V6 { stats, .. } => {
                 let number = stats.by_type.required().map(|types| six(&types.0));
@@ -363,12 +366,12 @@ impl Estate {
     }
 }
 
-fn summarized(answer: &Answer<Summary>, count: impl FnOnce(&Summary) -> Result<u32, Reason>) -> Told {
+fn summarized(answer: &PulseAnswer<Summary>, count: impl FnOnce(&Summary) -> Result<u32, Reason>) -> Told {
     (Summary::REQUEST, answer.as_ref().map_err(Clone::clone).and_then(count))
 }
 
 /// The length of one array of Pulse 5's state.
-fn of_five(state: &Answer<Counts>, name: &str) -> Told {
+fn of_five(state: &PulseAnswer<Counts>, name: &str) -> Told {
     let count = state.as_ref().map_err(Clone::clone);
     (STATE, count.and_then(|counts| counts.member(name).ok_or(Reason::WrongShape)).and_then(bounded))
 }
@@ -378,15 +381,15 @@ fn unread(reason: &Reason) -> Told {
 }
 
 /// How many a list has, of which one is shown.
-fn total<T>(list: &Answer<T>, meta: impl FnOnce(&T) -> &Field<Object<Meta>>) -> Result<u32, Reason> {
+fn total<T>(list: &PulseAnswer<T>, meta: impl FnOnce(&T) -> &JsonField<JsonObject<Meta>>) -> Result<u32, Reason> {
     number(&meta(list.as_ref().map_err(Clone::clone)?).required()?.0.total)
 }
 
-fn number(field: &Field<Number>) -> Result<u32, Reason> {
+fn number(field: &JsonField<Number>) -> Result<u32, Reason> {
     field.required().and_then(whole)
 }
 
-fn length(field: &Field<Option<List>>) -> Result<u32, Reason> {
+fn length(field: &JsonField<Option<List>>) -> Result<u32, Reason> {
     bounded(field.required()?.as_ref().map_or(0, |list| list.len() as u64))
 }
 

@@ -53,7 +53,7 @@ pub struct Counter {
     /// The wanted member whose key has just been read.
     member: Option<usize>,
     key: Key,
-    state: State,
+    state: ScanState,
     depth: u32,
     /// One bit for each open container, the innermost lowest: 1 is an object.
     objects: u128,
@@ -103,7 +103,7 @@ impl Length {
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum ScanState {
     Value,
     FirstElement,
     FirstKey,
@@ -213,7 +213,7 @@ impl Counter {
             counting: None,
             member: None,
             key: Key::default(),
-            state: State::Value,
+            state: ScanState::Value,
             depth: 0,
             objects: 0,
             root_is_wrong: false,
@@ -242,8 +242,8 @@ impl Counter {
             return Err(broken);
         }
         let value_is_whole = match self.state {
-            State::AfterValue => true,
-            State::Number(number) => number.is_whole(),
+            ScanState::AfterValue => true,
+            ScanState::Number(number) => number.is_whole(),
             _ => false,
         };
         if self.depth > 0 || !value_is_whole {
@@ -263,20 +263,20 @@ impl Counter {
         loop {
             // Strings and numbers are most of a document, so what is plain in them is passed over at once.
             match self.state {
-                State::Text(text) => {
+                ScanState::Text(text) => {
                     let (plain, special) = rest.split_at(plain_len(rest));
                     self.note(text, plain);
                     rest = special;
                 }
-                State::Number(number) => {
+                ScanState::Number(number) => {
                     let digits = if number.takes_digits() { leading_digits(rest) } else { 0 };
                     rest = rest.get(digits..).unwrap_or_default();
                     if rest.first().is_some_and(|&byte| number.is_whole() && number.next(byte).is_none()) {
-                        self.state = State::AfterValue;
+                        self.state = ScanState::AfterValue;
                     }
                 }
-                State::Word(missing) if rest.starts_with(missing) => {
-                    self.state = State::AfterValue;
+                ScanState::Word(missing) if rest.starts_with(missing) => {
+                    self.state = ScanState::AfterValue;
                     rest = rest.get(missing.len()..).unwrap_or_default();
                 }
                 _ => {}
@@ -290,26 +290,26 @@ impl Counter {
     #[inline]
     fn step(&mut self, byte: u8) -> Result<(), Malformed> {
         match self.state {
-            State::Text(text) => self.special_in_text(text, byte)?,
-            State::Escape(text) => self.escaped(text, byte)?,
-            State::Hex(text, missing, unit) => self.hex(text, missing, unit, byte)?,
-            State::Word(missing) => match missing.split_first() {
-                Some((&expected, [])) if expected == byte => self.state = State::AfterValue,
-                Some((&expected, missing)) if expected == byte => self.state = State::Word(missing),
+            ScanState::Text(text) => self.special_in_text(text, byte)?,
+            ScanState::Escape(text) => self.escaped(text, byte)?,
+            ScanState::Hex(text, missing, unit) => self.hex(text, missing, unit, byte)?,
+            ScanState::Word(missing) => match missing.split_first() {
+                Some((&expected, [])) if expected == byte => self.state = ScanState::AfterValue,
+                Some((&expected, missing)) if expected == byte => self.state = ScanState::Word(missing),
                 _ => return Err(Malformed::NotJson),
             },
-            State::Number(number) => self.state = State::Number(number.next(byte).ok_or(Malformed::NotJson)?),
+            ScanState::Number(number) => self.state = ScanState::Number(number.next(byte).ok_or(Malformed::NotJson)?),
             _ if matches!(byte, b' ' | b'\n' | b'\t' | b'\r') => {}
-            State::FirstElement if byte == b']' => self.close(),
-            State::Value | State::FirstElement => self.value(byte)?,
-            State::FirstKey if byte == b'}' => self.close(),
-            State::FirstKey | State::Key if byte == b'"' => {
+            ScanState::FirstElement if byte == b']' => self.close(),
+            ScanState::Value | ScanState::FirstElement => self.value(byte)?,
+            ScanState::FirstKey if byte == b'}' => self.close(),
+            ScanState::FirstKey | ScanState::Key if byte == b'"' => {
                 self.key = Key::default();
-                self.state = State::Text(Text::Key);
+                self.state = ScanState::Text(Text::Key);
             }
-            State::Colon if byte == b':' => self.state = State::Value,
-            State::AfterValue => self.after_value(byte)?,
-            State::FirstKey | State::Key | State::Colon => return Err(Malformed::NotJson),
+            ScanState::Colon if byte == b':' => self.state = ScanState::Value,
+            ScanState::AfterValue => self.after_value(byte)?,
+            ScanState::FirstKey | ScanState::Key | ScanState::Colon => return Err(Malformed::NotJson),
         }
         Ok(())
     }
@@ -321,13 +321,13 @@ impl Counter {
         match first_byte {
             b'[' => return self.open(false),
             b'{' => return self.open(true),
-            b'"' => self.state = State::Text(Text::Value),
-            b't' => self.state = State::Word(b"rue"),
-            b'f' => self.state = State::Word(b"alse"),
-            b'n' => self.state = State::Word(b"ull"),
-            b'-' => self.state = State::Number(Number::Minus),
-            b'0' => self.state = State::Number(Number::Zero),
-            b'1'..=b'9' => self.state = State::Number(Number::Integer),
+            b'"' => self.state = ScanState::Text(Text::Value),
+            b't' => self.state = ScanState::Word(b"rue"),
+            b'f' => self.state = ScanState::Word(b"alse"),
+            b'n' => self.state = ScanState::Word(b"ull"),
+            b'-' => self.state = ScanState::Number(Number::Minus),
+            b'0' => self.state = ScanState::Number(Number::Zero),
+            b'1'..=b'9' => self.state = ScanState::Number(Number::Integer),
             _ => return Err(Malformed::NotJson),
         }
         Ok(())
@@ -363,7 +363,7 @@ impl Counter {
         }
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(is_object);
-        self.state = if is_object { State::FirstKey } else { State::FirstElement };
+        self.state = if is_object { ScanState::FirstKey } else { ScanState::FirstElement };
         Ok(())
     }
 
@@ -373,14 +373,14 @@ impl Counter {
         }
         self.depth -= 1;
         self.objects >>= 1;
-        self.state = State::AfterValue;
+        self.state = ScanState::AfterValue;
     }
 
     fn after_value(&mut self, byte: u8) -> Result<(), Malformed> {
         let in_object = self.objects & 1 == 1;
         match byte {
             _ if self.depth == 0 => return Err(Malformed::NotJson),
-            b',' => self.state = if in_object { State::Key } else { State::Value },
+            b',' => self.state = if in_object { ScanState::Key } else { ScanState::Value },
             b']' if !in_object => self.close(),
             b'}' if in_object => self.close(),
             _ => return Err(Malformed::NotJson),
@@ -390,10 +390,10 @@ impl Counter {
 
     fn special_in_text(&mut self, text: Text, byte: u8) -> Result<(), Malformed> {
         match (byte, text) {
-            (b'\\', _) => self.state = State::Escape(text),
-            (b'"', Text::Value) => self.state = State::AfterValue,
+            (b'\\', _) => self.state = ScanState::Escape(text),
+            (b'"', Text::Value) => self.state = ScanState::AfterValue,
             (b'"', Text::Key) => {
-                self.state = State::Colon;
+                self.state = ScanState::Colon;
                 if let Wanted::Members(names) = self.wanted
                     && self.depth == 1
                 {
@@ -415,13 +415,13 @@ impl Counter {
             b'r' => b'\r',
             b't' => b'\t',
             b'u' => {
-                self.state = State::Hex(text, 4, 0);
+                self.state = ScanState::Hex(text, 4, 0);
                 return Ok(());
             }
             _ => return Err(Malformed::NotJson),
         };
         self.note(text, &[decoded]);
-        self.state = State::Text(text);
+        self.state = ScanState::Text(text);
         Ok(())
     }
 
@@ -434,7 +434,7 @@ impl Counter {
         };
         let unit = unit << 4 | u16::from(digit);
         if missing > 1 {
-            self.state = State::Hex(text, missing - 1, unit);
+            self.state = ScanState::Hex(text, missing - 1, unit);
             return Ok(());
         }
         match u8::try_from(unit) {
@@ -442,7 +442,7 @@ impl Counter {
             // All wanted names are ASCII.
             _ => self.key.spoil(),
         }
-        self.state = State::Text(text);
+        self.state = ScanState::Text(text);
         Ok(())
     }
 

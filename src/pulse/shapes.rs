@@ -28,7 +28,7 @@ pub(crate) trait Shape: DeserializeOwned {
 
 /// A key of an answer.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) enum Field<T> {
+pub(crate) enum JsonField<T> {
     /// The answer does not have it.
     #[default]
     Absent,
@@ -38,7 +38,7 @@ pub(crate) enum Field<T> {
     Is(T),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonField<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -53,7 +53,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-impl<T> Field<T> {
+impl<T> JsonField<T> {
     /// The value, where it must be there.
     pub(crate) fn required(&self) -> Result<&T, Reason> {
         match self {
@@ -73,20 +73,20 @@ impl<T> Field<T> {
 
 /// A JSON object. Without this, serde would read an array as one too, by the order of the keys.
 #[derive(PartialEq)]
-pub(crate) struct Object<T>(pub(crate) T);
+pub(crate) struct JsonObject<T>(pub(crate) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members<T>(PhantomData<T>);
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = Object<T>;
+            type Value = JsonObject<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+                T::deserialize(MapAccessDeserializer::new(map)).map(JsonObject)
             }
         }
         deserializer.deserialize_map(Members(PhantomData))
@@ -101,7 +101,7 @@ pub(crate) type List = Vec<IgnoredAny>;
 pub(crate) struct Health {
     /// How long Pulse has been up, in seconds.
     #[serde(default)]
-    pub(crate) uptime: Field<f64>,
+    pub(crate) uptime: JsonField<f64>,
 }
 
 impl Shape for Health {
@@ -114,12 +114,12 @@ impl Shape for Health {
 #[derive(Default, Deserialize, PartialEq)]
 pub(crate) struct Version {
     #[serde(default)]
-    pub(crate) version: Field<String>,
+    pub(crate) version: JsonField<String>,
     #[serde(default, rename = "isDocker")]
-    pub(crate) is_docker: Field<bool>,
+    pub(crate) is_docker: JsonField<bool>,
     /// `mock` while Pulse shows mock data.
     #[serde(default, rename = "deploymentType")]
-    pub(crate) deployment_type: Field<String>,
+    pub(crate) deployment_type: JsonField<String>,
 }
 
 impl Shape for Version {
@@ -131,19 +131,19 @@ impl Shape for Version {
 pub(crate) struct Security {
     /// Pulse asks for a token or a login. Before its set-up it does not, and answers with any token.
     #[serde(default, rename = "requiresAuth")]
-    pub(crate) requires_auth: Field<bool>,
+    pub(crate) requires_auth: JsonField<bool>,
     /// Pulse 6.
     #[serde(default, rename = "ssoEnabled")]
-    pub(crate) sso_enabled: Field<bool>,
+    pub(crate) sso_enabled: JsonField<bool>,
     /// Pulse 5.
     #[serde(default, rename = "oidcEnabled")]
-    pub(crate) oidc_enabled: Field<bool>,
+    pub(crate) oidc_enabled: JsonField<bool>,
     /// Pulse 5. A list that was never made is null.
     #[serde(default, rename = "ssoProviders")]
-    pub(crate) sso_providers: Field<Option<List>>,
+    pub(crate) sso_providers: JsonField<Option<List>>,
     /// Absent in 5.1.
     #[serde(default, rename = "presentationPolicy")]
-    pub(crate) presentation_policy: Field<Object<PresentationPolicy>>,
+    pub(crate) presentation_policy: JsonField<JsonObject<PresentationPolicy>>,
 }
 
 impl Shape for Security {
@@ -153,7 +153,7 @@ impl Shape for Security {
 #[derive(Deserialize, PartialEq)]
 pub(crate) struct PresentationPolicy {
     #[serde(default, rename = "demoMode")]
-    pub(crate) demo_mode: Field<bool>,
+    pub(crate) demo_mode: JsonField<bool>,
 }
 
 /// Pulse's settings: whether its own sender is on, and who says so; its updates; what it says of its commercial side.
@@ -161,19 +161,19 @@ pub(crate) struct PresentationPolicy {
 pub(crate) struct Settings {
     /// The value in effect; absent before 6.0, which has no sender.
     #[serde(default, rename = "telemetryEnabled")]
-    pub(crate) telemetry_enabled: Field<bool>,
+    pub(crate) telemetry_enabled: JsonField<bool>,
     #[serde(default, rename = "envOverrides")]
-    pub(crate) env_overrides: Field<Option<Object<EnvOverrides>>>,
+    pub(crate) env_overrides: JsonField<Option<JsonObject<EnvOverrides>>>,
     /// `stable` or `rc`.
     #[serde(default, rename = "updateChannel")]
-    pub(crate) update_channel: Field<String>,
+    pub(crate) update_channel: JsonField<String>,
     #[serde(default, rename = "autoUpdateEnabled")]
-    pub(crate) auto_update_enabled: Field<bool>,
+    pub(crate) auto_update_enabled: JsonField<bool>,
     /// Local-only commercial events are off. What is false may be absent, here and below.
     #[serde(default, rename = "disableLocalUpgradeMetrics")]
-    pub(crate) disable_local_upgrade_metrics: Field<bool>,
+    pub(crate) disable_local_upgrade_metrics: JsonField<bool>,
     #[serde(default, rename = "reduceProUpsellNoise")]
-    pub(crate) reduce_pro_upsell_noise: Field<bool>,
+    pub(crate) reduce_pro_upsell_noise: JsonField<bool>,
 }
 
 impl Shape for Settings {
@@ -184,15 +184,15 @@ impl Shape for Settings {
 #[derive(Deserialize)]
 pub(crate) struct EnvOverrides {
     #[serde(default, rename = "PULSE_TELEMETRY")]
-    pub(crate) variable: Field<bool>,
+    pub(crate) variable: JsonField<bool>,
     #[serde(default, rename = "telemetryEnabled")]
-    pub(crate) setting: Field<bool>,
+    pub(crate) setting: JsonField<bool>,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct MockMode {
     #[serde(default)]
-    pub(crate) enabled: Field<bool>,
+    pub(crate) enabled: JsonField<bool>,
 }
 
 impl Shape for MockMode {
@@ -202,18 +202,18 @@ impl Shape for MockMode {
 #[derive(Deserialize)]
 pub(crate) struct Ai {
     #[serde(default)]
-    pub(crate) enabled: Field<bool>,
+    pub(crate) enabled: JsonField<bool>,
     /// A list that was never made is null.
     #[serde(default)]
-    pub(crate) configured_providers: Field<Option<Vec<String>>>,
+    pub(crate) configured_providers: JsonField<Option<Vec<String>>>,
     #[serde(default)]
-    pub(crate) ollama_base_url: Field<String>,
+    pub(crate) ollama_base_url: JsonField<String>,
     #[serde(default)]
-    pub(crate) openai_base_url: Field<String>,
+    pub(crate) openai_base_url: JsonField<String>,
     #[serde(default)]
-    pub(crate) zai_base_url: Field<String>,
+    pub(crate) zai_base_url: JsonField<String>,
     #[serde(default)]
-    pub(crate) using_quickstart: Field<bool>,
+    pub(crate) using_quickstart: JsonField<bool>,
 }
 
 impl Shape for Ai {
@@ -223,9 +223,9 @@ impl Shape for Ai {
 #[derive(Deserialize)]
 pub(crate) struct Relay {
     #[serde(default)]
-    pub(crate) enabled: Field<bool>,
+    pub(crate) enabled: JsonField<bool>,
     #[serde(default)]
-    pub(crate) server_url: Field<String>,
+    pub(crate) server_url: JsonField<String>,
 }
 
 impl Shape for Relay {
@@ -236,7 +236,7 @@ impl Shape for Relay {
 pub(crate) struct License {
     /// `free`, or what was paid for.
     #[serde(default)]
-    pub(crate) tier: Field<String>,
+    pub(crate) tier: JsonField<String>,
 }
 
 impl Shape for License {
@@ -246,7 +246,7 @@ impl Shape for License {
 #[derive(Deserialize)]
 pub(crate) struct ApiTokens {
     #[serde(default)]
-    pub(crate) tokens: Field<Option<List>>,
+    pub(crate) tokens: JsonField<Option<List>>,
 }
 
 impl Shape for ApiTokens {
@@ -258,15 +258,15 @@ impl Shape for ApiTokens {
 pub(crate) struct Stats {
     /// Only Pulse 6 has it.
     #[serde(default)]
-    pub(crate) total: Field<IgnoredAny>,
+    pub(crate) total: JsonField<IgnoredAny>,
     /// Only Pulse 5 has it.
     #[serde(default, rename = "totalResources")]
-    pub(crate) total_resources: Field<IgnoredAny>,
+    pub(crate) total_resources: JsonField<IgnoredAny>,
     #[serde(default, rename = "byType")]
-    pub(crate) by_type: Field<Object<ByType>>,
+    pub(crate) by_type: JsonField<JsonObject<ByType>>,
     /// Only Pulse 6 has it.
     #[serde(default, rename = "policyPosture")]
-    pub(crate) policy_posture: Field<Object<PolicyPosture>>,
+    pub(crate) policy_posture: JsonField<JsonObject<PolicyPosture>>,
 }
 
 impl Shape for Stats {
@@ -277,29 +277,29 @@ impl Shape for Stats {
 #[derive(Deserialize)]
 pub(crate) struct PolicyPosture {
     #[serde(default, rename = "totalResources")]
-    pub(crate) total_resources: Field<serde_json::Number>,
+    pub(crate) total_resources: JsonField<serde_json::Number>,
     #[serde(default, rename = "sensitivityCounts")]
-    pub(crate) sensitivity: Field<BTreeMap<String, serde_json::Number>>,
+    pub(crate) sensitivity: JsonField<BTreeMap<String, serde_json::Number>>,
     #[serde(default, rename = "routingCounts")]
-    pub(crate) routing: Field<BTreeMap<String, serde_json::Number>>,
+    pub(crate) routing: JsonField<BTreeMap<String, serde_json::Number>>,
     #[serde(default, rename = "redactionCounts")]
-    pub(crate) redaction: Field<BTreeMap<String, serde_json::Number>>,
+    pub(crate) redaction: JsonField<BTreeMap<String, serde_json::Number>>,
 }
 
 /// What Pulse 6's own ping counts, of one organization. Names in it are passed over.
 #[derive(Deserialize)]
 pub(crate) struct Summary {
     #[serde(default, rename = "activeAlerts")]
-    pub(crate) active_alerts: Field<serde_json::Number>,
+    pub(crate) active_alerts: JsonField<serde_json::Number>,
     #[serde(default)]
-    pub(crate) nodes: Field<serde_json::Number>,
+    pub(crate) nodes: JsonField<serde_json::Number>,
     #[serde(default)]
-    pub(crate) vms: Field<serde_json::Number>,
+    pub(crate) vms: JsonField<serde_json::Number>,
     #[serde(default)]
-    pub(crate) containers: Field<serde_json::Number>,
+    pub(crate) containers: JsonField<serde_json::Number>,
     /// Null where Pulse has no state at all yet.
     #[serde(default, rename = "dockerHosts")]
-    pub(crate) docker_hosts: Field<Option<List>>,
+    pub(crate) docker_hosts: JsonField<Option<List>>,
 }
 
 impl Shape for Summary {
@@ -312,22 +312,22 @@ impl Shape for Summary {
 #[derive(Deserialize)]
 pub(crate) struct ByType {
     #[serde(default)]
-    pub(crate) pbs: Field<serde_json::Number>,
+    pub(crate) pbs: JsonField<serde_json::Number>,
     #[serde(default)]
-    pub(crate) pmg: Field<serde_json::Number>,
+    pub(crate) pmg: JsonField<serde_json::Number>,
     #[serde(default)]
-    pub(crate) vm: Field<serde_json::Number>,
+    pub(crate) vm: JsonField<serde_json::Number>,
     #[serde(default, rename = "system-container")]
-    pub(crate) system_container: Field<serde_json::Number>,
+    pub(crate) system_container: JsonField<serde_json::Number>,
     #[serde(default, rename = "k8s-cluster")]
-    pub(crate) k8s_cluster: Field<serde_json::Number>,
+    pub(crate) k8s_cluster: JsonField<serde_json::Number>,
 }
 
 /// One Proxmox VE node, and how many there are. Only builds without [`Summary`] are asked.
 #[derive(Deserialize)]
 pub(crate) struct Nodes {
     #[serde(default)]
-    pub(crate) meta: Field<Object<Meta>>,
+    pub(crate) meta: JsonField<JsonObject<Meta>>,
 }
 
 impl Shape for Nodes {
@@ -339,7 +339,7 @@ impl Shape for Nodes {
 #[derive(Deserialize)]
 pub(crate) struct DockerHosts {
     #[serde(default)]
-    pub(crate) meta: Field<Object<Meta>>,
+    pub(crate) meta: JsonField<JsonObject<Meta>>,
 }
 
 impl Shape for DockerHosts {
@@ -350,14 +350,14 @@ impl Shape for DockerHosts {
 #[derive(Deserialize)]
 pub(crate) struct Meta {
     #[serde(default)]
-    pub(crate) total: Field<serde_json::Number>,
+    pub(crate) total: JsonField<serde_json::Number>,
 }
 
 /// The ping that Pulse would send itself. Only the command that compares asks for it.
 #[derive(Deserialize)]
 pub(crate) struct OwnPreview {
     #[serde(default)]
-    pub(crate) payload: Field<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) payload: JsonField<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl Shape for OwnPreview {
@@ -367,7 +367,7 @@ impl Shape for OwnPreview {
 /// The organizations that the asking token reaches.
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Organizations(pub(crate) Vec<Object<Organization>>);
+pub(crate) struct Organizations(pub(crate) Vec<JsonObject<Organization>>);
 
 /// One organization. Its other members, names among them, are passed over.
 #[derive(Deserialize)]
@@ -381,7 +381,7 @@ impl Shape for Organizations {
 
     fn parse(body: &[u8]) -> Result<Self, Reason> {
         let listed: Self = serde_json::from_slice(body).map_err(|error| reason(&error))?;
-        if listed.0.iter().any(|Object(organization)| organization.id.is_empty()) {
+        if listed.0.iter().any(|JsonObject(organization)| organization.id.is_empty()) {
             return Err(Reason::WrongShape);
         }
         Ok(listed)
@@ -390,7 +390,7 @@ impl Shape for Organizations {
 
 /// Why Pulse refuses: the body of a 403.
 #[derive(Deserialize)]
-pub(crate) struct Refusal {
+pub(crate) struct MissingScope {
     pub(crate) error: String,
     #[serde(rename = "requiredScope")]
     pub(crate) required_scope: String,
@@ -407,7 +407,7 @@ pub(crate) const STATE_MEMBERS: &[&str] =
 
 /// What an answer's body says.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reason> {
-    serde_json::from_slice(body).map(|Object(answer)| answer).map_err(|error| reason(&error))
+    serde_json::from_slice(body).map(|JsonObject(answer)| answer).map_err(|error| reason(&error))
 }
 
 fn reason(error: &serde_json::Error) -> Reason {
@@ -425,14 +425,14 @@ mod tests {
     #[test]
     fn a_key_of_another_type_makes_only_itself_unreadable() {
         let version: Version = parse(br#"{"version":"6.3.0","isDocker":"yes","other":[{}]}"#).unwrap();
-        assert_eq!(version.version, Field::Is("6.3.0".to_owned()));
-        assert_eq!(version.is_docker, Field::Wrong);
-        assert_eq!(version.deployment_type, Field::Absent);
+        assert_eq!(version.version, JsonField::Is("6.3.0".to_owned()));
+        assert_eq!(version.is_docker, JsonField::Wrong);
+        assert_eq!(version.deployment_type, JsonField::Absent);
     }
 
     #[test]
     fn null_is_not_absent() {
-        assert_eq!(parse::<MockMode>(br#"{"enabled":null}"#).unwrap().enabled, Field::Wrong);
+        assert_eq!(parse::<MockMode>(br#"{"enabled":null}"#).unwrap().enabled, JsonField::Wrong);
     }
 
     #[test]

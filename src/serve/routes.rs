@@ -22,8 +22,8 @@ use tokio::time::timeout;
 use super::headers::add_headers;
 use super::page::{self, Shown};
 use super::{Desk, ServerContext, openapi};
-use crate::daemon::{Gone, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
-use crate::events::{self, Refusal, Turned};
+use crate::daemon::{Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
+use crate::events::{self, EventRefusal, Turned};
 use crate::status::{PostureReport, PreviewReport, StatusReport, paused};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -230,7 +230,7 @@ async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result
     }
     // A query that says anything else was not made by this page, which is shown all the same.
     let before = read_page_query(&rest.join("&")).and_then(|(_, before)| before);
-    let Known { status, preview, posture, commercial } = daemon.known().await?;
+    let Snapshot { status, preview, posture, commercial } = daemon.known().await?;
     let history = daemon.history(before, SHOWN).await?;
     let shown = Shown {
         status: &status,
@@ -424,11 +424,11 @@ fn locked(source: OffSource) -> Answer {
     answers::error(StatusCode::CONFLICT, word, &message)
 }
 
-fn event_refused(refusal: &Refusal) -> Answer {
+fn event_refused(refusal: &EventRefusal) -> Answer {
     match refusal {
-        Refusal::Invalid(message) => answers::error(StatusCode::BAD_REQUEST, "validation_error", message),
-        Refusal::OtherOrganization => answers::error(StatusCode::FORBIDDEN, "org_mismatch", &refusal.to_string()),
-        Refusal::TooMany => {
+        EventRefusal::Invalid(message) => answers::error(StatusCode::BAD_REQUEST, "validation_error", message),
+        EventRefusal::OtherOrganization => answers::error(StatusCode::FORBIDDEN, "org_mismatch", &refusal.to_string()),
+        EventRefusal::TooMany => {
             let answer = answers::error(StatusCode::TOO_MANY_REQUESTS, "too_many", &refusal.to_string());
             answers::retry_after(answer, Duration::from_secs(1))
         }

@@ -28,7 +28,7 @@ struct Content<S> {
 }
 
 /// What a look at the file tells.
-pub(super) enum Found {
+pub(super) enum FoundState {
     /// There is no file.
     Nothing,
     /// The engine's memory and the ledger's last entry then. `is_current`: in the layout that is written.
@@ -40,22 +40,22 @@ pub(super) enum Found {
 }
 
 /// Reads the file.
-pub(super) fn parse(content: Option<&[u8]>) -> Found {
+pub(super) fn parse(content: Option<&[u8]>) -> FoundState {
     #[derive(Deserialize)]
-    struct Version {
+    struct VersionOnly {
         version: u32,
     }
-    let Some(content) = content else { return Found::Nothing };
+    let Some(content) = content else { return FoundState::Nothing };
     match serde_json::from_slice(content) {
-        Ok(Version { version }) if version > VERSION => return Found::Newer(version),
-        Ok(Version { version: 1..=VERSION }) => {}
-        _ => return Found::Damaged,
+        Ok(VersionOnly { version }) if version > VERSION => return FoundState::Newer(version),
+        Ok(VersionOnly { version: 1..=VERSION }) => {}
+        _ => return FoundState::Damaged,
     }
     match serde_json::from_slice(content) {
         Ok(Content { version, state, ledger }) => {
-            Found::State { state: Box::new(state), head: ledger, is_current: version == VERSION }
+            FoundState::State { state: Box::new(state), head: ledger, is_current: version == VERSION }
         }
-        Err(_) => Found::Damaged,
+        Err(_) => FoundState::Damaged,
     }
 }
 

@@ -25,7 +25,7 @@ impl Store {
 fn try_in(dir: &Dir) -> Result<Found, StoreError> {
     let failed = |what| move |source| StoreError::Io { dir: dir.path().to_owned(), what, source };
     let state = match look_at_state(dir)? {
-        state_file::Found::State { state, .. } => *state,
+        state_file::FoundState::State { state, .. } => *state,
         _ => State::default(),
     };
     let is_new = dir.look_at(LOCK.name).map_err(failed("opening its lock"))?.is_none();

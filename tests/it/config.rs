@@ -636,11 +636,11 @@ fn a_log_level_is_one_of_six_words_or_directives() {
 
 // The collector's.
 
-fn collector(variables: &[(&str, &str)]) -> Result<collector::Config, ConfigError> {
+fn collector(variables: &[(&str, &str)]) -> Result<collector::CollectorConfig, ConfigError> {
     let setup = Setup::new();
     let name = |key: &str| format!("PULSE_TELEMETRY_COLLECTOR_{}", key.replace('.', "__").to_uppercase());
     let env = variables.iter().map(|(key, value)| (name(key), (*value).to_owned()));
-    collector::Config::load(Some(&setup.path()), &Environment::new(env))
+    collector::CollectorConfig::load(Some(&setup.path()), &Environment::new(env))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The contract is one table: what is sent, published and documented comes from it or is compared with it.
 
 use proptest::prelude::*;
-use pulse_telemetry_core::contract::{self, Access, FIELDS, Kind, Violation};
+use pulse_telemetry_core::contract::{self, FIELDS, FieldKind, TokenAccess, Violation};
 use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::version::identify;
@@ -137,7 +137,7 @@ proptest! {
         let schema = contract::schema();
         let in_schema = jsonschema::is_valid(&schema["properties"][field.name], &value);
         // 1.0 is an integer to JSON Schema.
-        prop_assume!(!(field.kind == Kind::Count && value.is_f64()));
+        prop_assume!(!(field.kind == FieldKind::Count && value.is_f64()));
         prop_assert_eq!(field.accepts(&value), in_schema, "{}: {}", field.name, value);
     }
 }
@@ -147,7 +147,11 @@ fn a_new_field_needs_its_row_in_the_contract_and_its_line_in_the_reading_and_not
     use pulse_telemetry_testkit::contract_of_tests::{Answer, FIELDS, Ping, read};
     let values = read(Answer { vms: Some(25), storages: None });
     let rows: Vec<_> = values.rows().iter().map(|row| (row.name, row.needs, row.value.is_ok())).collect();
-    assert_eq!(rows, [("vms", Access::Monitoring, true), ("storages", Access::Monitoring, false)], "the rows of check");
+    assert_eq!(
+        rows,
+        [("vms", TokenAccess::Monitoring, true), ("storages", TokenAccess::Monitoring, false)],
+        "the rows of check"
+    );
     let unknown: Vec<_> = values.unknown().map(|unknown| unknown.what).collect();
     assert_eq!(unknown, ["storages"]);
     assert_eq!(values.clone().complete().unwrap_err().values(), &values, "no payload without it");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::events::{EventsReport, Off, Recorder, Refusal, Switch, TYPES, Turned};
+use pulse_telemetry::events::{EventRefusal, EventsReport, Off, Recorder, Switch, TYPES, Turned};
 use pulse_telemetry::store::EventFile;
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::observation::Commercial;
@@ -74,10 +74,10 @@ impl Rig {
     }
 
     /// Hands it over; a second later where too many came before it.
-    fn record(&self, event: &Value) -> Result<(), Refusal> {
+    fn record(&self, event: &Value) -> Result<(), EventRefusal> {
         let body = event.to_string();
         let recorded = run(self.recorder.record(body.as_bytes(), ON));
-        if recorded != Err(Refusal::TooMany) {
+        if recorded != Err(EventRefusal::TooMany) {
             return recorded;
         }
         self.clock.advance(Duration::from_secs(1));
@@ -219,10 +219,10 @@ fn more_than_ten_events_within_a_second_are_too_many_and_then_they_are_taken_aga
         // The first of the ten came half a second ago.
         for repeated in [false, true] {
             let key = if repeated { format!("{round}-0") } else { "one too many".to_owned() };
-            assert_eq!(record(key), Err(Refusal::TooMany));
+            assert_eq!(record(key), Err(EventRefusal::TooMany));
         }
         rig.clock.advance(Duration::from_millis(499));
-        assert_eq!(record("too early".to_owned()), Err(Refusal::TooMany));
+        assert_eq!(record("too early".to_owned()), Err(EventRefusal::TooMany));
         rig.clock.advance(Duration::from_millis(1));
         assert_eq!(record(format!("{round}-next")), Ok(()), "one place is free again");
         rig.clock.advance(Duration::from_secs(1));
@@ -231,7 +231,7 @@ fn more_than_ten_events_within_a_second_are_too_many_and_then_they_are_taken_aga
     // What is not kept costs nothing, and what is wrong is told as it is.
     assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), Turned::Done);
     assert!((0..30).all(|number| record(number.to_string()) == Ok(())));
-    assert!((0..30).all(|_| matches!(run(rig.recorder.record(b"{}", ON)), Err(Refusal::Invalid(_)))));
+    assert!((0..30).all(|_| matches!(run(rig.recorder.record(b"{}", ON)), Err(EventRefusal::Invalid(_)))));
 }
 
 #[tokio::test]
@@ -616,7 +616,7 @@ fn every_type_that_pulse_knows_is_recorded_with_all_its_fields() {
     ] {
         assert_eq!(rig.record(&with(event("x"), key, value)).unwrap_err().to_string(), message);
     }
-    assert_eq!(run(rig.recorder.record(b"[]", ON)), Err(Refusal::Invalid("invalid request body".to_owned())));
+    assert_eq!(run(rig.recorder.record(b"[]", ON)), Err(EventRefusal::Invalid("invalid request body".to_owned())));
 }
 
 #[test]

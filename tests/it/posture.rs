@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use pulse_telemetry::posture::{Ai, Channel, Covered, Posture, Provider, Relay, RelayState, Updates};
+use pulse_telemetry::posture::{
+    AiPosture, Covered, Posture, Provider, RelayPosture, RelayState, UpdateChannel, Updates,
+};
 use pulse_telemetry::pulse::{PlatformSetting, PulseClient, PulseSettings, Tokens};
 use pulse_telemetry_core::credential::Credential;
 use pulse_telemetry_core::observation::{ReadError, Reason, Scope};
@@ -56,7 +58,7 @@ async fn every_capture_is_told_as_it_was_recorded() {
         assert_eq!(relay.host.map(|host| host.to_string()), host, "{name}");
 
         let said = recorded("api_system_settings.json");
-        let channel = if said["updateChannel"] == "stable" { Channel::Stable } else { Channel::Unset };
+        let channel = if said["updateChannel"] == "stable" { UpdateChannel::Stable } else { UpdateChannel::Unset };
         assert_eq!(posture.updates, Ok(Updates { automatic: false, channel }), "{name}");
 
         let said = &recorded("api_resources_stats.json")["policyPosture"];
@@ -116,15 +118,15 @@ async fn ai_providers_are_told_with_where_they_are_and_whether_they_are_asked_at
         near("zai", false),
     ];
     let told = with(AI, 200, &all).await.ai;
-    assert_eq!(told, Ok(Ai { enabled: true, providers, other_providers: 2 }));
+    assert_eq!(told, Ok(AiPosture { enabled: true, providers, other_providers: 2 }));
 
     let off = json!({"enabled": false, "configured_providers": ["ollama"], "ollama_base_url": ""});
     let providers = vec![near("ollama", true)];
-    assert_eq!(with(AI, 200, &off).await.ai, Ok(Ai { enabled: false, providers, other_providers: 0 }));
-    let none = Ai { enabled: true, providers: Vec::new(), other_providers: 0 };
+    assert_eq!(with(AI, 200, &off).await.ai, Ok(AiPosture { enabled: false, providers, other_providers: 0 }));
+    let none = AiPosture { enabled: true, providers: Vec::new(), other_providers: 0 };
     assert_eq!(with(AI, 200, &json!({"enabled": true, "configured_providers": null})).await.ai, Ok(none.clone()));
     for status in [402, 404] {
-        assert_eq!(with(AI, status, &json!({})).await.ai, Ok(Ai { enabled: false, ..none.clone() }));
+        assert_eq!(with(AI, status, &json!({})).await.ai, Ok(AiPosture { enabled: false, ..none.clone() }));
     }
 }
 
@@ -143,7 +145,7 @@ async fn the_relay_is_told_with_its_host_alone() {
         (402, json!({"error": "license_required"}), RelayState::NotLicensed, ""),
         (404, json!({}), RelayState::Absent, ""),
     ] {
-        let Relay { state: told, host: at } = with(RELAY, status, &answer).await.relay.unwrap();
+        let RelayPosture { state: told, host: at } = with(RELAY, status, &answer).await.relay.unwrap();
         assert_eq!((told, at.map(|host| host.to_string()).unwrap_or_default().as_str()), (state, host), "{answer}");
     }
 }
@@ -151,16 +153,16 @@ async fn the_relay_is_told_with_its_host_alone() {
 #[tokio::test]
 async fn updates_are_told_with_their_channel() {
     for (answer, automatic, channel) in [
-        (json!({"autoUpdateEnabled": true, "updateChannel": "rc"}), true, Channel::Rc),
-        (json!({"autoUpdateEnabled": false, "updateChannel": "stable"}), false, Channel::Stable),
-        (json!({"updateChannel": "nightly of wilhelmina"}), false, Channel::Other),
-        (json!({}), false, Channel::Unset),
+        (json!({"autoUpdateEnabled": true, "updateChannel": "rc"}), true, UpdateChannel::Rc),
+        (json!({"autoUpdateEnabled": false, "updateChannel": "stable"}), false, UpdateChannel::Stable),
+        (json!({"updateChannel": "nightly of wilhelmina"}), false, UpdateChannel::Other),
+        (json!({}), false, UpdateChannel::Unset),
     ] {
         let posture = with(SETTINGS, 200, &answer).await;
         assert_eq!(posture.updates, Ok(Updates { automatic, channel }), "{answer}");
     }
     let posture = with(SETTINGS, 404, &json!({})).await;
-    assert_eq!(posture.updates, Ok(Updates { automatic: false, channel: Channel::Unset }));
+    assert_eq!(posture.updates, Ok(Updates { automatic: false, channel: UpdateChannel::Unset }));
 }
 
 #[tokio::test]

@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pulse_telemetry::daemon::{Command, Handle, Known, NoPreview, PostureSeen, Preview, ResetAnswer, SwitchAnswer};
+use pulse_telemetry::daemon::{Command, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
 use pulse_telemetry::events::Recorder;
 use pulse_telemetry::metrics::Metrics;
 use pulse_telemetry::posture::{
-    Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayHost, RelayState, Updates,
+    AiPosture, Covered, DataHandling, Posture, Provider, RelayHost, RelayPosture, RelayState, UpdateChannel, Updates,
 };
 use pulse_telemetry::serve::{Desk, Listen, Listener, Server};
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
@@ -1094,10 +1094,10 @@ async fn the_page_shows_what_else_may_leave() {
     ] {
         assert!(page.contains(said), "{said}");
     }
-    let none = Ai { enabled: false, providers: Vec::new(), other_providers: 0 };
+    let none = AiPosture { enabled: false, providers: Vec::new(), other_providers: 0 };
     let posture = Posture {
         ai: Ok(none),
-        relay: Ok(Relay { state: RelayState::NotLicensed, host: None }),
+        relay: Ok(RelayPosture { state: RelayState::NotLicensed, host: None }),
         updates: Err(Unknown {
             what: "updates",
             request: "GET /api/system/settings",
@@ -1385,8 +1385,8 @@ impl Daemon {
                     let word = if is_looked_at { "status" } else { "glance" };
                     answer.send(self.status.clone()).map_or("gone", |()| word)
                 }
-                Command::Known(answer) => {
-                    let known = Known {
+                Command::Snapshot(answer) => {
+                    let known = Snapshot {
                         status: self.status.clone(),
                         preview: Some(self.preview.clone()).filter(|_| self.has_read),
                         posture: Some(self.posture.clone()).filter(|_| self.has_read),
@@ -1467,9 +1467,9 @@ fn preview() -> Preview {
 fn posture() -> Posture {
     let providers = vec![Provider { name: "anthropic", local: false }, Provider { name: "ollama", local: true }];
     Posture {
-        ai: Ok(Ai { enabled: true, providers, other_providers: 1 }),
-        relay: Ok(Relay { state: RelayState::On, host: RelayHost::of("wss://relay.example/ws") }),
-        updates: Ok(Updates { automatic: true, channel: Channel::Rc }),
+        ai: Ok(AiPosture { enabled: true, providers, other_providers: 1 }),
+        relay: Ok(RelayPosture { state: RelayState::On, host: RelayHost::of("wss://relay.example/ws") }),
+        updates: Ok(Updates { automatic: true, channel: UpdateChannel::Rc }),
         data_handling: Ok(Some(DataHandling {
             resources: 110,
             sensitivity: Covered(vec![("internal", 14), ("sensitive", 96)]),

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pulse_telemetry_collector::storage::{Outcome, Row};
+use pulse_telemetry_collector::storage::{Row, RowOutcome};
 use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping, ping_of, row};
 use pulse_telemetry_testkit::endpoint::{CertificateAuthority, PING_PATH};
 use pulse_telemetry_testkit::tls;
@@ -310,7 +310,7 @@ fn costs() {
     }
 }
 
-async fn admit(store: &dyn pulse_telemetry_collector::storage::Store, row: Row) -> Vec<Outcome> {
+async fn admit(store: &dyn pulse_telemetry_collector::storage::PingStore, row: Row) -> Vec<RowOutcome> {
     let arrival = pulse_telemetry_collector::storage::Arrival { row, may_be_new: true };
     store.admit(vec![arrival]).await.unwrap()
 }

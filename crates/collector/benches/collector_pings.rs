@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pulse_telemetry_collector::ingest;
-use pulse_telemetry_collector::storage::{Row, Store};
+use pulse_telemetry_collector::storage::{PingStore, Row};
 use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of};
 use pulse_telemetry_testkit::endpoint::PING_PATH;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -148,12 +148,12 @@ impl Template {
 
 /// What commits rows without HTTP.
 struct Rows {
-    store: Arc<dyn Store>,
+    store: Arc<dyn PingStore>,
     written: u64,
 }
 
 impl Rows {
-    fn new(store: Arc<dyn Store>) -> Self {
+    fn new(store: Arc<dyn PingStore>) -> Self {
         Self { store, written: 0 }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::metrics::Metrics;
+use super::metrics::CollectorMetrics;
 
 /// What a row takes at most, its place in the index included, so that what was stored since the last look is not
 /// forgotten.
@@ -71,7 +71,7 @@ impl Capacity {
     }
 
     /// So many rows were stored.
-    pub fn stored(&self, rows: u64, metrics: &Metrics) {
+    pub fn stored(&self, rows: u64, metrics: &CollectorMetrics) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
         let bytes = self.found().0;
         self.judge(bytes, metrics);
@@ -84,7 +84,7 @@ impl Capacity {
     }
 
     /// It was found to take so many bytes, `rows` of those stored since then among them.
-    pub fn looked(&self, bytes: u64, rows: u64, metrics: &Metrics) {
+    pub fn looked(&self, bytes: u64, rows: u64, metrics: &CollectorMetrics) {
         self.rows.fetch_sub(rows, Ordering::Relaxed);
         metrics.storage_bytes(bytes, self.limit.unwrap_or(0));
         self.judge(bytes, metrics);
@@ -95,7 +95,7 @@ impl Capacity {
     }
 
     /// What changes is logged, not what stays.
-    fn judge(&self, bytes: u64, metrics: &Metrics) {
+    fn judge(&self, bytes: u64, metrics: &CollectorMetrics) {
         let Some(limit) = self.limit else { return };
         let used = bytes.saturating_add(self.rows() * ROW_BYTES);
         let mut found = self.found();
@@ -135,7 +135,7 @@ mod tests {
     const LIMIT: u64 = 10 << 20;
 
     fn looked(capacity: &Capacity, bytes: u64) -> Fullness {
-        capacity.looked(bytes, 0, &Metrics::default());
+        capacity.looked(bytes, 0, &CollectorMetrics::default());
         capacity.fullness()
     }
 
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_between_two_looks_counts_and_a_look_corrects_it() {
-        let (capacity, metrics) = (Capacity::new(LIMIT), Metrics::default());
+        let (capacity, metrics) = (Capacity::new(LIMIT), CollectorMetrics::default());
         looked(&capacity, LIMIT - 100 * ROW_BYTES);
         capacity.stored(99, &metrics);
         assert_eq!(capacity.fullness(), Fullness::Scarce);

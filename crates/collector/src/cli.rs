@@ -25,24 +25,24 @@ use super::postgres::{PostgresReader, PostgresStore};
 use super::purge::is_plausible;
 use super::report::report;
 use super::sqlite::{SqliteReader, SqliteStore};
-use super::storage::{Purged, Read, Store, StoreError};
-use crate::config::{Config, Postgres, Storage};
+use super::storage::{PingStore, Purged, Read, StorageError};
+use crate::config::{CollectorConfig, Postgres, Storage};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
 ///
 /// Exit codes: 0 done, 1 failed otherwise, 2 usage, 3 configuration, 5 storage.
 #[derive(Debug, Parser)]
 #[command(name = "pulse-telemetry-collector", version, max_term_width = 100)]
-struct CommandLine {
+struct CollectorArgs {
     /// The configuration file [default: /etc/pulse-telemetry-collector/config.toml, where it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CollectorCommand>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum Command {
+enum CollectorCommand {
     /// Take pings (the default)
     Run,
     /// Drop the days that are 90 days old now; the collector does this by itself every hour
@@ -70,18 +70,18 @@ enum Command {
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CollectorError {
     #[error("{0}")]
     Configuration(#[from] ConfigError),
     #[error("{0}")]
     SetUp(String),
     #[error("{0}")]
-    Storage(#[from] StoreError),
+    Storage(#[from] StorageError),
     #[error("{0}")]
     Other(String),
 }
 
-impl Failure {
+impl CollectorError {
     fn exit(&self) -> Exit {
         match self {
             Self::Configuration(_) | Self::SetUp(_) => Exit::Configuration,
@@ -91,7 +91,7 @@ impl Failure {
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for CollectorError {
     fn from(error: std::io::Error) -> Self {
         Self::Other(error.to_string())
     }
@@ -104,7 +104,7 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
-    command::main(arguments, out, err, |line: &CommandLine, out| {
+    command::main(arguments, out, err, |line: &CollectorArgs, out| {
         let done = execute(line, environment, out).map(|()| Exit::Done);
         done.map_err(|failure| CommandFailure { exit: failure.exit(), told: failure.to_string() })
     })
@@ -113,45 +113,47 @@ pub fn main(
 /// The command line as clap knows it, for the manual page and the completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    CommandLine::command()
+    CollectorArgs::command()
 }
 
-fn execute(line: &CommandLine, environment: &Environment, out: &mut dyn Write) -> Result<(), Failure> {
+fn execute(line: &CollectorArgs, environment: &Environment, out: &mut dyn Write) -> Result<(), CollectorError> {
     // Before the database's password is read.
     let leaves_no_core = leave_no_core();
-    let config = Config::load(line.config.as_deref(), environment)?;
+    let config = CollectorConfig::load(line.config.as_deref(), environment)?;
     let done = runtime::run(async {
-        match line.command.as_ref().unwrap_or(&Command::Run) {
-            Command::Run => run::run(&config, leaves_no_core).await,
-            Command::Purge => purge(&config.storage, out).await,
-            Command::Report { json } => tell(&config.storage, *json, out).await,
-            Command::Export { sqlite } => {
+        match line.command.as_ref().unwrap_or(&CollectorCommand::Run) {
+            CollectorCommand::Run => run::run(&config, leaves_no_core).await,
+            CollectorCommand::Purge => purge(&config.storage, out).await,
+            CollectorCommand::Report { json } => tell(&config.storage, *json, out).await,
+            CollectorCommand::Export { sqlite } => {
                 let rows = export(reader(&config.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
                 Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
             }
-            Command::Check => check::check(&config, out).await,
+            CollectorCommand::Check => check::check(&config, out).await,
         }
     });
-    done.map_err(|error| Failure::Other(format!("failed to start: {error}")))?
+    done.map_err(|error| CollectorError::Other(format!("failed to start: {error}")))?
 }
 
-async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), Failure> {
+async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), CollectorError> {
     let now = SystemClock.now().wall;
     if !is_plausible(now) {
         let said = format!("the clock says {now}, which is before the contract was published: set it first");
-        return Err(Failure::Other(said));
+        return Err(CollectorError::Other(said));
     }
     match purge_storage(storage, now).await {
         Ok(Purged { elsewhere: true, .. }) => writeln!(out, "Another collector purges just now.")?,
         Ok(Purged { days, .. }) => writeln!(out, "Days that were dropped because they are 90 days old: {days}.")?,
-        Err(Failure::Storage(not_yet @ StoreError::NotYet(_))) => writeln!(out, "Nothing to purge: {not_yet}.")?,
+        Err(CollectorError::Storage(not_yet @ StorageError::NotYet(_))) => {
+            writeln!(out, "Nothing to purge: {not_yet}.")?
+        }
         Err(failure) => return Err(failure),
     }
     Ok(())
 }
 
 /// Purges what is there, and makes nothing.
-async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, Failure> {
+async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, CollectorError> {
     Ok(match storage {
         Storage::Sqlite(path) => SqliteStore::open_existing(path)?.purge(now).await?,
         Storage::Postgres(postgres) => {
@@ -162,7 +164,7 @@ async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, Fail
     })
 }
 
-async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), CollectorError> {
     let report = report(reader(storage)?.as_ref(), SystemClock.now().wall).await?;
     if json {
         serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
@@ -174,7 +176,7 @@ async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), 
 }
 
 /// What a command reads from. It makes and changes nothing.
-fn reader(storage: &Storage) -> Result<Box<dyn Read>, Failure> {
+fn reader(storage: &Storage) -> Result<Box<dyn Read>, CollectorError> {
     Ok(match storage {
         Storage::Sqlite(path) => Box::new(SqliteReader::new(path)),
         Storage::Postgres(postgres) => {
@@ -184,14 +186,14 @@ fn reader(storage: &Storage) -> Result<Box<dyn Read>, Failure> {
     })
 }
 
-async fn open_postgres(postgres: &Postgres) -> Result<PostgresStore, Failure> {
+async fn open_postgres(postgres: &Postgres) -> Result<PostgresStore, CollectorError> {
     let (password, trust) = (postgres.read_password()?, trust(postgres)?);
     Ok(PostgresStore::open(postgres.connect.clone(), password.as_ref(), &trust).await?)
 }
 
 /// Whose certificates PostgreSQL may have. Where TLS is used, what was named is known to be of use.
-fn trust(postgres: &Postgres) -> Result<Trust, Failure> {
-    let set_up = |error: TlsError| Failure::SetUp(error.to_string());
+fn trust(postgres: &Postgres) -> Result<Trust, CollectorError> {
+    let set_up = |error: TlsError| CollectorError::SetUp(error.to_string());
     let trust = Trust::of(postgres.authorities.clone());
     let trust = match &postgres.ca_file {
         None => trust,

@@ -17,7 +17,7 @@ use pulse_telemetry_process::config::{
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use self::admin::Admin;
+use self::admin::AdminConfig;
 use self::database::Database;
 
 /// The defaults: the text of `config/collector.toml`.
@@ -41,15 +41,15 @@ const COLLECTOR: Program = Program {
 
 /// The whole configuration, checked. A part is handed its own section only.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct CollectorConfig {
     /// Where it listens, and whose word it takes for where a ping comes from.
-    pub serve: Serve,
+    pub serve: CollectorServe,
     /// Where metrics and readiness are told, and whom.
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// Where pings are kept.
     pub storage: Storage,
     /// What is taken in how much time.
-    pub limits: Limits,
+    pub limits: IngestLimits,
     /// What is logged, and how.
     pub log: Log,
     origins: Vec<Setting>,
@@ -59,7 +59,7 @@ pub struct Config {
 
 /// Where it listens, and whose word it takes for where a ping comes from.
 #[derive(Clone, Debug)]
-pub struct Serve {
+pub struct CollectorServe {
     /// The address that is bound; port 0 takes any free port.
     pub listen: SocketAddr,
     /// The certificate chain and its key, both PEM. `None`: plain HTTP.
@@ -113,7 +113,7 @@ impl Postgres {
 
 /// What is taken in how much time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct IngestLimits {
     /// How many pings one network may send in a minute; 0 for any number.
     pub per_minute: u32,
     /// How many new install IDs one network may bring in a UTC day; 0 for any number.
@@ -126,7 +126,7 @@ pub struct Limits {
     pub commit_timeout: Duration,
 }
 
-impl Config {
+impl CollectorConfig {
     /// Reads and checks the configuration: `file` (without one, [`DEFAULT_FILE`] where that exists), then `env`.
     ///
     /// # Errors
@@ -204,14 +204,14 @@ struct WrittenLimits {
 }
 
 impl CollectorSections {
-    fn check(self, check: &mut Checker<'_>, env: &Environment) -> Option<Config> {
+    fn check(self, check: &mut Checker<'_>, env: &Environment) -> Option<CollectorConfig> {
         // Each section is checked before the first `?`, so that one error does not hide another.
         let serve = self.serve.check(check);
         let admin = self.admin.check(check);
         let storage = self.storage.check(check, env);
         let limits = self.limits.check(check);
         let log = self.log.check(check);
-        Some(Config {
+        Some(CollectorConfig {
             serve: serve?,
             admin: admin?,
             storage: storage?,
@@ -225,7 +225,7 @@ impl CollectorSections {
 }
 
 impl WrittenServe {
-    fn check(self, check: &mut Checker<'_>) -> Option<Serve> {
+    fn check(self, check: &mut Checker<'_>) -> Option<CollectorServe> {
         let listen = tcp_address(&self.listen).map_err(|why| match why {
             HostError::Zone => ZONE,
             HostError::Malformed => "must be an address with a port, such as 0.0.0.0:7657, or localhost:PORT",
@@ -245,7 +245,7 @@ impl WrittenServe {
             }
         };
         let trusted_proxies = proxies.into_iter().collect::<Option<_>>()?;
-        Some(Serve { listen: listen?, tls, trusted_proxies, connections: usize::try_from(connections?).ok()? })
+        Some(CollectorServe { listen: listen?, tls, trusted_proxies, connections: usize::try_from(connections?).ok()? })
     }
 }
 
@@ -276,7 +276,7 @@ impl WrittenStorage {
 }
 
 impl WrittenLimits {
-    fn check(self, check: &mut Checker<'_>) -> Option<Limits> {
+    fn check(self, check: &mut Checker<'_>) -> Option<IngestLimits> {
         let per_minute = whole(check, "limits.per_minute", self.per_minute, 0, 1_000_000);
         let new_ids = whole(check, "limits.new_ids", self.new_ids, 0, 1_000_000);
         let bytes = match self.storage_bytes {
@@ -292,7 +292,7 @@ impl WrittenLimits {
             timeout => Ok(timeout),
         });
         let commit_timeout = check.accept("limits.commit_timeout", &self.commit_timeout, timeout);
-        Some(Limits {
+        Some(IngestLimits {
             per_minute: u32::try_from(per_minute?).ok()?,
             new_ids: u32::try_from(new_ids?).ok()?,
             storage_bytes: storage_bytes?,

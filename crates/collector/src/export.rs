@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use rusqlite::{Connection, params_from_iter};
 
 use super::ingest::Cell;
 use super::sqlite::time_text;
-use super::storage::{RECEIVED_AT, Read, StoreError, VIEW, column_list, readable_since};
+use super::storage::{RECEIVED_AT, Read, StorageError, VIEW, column_list, readable_since};
 
 /// The columns that the newest adoption report selects besides those of the contract. Here they are always NULL.
 pub static LATER_COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
@@ -23,10 +23,10 @@ pub static LATER_COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 ///
 /// # Errors
 /// The file is there already or cannot be written, or the storage cannot be read.
-pub async fn export(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, StoreError> {
-    let failed = |error: io::Error| StoreError::Failed(format!("failed to write {}: {error}", path.display()));
+pub async fn export(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, StorageError> {
+    let failed = |error: io::Error| StorageError::Failed(format!("failed to write {}: {error}", path.display()));
     if path.try_exists().map_err(failed)? {
-        return Err(StoreError::Failed(format!("{} is there already: name a file that is not", path.display())));
+        return Err(StorageError::Failed(format!("{} is there already: name a file that is not", path.display())));
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -47,11 +47,11 @@ pub async fn export(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64
     written
 }
 
-async fn write(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, StoreError> {
+async fn write(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, StorageError> {
     let mut connection = Connection::open(path)?;
-    let kind = |kind: Kind| match kind {
-        Kind::Count | Kind::Flag => "INTEGER",
-        Kind::InstallId | Kind::Text { .. } | Kind::Word | Kind::Choice(_) => "TEXT",
+    let kind = |kind: FieldKind| match kind {
+        FieldKind::Count | FieldKind::Flag => "INTEGER",
+        FieldKind::InstallId | FieldKind::Text { .. } | FieldKind::Word | FieldKind::Choice(_) => "TEXT",
     };
     let fields: String = FIELDS.iter().map(|field| format!(", {} {}", field.name, kind(field.kind))).collect();
     let later: String = LATER_COLUMNS.iter().map(|name| format!(", {name}")).collect();

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use pulse_telemetry_core::contract::{FIELDS, Field, Kind};
+use pulse_telemetry_core::contract::{FIELDS, Field, FieldKind};
 use pulse_telemetry_core::version::{identify, is_sendable};
 use serde::de::{self, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
@@ -39,7 +39,7 @@ pub struct Accepted {
 
 /// Why a body is no ping. The text names fields of the contract, and nothing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum InvalidPing {
     /// Not JSON.
     #[error("the body is not JSON")]
     NotJson,
@@ -54,7 +54,7 @@ pub enum Refusal {
     Invalid(&'static str),
 }
 
-impl Refusal {
+impl InvalidPing {
     /// The word for programs.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -80,11 +80,15 @@ impl Refusal {
 ///
 /// # Errors
 /// The first thing that is wrong, in the order of the contract.
-pub fn read(body: &[u8]) -> Result<Accepted, Refusal> {
+pub fn read(body: &[u8]) -> Result<Accepted, InvalidPing> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let found = deserializer.deserialize_any(PingVisitor).and_then(|found| deserializer.end().map(|()| found));
     let mut found = found.map_err(|error| {
-        if error.classify() == serde_json::error::Category::Data { Refusal::NotAnObject } else { Refusal::NotJson }
+        if error.classify() == serde_json::error::Category::Data {
+            InvalidPing::NotAnObject
+        } else {
+            InvalidPing::NotJson
+        }
     })?;
     found.complete_version();
     let mut cells = Box::new([const { Cell::Null }; FIELDS.len()]);
@@ -97,31 +101,31 @@ pub fn read(body: &[u8]) -> Result<Accepted, Refusal> {
 }
 
 /// The cell for what a ping says of one field.
-fn take(field: &'static Field, value: Option<Value>) -> Result<Cell, Refusal> {
+fn take(field: &'static Field, value: Option<Value>) -> Result<Cell, InvalidPing> {
     let value = match value {
-        None if field.required() => return Err(Refusal::Missing(field.name)),
+        None if field.required() => return Err(InvalidPing::Missing(field.name)),
         None => return Ok(Cell::Null),
         Some(Value::Null) if !field.required() => return Ok(Cell::Null),
         Some(value) => match field.clamp(value) {
             Value::Null if !field.required() => return Ok(Cell::Null),
             value if field.accepts(&value) => value,
-            _ => return Err(Refusal::Invalid(field.name)),
+            _ => return Err(InvalidPing::Invalid(field.name)),
         },
     };
     let cell = match (field.kind, value) {
-        (Kind::Flag, Value::Bool(flag)) => Some(Cell::Flag(flag)),
-        (Kind::Count, value) => value.as_u64().and_then(|count| u32::try_from(count).ok()).map(Cell::Count),
+        (FieldKind::Flag, Value::Bool(flag)) => Some(Cell::Flag(flag)),
+        (FieldKind::Count, value) => value.as_u64().and_then(|count| u32::try_from(count).ok()).map(Cell::Count),
         (_, Value::String(text)) => Some(Cell::Text(text)),
         _ => None,
     };
-    cell.ok_or(Refusal::Invalid(field.name))
+    cell.ok_or(InvalidPing::Invalid(field.name))
 }
 
 fn expected(name: &str) -> String {
     match FIELDS.iter().find(|field| field.name == name) {
-        Some(Field { kind: Kind::Choice(words), .. }) => format!("one of {}", words.join(", ")),
-        Some(Field { kind: Kind::Count, .. }) => "a whole number".to_owned(),
-        Some(Field { kind: Kind::Flag, .. }) => "true or false".to_owned(),
+        Some(Field { kind: FieldKind::Choice(words), .. }) => format!("one of {}", words.join(", ")),
+        Some(Field { kind: FieldKind::Count, .. }) => "a whole number".to_owned(),
+        Some(Field { kind: FieldKind::Flag, .. }) => "true or false".to_owned(),
         Some(field) => field.describe(),
         None => String::new(),
     }

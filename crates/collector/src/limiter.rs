@@ -30,17 +30,17 @@ pub struct Limiter {
     /// `None`: any number is taken.
     per_minute: Option<NonZeroU32>,
     new_ids: Option<NonZeroU32>,
-    counting: Arc<Mutex<Counting>>,
+    counting: Arc<Mutex<LimiterState>>,
 }
 
 /// A new ID that a network may bring today. The network gets it back when this is dropped.
 pub struct NewIdPermit {
     /// Under the key of which day, and what was added for which networks. `None`: any number is taken.
     counted: Option<(Date, Vec<(Tag, u64)>)>,
-    counting: Arc<Mutex<Counting>>,
+    counting: Arc<Mutex<LimiterState>>,
 }
 
-struct Counting {
+struct LimiterState {
     chance: Box<dyn Chance + Send>,
     pings: Option<Keyed<Duration, Duration>>,
     ids: Option<Keyed<Date, u64>>,
@@ -60,7 +60,7 @@ impl Limiter {
     /// A limiter for so many pings a minute and new IDs a day from one of the narrowest networks; 0 for any number.
     #[must_use]
     pub fn new(per_minute: u32, new_ids: u32, chance: Box<dyn Chance + Send>) -> Self {
-        let counting = Arc::new(Mutex::new(Counting { chance, pings: None, ids: None }));
+        let counting = Arc::new(Mutex::new(LimiterState { chance, pings: None, ids: None }));
         Self { per_minute: NonZeroU32::new(per_minute), new_ids: NonZeroU32::new(new_ids), counting }
     }
 
@@ -119,7 +119,7 @@ impl Drop for NewIdPermit {
     }
 }
 
-impl Counting {
+impl LimiterState {
     /// A network's count is the time at which all that it sent is forgiven: each ping adds its share of a minute, and
     /// nobody may be more than a minute ahead.
     fn check(&mut self, client: &Client, per_minute: NonZeroU32, now: Duration) -> Result<(), Duration> {

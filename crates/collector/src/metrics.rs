@@ -56,7 +56,7 @@ struct ReasonLabel {
 
 /// The metrics of one collector.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct CollectorMetrics {
     registry: Registry,
     pings: Family<OutcomeLabel, Counter>,
     refused: Family<ReasonLabel, Counter>,
@@ -81,7 +81,7 @@ pub struct Metrics {
     certificate_ends: Gauge<f64, AtomicU64>,
 }
 
-impl Default for Metrics {
+impl Default for CollectorMetrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("pulse_telemetry_collector");
         let metrics = Self {
@@ -170,7 +170,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl CollectorMetrics {
     /// Everything, in this format.
     #[must_use]
     pub fn text(&self, format: Format) -> String {

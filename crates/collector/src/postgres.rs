@@ -14,7 +14,7 @@ use deadpool_postgres::{Object, Pool, Transaction};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
-use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_http::tls::Trust;
 use secrecy::SecretString;
 use tokio::time::timeout;
@@ -25,9 +25,9 @@ use tokio_postgres::types::{ToSql, Type};
 use self::session::{begin_commit, connection, lock, pool, reading, writing};
 use super::ingest::{Cell, Cells};
 use super::storage::{
-    Arrival, COMPARED_ROWS, Column, DAY_PREFIX, DUPLICATE_WINDOW, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS,
-    ROWS_PER_ID, Read, Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns,
-    day_of, day_of_table, day_table, first_day_kept, last_day_kept, unreadable,
+    Arrival, COMPARED_ROWS, Column, DAY_PREFIX, DUPLICATE_WINDOW, ID, PingStore, Purged, RECEIVED_AT, RETENTION_DAYS,
+    ROWS_PER_ID, Read, Row, RowOutcome, Scanning, Span, StorageError, VIEW, Visitor, Working, column_list,
+    compare_columns, day_of, day_of_table, day_table, first_day_kept, last_day_kept, unreadable,
 };
 
 /// The table that the days are partitions of.
@@ -71,7 +71,7 @@ impl PostgresStore {
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
         trust: &Trust,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StorageError> {
         let store = Self::new(connect, password, trust)?;
         store.migrating(Migration::Keep).await?;
         Ok(store)
@@ -85,7 +85,7 @@ impl PostgresStore {
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
         trust: &Trust,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StorageError> {
         let store = Self::new(connect, password, trust)?;
         let is_made = store.working(WORK_TIMEOUT, |client| async move {
             let is_made = is_there(&client, TABLE).await?;
@@ -103,7 +103,7 @@ impl PostgresStore {
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
         trust: &Trust,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, StorageError> {
         let store = Self::new(connect, password, trust)?;
         let is_made = store.migrating(Migration::Undo).await?;
         if is_made {
@@ -116,11 +116,11 @@ impl PostgresStore {
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
         trust: &Trust,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StorageError> {
         Ok(Self { pool: pool(connect, password, trust)?, insert: insert_statement(), days: Mutex::default() })
     }
 
-    async fn migrating(&self, migration: Migration) -> Result<bool, StoreError> {
+    async fn migrating(&self, migration: Migration) -> Result<bool, StorageError> {
         self.working(PURGE_TIMEOUT, |mut client| async move {
             let was_made = migrate(&mut client, migration).await?;
             Ok((client, was_made))
@@ -129,7 +129,7 @@ impl PostgresStore {
     }
 
     /// Does something with a connection. Where it takes too long, that connection and those at rest are closed.
-    async fn working<T, F>(&self, limit: Duration, work: impl FnOnce(Object) -> F) -> Result<T, StoreError>
+    async fn working<T, F>(&self, limit: Duration, work: impl FnOnce(Object) -> F) -> Result<T, StorageError>
     where
         F: Future<Output = Result<(Object, T), Failed>>,
     {
@@ -144,7 +144,7 @@ impl PostgresStore {
             }
             Err(_) => {
                 self.pool.retain(|_, _| false);
-                Err(StoreError::Failed("PostgreSQL: no answer in time".to_owned()))
+                Err(StorageError::Failed("PostgreSQL: no answer in time".to_owned()))
             }
         }
     }
@@ -154,7 +154,7 @@ impl PostgresStore {
     }
 
     /// Makes the partitions of these days, where there are none.
-    async fn make_days(&self, days: &BTreeSet<Date>) -> Result<(), StoreError> {
+    async fn make_days(&self, days: &BTreeSet<Date>) -> Result<(), StorageError> {
         if self.known_days().is_empty() {
             let there = self.working(WORK_TIMEOUT, |client| async move {
                 let there = partitions(&client).await?;
@@ -191,7 +191,7 @@ impl PostgresStore {
         Ok(())
     }
 
-    async fn admit_rows(&self, arrivals: &[Arrival]) -> Result<Vec<Outcome>, StoreError> {
+    async fn admit_rows(&self, arrivals: &[Arrival]) -> Result<Vec<RowOutcome>, StorageError> {
         let days: BTreeSet<Date> = arrivals.iter().map(|arrival| day_of(arrival.row.received_at)).collect();
         self.make_days(&days).await?;
         let recent = |day: &Date| days.iter().any(|of_row| day == of_row || day.tomorrow().ok() == Some(*of_row));
@@ -216,18 +216,18 @@ impl PostgresStore {
                 verdicts[at] = verdict;
             }
         }
-        let mut outcomes: Vec<Outcome> = verdicts.into_iter().map(RowVerdict::outcome).collect();
+        let mut outcomes: Vec<RowOutcome> = verdicts.into_iter().map(RowVerdict::outcome).collect();
         let outcome = |arrival: &Arrival| {
             let outcome = &mut outcomes[places[&arrival.row.cells]];
             // Who comes with the same is a duplicate of what was stored, or is refused like the first.
-            let after = if matches!(outcome, Outcome::Stored { .. }) { Outcome::Duplicate } else { *outcome };
+            let after = if matches!(outcome, RowOutcome::Stored { .. }) { RowOutcome::Duplicate } else { *outcome };
             std::mem::replace(outcome, after)
         };
         Ok(arrivals.iter().map(outcome).collect())
     }
 
     /// Which of the rows' IDs are stored, of whatever day.
-    async fn stored_ids(&self, arrivals: &[&Arrival]) -> Result<HashSet<String>, StoreError> {
+    async fn stored_ids(&self, arrivals: &[&Arrival]) -> Result<HashSet<String>, StorageError> {
         let ids: Vec<&str> = arrivals.iter().filter_map(|arrival| text(&arrival.row.cells[ID])).collect();
         let query = format!(
             "SELECT id FROM unnest($1::text[]) AS id WHERE EXISTS (SELECT FROM {TABLE} old WHERE old.install_id = id)"
@@ -243,7 +243,7 @@ impl PostgresStore {
         .await
     }
 
-    async fn insert(&self, arrivals: &[&Arrival], known: &KnownIds) -> Result<Vec<RowVerdict>, StoreError> {
+    async fn insert(&self, arrivals: &[&Arrival], known: &KnownIds) -> Result<Vec<RowVerdict>, StorageError> {
         let columns = Columns::of(arrivals, known);
         let insert = &self.insert;
         let inserted = self
@@ -271,7 +271,7 @@ impl PostgresStore {
         inserted
     }
 
-    async fn purge_days(&self, now: Timestamp) -> Result<Purged, StoreError> {
+    async fn purge_days(&self, now: Timestamp) -> Result<Purged, StorageError> {
         let kept = first_day_kept(now)..=last_day_kept(now);
         let stays = kept.clone();
         let purged = self
@@ -300,8 +300,8 @@ impl PostgresStore {
     }
 }
 
-impl Store for PostgresStore {
-    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>> {
+impl PingStore for PostgresStore {
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>> {
         Box::pin(async move { self.admit_rows(&arrivals).await })
     }
 
@@ -351,7 +351,7 @@ impl PostgresReader {
         connect: tokio_postgres::Config,
         password: Option<&SecretString>,
         trust: &Trust,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StorageError> {
         Ok(Self { pool: pool(connect, password, trust)? })
     }
 }
@@ -360,7 +360,7 @@ impl Read for PostgresReader {
     fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
         Box::pin(async move {
             let mut client = connection(&self.pool).await?;
-            read(&mut client, since, visit).await.map_err(StoreError::from)
+            read(&mut client, since, visit).await.map_err(StorageError::from)
         })
     }
 }
@@ -437,8 +437,8 @@ fn is_gone(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }
 
-fn not_yet() -> StoreError {
-    StoreError::NotYet("the database of storage.url".to_owned())
+fn not_yet() -> StorageError {
+    StorageError::NotYet("the database of storage.url".to_owned())
 }
 
 /// What becomes of a migration that worked.
@@ -502,7 +502,7 @@ async fn check_version(client: &Client) -> Result<(), Failed> {
     let said: Option<String> = client.query_typed_one(said, &[(&TABLE, Type::TEXT)]).await?.get(0);
     let version = said.as_deref().and_then(|said| said.strip_prefix(VERSION)?.parse::<u32>().ok()).unwrap_or(1);
     if version > SCHEMA_VERSION {
-        return Err(StoreError::Failed(format!(
+        return Err(StorageError::Failed(format!(
             "the version of the tables is {version}, and this program knows {SCHEMA_VERSION}: use the newer program"
         ))
         .into());
@@ -543,7 +543,7 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
     } else {
         return Ok(());
     };
-    Err(StoreError::Failed(wrong).into())
+    Err(StorageError::Failed(wrong).into())
 }
 
 /// Whether there is a table or view of that name.
@@ -597,7 +597,7 @@ enum KnownIds {
 /// What the statement says of a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RowVerdict {
-    Done(Outcome),
+    Done(RowOutcome),
     /// Whether its ID is known is to be asked for.
     Ask,
 }
@@ -606,20 +606,20 @@ impl RowVerdict {
     /// Reads what [`insert_statement`] writes.
     fn of(word: &str) -> Self {
         match word {
-            "duplicate" => Self::Done(Outcome::Duplicate),
-            "many" => Self::Done(Outcome::TooManyRows),
-            "new" => Self::Done(Outcome::Stored { new_id: true }),
-            "known" => Self::Done(Outcome::Stored { new_id: false }),
-            "unknown" => Self::Done(Outcome::UnknownId),
+            "duplicate" => Self::Done(RowOutcome::Duplicate),
+            "many" => Self::Done(RowOutcome::TooManyRows),
+            "new" => Self::Done(RowOutcome::Stored { new_id: true }),
+            "known" => Self::Done(RowOutcome::Stored { new_id: false }),
+            "unknown" => Self::Done(RowOutcome::UnknownId),
             _ => Self::Ask,
         }
     }
 
     /// Nothing is asked for twice, so what is still to be asked for was not stored.
-    fn outcome(self) -> Outcome {
+    fn outcome(self) -> RowOutcome {
         match self {
             Self::Done(outcome) => outcome,
-            Self::Ask => Outcome::UnknownId,
+            Self::Ask => RowOutcome::UnknownId,
         }
     }
 }
@@ -704,8 +704,8 @@ impl Columns {
         let cells = |at: usize| arrivals.iter().map(move |arrival| &arrival.row.cells[at]);
         let fields = FIELDS.iter().enumerate().map(|(at, field)| -> (Box<dyn ToSql + Sync + Send>, Type) {
             match field.kind {
-                Kind::Count => (Box::new(cells(at).map(count).collect::<Vec<_>>()), Type::INT4_ARRAY),
-                Kind::Flag => (Box::new(cells(at).map(flag).collect::<Vec<_>>()), Type::BOOL_ARRAY),
+                FieldKind::Count => (Box::new(cells(at).map(count).collect::<Vec<_>>()), Type::INT4_ARRAY),
+                FieldKind::Flag => (Box::new(cells(at).map(flag).collect::<Vec<_>>()), Type::BOOL_ARRAY),
                 _ => (
                     Box::new(cells(at).map(|cell| text(cell).map(str::to_owned)).collect::<Vec<_>>()),
                     Type::TEXT_ARRAY,
@@ -758,12 +758,14 @@ fn text(cell: &Cell) -> Option<&str> {
     }
 }
 
-fn read_row(row: &tokio_postgres::Row, day: Date) -> Result<Row, StoreError> {
+fn read_row(row: &tokio_postgres::Row, day: Date) -> Result<Row, StorageError> {
     let mut cells: Box<Cells> = Box::new([const { Cell::Null }; FIELDS.len()]);
     for (at, (field, cell)) in FIELDS.iter().zip(&mut *cells).enumerate() {
         let found = match field.kind {
-            Kind::Count => row.try_get(at + 1).ok().and_then(|count: i32| u32::try_from(count).ok()).map(Cell::Count),
-            Kind::Flag => row.try_get(at + 1).ok().map(Cell::Flag),
+            FieldKind::Count => {
+                row.try_get(at + 1).ok().and_then(|count: i32| u32::try_from(count).ok()).map(Cell::Count)
+            }
+            FieldKind::Flag => row.try_get(at + 1).ok().map(Cell::Flag),
             _ => match row.try_get(at + 1).ok() {
                 Some(None) if !field.required() => Some(Cell::Null),
                 text => text.flatten().map(Cell::Text),
@@ -778,9 +780,11 @@ fn read_row(row: &tokio_postgres::Row, day: Date) -> Result<Row, StoreError> {
 fn expected_columns() -> Vec<Column> {
     let column = |name: &str, kind: &str| Column { name: name.to_owned(), kind: kind.to_owned() };
     let fields = FIELDS.iter().map(|field| match field.kind {
-        Kind::Count => column(field.name, "integer"),
-        Kind::Flag => column(field.name, "boolean"),
-        Kind::InstallId | Kind::Text { .. } | Kind::Word | Kind::Choice(_) => column(field.name, "text"),
+        FieldKind::Count => column(field.name, "integer"),
+        FieldKind::Flag => column(field.name, "boolean"),
+        FieldKind::InstallId | FieldKind::Text { .. } | FieldKind::Word | FieldKind::Choice(_) => {
+            column(field.name, "text")
+        }
     });
     std::iter::once(column(RECEIVED_AT, "timestamp without time zone")).chain(fields).collect()
 }
@@ -796,7 +800,7 @@ fn timestamp(civil: DateTime) -> Option<Timestamp> {
 /// Either side's error, within this module.
 enum Failed {
     Postgres(tokio_postgres::Error),
-    Store(StoreError),
+    Storage(StorageError),
 }
 
 impl From<tokio_postgres::Error> for Failed {
@@ -805,16 +809,16 @@ impl From<tokio_postgres::Error> for Failed {
     }
 }
 
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
+impl From<StorageError> for Failed {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
     }
 }
 
-impl From<Failed> for StoreError {
+impl From<Failed> for StorageError {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Store(error) => error,
+            Failed::Storage(error) => error,
             Failed::Postgres(error) => Self::Failed(words::of(&error)),
         }
     }

@@ -9,9 +9,9 @@ use pulse_telemetry_core::contract::CONTRACT_DATE;
 use tokio::time::sleep;
 
 use super::capacity::Capacity;
-use super::metrics::Metrics;
-use super::queue::{Health, SharedClock};
-use super::storage::Store;
+use super::metrics::CollectorMetrics;
+use super::queue::{Readiness, SharedClock};
+use super::storage::PingStore;
 
 /// How soon a purge that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -40,8 +40,8 @@ const HOUR: i64 = 60 * 60;
 /// from it, or one that leaps later, is not believed before it has gone on for a day from there. It may be one that was
 /// not set yet, and would have every row dropped.
 pub async fn purge_by_itself(
-    store: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
+    store: Arc<dyn PingStore>,
+    metrics: Arc<CollectorMetrics>,
     clock: SharedClock,
     newest: Option<Timestamp>,
 ) {
@@ -88,10 +88,10 @@ fn is_far(newest: Timestamp, now: Timestamp) -> bool {
 /// Looks for ever how much of the disk the storage takes, and whether one that failed works again, so that a balancer
 /// that sends nothing any more learns of it.
 pub async fn look_after_the_storage(
-    store: Arc<dyn Store>,
-    health: Arc<Health>,
+    store: Arc<dyn PingStore>,
+    health: Arc<Readiness>,
     capacity: Arc<Capacity>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<CollectorMetrics>,
 ) {
     let mut in_a_row = 0;
     loop {
@@ -114,7 +114,7 @@ pub async fn look_after_the_storage(
     }
 }
 
-async fn purge_once(store: &dyn Store, metrics: &Metrics, now: Timestamp) -> bool {
+async fn purge_once(store: &dyn PingStore, metrics: &CollectorMetrics, now: Timestamp) -> bool {
     if !is_plausible(now) {
         tracing::error!("the clock tells a time before the contract was published: nothing is purged until it is set");
         return false;

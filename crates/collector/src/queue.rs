@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use super::capacity::Capacity;
-use super::metrics::Metrics;
+use super::metrics::CollectorMetrics;
 use super::retry::Retry;
-use super::storage::{Arrival, Committed, Outcome, Store};
+use super::storage::{Arrival, Committed, PingStore, RowOutcome};
 
 /// The most rows of one commit. More do not pay: writing them then takes longer than flushing the disk.
 pub const BATCH_MAX: usize = 512;
@@ -35,7 +35,7 @@ enum StorageHealth {
 
 /// Whether the collector can do its work. Shared by whoever finds out and whoever is asked.
 #[derive(Debug, Default)]
-pub struct Health {
+pub struct Readiness {
     storage: Mutex<StorageHealth>,
     stopping: AtomicBool,
     /// When it was asked last whether it is ready, by the monotonic clock.
@@ -44,7 +44,7 @@ pub struct Health {
     committing: Mutex<Option<Duration>>,
 }
 
-impl Health {
+impl Readiness {
     /// Whether pings could be stored the last time that it was tried.
     #[must_use]
     pub fn storage_works(&self) -> bool {
@@ -95,7 +95,7 @@ impl Health {
     }
 
     /// Whether pings can be stored, as it was just found. What changes is logged, not what stays.
-    pub fn found(&self, works: Result<(), String>, metrics: &Metrics) {
+    pub fn found(&self, works: Result<(), String>, metrics: &CollectorMetrics) {
         metrics.storage_works(works.is_ok());
         let mut known = self.known();
         *known = match works {
@@ -118,7 +118,7 @@ impl Health {
 /// A ping that waits.
 struct WaitingPing {
     arrival: Arrival,
-    answer: oneshot::Sender<Outcome>,
+    answer: oneshot::Sender<RowOutcome>,
 }
 
 /// Why it is not known what became of a ping.
@@ -139,17 +139,17 @@ pub struct Queue {
 /// The other end of the queue: commits what waits.
 pub struct Committer {
     waiting: mpsc::Receiver<WaitingPing>,
-    store: Arc<dyn Store>,
-    health: Arc<Health>,
+    store: Arc<dyn PingStore>,
+    health: Arc<Readiness>,
     capacity: Arc<Capacity>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<CollectorMetrics>,
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
     stored: mpsc::UnboundedSender<CommitAnswers>,
 }
 
 /// To those whose pings were committed together.
-type CommitAnswers = Vec<(oneshot::Sender<Outcome>, Outcome)>;
+type CommitAnswers = Vec<(oneshot::Sender<RowOutcome>, RowOutcome)>;
 
 /// Answers those whose pings are committed, on the thread that serves them: each that is woken from another one costs a
 /// system call.
@@ -161,10 +161,10 @@ pub struct Answerer {
 #[must_use]
 pub fn queue(
     capacity: usize,
-    store: Arc<dyn Store>,
-    health: Arc<Health>,
+    store: Arc<dyn PingStore>,
+    health: Arc<Readiness>,
     storage: Arc<Capacity>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<CollectorMetrics>,
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
 ) -> (Queue, Committer, Answerer) {
@@ -179,7 +179,7 @@ impl Queue {
     ///
     /// # Errors
     /// It is not stored, as far as can be told; the same ping sent again is stored once.
-    pub async fn store(&self, arrival: Arrival) -> Result<Outcome, TurnedAway> {
+    pub async fn store(&self, arrival: Arrival) -> Result<RowOutcome, TurnedAway> {
         let (answer, answered) = oneshot::channel();
         self.waiting.try_send(WaitingPing { arrival, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => TurnedAway::Full,

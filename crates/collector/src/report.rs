@@ -12,13 +12,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_core::identity::ROTATION;
 use pulse_telemetry_core::printable::printable;
 use serde::Serialize;
 
 use super::ingest::{Cell, Cells};
-use super::storage::{Read, Row, StoreError, day_of, readable_since};
+use super::storage::{Read, Row, StorageError, day_of, readable_since};
 
 /// The fewest installations that a cell shows.
 pub const K: u64 = 5;
@@ -40,7 +40,7 @@ const BESIDE_THE_VERSION: [&str; 2] = ["version_raw", "version_build"];
 
 /// The whole report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct UsageReport {
     /// The end of every window.
     pub until: Timestamp,
     /// The fewest installations that a cell shows.
@@ -109,8 +109,8 @@ pub struct Day {
 ///
 /// # Errors
 /// The storage cannot be read.
-pub async fn report(store: &dyn Read, now: Timestamp) -> Result<Report, StoreError> {
-    let mut counting = Counting::new(now);
+pub async fn report(store: &dyn Read, now: Timestamp) -> Result<UsageReport, StorageError> {
+    let mut counting = ReportBuilder::new(now);
     store.scan(readable_since(now, longest_since(now)), &mut |row| counting.add(&row)).await?;
     Ok(counting.report())
 }
@@ -126,7 +126,7 @@ fn ago(now: Timestamp, hours: u64) -> Timestamp {
 }
 
 /// What is kept of the rows while they are read: for each ID its last ping, every value as a small number.
-pub struct Counting {
+pub struct ReportBuilder {
     now: Timestamp,
     /// When the first row that counts was received.
     oldest: Option<Timestamp>,
@@ -169,7 +169,7 @@ impl Words {
     }
 }
 
-impl Counting {
+impl ReportBuilder {
     /// A count of the windows that end at this time.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
@@ -228,10 +228,10 @@ impl Counting {
 
     /// The report on what was counted.
     #[must_use]
-    pub fn report(mut self) -> Report {
+    pub fn report(mut self) -> UsageReport {
         self.close_the_day();
         let windows = WINDOWS.iter().map(|(name, hours)| self.window(name, *hours)).collect();
-        Report { until: self.now, k: K, windows, uptake: self.uptake }
+        UsageReport { until: self.now, k: K, windows, uptake: self.uptake }
     }
 
     /// For how long there have been pings.
@@ -254,7 +254,7 @@ impl Counting {
             }
             let cells = counts.into_iter().map(|(value, ids)| (words.text(value).to_owned(), ids)).collect();
             let mut cells = in_cells(fold(cells, correction), correction);
-            if matches!(field.kind, Kind::Count) {
+            if matches!(field.kind, FieldKind::Count) {
                 cells.sort_by_key(|cell| {
                     SIZES.iter().position(|from| size_name(*from) == cell.value).unwrap_or(SIZES.len())
                 });
@@ -377,7 +377,7 @@ fn size_name(from: u32) -> String {
     }
 }
 
-impl Report {
+impl UsageReport {
     /// The report for people.
     #[must_use]
     pub fn to_text(&self) -> String {

@@ -30,10 +30,10 @@ pub use self::certificate::{Tls, tls, warn_before_the_end, warning};
 use super::capacity::Capacity;
 use super::ingest::BODY_MAX;
 use super::limiter::Limiter;
-use super::metrics::Metrics;
+use super::metrics::CollectorMetrics;
 use super::network::Client;
 use super::places::{Networks, networks_of};
-use super::queue::{Health, Queue, SharedClock};
+use super::queue::{Queue, Readiness, SharedClock};
 use super::retry::Retry;
 
 /// What every answer says in its `server` header.
@@ -88,9 +88,9 @@ pub struct App {
     /// The way into the storage.
     pub queue: Queue,
     /// Whether the collector can do its work.
-    pub health: Arc<Health>,
+    pub health: Arc<Readiness>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<CollectorMetrics>,
     /// When those who are refused should come back.
     pub retry: Arc<Mutex<Retry>>,
     /// The time.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
-use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_process::acting;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
@@ -24,9 +24,9 @@ use tokio::task::yield_now;
 use super::export::LATER_COLUMNS;
 use super::ingest::Cell;
 use super::storage::{
-    Arrival, COMPARED_ROWS, Column, DAY_PREFIX, ID, Outcome, Purged, RECEIVED_AT, RETENTION_DAYS, ROWS_PER_ID, Read,
-    Row, Scanning, Span, Store, StoreError, VIEW, Visitor, Working, column_list, compare_columns, day_of, day_of_table,
-    day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
+    Arrival, COMPARED_ROWS, Column, DAY_PREFIX, ID, PingStore, Purged, RECEIVED_AT, RETENTION_DAYS, ROWS_PER_ID, Read,
+    Row, RowOutcome, Scanning, Span, StorageError, VIEW, Visitor, Working, column_list, compare_columns, day_of,
+    day_of_table, day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
 };
 
 /// The version of what is in the file.
@@ -71,7 +71,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Those of [`SqliteStore::open`], or another collector has the file.
-    pub fn open_alone(path: &Path) -> Result<Self, StoreError> {
+    pub fn open_alone(path: &Path) -> Result<Self, StorageError> {
         as_owner(path, || {
             create_file(path).map_err(|error| not_opened(path, &error))?;
             refuse_newer(path)?;
@@ -89,7 +89,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// It cannot be opened, is no database of this program, or has other columns.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
         as_owner(path, || {
             create_file(path).map_err(|error| not_opened(path, &error))?;
             refuse_newer(path)?;
@@ -101,10 +101,10 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Those of [`SqliteStore::open`], or there is none yet.
-    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+    pub fn open_existing(path: &Path) -> Result<Self, StorageError> {
         as_owner(path, || {
             if !is_made(path)? {
-                return Err(StoreError::NotYet(path.display().to_string()));
+                return Err(StorageError::NotYet(path.display().to_string()));
             }
             Ok(Self { writer: Mutex::new(Writer::open(path)?) })
         })
@@ -114,7 +114,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Those of [`SqliteStore::open_alone`], but for another collector.
-    pub fn try_out(path: &Path) -> Result<Trial, StoreError> {
+    pub fn try_out(path: &Path) -> Result<Trial, StorageError> {
         as_owner(path, || {
             if !path.try_exists().map_err(|error| not_opened(path, &error))? {
                 return try_to_make(path).map(|()| Trial::NotYet);
@@ -133,7 +133,7 @@ impl SqliteStore {
 
     fn ask<'a, T: Send + 'a>(
         &'a self,
-        work: impl FnOnce(&mut Writer) -> Result<T, StoreError> + Send + 'a,
+        work: impl FnOnce(&mut Writer) -> Result<T, StorageError> + Send + 'a,
     ) -> Working<'a, T> {
         Box::pin(async move {
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,8 +145,8 @@ impl SqliteStore {
     }
 }
 
-impl Store for SqliteStore {
-    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>> {
+impl PingStore for SqliteStore {
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>> {
         self.ask(move |writer| writer.admit(&arrivals))
     }
 
@@ -189,8 +189,8 @@ impl SqliteReader {
         Self { path: path.to_owned() }
     }
 
-    fn open(&self) -> Result<Connection, StoreError> {
-        let not_yet = || StoreError::NotYet(self.path.display().to_string());
+    fn open(&self) -> Result<Connection, StorageError> {
+        let not_yet = || StorageError::NotYet(self.path.display().to_string());
         if !self.path.try_exists().map_err(|error| not_opened(&self.path, &error))? {
             return Err(not_yet());
         }
@@ -202,7 +202,7 @@ impl SqliteReader {
         if version_of(&connection)? == 0 { Err(not_yet()) } else { Ok(connection) }
     }
 
-    fn read(&self, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+    fn read(&self, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
         let connection = as_owner(&self.path, || self.open())?;
         // One transaction, so that all is read as of one moment.
         let reading = connection.unchecked_transaction()?;
@@ -260,7 +260,7 @@ struct Statements {
 
 impl Writer {
     /// Opens a file that is there.
-    fn open(path: &Path) -> Result<Self, StoreError> {
+    fn open(path: &Path) -> Result<Self, StorageError> {
         let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
         let (place, days) = (Vec::new(), BTreeMap::new());
         let mut writer = Self { connection, path: path.to_owned(), place, days, seen: None, _held: None };
@@ -268,7 +268,7 @@ impl Writer {
         Ok(writer)
     }
 
-    fn set_up(&mut self) -> Result<(), StoreError> {
+    fn set_up(&mut self) -> Result<(), StorageError> {
         let connection = &mut self.connection;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         version_of(connection)?;
@@ -285,15 +285,15 @@ impl Writer {
             .into_iter()
             .map(|path| file_id(&path).map(|id| (path, id)))
             .collect::<Result<_, _>>()
-            .map_err(|error| StoreError::Failed(error.to_string()))?;
+            .map_err(|error| StorageError::Failed(error.to_string()))?;
         Ok(())
     }
 
     /// Whether the files still have their names: SQLite itself goes on with files that were removed.
-    fn check_place(&self) -> Result<(), StoreError> {
+    fn check_place(&self) -> Result<(), StorageError> {
         match self.place.iter().find(|(path, id)| file_id(path).ok() != Some(*id)) {
             None => Ok(()),
-            Some((path, _)) => Err(StoreError::Failed(format!(
+            Some((path, _)) => Err(StorageError::Failed(format!(
                 "{} was removed, or another file was put in its place, while the collector runs; nothing is \
                  acknowledged: move the old file back, or restart the collector, which goes on with what is there",
                 path.display()
@@ -301,7 +301,7 @@ impl Writer {
         }
     }
 
-    fn admit(&mut self, arrivals: &[Arrival]) -> Result<Vec<Outcome>, StoreError> {
+    fn admit(&mut self, arrivals: &[Arrival]) -> Result<Vec<RowOutcome>, StorageError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         let mut added = BTreeMap::new();
@@ -315,7 +315,7 @@ impl Writer {
             let mut days: Vec<_> = self.days.iter().chain(&added).collect();
             days.sort_unstable_by_key(|(day, _)| Reverse(**day));
             let outcome = judge(&transaction, &days, row, *may_be_new)?;
-            if matches!(outcome, Outcome::Stored { .. })
+            if matches!(outcome, RowOutcome::Stored { .. })
                 && let Some((_, Statements { insert, .. })) = days.iter().find(|(known, _)| **known == day)
             {
                 let time = time_text(row.received_at);
@@ -330,19 +330,19 @@ impl Writer {
         Ok(outcomes)
     }
 
-    fn size(&self) -> Result<u64, StoreError> {
+    fn size(&self) -> Result<u64, StorageError> {
         let number = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let pages = number("page_count")? - number("freelist_count")?;
         Ok((pages * number("page_size")?).unsigned_abs())
     }
 
-    fn old_days(&mut self, now: Timestamp) -> Result<Vec<Date>, StoreError> {
+    fn old_days(&mut self, now: Timestamp) -> Result<Vec<Date>, StorageError> {
         let kept = first_day_kept(now)..=last_day_kept(now);
         read_days(&self.connection, &mut self.days, &mut self.seen)?;
         Ok(self.days.keys().filter(|day| !kept.contains(day)).copied().collect())
     }
 
-    fn drop_day(&mut self, day: Date) -> Result<(), StoreError> {
+    fn drop_day(&mut self, day: Date) -> Result<(), StorageError> {
         self.connection.flush_prepared_statement_cache();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(day)))?;
@@ -353,24 +353,24 @@ impl Writer {
     }
 
     /// Also where nothing was dropped: a reader may have kept the log from being emptied the last time.
-    fn empty_log(&mut self) -> Result<(), StoreError> {
+    fn empty_log(&mut self) -> Result<(), StorageError> {
         let busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if busy {
-            return Err(StoreError::Failed(
+            return Err(StorageError::Failed(
                 "a reader kept the write-ahead log from being emptied; it is tried again".to_owned(),
             ));
         }
         Ok(())
     }
 
-    fn span(&mut self) -> Result<Option<Span>, StoreError> {
+    fn span(&mut self) -> Result<Option<Span>, StorageError> {
         let transaction = self.connection.transaction()?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         span(&transaction, &self.days)
     }
 
     /// Writes a page and flushes it: the version again, as it is.
-    fn probe(&self) -> Result<(), StoreError> {
+    fn probe(&self) -> Result<(), StorageError> {
         Ok(self.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?)
     }
 }
@@ -402,9 +402,9 @@ fn judge(
     days: &[(&Date, &Statements)],
     row: &Row,
     may_be_new: bool,
-) -> Result<Outcome, StoreError> {
+) -> Result<RowOutcome, StorageError> {
     if is_duplicate(transaction, days, row)? {
-        return Ok(Outcome::Duplicate);
+        return Ok(RowOutcome::Duplicate);
     }
     let today = day_of(row.received_at);
     let (id, mut rows) = (&row.cells[ID], 0);
@@ -420,14 +420,14 @@ fn judge(
         is_known = transaction.prepare_cached(has)?.exists([id])?;
     }
     Ok(match () {
-        () if rows >= ROWS_PER_ID => Outcome::TooManyRows,
-        () if is_known || may_be_new => Outcome::Stored { new_id: !is_known },
-        () => Outcome::UnknownId,
+        () if rows >= ROWS_PER_ID => RowOutcome::TooManyRows,
+        () if is_known || may_be_new => RowOutcome::Stored { new_id: !is_known },
+        () => RowOutcome::UnknownId,
     })
 }
 
 /// Whether the same ping is stored already, on its day or, near midnight, on the day beside it.
-fn is_duplicate(transaction: &Transaction<'_>, days: &[(&Date, &Statements)], row: &Row) -> Result<bool, StoreError> {
+fn is_duplicate(transaction: &Transaction<'_>, days: &[(&Date, &Statements)], row: &Row) -> Result<bool, StorageError> {
     let (since, until) = duplicate_window(row.received_at);
     let (from, to) = (time_text(since), time_text(until));
     for (_, Statements { find, .. }) in days.iter().filter(|(day, _)| (day_of(since)..=day_of(until)).contains(day)) {
@@ -458,7 +458,7 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
 }
 
 /// Does something with a database, as root with the rights of the owner of its directory.
-fn as_owner<T>(file: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+fn as_owner<T>(file: &Path, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
     acting::as_owner(file.parent().unwrap_or_else(|| Path::new("/")), || {
         refuse_planted(file)?;
         work()
@@ -467,8 +467,8 @@ fn as_owner<T>(file: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Res
 
 /// Refuses what somebody may have put in the place of a database or of a file beside it. To open a pipe would take for
 /// ever, and a link could lead root to a file that only root may read.
-fn refuse_planted(file: &Path) -> Result<(), StoreError> {
-    let failed = |path: &Path, what: &str| Err(StoreError::Failed(format!("{} {what}", path.display())));
+fn refuse_planted(file: &Path) -> Result<(), StorageError> {
+    let failed = |path: &Path, what: &str| Err(StorageError::Failed(format!("{} {what}", path.display())));
     // One that is not there yet has nothing beside it.
     let Ok(found) = file.metadata() else { return Ok(()) };
     if !found.is_file() {
@@ -506,17 +506,17 @@ pub enum Trial {
     /// None, and one can be made.
     NotYet,
     /// A storage that another collector has, and what the start would say of it.
-    Taken(StoreError),
+    Taken(StorageError),
 }
 
 /// Where the lock of the one collector is: beside the file's one true name, for two collectors may be told different
 /// ones.
-fn lock_of(path: &Path) -> Result<PathBuf, StoreError> {
+fn lock_of(path: &Path) -> Result<PathBuf, StorageError> {
     Ok(beside(&path.canonicalize().map_err(|error| not_opened(path, &error))?, LOCK))
 }
 
 /// Takes the lock, where no other collector has it.
-fn is_free(lock: &File, path: &Path) -> Result<bool, StoreError> {
+fn is_free(lock: &File, path: &Path) -> Result<bool, StorageError> {
     match lock.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
@@ -524,8 +524,8 @@ fn is_free(lock: &File, path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-fn taken(path: &Path) -> StoreError {
-    StoreError::Failed(format!(
+fn taken(path: &Path) -> StorageError {
+    StorageError::Failed(format!(
         "another collector takes pings into {} already: stop it, or give this one a file of its own (several \
          collectors can share a PostgreSQL)",
         path.display()
@@ -533,7 +533,7 @@ fn taken(path: &Path) -> StoreError {
 }
 
 /// Refuses what a newer program wrote before SQLite touches it: merely to open a file may empty the log beside it.
-fn refuse_newer(path: &Path) -> Result<(), StoreError> {
+fn refuse_newer(path: &Path) -> Result<(), StorageError> {
     let mut head = [0; HEAD];
     let mut file = File::open(path).map_err(|error| not_opened(path, &error))?;
     // A file that ends before is empty, or no database; the latter is found later.
@@ -548,7 +548,7 @@ fn refuse_newer(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Whether a collector has made the storage.
-fn is_made(path: &Path) -> Result<bool, StoreError> {
+fn is_made(path: &Path) -> Result<bool, StorageError> {
     if !path.try_exists().map_err(|error| not_opened(path, &error))? {
         return Ok(false);
     }
@@ -560,7 +560,7 @@ fn is_made(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes a storage beside the one that is to be made, and removes it.
-fn try_to_make(path: &Path) -> Result<(), StoreError> {
+fn try_to_make(path: &Path) -> Result<(), StorageError> {
     let trial = beside(path, TRIAL);
     let remove = || {
         for end in ["", LOG, LOG_INDEX] {
@@ -574,15 +574,15 @@ fn try_to_make(path: &Path) -> Result<(), StoreError> {
     remove();
     // In the words of a start.
     tried.map_err(|error| match error {
-        StoreError::Failed(text) => {
-            StoreError::Failed(text.replace(&trial.display().to_string(), &path.display().to_string()))
+        StorageError::Failed(text) => {
+            StorageError::Failed(text.replace(&trial.display().to_string(), &path.display().to_string()))
         }
         other => other,
     })
 }
 
 /// Sets everything up in a transaction that is then rolled back.
-fn try_to_set_up(mut connection: Connection) -> Result<Trial, StoreError> {
+fn try_to_set_up(mut connection: Connection) -> Result<Trial, StorageError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let is_new = version_of(&connection)? == 0;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -594,7 +594,7 @@ fn try_to_set_up(mut connection: Connection) -> Result<Trial, StoreError> {
     Ok(if is_new { Trial::NotYet } else { Trial::Free })
 }
 
-fn span(transaction: &Transaction<'_>, days: &BTreeMap<Date, Statements>) -> Result<Option<Span>, StoreError> {
+fn span(transaction: &Transaction<'_>, days: &BTreeMap<Date, Statements>) -> Result<Option<Span>, StorageError> {
     let end = |day: &Date, end: &str| {
         let query = format!("SELECT {RECEIVED_AT} FROM {} ORDER BY rowid {end} LIMIT 1", day_table(*day));
         let at: Option<String> = transaction.query_row(&query, [], |row| row.get(0)).optional()?;
@@ -605,31 +605,31 @@ fn span(transaction: &Transaction<'_>, days: &BTreeMap<Date, Statements>) -> Res
     Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }))
 }
 
-fn bring_up_to_date(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+fn bring_up_to_date(transaction: &Transaction<'_>) -> Result<(), StorageError> {
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     // The view may come from a program that knew other later columns.
     make_view(transaction)
 }
 
 /// The error with the file's name.
-fn named(path: &Path, error: StoreError) -> StoreError {
+fn named(path: &Path, error: StorageError) -> StorageError {
     match error {
-        StoreError::Failed(text) => StoreError::Failed(format!("failed to open {}: {text}", path.display())),
+        StorageError::Failed(text) => StorageError::Failed(format!("failed to open {}: {text}", path.display())),
         other => other,
     }
 }
 
 /// The version of what is in the file; 0 where nothing is.
-fn version_of(connection: &Connection) -> Result<i64, StoreError> {
+fn version_of(connection: &Connection) -> Result<i64, StorageError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     check_version(version)
 }
 
-fn check_version(version: i64) -> Result<i64, StoreError> {
+fn check_version(version: i64) -> Result<i64, StorageError> {
     if (0..=SCHEMA_VERSION).contains(&version) {
         return Ok(version);
     }
-    Err(StoreError::Failed(format!(
+    Err(StorageError::Failed(format!(
         "its version is {version}, and this program knows {SCHEMA_VERSION}: use the newer program"
     )))
 }
@@ -640,7 +640,7 @@ fn read_days(
     connection: &Connection,
     known: &mut BTreeMap<Date, Statements>,
     seen: &mut Option<i64>,
-) -> Result<(), StoreError> {
+) -> Result<(), StorageError> {
     let mark: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
     if *seen != Some(mark) {
         let days = days(connection)?;
@@ -653,7 +653,7 @@ fn read_days(
     Ok(())
 }
 
-fn create_day(transaction: &Transaction<'_>, day: Date) -> Result<(), StoreError> {
+fn create_day(transaction: &Transaction<'_>, day: Date) -> Result<(), StorageError> {
     let table = day_table(day);
     let columns: Vec<String> = expected_columns()
         .iter()
@@ -669,7 +669,7 @@ fn create_day(transaction: &Transaction<'_>, day: Date) -> Result<(), StoreError
 }
 
 /// What Pulse's own adoption report reads. Rows older than 90 days are not in it, whether they were purged or not.
-fn make_view(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+fn make_view(transaction: &Transaction<'_>) -> Result<(), StorageError> {
     let later: String = LATER_COLUMNS.iter().map(|name| format!(", NULL AS {name}")).collect();
     let columns = column_list();
     let days = days(transaction)?;
@@ -692,7 +692,7 @@ fn make_view(transaction: &Transaction<'_>) -> Result<(), StoreError> {
 }
 
 /// The days that have a table, the oldest first.
-fn days(connection: &Connection) -> Result<Vec<Date>, StoreError> {
+fn days(connection: &Connection) -> Result<Vec<Date>, StorageError> {
     let mut statement = connection
         .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB ?1 || '*' ORDER BY name")?;
     let names = statement.query_map([DAY_PREFIX], |row| row.get::<_, String>(0))?;
@@ -700,7 +700,7 @@ fn days(connection: &Connection) -> Result<Vec<Date>, StoreError> {
     Ok(names.iter().filter_map(|name| day_of_table(name)).collect())
 }
 
-fn check_columns(connection: &Connection, table: &str) -> Result<(), StoreError> {
+fn check_columns(connection: &Connection, table: &str) -> Result<(), StorageError> {
     let mut statement = connection.prepare("SELECT name, type FROM pragma_table_info(?1) ORDER BY cid")?;
     let found = statement.query_map([table], |row| Ok(Column { name: row.get(0)?, kind: row.get(1)? }))?;
     compare_columns(table, &found.collect::<Result<Vec<_>, _>>()?, &expected_columns())
@@ -709,20 +709,22 @@ fn check_columns(connection: &Connection, table: &str) -> Result<(), StoreError>
 fn expected_columns() -> Vec<Column> {
     let column = |name: &str, kind: &str| Column { name: name.to_owned(), kind: kind.to_owned() };
     let fields = FIELDS.iter().map(|field| match field.kind {
-        Kind::Count | Kind::Flag => column(field.name, "INTEGER"),
-        Kind::InstallId | Kind::Text { .. } | Kind::Word | Kind::Choice(_) => column(field.name, "TEXT"),
+        FieldKind::Count | FieldKind::Flag => column(field.name, "INTEGER"),
+        FieldKind::InstallId | FieldKind::Text { .. } | FieldKind::Word | FieldKind::Choice(_) => {
+            column(field.name, "TEXT")
+        }
     });
     std::iter::once(column(RECEIVED_AT, "TEXT")).chain(fields).collect()
 }
 
-fn read_row(row: &rusqlite::Row<'_>, day: Date) -> Result<Row, StoreError> {
+fn read_row(row: &rusqlite::Row<'_>, day: Date) -> Result<Row, StorageError> {
     let mut cells = Box::new([const { Cell::Null }; FIELDS.len()]);
     for (at, (field, cell)) in FIELDS.iter().zip(&mut *cells).enumerate() {
         let found = match (field.kind, row.get_ref(at + 1)?) {
             (_, ValueRef::Null) => (!field.required()).then_some(Cell::Null),
-            (Kind::Flag, ValueRef::Integer(flag)) => (0..=1).contains(&flag).then_some(Cell::Flag(flag == 1)),
-            (Kind::Count, ValueRef::Integer(count)) => u32::try_from(count).ok().map(Cell::Count),
-            (Kind::Flag | Kind::Count, _) => None,
+            (FieldKind::Flag, ValueRef::Integer(flag)) => (0..=1).contains(&flag).then_some(Cell::Flag(flag == 1)),
+            (FieldKind::Count, ValueRef::Integer(count)) => u32::try_from(count).ok().map(Cell::Count),
+            (FieldKind::Flag | FieldKind::Count, _) => None,
             (_, value) => value.as_str().ok().map(|text| Cell::Text(text.to_owned())),
         };
         *cell = found.ok_or_else(|| unreadable(field.name, day))?;
@@ -741,11 +743,11 @@ fn time_of(text: &str) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(local).ok()
 }
 
-fn not_opened(path: &Path, error: &dyn std::error::Error) -> StoreError {
-    StoreError::Failed(format!("failed to open {}: {error}", path.display()))
+fn not_opened(path: &Path, error: &dyn std::error::Error) -> StorageError {
+    StorageError::Failed(format!("failed to open {}: {error}", path.display()))
 }
 
-impl From<rusqlite::Error> for StoreError {
+impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Failed(format!("SQLite: {error}"))
     }

@@ -59,7 +59,7 @@ pub struct Arrival {
 
 /// What became of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RowOutcome {
     /// It is stored.
     Stored {
         /// Whether its ID was not stored before.
@@ -85,11 +85,11 @@ pub struct Committed {
 impl Committed {
     /// Counts what became of the rows of a batch.
     #[must_use]
-    pub fn of(outcomes: &[Outcome]) -> Self {
-        let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64;
+    pub fn of(outcomes: &[RowOutcome]) -> Self {
+        let count = |wanted: fn(&RowOutcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64;
         Self {
-            stored: count(|outcome| matches!(outcome, Outcome::Stored { .. })),
-            duplicates: count(|outcome| matches!(outcome, Outcome::Duplicate)),
+            stored: count(|outcome| matches!(outcome, RowOutcome::Stored { .. })),
+            duplicates: count(|outcome| matches!(outcome, RowOutcome::Duplicate)),
         }
     }
 }
@@ -114,7 +114,7 @@ pub struct Span {
 
 /// Why the storage did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub enum StorageError {
     /// It cannot be opened or reached, or gives an error. The text names no value of any row.
     #[error("{0}")]
     Failed(String),
@@ -135,19 +135,19 @@ pub enum StoreError {
 }
 
 /// Work that is under way.
-pub type Working<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type Working<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
 /// Is shown every row, in the order of their days.
 pub type Visitor<'a> = dyn FnMut(Row) + 'a;
 
 /// Where pings are kept. A future may block the thread that drives it, so the collector drives them on one of their
 /// own.
-pub trait Store: Send + Sync {
+pub trait PingStore: Send + Sync {
     /// Stores the rows durably, or fails for all of them, and says what became of each, in their order. One that is
     /// there already, as [`DUPLICATE_WINDOW`] and [`COMPARED_ROWS`] say, is not stored again.
-    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>>;
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>>;
 
-    /// Stores rows as [`Store::admit`] does, each of which may have a new ID.
+    /// Stores rows as [`PingStore::admit`] does, each of which may have a new ID.
     fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
         let arrivals = rows.into_iter().map(|row| Arrival { row, may_be_new: true }).collect();
         Box::pin(async move { Ok(Committed::of(&self.admit(arrivals).await?)) })
@@ -169,7 +169,7 @@ pub trait Store: Send + Sync {
 }
 
 /// A reading that is under way.
-pub type Scanning<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + 'a>>;
+pub type Scanning<'a> = Pin<Box<dyn Future<Output = Result<(), StorageError>> + 'a>>;
 
 /// Where pings can be read from, for reports and exports.
 pub trait Read {
@@ -230,7 +230,7 @@ pub(super) fn column_list() -> String {
 }
 
 /// Holds the columns of a table against the contract.
-pub(super) fn compare_columns(table: &str, found: &[Column], expected: &[Column]) -> Result<(), StoreError> {
+pub(super) fn compare_columns(table: &str, found: &[Column], expected: &[Column]) -> Result<(), StorageError> {
     if found == expected {
         return Ok(());
     }
@@ -244,13 +244,13 @@ pub(super) fn compare_columns(table: &str, found: &[Column], expected: &[Column]
     } else {
         format!("{missing} is missing, {besides} is there besides")
     };
-    Err(StoreError::Columns { table: table.to_owned(), difference })
+    Err(StorageError::Columns { table: table.to_owned(), difference })
 }
 
 /// A cell holds what its column cannot, as after a change by hand. Unknown is not zero: nothing is told of such a
 /// storage.
-pub(super) fn unreadable(column: &str, day: Date) -> StoreError {
-    StoreError::Failed(format!(
+pub(super) fn unreadable(column: &str, day: Date) -> StorageError {
+    StorageError::Failed(format!(
         "the column {column} of {day} holds what cannot be read, so no report or export of it would be right: set it \
          right, or remove the rows of that day ({})",
         day_table(day)

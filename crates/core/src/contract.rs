@@ -32,7 +32,7 @@ pub struct Field {
     /// Its name on the wire, in every document and on the page.
     pub name: &'static str,
     /// What it may hold.
-    pub kind: Kind,
+    pub kind: FieldKind,
     /// Why it is collected.
     pub purpose: &'static str,
     /// A value as it may be sent, as JSON.
@@ -41,7 +41,7 @@ pub struct Field {
 
 /// What a field may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldKind {
     /// A UUID in one of the five spellings that Pulse keeps.
     InstallId,
     /// Letters, digits, `.`, `+` and `-`, [`VERSION_MAX`] at most.
@@ -61,7 +61,7 @@ pub enum Kind {
 
 /// What a token needs, to read a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum TokenAccess {
     /// Nobody is asked: it is this machine's own.
     Own,
     /// Nothing.
@@ -74,7 +74,7 @@ pub enum Access {
     AnyToken,
 }
 
-impl fmt::Display for Access {
+impl fmt::Display for TokenAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Own | Self::Nothing => "none",
@@ -91,7 +91,7 @@ pub struct ValueRow<'a> {
     /// The field.
     pub name: &'static str,
     /// What a token needs to read it.
-    pub needs: Access,
+    pub needs: TokenAccess,
     /// The value, or why it is unknown.
     pub value: Result<String, &'a Unknown>,
 }
@@ -149,19 +149,19 @@ impl Field {
     /// Whether a ping must have it.
     #[must_use]
     pub fn required(&self) -> bool {
-        !matches!(self.kind, Kind::Text { optional: true, .. })
+        !matches!(self.kind, FieldKind::Text { optional: true, .. })
     }
 
     /// Whether the contract lets this field hold `value`.
     #[must_use]
     pub fn accepts(&self, value: &Value) -> bool {
         match self.kind {
-            Kind::InstallId => value.as_str().is_some_and(crate::identity::is_install_id),
-            Kind::Text { .. } => value.as_str().is_some_and(is_sendable),
-            Kind::Word => value.as_str().is_some_and(is_word),
-            Kind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
-            Kind::Count => value.as_u64().is_some_and(|count| count <= u64::from(COUNT_MAX)),
-            Kind::Flag => value.is_boolean(),
+            FieldKind::InstallId => value.as_str().is_some_and(crate::identity::is_install_id),
+            FieldKind::Text { .. } => value.as_str().is_some_and(is_sendable),
+            FieldKind::Word => value.as_str().is_some_and(is_word),
+            FieldKind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+            FieldKind::Count => value.as_u64().is_some_and(|count| count <= u64::from(COUNT_MAX)),
+            FieldKind::Flag => value.is_boolean(),
         }
     }
 
@@ -171,12 +171,12 @@ impl Field {
     #[must_use]
     pub fn clamp(&self, value: Value) -> Value {
         match self.kind {
-            Kind::InstallId => match value.as_str().and_then(crate::identity::canonical_install_id) {
+            FieldKind::InstallId => match value.as_str().and_then(crate::identity::canonical_install_id) {
                 Some(id) => Value::from(id),
                 None => value,
             },
-            Kind::Text { optional: true, .. } if value.is_string() && !self.accepts(&value) => Value::Null,
-            Kind::Count => match value.as_f64() {
+            FieldKind::Text { optional: true, .. } if value.is_string() && !self.accepts(&value) => Value::Null,
+            FieldKind::Count => match value.as_f64() {
                 Some(number) if number.fract() == 0.0 => Value::from(clamp_count(number)),
                 _ => value,
             },
@@ -188,28 +188,28 @@ impl Field {
     #[must_use]
     pub fn describe(&self) -> String {
         match self.kind {
-            Kind::InstallId => "a UUID".to_owned(),
-            Kind::Text { optional: false } => format!("1 to {VERSION_MAX} letters, digits, `.`, `+` and `-`"),
-            Kind::Text { optional: true } => {
+            FieldKind::InstallId => "a UUID".to_owned(),
+            FieldKind::Text { optional: false } => format!("1 to {VERSION_MAX} letters, digits, `.`, `+` and `-`"),
+            FieldKind::Text { optional: true } => {
                 format!("1 to {VERSION_MAX} letters, digits, `.`, `+` and `-`; left out where there is none")
             }
-            Kind::Word => "a word of small letters and digits, at most 16".to_owned(),
-            Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
-            Kind::Count => format!("0 to {COUNT_MAX}"),
-            Kind::Flag => "`true` or `false`".to_owned(),
+            FieldKind::Word => "a word of small letters and digits, at most 16".to_owned(),
+            FieldKind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+            FieldKind::Count => format!("0 to {COUNT_MAX}"),
+            FieldKind::Flag => "`true` or `false`".to_owned(),
         }
     }
 
     fn schema(&self) -> Value {
         let mut schema = match self.kind {
-            Kind::InstallId => json!({"type": "string", "pattern": INSTALL_ID_PATTERN}),
-            Kind::Text { .. } => {
+            FieldKind::InstallId => json!({"type": "string", "pattern": INSTALL_ID_PATTERN}),
+            FieldKind::Text { .. } => {
                 json!({"type": "string", "pattern": format!("^[0-9A-Za-z.+-]{{1,{VERSION_MAX}}}$")})
             }
-            Kind::Word => json!({"type": "string", "pattern": "^[a-z0-9]{1,16}$"}),
-            Kind::Choice(words) => json!({"enum": words}),
-            Kind::Count => json!({"type": "integer", "minimum": 0, "maximum": COUNT_MAX}),
-            Kind::Flag => json!({"type": "boolean"}),
+            FieldKind::Word => json!({"type": "string", "pattern": "^[a-z0-9]{1,16}$"}),
+            FieldKind::Choice(words) => json!({"enum": words}),
+            FieldKind::Count => json!({"type": "integer", "minimum": 0, "maximum": COUNT_MAX}),
+            FieldKind::Flag => json!({"type": "boolean"}),
         };
         if let Some(object) = schema.as_object_mut() {
             object.insert("description".to_owned(), json!(self.purpose));

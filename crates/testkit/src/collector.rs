@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use pulse_telemetry_collector::ingest;
 use pulse_telemetry_collector::postgres::{PostgresReader, PostgresStore};
 use pulse_telemetry_collector::sqlite::{SqliteReader, SqliteStore};
-use pulse_telemetry_collector::storage::{Read, Row, Store};
-use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_collector::storage::{PingStore, Read, Row};
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_http::tls::Trust;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -192,7 +192,7 @@ pub fn sqlite_rows(file: &Path, table: &str) -> Vec<Map<String, Value>> {
     let mut found = Vec::new();
     while let Some(row) = rows.next().unwrap() {
         let value = |(at, name): (usize, &String)| {
-            let is_flag = FIELDS.iter().any(|field| field.name == name && field.kind == Kind::Flag);
+            let is_flag = FIELDS.iter().any(|field| field.name == name && field.kind == FieldKind::Flag);
             let value = match row.get_ref(at).unwrap() {
                 ValueRef::Null => Value::Null,
                 ValueRef::Integer(number) if is_flag => json!(number == 1),
@@ -442,7 +442,7 @@ pub fn row(ping: &Value, received_at: Timestamp) -> Row {
 }
 
 /// Opens a storage as the collector does, without one.
-pub async fn open(storage: &Storage) -> Arc<dyn Store> {
+pub async fn open(storage: &Storage) -> Arc<dyn PingStore> {
     match storage {
         Storage::Sqlite(_) => Arc::new(SqliteStore::open(&storage.file()).unwrap()),
         Storage::Postgres(_) => Arc::new(open_postgres(storage).await),

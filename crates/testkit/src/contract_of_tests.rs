@@ -1,7 +1,7 @@
 //! A contract with a field that Pulse's own ping does not have, to show what a new field needs: its row, and its line in the
 //! reading.
 
-use pulse_telemetry_core::contract::Kind;
+use pulse_telemetry_core::contract::FieldKind;
 use pulse_telemetry_core::declare_contract;
 use pulse_telemetry_core::observation::{Reason, Unknown};
 
@@ -9,26 +9,26 @@ declare_contract! {
     |ping|
     install_id {
         purpose: "Tells installations apart.",
-        holds: Kind::InstallId,
+        holds: FieldKind::InstallId,
         example: "\"a1b2c3d4-0000-4000-8000-000000000000\"",
         sent: ping.install_id,
     }
     event {
         purpose: "Tells the first ping after a start from the daily one.",
-        holds: Kind::Choice(&["startup", "heartbeat"]),
+        holds: FieldKind::Choice(&["startup", "heartbeat"]),
         example: "\"heartbeat\"",
         sent: ping.event,
     }
     vms {
         purpose: "The scale of what is monitored: virtual machines.",
-        holds: Kind::Count,
+        holds: FieldKind::Count,
         example: "25",
         read: u32, needs: Monitoring,
     }
     // The row of the new field.
     storages {
         purpose: "A field that is only tested.",
-        holds: Kind::Count,
+        holds: FieldKind::Count,
         example: "7",
         read: u32, needs: Monitoring,
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pulse_telemetry_collector::capacity::Capacity;
 use pulse_telemetry_collector::limiter::Limiter;
-use pulse_telemetry_collector::metrics::Metrics;
+use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::places::{self, Networks};
 use pulse_telemetry_collector::purge::look_after_the_storage;
-use pulse_telemetry_collector::queue::{Health, queue};
+use pulse_telemetry_collector::queue::{Readiness, queue};
 use pulse_telemetry_collector::retry::Retry;
 use pulse_telemetry_collector::server::{self, Admin, App};
-use pulse_telemetry_collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, StoreError, Working};
+use pulse_telemetry_collector::storage::{Arrival, PingStore, Purged, Row, RowOutcome, Span, StorageError, Working};
 use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_process::chance::SystemChance;
@@ -57,9 +57,9 @@ impl Obedient {
         self.broken.store(broken, Ordering::SeqCst);
     }
 
-    fn works(&self) -> Result<(), StoreError> {
+    fn works(&self) -> Result<(), StorageError> {
         let broken = self.broken.load(Ordering::SeqCst);
-        if broken { Err(StoreError::Failed("the disk is full".to_owned())) } else { Ok(()) }
+        if broken { Err(StorageError::Failed("the disk is full".to_owned())) } else { Ok(()) }
     }
 
     pub fn count(&self) -> usize {
@@ -67,15 +67,15 @@ impl Obedient {
     }
 }
 
-impl Store for Obedient {
-    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<Outcome>> {
+impl PingStore for Obedient {
+    fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>> {
         let mut open = self.open.subscribe();
         Box::pin(async move {
             let _ = open.wait_for(|open| *open).await;
             self.works()?;
             tokio::time::sleep(self.per_row * u32::try_from(arrivals.len()).unwrap()).await;
             self.commits.fetch_add(1, Ordering::SeqCst);
-            let outcomes = vec![Outcome::Stored { new_id: true }; arrivals.len()];
+            let outcomes = vec![RowOutcome::Stored { new_id: true }; arrivals.len()];
             lock(&self.rows).extend(arrivals.into_iter().map(|arrival| arrival.row));
             Ok(outcomes)
         })
@@ -125,15 +125,15 @@ pub struct Inside {
     pub address: SocketAddr,
     /// Where `/readyz` is.
     pub admin: SocketAddr,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<CollectorMetrics>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Inside {
-    pub fn start(store: Arc<dyn Store>, settings: Settings) -> Self {
+    pub fn start(store: Arc<dyn PingStore>, settings: Settings) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(CollectorMetrics::default());
         let (bound, is_bound) = std::sync::mpsc::channel();
         let thread = std::thread::spawn({
             let metrics = Arc::clone(&metrics);
@@ -144,7 +144,7 @@ impl Inside {
                     let admin = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
                     bound.send((listener.local_addr().unwrap(), admin.local_addr().unwrap())).unwrap();
                     let admin = Admin::new(admin, Vec::new(), None).unwrap();
-                    let health = Arc::new(Health::default());
+                    let health = Arc::new(Readiness::default());
                     let capacity = Arc::new(Capacity::new(0));
                     let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
                     let (queue, committer, answerer) = queue(

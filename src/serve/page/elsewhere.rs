@@ -5,7 +5,9 @@ use pulse_telemetry_core::observation::Value;
 
 use super::html::{code, facts, joined, not_read_yet};
 use crate::daemon::{NoPreview, PostureSeen};
-use crate::posture::{Ai, Channel, Covered, DataHandling, Posture, Provider, Relay, RelayState, Updates};
+use crate::posture::{
+    AiPosture, Covered, DataHandling, Posture, Provider, RelayPosture, RelayState, UpdateChannel, Updates,
+};
 
 /// The posture in words, or why it is not known.
 pub(super) fn elsewhere(posture: Option<&Result<PostureSeen, NoPreview>>) -> Markup {
@@ -34,7 +36,7 @@ fn known<T>(value: &Value<T>, tell: impl FnOnce(&T) -> Markup) -> Markup {
     )
 }
 
-fn ai(ai: &Ai) -> Markup {
+fn ai(ai: &AiPosture) -> Markup {
     let of = |local: bool| {
         let those = ai.providers.iter().filter(move |provider| provider.local == local);
         those.map(|Provider { name, .. }| code(name)).collect::<Vec<_>>()
@@ -61,7 +63,7 @@ fn ai(ai: &Ai) -> Markup {
     }
 }
 
-fn relay(relay: &Relay) -> Markup {
+fn relay(relay: &RelayPosture) -> Markup {
     match (relay.state, &relay.host) {
         (RelayState::On, Some(host)) => {
             html! { "on: Pulse is connected to " (code(&host.to_string())) ", for remote access" }
@@ -75,10 +77,10 @@ fn relay(relay: &Relay) -> Markup {
 
 fn updates(updates: &Updates) -> Markup {
     let channel = match updates.channel {
-        Channel::Stable => "releases",
-        Channel::Rc => "release candidates",
-        Channel::Other => "versions of a channel that is not known here",
-        Channel::Unset => "versions of Pulse's own choice",
+        UpdateChannel::Stable => "releases",
+        UpdateChannel::Rc => "release candidates",
+        UpdateChannel::Other => "versions of a channel that is not known here",
+        UpdateChannel::Unset => "versions of Pulse's own choice",
     };
     html! {
         @if updates.automatic {

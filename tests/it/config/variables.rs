@@ -49,7 +49,7 @@ fn sidecars(file: &Path, env: &Environment) -> Said {
 }
 
 fn collectors(file: &Path, env: &Environment) -> Said {
-    let config = collector::Config::load(Some(file), env).map_err(|error| error.to_string())?;
+    let config = collector::CollectorConfig::load(Some(file), env).map_err(|error| error.to_string())?;
     Ok(config.origins().to_vec())
 }
 
@@ -224,7 +224,8 @@ fn the_collector_judges_the_variables_of_neighbours_by_the_same_rules() {
     let said = |name: &str, value: &str| {
         let name = format!("PULSE_TELEMETRY_COLLECTOR_{name}");
         let env = Environment::new([(name, value.to_owned())]);
-        let config = collector::Config::load(Some(&Setup::new().path()), &env).map_err(|error| error.to_string())?;
+        let config =
+            collector::CollectorConfig::load(Some(&Setup::new().path()), &env).map_err(|error| error.to_string())?;
         Ok::<_, String>(config.warnings().iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     for service in ["", "POSTGRESQL_", "STORAGE_", "SERVE_"] {

@@ -7,14 +7,14 @@ use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
 use tokio::net::TcpListener;
 
-use super::{Failure, trust};
-use crate::config::{Config, Storage};
+use super::{CollectorError, trust};
+use crate::config::{CollectorConfig, Storage};
 use crate::postgres::PostgresStore;
 use crate::server;
 use crate::sqlite::{SqliteStore, Trial};
-use crate::storage::StoreError;
+use crate::storage::StorageError;
 
-pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) async fn check(config: &CollectorConfig, out: &mut dyn Write) -> Result<(), CollectorError> {
     for setting in config.origins() {
         writeln!(out, "{} = {} ({})", setting.key, setting.value, setting.origin)?;
     }
@@ -25,7 +25,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Fa
         writeln!(out, "Note: {exposed}")?;
     }
     if let Some(files) = &config.serve.tls {
-        let tls = server::tls(files).map_err(Failure::SetUp)?;
+        let tls = server::tls(files).map_err(CollectorError::SetUp)?;
         if let Some(warning) = server::warning(tls.ends, SystemClock.now().wall) {
             writeln!(out, "Note: {warning}.")?;
         }
@@ -43,13 +43,13 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<(), Fa
         (None, Err(in_use), Storage::Postgres(_)) => {
             writeln!(out, "Note: {in_use}: by the collector that runs, or by another program.")?;
         }
-        (None, Err(in_use), Storage::Sqlite(_)) => return Err(Failure::Other(in_use)),
+        (None, Err(in_use), Storage::Sqlite(_)) => return Err(CollectorError::Other(in_use)),
     }
     Ok(())
 }
 
 /// Tries the storage; what a start would say where another collector has it.
-async fn try_storage(storage: &Storage, out: &mut dyn Write) -> Result<Option<StoreError>, Failure> {
+async fn try_storage(storage: &Storage, out: &mut dyn Write) -> Result<Option<StorageError>, CollectorError> {
     let (is_made, taken) = match storage {
         Storage::Sqlite(path) => match SqliteStore::try_out(path)? {
             Trial::Free => (true, None),
@@ -68,15 +68,15 @@ async fn try_storage(storage: &Storage, out: &mut dyn Write) -> Result<Option<St
     if is_made {
         writeln!(out, "storage: it can be used, and has the columns of the contract")?;
     } else {
-        writeln!(out, "storage: {}", StoreError::NotYet(name))?;
+        writeln!(out, "storage: {}", StorageError::NotYet(name))?;
     }
     Ok(taken)
 }
 
 /// Binds the address, or says that it is in use. An error where it can never be bound.
-fn listen(key: &str, address: SocketAddr) -> Result<Result<TcpListener, String>, Failure> {
+fn listen(key: &str, address: SocketAddr) -> Result<Result<TcpListener, String>, CollectorError> {
     server::bind(address).map(Ok).or_else(|error| {
         let failed = format!("failed to listen at {key} {address}: {error}");
-        if error.kind() == ErrorKind::AddrInUse { Ok(Err(failed)) } else { Err(Failure::Other(failed)) }
+        if error.kind() == ErrorKind::AddrInUse { Ok(Err(failed)) } else { Err(CollectorError::Other(failed)) }
     })
 }

@@ -14,21 +14,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::{Failure, open_postgres};
+use super::{CollectorError, open_postgres};
 use crate::capacity::Capacity;
-use crate::config::{Config, Storage};
+use crate::config::{CollectorConfig, Storage};
 use crate::limiter::Limiter;
-use crate::metrics::Metrics;
+use crate::metrics::CollectorMetrics;
 use crate::places::{self, Networks};
 use crate::purge::{look_after_the_storage, purge_by_itself};
-use crate::queue::{Health, SharedClock, queue};
+use crate::queue::{Readiness, SharedClock, queue};
 use crate::retry::Retry;
 use crate::server::{self, Admin, App, STORAGE_END};
 use crate::sqlite::SqliteStore;
-use crate::storage::Store;
+use crate::storage::PingStore;
 
-pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Failure> {
-    start_log(&config.log).map_err(Failure::SetUp)?;
+pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Result<(), CollectorError> {
+    start_log(&config.log).map_err(CollectorError::SetUp)?;
     warn_of_cores(leaves_no_core);
     for exposed in config.exposed_secrets() {
         tracing::warn!("{exposed}");
@@ -38,7 +38,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(Failure::SetUp)?;
+    let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(CollectorError::SetUp)?;
     let token = config.admin.read_token()?;
     // From here on, for a database may not answer: where this is a container's first process, a signal that nobody
     // waits for does nothing.
@@ -47,13 +47,13 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
     let settings = config.storage.clone();
     // On that thread, for there a connection to PostgreSQL is looked after from then on.
     let opened = storage.spawn(async move {
-        let store: Arc<dyn Store> = match &settings {
+        let store: Arc<dyn PingStore> = match &settings {
             Storage::Sqlite(path) => Arc::new(SqliteStore::open_alone(path)?),
             Storage::Postgres(postgres) => Arc::new(open_postgres(postgres).await?),
         };
         // Before anything is stored by a clock that may be wrong.
         let newest = store.span().await?.map(|span| span.newest);
-        Ok::<_, Failure>((store, newest))
+        Ok::<_, CollectorError>((store, newest))
     });
     let opened = tokio::select! {
         biased;
@@ -63,20 +63,20 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         }
         opened = opened => opened,
     };
-    let (store, newest) = opened.map_err(|error| Failure::Other(error.to_string()))??;
+    let (store, newest) = opened.map_err(|error| CollectorError::Other(error.to_string()))??;
     let listener = server::bind(config.serve.listen).map_err(|error| {
-        Failure::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
+        CollectorError::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
     })?;
     let admin = server::bind(config.admin.listen).map_err(|error| {
-        Failure::Other(format!("failed to listen at admin.listen {}: {error}", config.admin.listen))
+        CollectorError::Other(format!("failed to listen at admin.listen {}: {error}", config.admin.listen))
     })?;
-    let address = admin.local_addr().map_err(|error| Failure::Other(format!("failed to listen: {error}")))?;
+    let address = admin.local_addr().map_err(|error| CollectorError::Other(format!("failed to listen: {error}")))?;
     tracing::info!(%address, "metrics and readiness are told");
-    let address = listener.local_addr().map_err(|error| Failure::Other(format!("failed to listen: {error}")))?;
+    let address = listener.local_addr().map_err(|error| CollectorError::Other(format!("failed to listen: {error}")))?;
     tracing::info!(%address, "the collector listens");
 
     let clock: SharedClock = Arc::new(SystemClock);
-    let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+    let (health, metrics) = (Arc::new(Readiness::default()), Arc::new(CollectorMetrics::default()));
     if let Some(tls) = &tls {
         metrics.certificate_ends(tls.ends);
         tokio::spawn(server::warn_before_the_end(tls.ends, Arc::clone(&clock)));
@@ -109,7 +109,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         limits: server::limits(config.serve.connections),
     });
     let admin = Admin::new(admin, config.admin.allowed_hosts.clone(), token)
-        .map_err(|error| Failure::SetUp(error.to_string()))?;
+        .map_err(|error| CollectorError::SetUp(error.to_string()))?;
     let mut answering = tokio::spawn(answerer.run());
     let mut committing = storage.spawn(committer.run());
     let mut purging = storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
@@ -135,7 +135,7 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
         _ = &mut answering => Some("answers"),
     };
     if let Some(part) = lost {
-        return Err(Failure::Other(format!(
+        return Err(CollectorError::Other(format!(
             "the part that {part} has ended, which is a bug; start the collector again"
         )));
     }
@@ -156,8 +156,9 @@ pub(super) async fn run(config: &Config, leaves_no_core: bool) -> Result<(), Fai
 
 /// A thread with a loop of its own for what concerns the storage, so that a commit waits for no request and no request
 /// for a commit. It ends with the process.
-fn storage_thread() -> Result<Handle, Failure> {
-    let failed = |error: std::io::Error| Failure::Other(format!("failed to start the storage's thread: {error}"));
+fn storage_thread() -> Result<Handle, CollectorError> {
+    let failed =
+        |error: std::io::Error| CollectorError::Other(format!("failed to start the storage's thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(failed)?;
     let handle = runtime.handle().clone();
     std::thread::Builder::new()

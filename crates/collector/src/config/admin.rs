@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 /// Where metrics and readiness are told, and whom.
 #[derive(Clone, Debug)]
-pub struct Admin {
+pub struct AdminConfig {
     /// The address that is bound; port 0 takes any free port.
     pub listen: SocketAddr,
     /// The file of the token that a caller must show; always there when the address is not on loopback.
@@ -18,7 +18,7 @@ pub struct Admin {
     pub allowed_hosts: Vec<Host>,
 }
 
-impl Admin {
+impl AdminConfig {
     /// Reads the token that a caller must show; `None` where none is asked for.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ pub(super) struct RawAdmin {
 }
 
 impl RawAdmin {
-    pub(super) fn check(self, check: &mut Checker<'_>) -> Option<Admin> {
+    pub(super) fn check(self, check: &mut Checker<'_>) -> Option<AdminConfig> {
         let listen = tcp_address(&self.listen).map_err(|why| match why {
             HostError::Zone => ZONE,
             HostError::Malformed => "must be an address with a port, such as 127.0.0.1:7658, or localhost:PORT",
@@ -54,7 +54,7 @@ impl RawAdmin {
         }
         let hosts: Vec<_> =
             self.allowed_hosts.iter().map(|host| allowed_host(check, "admin.allowed_hosts", host)).collect();
-        Some(Admin {
+        Some(AdminConfig {
             listen: listen?,
             token_file: token_file?,
             allowed_hosts: hosts.into_iter().collect::<Option<_>>()?,

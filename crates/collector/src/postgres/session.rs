@@ -13,7 +13,7 @@ use tokio_postgres::{IsolationLevel, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::words;
-use crate::storage::StoreError;
+use crate::storage::StorageError;
 
 /// Connections of one collector: a commit, a purge, a look, and one to spare.
 const CONNECTIONS: usize = 4;
@@ -67,7 +67,7 @@ pub(super) fn pool(
     mut connect: tokio_postgres::Config,
     password: Option<&SecretString>,
     trust: &Trust,
-) -> Result<Pool, StoreError> {
+) -> Result<Pool, StorageError> {
     if let Some(password) = password {
         connect.password(password.expose_secret());
     }
@@ -80,7 +80,7 @@ pub(super) fn pool(
     let manager = if connect.get_ssl_mode() == SslMode::Disable {
         Manager::from_config(connect, NoTls, recycling)
     } else {
-        let tls = tls(trust).map_err(|error| StoreError::Failed(format!("TLS to PostgreSQL: {error}")))?;
+        let tls = tls(trust).map_err(|error| StorageError::Failed(format!("TLS to PostgreSQL: {error}")))?;
         Manager::from_config(connect, MakeRustlsConnect::new(tls), recycling)
     };
     Pool::builder(manager)
@@ -89,16 +89,16 @@ pub(super) fn pool(
         .wait_timeout(Some(CONNECT_TIMEOUT))
         .create_timeout(Some(CONNECT_TIMEOUT))
         .build()
-        .map_err(|error| StoreError::Failed(format!("PostgreSQL: {error}")))
+        .map_err(|error| StorageError::Failed(format!("PostgreSQL: {error}")))
 }
 
 /// A connection, a new one where none is at rest.
-pub(super) async fn connection(pool: &Pool) -> Result<Object, StoreError> {
+pub(super) async fn connection(pool: &Pool) -> Result<Object, StorageError> {
     pool.get().await.map_err(|error| match error {
-        deadpool_postgres::PoolError::Backend(error) => StoreError::Failed(words::of(&error)),
-        deadpool_postgres::PoolError::Timeout(_) => StoreError::Failed(
+        deadpool_postgres::PoolError::Backend(error) => StorageError::Failed(words::of(&error)),
+        deadpool_postgres::PoolError::Timeout(_) => StorageError::Failed(
             "PostgreSQL: no connection in time: look whether the server and its port can be reached".to_owned(),
         ),
-        error => StoreError::Failed(format!("PostgreSQL: {}", words::chain(&error))),
+        error => StorageError::Failed(format!("PostgreSQL: {}", words::chain(&error))),
     })
 }

@@ -10,7 +10,7 @@ pub(super) use pulse_telemetry_http::server::answers::{
 use serde_json::json;
 
 use super::SERVER_NAME;
-use crate::ingest::Refusal;
+use crate::ingest::InvalidPing;
 use crate::retry::in_seconds;
 
 /// Adds the headers that every answer has.
@@ -20,7 +20,7 @@ pub(super) fn add_headers(headers: &mut HeaderMap) {
 }
 
 /// The body is no ping.
-pub(super) fn refused(refusal: Refusal) -> Answer {
+pub(super) fn refused(refusal: InvalidPing) -> Answer {
     let mut body = json!({"error": refusal.word(), "message": format!("This is no ping: {refusal}.")});
     if let Some(field) = refusal.field() {
         body["field"] = json!(field);

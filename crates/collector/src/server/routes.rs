@@ -27,7 +27,7 @@ use crate::places::Networks;
 use crate::purge::is_plausible;
 use crate::queue::TurnedAway;
 use crate::retry::Retry;
-use crate::storage::{Arrival, Outcome, Row, day_of};
+use crate::storage::{Arrival, Row, RowOutcome, day_of};
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const PING: &str = "POST, OPTIONS";
@@ -213,22 +213,22 @@ async fn store(app: &App, client: &Client, place: &Place<Networks>, cells: Box<i
     let new_id = takes_new_ids.then(|| app.limiter.take_new_id(client, today)).flatten();
     let arrival = Arrival { row: Row { received_at, cells }, may_be_new: new_id.is_some() };
     match timeout(app.commit_timeout, app.queue.store(arrival)).await {
-        Ok(Ok(Outcome::Stored { new_id: is_new })) => {
+        Ok(Ok(RowOutcome::Stored { new_id: is_new })) => {
             // What was not new goes back to its network.
             if let Some(new_id) = new_id.filter(|_| is_new) {
                 new_id.keep();
             }
             answers::empty(StatusCode::NO_CONTENT)
         }
-        Ok(Ok(Outcome::Duplicate)) => answers::empty(StatusCode::NO_CONTENT),
-        Ok(Ok(Outcome::UnknownId)) if !takes_new_ids => full(),
-        Ok(Ok(Outcome::UnknownId)) => {
+        Ok(Ok(RowOutcome::Duplicate)) => answers::empty(StatusCode::NO_CONTENT),
+        Ok(Ok(RowOutcome::UnknownId)) if !takes_new_ids => full(),
+        Ok(Ok(RowOutcome::UnknownId)) => {
             app.metrics.limited(NEW_IDS);
             let message =
                 "Too many new install IDs come from your network today. Come back after the time in Retry-After.";
             until_the_day_ends(app, received_at, "too_many_new_ids", message)
         }
-        Ok(Ok(Outcome::TooManyRows)) => {
+        Ok(Ok(RowOutcome::TooManyRows)) => {
             app.metrics.limited(ROWS_OF_AN_ID);
             let message = "Too many pings came with this install ID today. Come back after the time in Retry-After.";
             until_the_day_ends(app, received_at, "too_many_pings_of_an_id", message)

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry_collector::storage::{Arrival, Committed, Outcome, Row};
+use pulse_telemetry_collector::storage::{Arrival, Committed, Row, RowOutcome};
 use pulse_telemetry_core::clock::Clock as _;
-use pulse_telemetry_core::contract::{FIELDS, Kind};
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::collector::{
     Setup, Storage, block_on, install_id, open, open_postgres, ping, ping_of, row,
@@ -65,15 +65,15 @@ fn the_same_ping_on_both_sides_of_midnight_is_stored_once() {
 fn a_ping_that_differs_in_any_field_is_another_ping() {
     let change = |field: &pulse_telemetry_core::contract::Field| -> Value {
         match field.kind {
-            Kind::InstallId => json!(install_id(77)),
-            Kind::Text { .. } => json!("7.7.7"),
-            Kind::Word => json!("plan9"),
-            Kind::Choice(words) => {
+            FieldKind::InstallId => json!(install_id(77)),
+            FieldKind::Text { .. } => json!("7.7.7"),
+            FieldKind::Word => json!("plan9"),
+            FieldKind::Choice(words) => {
                 let now = ping(&json!({}))[field.name].clone();
                 json!(words.iter().find(|word| now != **word).unwrap())
             }
-            Kind::Count => json!(77),
-            Kind::Flag => json!(!ping(&json!({}))[field.name].as_bool().unwrap()),
+            FieldKind::Count => json!(77),
+            FieldKind::Flag => json!(!ping(&json!({}))[field.name].as_bool().unwrap()),
         }
     };
     let pings: Vec<Value> =
@@ -111,7 +111,7 @@ fn two_collectors_that_get_the_same_pings_at_once_store_each_once() {
     let storage = Storage::postgres(cluster);
     block_on(async {
         let (one, other) = (open_postgres(&storage).await, open_postgres(&storage).await);
-        use pulse_telemetry_collector::storage::Store as _;
+        use pulse_telemetry_collector::storage::PingStore as _;
         for round in 0..20_u64 {
             let rows = |shift: i64| -> Vec<Row> {
                 let row = |n| row(&ping_of(round * 100 + n), at(NOON) + SignedDuration::from_secs(shift));
@@ -172,13 +172,13 @@ fn an_id_has_64_rows_a_utc_day_and_no_more_in_one_batch_and_over_batches_and_res
             // One after the other, all at once, and half and half with another ID between.
             for vms in 0..70 {
                 let outcomes = store.admit(vec![arrival(changing(1, vms, NOON), true)]).await.unwrap();
-                let expected = if vms < 64 { Outcome::Stored { new_id: vms == 0 } } else { Outcome::TooManyRows };
+                let expected = if vms < 64 { RowOutcome::Stored { new_id: vms == 0 } } else { RowOutcome::TooManyRows };
                 assert_eq!(outcomes, [expected], "{name}: {vms}");
             }
             let at_once = (0..70).map(|vms| arrival(changing(2, vms, NOON), true)).collect();
             let outcomes = store.admit(at_once).await.unwrap();
             assert_eq!(Committed::of(&outcomes), Committed { stored: 64, duplicates: 0 }, "{name}");
-            assert!(outcomes[64..].iter().all(|outcome| *outcome == Outcome::TooManyRows), "{name}: {outcomes:?}");
+            assert!(outcomes[64..].iter().all(|outcome| *outcome == RowOutcome::TooManyRows), "{name}: {outcomes:?}");
             let mixed = |from: u64| -> Vec<Arrival> {
                 let pair =
                     |vms| [arrival(changing(3, vms, NOON), true), arrival(changing(1000 + vms, vms, NOON), true)];
@@ -195,11 +195,11 @@ fn an_id_has_64_rows_a_utc_day_and_no_more_in_one_batch_and_over_batches_and_res
                 arrival(changing(2, 99, NOON), true),
                 arrival(changing(2, 99, NOON), true),
             ];
-            let expected = [Outcome::Duplicate, Outcome::TooManyRows, Outcome::TooManyRows];
+            let expected = [RowOutcome::Duplicate, RowOutcome::TooManyRows, RowOutcome::TooManyRows];
             assert_eq!(store.admit(again).await.unwrap(), expected, "{name}");
             for other_day in ["2026-11-24T00:00:00Z", "2026-11-22T23:59:59Z"] {
                 let outcomes = store.admit(vec![arrival(changing(1, 5000, other_day), false)]).await.unwrap();
-                assert_eq!(outcomes, [Outcome::Stored { new_id: false }], "{name}: {other_day}");
+                assert_eq!(outcomes, [RowOutcome::Stored { new_id: false }], "{name}: {other_day}");
             }
             assert_eq!(storage.rows().len(), 64 * 3 + 70 + 2);
         });
@@ -216,7 +216,7 @@ fn a_row_is_compared_with_the_newest_eight_of_its_id_and_no_others() {
                 store.commit(vec![changing(1, vms, &minute(vms))]).await.unwrap();
             }
             for (vms, expected) in
-                [(8, Outcome::Duplicate), (1, Outcome::Duplicate), (0, Outcome::Stored { new_id: false })]
+                [(8, RowOutcome::Duplicate), (1, RowOutcome::Duplicate), (0, RowOutcome::Stored { new_id: false })]
             {
                 let outcomes = store.admit(vec![arrival(changing(1, vms, &minute(10)), false)]).await.unwrap();
                 assert_eq!(outcomes, [expected], "{}: {vms}", storage.name());
@@ -237,16 +237,16 @@ fn an_id_is_new_where_no_day_has_a_row_of_it_and_is_stored_only_where_it_may_be_
             };
             let days = ["2026-09-01T10:00:00Z", "2026-10-14T10:00:00Z", "2026-11-22T10:00:00Z", "2026-11-23T10:00:00Z"];
             for (number, day) in (1..).zip(days) {
-                assert_eq!(one(changing(number, 1, day), false).await, Outcome::UnknownId, "{name}: {day}");
+                assert_eq!(one(changing(number, 1, day), false).await, RowOutcome::UnknownId, "{name}: {day}");
                 assert_eq!(
                     one(changing(number, 1, day), true).await,
-                    Outcome::Stored { new_id: true },
+                    RowOutcome::Stored { new_id: true },
                     "{name}: {day}"
                 );
             }
             for (number, day) in (1..).zip(days) {
                 let known = one(changing(number, 2, NOON), false).await;
-                assert_eq!(known, Outcome::Stored { new_id: false }, "{name}: of {day}");
+                assert_eq!(known, RowOutcome::Stored { new_id: false }, "{name}: of {day}");
             }
             // In one batch: known and unknown, and an ID that the batch itself brings.
             let batch = vec![
@@ -258,12 +258,12 @@ fn an_id_is_new_where_no_day_has_a_row_of_it_and_is_stored_only_where_it_may_be_
                 arrival(changing(91, 1, NOON), true),
             ];
             let expected = [
-                Outcome::Stored { new_id: false },
-                Outcome::UnknownId,
-                Outcome::UnknownId,
-                Outcome::Stored { new_id: true },
-                Outcome::Stored { new_id: false },
-                Outcome::Duplicate,
+                RowOutcome::Stored { new_id: false },
+                RowOutcome::UnknownId,
+                RowOutcome::UnknownId,
+                RowOutcome::Stored { new_id: true },
+                RowOutcome::Stored { new_id: false },
+                RowOutcome::Duplicate,
             ];
             assert_eq!(store.admit(batch).await.unwrap(), expected, "{name}");
             assert!(!storage.install_ids().contains(&install_id(90)), "{name}");
@@ -289,7 +289,7 @@ fn a_store_that_was_filled_before_there_was_a_limit_is_taken_up_as_it_is() {
             assert_eq!(storage.rows().len(), 501, "{}", storage.name());
             let outcomes =
                 store.admit(vec![arrival(changing(1, 1, NOON), true), arrival(changing(2, 1, NOON), true)]).await;
-            let expected = [Outcome::TooManyRows, Outcome::Stored { new_id: false }];
+            let expected = [RowOutcome::TooManyRows, RowOutcome::Stored { new_id: false }];
             assert_eq!(outcomes.unwrap(), expected, "{}", storage.name());
         });
     }

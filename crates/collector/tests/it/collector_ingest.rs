@@ -3,8 +3,8 @@
 #![expect(clippy::cast_possible_truncation, reason = "what is drawn is smaller")]
 
 use proptest::prelude::*;
-use pulse_telemetry_collector::ingest::{Accepted, Cell, Refusal, read};
-use pulse_telemetry_core::contract::{self, COUNT_MAX, FIELDS, Kind};
+use pulse_telemetry_collector::ingest::{Accepted, Cell, InvalidPing, read};
+use pulse_telemetry_core::contract::{self, COUNT_MAX, FIELDS, FieldKind};
 use pulse_telemetry_core::version;
 use pulse_telemetry_testkit::collector::{expected_row, ping};
 use pulse_telemetry_testkit::seeded::Seeded;
@@ -48,7 +48,7 @@ fn holds(body: &[u8]) -> bool {
             assert_eq!(again.cells, accepted.cells, "what was stored is taken as it is");
             true
         }
-        Err(Refusal::Invalid(field) | Refusal::Missing(field)) => {
+        Err(InvalidPing::Invalid(field) | InvalidPing::Missing(field)) => {
             assert!(FIELDS.iter().any(|known| known.name == field), "{field}");
             false
         }
@@ -121,10 +121,10 @@ fn counts_are_clamped_and_not_refused() {
     }
     // What no floating-point number can hold is taken for broken JSON.
     let body = ping(&json!({"vms": 4711})).to_string().replace("4711", "1e400");
-    assert_eq!(read(body.as_bytes()), Err(Refusal::NotJson));
+    assert_eq!(read(body.as_bytes()), Err(InvalidPing::NotJson));
     for wrong in [json!(1.5), json!("1"), json!(true), json!([1])] {
         let body = ping(&json!({"vms": wrong})).to_string();
-        assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("vms")));
+        assert_eq!(read(body.as_bytes()), Err(InvalidPing::Invalid("vms")));
     }
 }
 
@@ -152,7 +152,7 @@ fn an_optional_text_that_is_out_of_bounds_is_left_out_for_pulse_itself_bounds_no
             assert_eq!(accepted(&body).dropped, 1, "it is counted: {text}");
         }
         let body = ping(&json!({name: 7})).to_string();
-        assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid(name)));
+        assert_eq!(read(body.as_bytes()), Err(InvalidPing::Invalid(name)));
         assert_eq!(cell(&ping(&json!({name: "x".repeat(64)})), name), Cell::Text("x".repeat(64)));
     }
 }
@@ -162,7 +162,7 @@ fn a_version_that_is_not_of_the_alphabet_or_too_long_is_refused() {
     for text in BEYOND {
         assert_eq!(
             read(ping(&json!({"version": text})).to_string().as_bytes()),
-            Err(Refusal::Invalid("version")),
+            Err(InvalidPing::Invalid("version")),
             "{text}"
         );
     }
@@ -263,7 +263,7 @@ proptest! {
                 // What the contract accepts as it is, is stored as it is; only the ID has one spelling.
                 for (field, (_, stored)) in FIELDS.iter().zip(json_of(&accepted)) {
                     let sent = &body[field.name];
-                    if field.kind != Kind::InstallId && field.accepts(sent) {
+                    if field.kind != FieldKind::InstallId && field.accepts(sent) {
                         prop_assert_eq!(sent, &stored);
                     }
                 }
@@ -329,7 +329,7 @@ fn a_ping_with_none_of_the_five_fields_on_its_version_gets_them_from_its_version
     }
     for version in ["", "6.0.0 ", "6.0.0-\u{e9}", &"x".repeat(65), &"x".repeat(64), "6.0.0-<b>"] {
         let body = of_the_first_candidate(version).to_string();
-        assert_eq!(read(body.as_bytes()), Err(Refusal::Invalid("version")), "{version:?}");
+        assert_eq!(read(body.as_bytes()), Err(InvalidPing::Invalid("version")), "{version:?}");
     }
 }
 
@@ -346,6 +346,6 @@ fn a_ping_with_some_of_the_five_fields_on_its_version_is_refused_for_the_first_r
         let missing = five.into_iter().find(|name| {
             body.get(name).is_none() && FIELDS.iter().any(|field| field.name == *name && field.required())
         });
-        assert_eq!(read(body.to_string().as_bytes()).err(), missing.map(Refusal::Missing), "{body}");
+        assert_eq!(read(body.to_string().as_bytes()).err(), missing.map(InvalidPing::Missing), "{body}");
     }
 }

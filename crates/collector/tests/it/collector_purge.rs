@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_collector::export::export;
-use pulse_telemetry_collector::metrics::Metrics;
+use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::purge::purge_by_itself;
 use pulse_telemetry_collector::report::report;
-use pulse_telemetry_collector::storage::{Arrival, Outcome, Purged, Row, Span, Store, Working};
+use pulse_telemetry_collector::storage::{Arrival, PingStore, Purged, Row, RowOutcome, Span, Working};
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_http::exposition::Format;
 use pulse_telemetry_process::clock::SystemClock;
@@ -224,8 +224,8 @@ struct Counting {
     elsewhere: bool,
 }
 
-impl Store for Counting {
-    fn admit(&self, _: Vec<Arrival>) -> Working<'_, Vec<Outcome>> {
+impl PingStore for Counting {
+    fn admit(&self, _: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
@@ -269,7 +269,8 @@ async fn purges_in(wall: &str, time: Duration) -> Vec<Timestamp> {
 async fn purges_after(newest: Option<Timestamp>, wall: &str, time: Duration) -> Vec<Timestamp> {
     let store = Arc::new(Counting::default());
     let clock = Arc::new(Virtual { began: Instant::now(), wall: at(wall) });
-    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::new(Metrics::default()), clock, newest);
+    let purging =
+        purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, Arc::new(CollectorMetrics::default()), clock, newest);
     let _ = tokio::time::timeout(time, purging).await;
     let purges = store.purges.lock().unwrap();
     purges.clone()
@@ -314,8 +315,8 @@ async fn a_clock_that_is_set_soon_after_the_start_purges_then_and_has_dropped_no
     let now = at("2026-11-23T10:20:30Z");
     let store = Arc::new(Counting::default());
     let clock = Arc::new(Set(Virtual { began: Instant::now(), wall: now }));
-    let metrics = Arc::new(Metrics::default());
-    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, metrics, clock, Some(now - days(1)));
+    let metrics = Arc::new(CollectorMetrics::default());
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, metrics, clock, Some(now - days(1)));
     let _ = tokio::time::timeout(Duration::from_secs(150), purging).await;
     assert_eq!(*store.purges.lock().unwrap(), [now + SignedDuration::from_secs(120)]);
 }
@@ -362,8 +363,8 @@ fn a_collector_notices_the_days_that_were_purged_by_hand_and_takes_pings_into_th
 async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
     let store = Arc::new(Counting { elsewhere: true, ..Counting::default() });
     let clock = Arc::new(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") });
-    let metrics = Arc::new(Metrics::default());
-    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock, None);
+    let metrics = Arc::new(CollectorMetrics::default());
+    let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, Arc::clone(&metrics), clock, None);
     let _ = tokio::time::timeout(Duration::from_secs(90), purging).await;
     assert_eq!(store.purges.lock().unwrap().len(), 2);
     assert!(metrics.text(Format::Text).contains("last_purge_timestamp_seconds 0.0"), "it is no purge that worked");
@@ -400,9 +401,9 @@ async fn a_clock_that_leaps_by_days_purges_nothing_for_a_day_and_is_then_believe
     }
     let store = Arc::new(Counting::default());
     let clock = Arc::new(Leaps(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") }));
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(CollectorMetrics::default());
     let mut purging =
-        std::pin::pin!(purge_by_itself(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&metrics), clock, None));
+        std::pin::pin!(purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, Arc::clone(&metrics), clock, None));
     let mut purges_after = async |hours: u64| {
         let _ = tokio::time::timeout(Duration::from_secs(hours * 60 * 60), purging.as_mut()).await;
         store.purges.lock().unwrap().len()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use pulse_telemetry_collector::export::LATER_COLUMNS;
-use pulse_telemetry_collector::report::{Counting, K, Report, correction, fold, rounded};
+use pulse_telemetry_collector::report::{K, ReportBuilder, UsageReport, correction, fold, rounded};
 use pulse_telemetry_collector::storage::Row;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::FIELDS;
@@ -65,8 +65,8 @@ fn fleet(installations: u64, days: u64) -> BTreeMap<Timestamp, Vec<u64>> {
     pings
 }
 
-fn counted(pings: &BTreeMap<Timestamp, Vec<u64>>, now: Timestamp, ping: impl Fn(u64) -> Value) -> Report {
-    let mut counting = Counting::new(now);
+fn counted(pings: &BTreeMap<Timestamp, Vec<u64>>, now: Timestamp, ping: impl Fn(u64) -> Value) -> UsageReport {
+    let mut counting = ReportBuilder::new(now);
     let mut template: Option<Row> = None;
     for (received_at, ids) in pings {
         for id in ids {
@@ -94,7 +94,7 @@ fn in_a_fleet_of_20000_with_rotation_and_restarts_the_corrected_count_is_within_
 
 #[test]
 fn every_window_shows_its_correction_and_an_installation_counts_by_its_last_ping() {
-    let mut counting = Counting::new(at(NOW));
+    let mut counting = ReportBuilder::new(at(NOW));
     for (version, ago) in [("6.0.0", 2 * DAY), ("6.3.0", HOUR)] {
         for number in 0..12 {
             let upgraded = ping(&json!({"install_id": install_id(number), "version": version,
@@ -121,7 +121,7 @@ fn every_window_shows_its_correction_and_an_installation_counts_by_its_last_ping
 
 #[test]
 fn nothing_of_fewer_than_five_installations_is_shown_anywhere() {
-    let mut counting = Counting::new(at(NOW));
+    let mut counting = ReportBuilder::new(at(NOW));
     for number in 0..100 {
         let change = match number {
             0 => json!({"version": "6.6.6", "version_is_published_release": false, "os": "plan9", "vms": 5000}),
@@ -139,7 +139,7 @@ fn nothing_of_fewer_than_five_installations_is_shown_anywhere() {
     // 99 and 1 of 100: the larger one would give the smaller one away.
     let os = report.windows[0].tables.iter().find(|table| table.field == "os").unwrap();
     assert_eq!(os.cells, []);
-    let mut few = Counting::new(at(NOW));
+    let mut few = ReportBuilder::new(at(NOW));
     (0..4).for_each(|number| few.add(&row(&ping_of(number), at(NOW))));
     let few = few.report();
     assert!(
@@ -164,7 +164,7 @@ proptest! {
 }
 
 /// Every number of IDs in the report, with where it stands.
-fn numbers(report: &Report) -> BTreeMap<String, u64> {
+fn numbers(report: &UsageReport) -> BTreeMap<String, u64> {
     let mut numbers = BTreeMap::new();
     for window in &report.windows {
         numbers.extend(window.active.map(|active| (window.name.to_owned(), active.ids)));
@@ -188,7 +188,7 @@ proptest! {
     #[test]
     fn no_group_of_fewer_than_five_can_be_computed_from_two_numbers(others in 6_u64..200, group in 1_u64..5) {
         let report_of = |others: u64, group: u64| {
-            let mut counting = Counting::new(at(NOW));
+            let mut counting = ReportBuilder::new(at(NOW));
             for number in 0..group {
                 let one = json!({"install_id": install_id(1000 + number), "version": "6.2.9"});
                 counting.add(&row(&ping(&one), at(NOW) - seconds(2 * DAY)));

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use pulse_telemetry_collector::config::{Config, DEFAULTS, Storage as Configured};
+use pulse_telemetry_collector::config::{CollectorConfig, DEFAULTS, Storage as Configured};
 use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_testkit::alone::run;
 use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open, ping_of, row};
@@ -389,10 +389,10 @@ fn a_database_that_cannot_hold_every_ping_or_lets_nobody_look_is_refused_at_the_
     }
 }
 
-fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
+fn config(variables: &[(&str, &str)]) -> Result<CollectorConfig, String> {
     let name = |name: &str| format!("PULSE_TELEMETRY_COLLECTOR_{name}");
     let environment = Environment::new(variables.iter().map(|(key, value)| (name(key), (*value).to_owned())));
-    Config::load(None, &environment).map_err(|error| error.to_string())
+    CollectorConfig::load(None, &environment).map_err(|error| error.to_string())
 }
 
 #[test]

@@ -76,7 +76,7 @@ macro_rules! declare_contract {
             pub fn rows(&self) -> Vec<$crate::contract::ValueRow<'_>> {
                 vec![$($($crate::contract::ValueRow {
                     name: stringify!($name),
-                    needs: $crate::contract::Access::$needs,
+                    needs: $crate::contract::TokenAccess::$needs,
                     value: self.$name.as_ref().map(|value: &$type| value.to_string()),
                 },)?)+]
             }
