@@ -282,7 +282,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         self.metrics.answered(&verdict, now);
         let (reason, delivered) = match verdict {
             Verdict::Delivered => ("delivered", true),
-            Verdict::Retry { reason, .. } | Verdict::Drop { reason } => (reason, false),
+            Verdict::Retry { reason, .. } | Verdict::Drop { reason } => (reason.word(), false),
         };
         let status = answer.status();
         let detail = answer.detail();

@@ -238,8 +238,8 @@ fn one(name: &'static str, value: &str) -> Family<[(&'static str, String); 1], G
 fn ping_labels(verdict: &Verdict) -> Labels<2> {
     let (verdict, reason) = match verdict {
         Verdict::Delivered => ("delivered", "delivered"),
-        Verdict::Retry { reason, .. } => ("retry", *reason),
-        Verdict::Drop { reason } => ("drop", *reason),
+        Verdict::Retry { reason, .. } => ("retry", reason.word()),
+        Verdict::Drop { reason } => ("drop", reason.word()),
     };
     [("verdict", verdict), ("reason", reason)]
 }

@@ -60,7 +60,10 @@ fn every_metric_is_described_and_every_description_is_of_a_metric() {
     let metrics = Metrics::default();
     metrics.suppressed("incomplete");
     metrics.answered(&Verdict::Delivered, "2026-11-23T00:00:00Z".parse().unwrap());
-    metrics.answered(&Verdict::Drop { reason: "rejected" }, "2026-11-23T00:00:01Z".parse().unwrap());
+    metrics.answered(
+        &Verdict::Drop { reason: pulse_telemetry_core::reason::LedgerReason::Refused },
+        "2026-11-23T00:00:01Z".parse().unwrap(),
+    );
     metrics.read(Err(&ReadError::Unauthorized(Credential::default())), Duration::from_millis(300));
     metrics.ledger(1234);
     let [scrape, text] = [Format::OpenMetrics, Format::Text].map(|format| metrics.encode(format, &everything(), 3));
@@ -72,7 +75,7 @@ fn every_metric_is_described_and_every_description_is_of_a_metric() {
     for line in [
         "pulse_telemetry_build_info{version=\"0.1.0\"} 1",
         "pulse_telemetry_pings_total{verdict=\"delivered\",reason=\"delivered\"} 1",
-        "pulse_telemetry_pings_total{verdict=\"drop\",reason=\"rejected\"} 1",
+        "pulse_telemetry_pings_total{verdict=\"drop\",reason=\"refused\"} 1",
         "pulse_telemetry_last_success_timestamp_seconds 1795392000",
         "pulse_telemetry_next_due_timestamp_seconds 1795478400",
         "pulse_telemetry_id_issued_timestamp_seconds 1793491200",

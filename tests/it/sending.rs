@@ -95,7 +95,7 @@ fn secure(proxy: Option<&str>) -> (Endpoint, SendSettings) {
 fn reason(answer: &Answer) -> &'static str {
     match answer.verdict(Timestamp::UNIX_EPOCH) {
         Verdict::Delivered => "delivered",
-        Verdict::Retry { reason, .. } | Verdict::Drop { reason } => reason,
+        Verdict::Retry { reason, .. } | Verdict::Drop { reason } => reason.word(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::{Answer, RETRY_AFTER_MAX, Verdict, parse_retry_after};
 
 fn now() -> Timestamp {
@@ -33,11 +34,12 @@ fn what_may_pass_is_tried_again_each_with_its_reason() {
         (503, "server_error"),
         (599, "server_error"),
     ] {
+        let reason = LedgerReason::parse(reason).unwrap();
         assert_eq!(verdict(code, None), Verdict::Retry { after: None, reason }, "{code}");
         let after = Some(Duration::from_secs(90));
         assert_eq!(verdict(code, Some("90")), Verdict::Retry { after, reason }, "{code}");
     }
-    let retry = |reason| Verdict::Retry { after: None, reason };
+    let retry = |word| Verdict::Retry { after: None, reason: LedgerReason::parse(word).unwrap() };
     assert_eq!(Answer::NoConnection("refused".to_owned()).verdict(now()), retry("no_connection"));
     assert_eq!(Answer::CutShort.verdict(now()), retry("cut_short"));
     assert_eq!(Answer::TimedOut.verdict(now()), retry("timed_out"));
@@ -62,6 +64,7 @@ fn everything_else_is_dropped_with_its_reason() {
         (600, "not_http"),
         (999, "not_http"),
     ] {
+        let reason = LedgerReason::parse(reason).unwrap();
         assert_eq!(verdict(code, Some("90")), Verdict::Drop { reason }, "{code}");
     }
 }

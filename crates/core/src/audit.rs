@@ -21,6 +21,7 @@ use crate::engine::{EntryKind, Schedule};
 use crate::identity::ROTATION;
 use crate::ledger::{LINE_MAX, Line, Piece, sha256};
 use crate::ping::{self, Event};
+use crate::reason::LedgerReason;
 
 /// So many findings of a check are told one by one; more are only counted.
 const TOLD_MAX: usize = 20;
@@ -431,14 +432,17 @@ impl Audit {
                 self.known.open = None;
                 // An attempt whose state could not be written was not made; a ping whose ID expired, or that was damaged
                 // on disk, is built anew at once.
-                let is_built_anew = matches!(line.reason.as_deref(), Some("storage" | "id_expired" | "damaged"));
+                let is_built_anew = matches!(
+                    line.known_reason(),
+                    Some(LedgerReason::Storage | LedgerReason::IdExpired | LedgerReason::Damaged)
+                );
                 if let Some(event) = line.event.filter(|_| is_built_anew) {
                     *self.known.ping(event) = None;
                 }
             }
             EntryKind::IdRotated => {
                 self.generation += 1;
-                if matches!(line.reason.as_deref(), Some("none" | "unused")) {
+                if matches!(line.known_reason(), Some(LedgerReason::NoId | LedgerReason::Unused)) {
                     // The ID went with a switch to off, recorded or not, and the pending ping with it; or no ping went
                     // with it at all.
                     let new_id = self.known.new_id;
@@ -455,9 +459,10 @@ impl Audit {
             EntryKind::ConsentChanged => {
                 self.counted.switches += 1;
                 let reason = line.reason.as_deref().unwrap_or_default();
-                self.known.off = (reason != "on").then(|| (reason.to_owned(), self.lines));
+                let is_on = line.known_reason() == Some(LedgerReason::On);
+                self.known.off = (!is_on).then(|| (reason.to_owned(), self.lines));
                 self.known.forget_times();
-                if reason == "on" {
+                if is_on {
                     self.on_new_id(line);
                 } else {
                     self.generation += 1;

@@ -29,6 +29,7 @@ use crate::contract::Payload;
 use crate::identity::{Identity, InstallId};
 use crate::observation::{ReadError, Reading};
 use crate::ping::{self, Event, PingBytes};
+use crate::reason::LedgerReason;
 use crate::verdict::{Answer, RETRY_AFTER_MAX, Verdict};
 use belief::Belief;
 pub use interface::{Action, DiskAction, Entry, EntryKind, Input};
@@ -176,7 +177,7 @@ impl<C: Chance> Engine<C> {
             Input::Reset => self.on_reset(now, &mut out),
             Input::StorageFailed { send_left_out } => self.on_storage_failed(now, send_left_out, &mut out),
             Input::Stop => {
-                self.cancel("stopped", &mut out);
+                self.cancel(LedgerReason::Stopped, &mut out);
                 out.push(Action::Disk(DiskAction::Record(Entry::new(EntryKind::Stopped))));
                 return out;
             }
@@ -260,7 +261,7 @@ impl<C: Chance> Engine<C> {
         // Of a send under way the answer decides.
         let is_over = |pending: &Pending| now.mono >= pending.expires;
         if self.phase != Phase::Sending && self.pending.as_ref().is_some_and(is_over) {
-            self.conclude(now, Outcome::GaveUp, "gave_up", None, out);
+            self.conclude(now, Outcome::GaveUp, Some(LedgerReason::GaveUp), None, out);
         }
     }
 
@@ -419,8 +420,8 @@ impl<C: Chance> Engine<C> {
         }
         self.phase = Phase::Idle;
         match answer.verdict(now.wall) {
-            Verdict::Delivered => self.conclude(now, Outcome::Delivered, "delivered", answer.status(), out),
-            Verdict::Drop { reason } => self.conclude(now, Outcome::Dropped, reason, answer.status(), out),
+            Verdict::Delivered => self.conclude(now, Outcome::Delivered, None, answer.status(), out),
+            Verdict::Drop { reason } => self.conclude(now, Outcome::Dropped, Some(reason), answer.status(), out),
             Verdict::Retry { after, reason } => {
                 if let Some(after) = after {
                     let most = (after / ASKED_PART).max(ASKED_ADDED).min(self.schedule.interval);
@@ -432,7 +433,8 @@ impl<C: Chance> Engine<C> {
                     pending.next_attempt = now.mono + pause;
                     pending.event
                 });
-                let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
+                let entry =
+                    Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason.word()) };
                 out.push(Action::Disk(DiskAction::Record(entry)));
                 out.push(Action::Disk(DiskAction::Save(self.state(now))));
             }
@@ -444,7 +446,7 @@ impl<C: Chance> Engine<C> {
         &mut self,
         now: Now,
         outcome: Outcome,
-        reason: &'static str,
+        reason: Option<LedgerReason>,
         status: Option<u16>,
         out: &mut Vec<Action>,
     ) {
@@ -459,20 +461,26 @@ impl<C: Chance> Engine<C> {
         &mut self,
         now: Now,
         outcome: Outcome,
-        reason: &'static str,
+        reason: Option<LedgerReason>,
         status: Option<u16>,
         out: &mut Vec<Action>,
     ) -> Option<Event> {
         let event = self.pending.take()?.event;
         let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
-        let recorded = (outcome != Outcome::Delivered).then_some(reason);
+        let recorded = reason.map(LedgerReason::word);
         out.push(Action::Disk(DiskAction::Record(Entry {
             event: Some(event),
             status,
             reason: recorded,
             ..Entry::new(kind)
         })));
-        self.last = Some(Concluded { at: now.wall, event, outcome, reason: reason.to_owned(), status });
+        self.last = Some(Concluded {
+            at: now.wall,
+            event,
+            outcome,
+            reason: recorded.unwrap_or("delivered").to_owned(),
+            status,
+        });
         if let Some(state) = &mut self.unadopted {
             state.pending = None;
             state.last.clone_from(&self.last);
@@ -495,12 +503,15 @@ impl<C: Chance> Engine<C> {
     }
 
     /// Ends the send under way, if there is one, and closes its entry.
-    fn cancel(&mut self, reason: &'static str, out: &mut Vec<Action>) {
+    fn cancel(&mut self, reason: LedgerReason, out: &mut Vec<Action>) {
         if self.phase == Phase::Sending {
             self.phase = Phase::Idle;
             out.push(Action::CancelSend);
             let event = self.pending.as_ref().map(|pending| pending.event);
-            out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) })));
+            out.push(Action::Disk(DiskAction::Record(Entry {
+                event,
+                ..Entry::because(EntryKind::Failed, reason.word())
+            })));
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Entry, EntryKind};
 use crate::ping::Event;
+use crate::reason::LedgerReason;
 
 /// The longest line, in bytes without its newline; a longer one is damage. The largest body that the contract allows
 /// makes a line of less than 8 KiB.
@@ -105,6 +106,14 @@ impl<'a> Line<'a> {
             jitter_ms: entry.schedule.map(|(_, jitter)| millis(jitter)),
             ..Self::new(entry.kind, at)
         }
+    }
+}
+
+impl Line<'_> {
+    /// The reason, where it is one that this version knows; off and suppression have words of their own.
+    #[must_use]
+    pub fn known_reason(&self) -> Option<LedgerReason> {
+        self.reason.as_deref().and_then(LedgerReason::parse)
     }
 }
 

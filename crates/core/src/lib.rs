@@ -35,5 +35,6 @@ pub mod ledger;
 pub mod observation;
 pub mod ping;
 pub mod printable;
+pub mod reason;
 pub mod verdict;
 pub mod version;

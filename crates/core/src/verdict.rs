@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::reason::LedgerReason;
+
 /// The longest `Retry-After` that is honoured.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -75,12 +77,12 @@ pub enum Verdict {
         /// What the endpoint asked for; `None` leaves it to the back-off.
         after: Option<Duration>,
         /// The reason, one word of a small set: the ledger's.
-        reason: &'static str,
+        reason: LedgerReason,
     },
     /// The ping is given up: sending it again would get the same answer.
     Drop {
         /// The reason, one word of a small set.
-        reason: &'static str,
+        reason: LedgerReason,
     },
 }
 
@@ -111,19 +113,19 @@ impl Answer {
         let (code, retry_after) = match self {
             Self::Status { code, retry_after } => (*code, retry_after),
             Self::NoTunnel(fault) => return Verdict::Retry { after: None, reason: proxy_reason(*fault) },
-            Self::NoConnection(_) => return Verdict::Retry { after: None, reason: "no_connection" },
-            Self::CutShort => return Verdict::Retry { after: None, reason: "cut_short" },
-            Self::TimedOut => return Verdict::Retry { after: None, reason: "timed_out" },
+            Self::NoConnection(_) => return Verdict::Retry { after: None, reason: LedgerReason::NoConnection },
+            Self::CutShort => return Verdict::Retry { after: None, reason: LedgerReason::CutShort },
+            Self::TimedOut => return Verdict::Retry { after: None, reason: LedgerReason::TimedOut },
         };
         let after = || retry_after.as_deref().and_then(|value| parse_retry_after(value, now));
         match code {
             200..=299 => Verdict::Delivered,
-            408 | 425 => Verdict::Retry { after: after(), reason: "asked_to_retry" },
-            429 => Verdict::Retry { after: after(), reason: "rate_limited" },
-            500..=599 => Verdict::Retry { after: after(), reason: "server_error" },
-            300..=399 => Verdict::Drop { reason: "redirected" },
-            400..=499 => Verdict::Drop { reason: "refused" },
-            _ => Verdict::Drop { reason: "not_http" },
+            408 | 425 => Verdict::Retry { after: after(), reason: LedgerReason::AskedToRetry },
+            429 => Verdict::Retry { after: after(), reason: LedgerReason::RateLimited },
+            500..=599 => Verdict::Retry { after: after(), reason: LedgerReason::ServerError },
+            300..=399 => Verdict::Drop { reason: LedgerReason::Redirected },
+            400..=499 => Verdict::Drop { reason: LedgerReason::Refused },
+            _ => Verdict::Drop { reason: LedgerReason::NotHttp },
         }
     }
 }
@@ -143,18 +145,14 @@ pub fn parse_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(wanted.min(RETRY_AFTER_MAX))
 }
 
-/// Whether that word of the ledger says what a proxy did.
-#[must_use]
-pub fn is_of_a_proxy(reason: &str) -> bool {
-    reason.starts_with("proxy_")
-}
-
-/// The ledger's word for what a proxy did.
-fn proxy_reason(fault: ProxyFault) -> &'static str {
+/// What a proxy did.
+fn proxy_reason(fault: ProxyFault) -> LedgerReason {
     match fault {
-        ProxyFault::Unreachable => "proxy_unreachable",
-        ProxyFault::Login => "proxy_login",
-        ProxyFault::Refused(_) => "proxy_refused",
-        ProxyFault::Answered(_) | ProxyFault::CutShort | ProxyFault::NotHttp | ProxyFault::SpeaksTls => "proxy_failed",
+        ProxyFault::Unreachable => LedgerReason::ProxyUnreachable,
+        ProxyFault::Login => LedgerReason::ProxyLogin,
+        ProxyFault::Refused(_) => LedgerReason::ProxyRefused,
+        ProxyFault::Answered(_) | ProxyFault::CutShort | ProxyFault::NotHttp | ProxyFault::SpeaksTls => {
+            LedgerReason::ProxyFailed
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use maud::{Markup, html};
 use pulse_telemetry_core::engine::EntryKind;
 use pulse_telemetry_core::ledger::Line;
-use pulse_telemetry_core::verdict;
+use pulse_telemetry_core::reason::LedgerReason;
 
 use super::html::{code, json, time};
 use crate::store::HistoryPage;
@@ -68,7 +68,7 @@ fn say(line: &Line<'_>) -> Markup {
     let ping = line.event.map_or("ping", |event| event.word());
     let reason = html! { @if let Some(reason) = &line.reason { (code(reason)) } };
     // A proxy that gave no tunnel has answered in the endpoint's place.
-    let who = if line.reason.as_deref().is_some_and(verdict::is_of_a_proxy) { "proxy" } else { "endpoint" };
+    let who = if line.known_reason().is_some_and(LedgerReason::is_of_a_proxy) { "proxy" } else { "endpoint" };
     let answer = html! { @if let Some(status) = line.status { ", the " (who) " answered " (status) } };
     match line.kind {
         EntryKind::Started => html! { "The sidecar started" },
@@ -76,12 +76,12 @@ fn say(line: &Line<'_>) -> Markup {
         EntryKind::Sent => html! { "A " (ping) " was sent and accepted" (answer) },
         EntryKind::Failed => html! { "A " (ping) " was not accepted: " (reason) (answer) },
         EntryKind::Suppressed => html! { "Nothing was sent: " (reason) },
-        EntryKind::IdRotated if line.reason.as_deref() == Some("expired") => {
+        EntryKind::IdRotated if line.known_reason() == Some(LedgerReason::Expired) => {
             html! { "A new ID was made: the one before was 30 days old" }
         }
         EntryKind::IdRotated => html! { "An ID was made: there was none" },
         EntryKind::IdReset => html! { "A new ID was made, because somebody asked for it" },
-        EntryKind::ConsentChanged if line.reason.as_deref() == Some("on") => html! { "Telemetry was turned on" },
+        EntryKind::ConsentChanged if line.known_reason() == Some(LedgerReason::On) => html! { "Telemetry was turned on" },
         EntryKind::ConsentChanged => html! { "Telemetry was turned off, by " (reason) },
         EntryKind::ClockStepped => html! {
             "The clock was set"

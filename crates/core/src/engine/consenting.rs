@@ -5,6 +5,7 @@ use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
 use crate::observation::OwnSender;
+use crate::reason::LedgerReason;
 
 impl<C: Chance> Engine<C> {
     pub(super) fn on_own_sender(&mut self, now: Now, own_sender: OwnSender, out: &mut Vec<Action>) {
@@ -32,7 +33,7 @@ impl<C: Chance> Engine<C> {
             return;
         }
         if after.is_some() {
-            self.cancel("switched_off", out);
+            self.cancel(LedgerReason::SwitchedOff, out);
             self.forget(now, out);
         } else if self.heartbeat_due.is_some() {
             self.leave_the_old_schedule(now);
@@ -40,7 +41,7 @@ impl<C: Chance> Engine<C> {
         }
         self.look_again = now.mono;
         self.looks = 0;
-        let reason = after.map_or("on", OffSource::word);
+        let reason = after.map_or(LedgerReason::On.word(), OffSource::word);
         out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::ConsentChanged, reason))));
     }
 
@@ -67,7 +68,7 @@ impl<C: Chance> Engine<C> {
         if is_on {
             self.make_id(now, out);
             // The new ID must not follow the old one at a time that links both: what was pending is done with.
-            self.end_pending(now, Outcome::Dropped, "reset", None, out);
+            self.end_pending(now, Outcome::Dropped, Some(LedgerReason::Reset), None, out);
             self.leave_the_old_schedule(now);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }

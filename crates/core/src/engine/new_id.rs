@@ -13,6 +13,7 @@ use crate::chance::Chance;
 use crate::clock::Now;
 use crate::identity::{Identity, InstallId, ROTATION};
 use crate::ping::Event;
+use crate::reason::LedgerReason;
 
 /// An ID of this time there is none: the schedule on disk belongs to an ID that is gone.
 const NOBODYS: Timestamp = Timestamp::MIN;
@@ -55,7 +56,7 @@ impl<C: Chance> Engine<C> {
     /// Replaces the ID that is 30 days old, and what hangs on its schedule.
     fn rotate(&mut self, now: Now, out: &mut Vec<Action>) -> InstallId {
         let install_id = self.make_id(now, out);
-        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, "expired"))));
+        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, LedgerReason::Expired.word()))));
         self.leave_the_old_schedule(now);
         install_id
     }
@@ -69,9 +70,9 @@ impl<C: Chance> Engine<C> {
             return self.rotate(now, out);
         }
         // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
-        let reason = if self.identity.is_some() { "unused" } else { "none" };
+        let reason = if self.identity.is_some() { LedgerReason::Unused } else { LedgerReason::NoId };
         let install_id = self.make_id(now, out);
-        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, reason))));
+        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, reason.word()))));
         if event == Event::Startup && self.heartbeat_due.is_some() {
             self.leave_the_old_schedule(now);
         }
@@ -126,7 +127,7 @@ impl<C: Chance> Engine<C> {
         }
         let outlived = self.pending.as_ref().is_some_and(|pending| !self.may_carry(&pending.install_id, now));
         if outlived {
-            self.end_pending(now, Outcome::Dropped, "id_expired", None, out);
+            self.end_pending(now, Outcome::Dropped, Some(LedgerReason::IdExpired), None, out);
         }
         let has_none = self.current_identity(now).is_none();
         let expired = has_none && self.identity.is_some();

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::consent::Sources;
 use crate::identity::Identity;
 use crate::ping::Event;
+use crate::reason::LedgerReason;
 
 /// What was found at a start.
 #[derive(Clone, Debug, Default)]
@@ -47,11 +48,11 @@ impl<C: Chance> Engine<C> {
             schedule: schedule.recorded(),
             ..Entry::new(EntryKind::Started)
         })));
-        for (event, reason) in [(interrupted, "interrupted"), (damaged, "damaged")] {
+        for (event, reason) in [(interrupted, LedgerReason::Interrupted), (damaged, LedgerReason::Damaged)] {
             if event.is_some() {
                 out.push(Action::Disk(DiskAction::Record(Entry {
                     event,
-                    ..Entry::because(EntryKind::Failed, reason)
+                    ..Entry::because(EntryKind::Failed, reason.word())
                 })));
             }
         }

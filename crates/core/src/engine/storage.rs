@@ -3,6 +3,7 @@
 use super::{Action, DiskAction, Engine, Entry, EntryKind, Phase, Suppression};
 use crate::chance::Chance;
 use crate::clock::Now;
+use crate::reason::LedgerReason;
 
 impl<C: Chance> Engine<C> {
     pub(super) fn on_storage_failed(&mut self, now: Now, send_left_out: bool, out: &mut Vec<Action>) {
@@ -12,7 +13,10 @@ impl<C: Chance> Engine<C> {
         if send_left_out && self.phase == Phase::Sending {
             self.phase = Phase::Idle;
             let event = self.pending.as_ref().map(|pending| pending.event);
-            out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, "storage") })));
+            out.push(Action::Disk(DiskAction::Record(Entry {
+                event,
+                ..Entry::because(EntryKind::Failed, LedgerReason::Storage.word())
+            })));
         }
         self.suppress(now, Suppression::Storage, out);
     }
