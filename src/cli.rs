@@ -22,6 +22,7 @@ use hyper::Method;
 use pulse_telemetry_core::audit::LineHash;
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::printable::printable;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_endpoint::{SendSettings, Sender};
 use pulse_telemetry_http::tls::Trust;
 use pulse_telemetry_process::clock::SystemClock;
@@ -163,7 +164,7 @@ impl CommandError {
 impl From<ApiError> for CommandError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Refused { status: 503, error, message } if error == "storage" => Self::Other(message),
+            ApiError::Refused { status: 503, error, message } if error == LedgerReason::Storage => Self::Other(message),
             ApiError::Refused { status: 503, message, .. } => Self::Pulse(message),
             error => Self::Other(error.to_string()),
         }

@@ -16,6 +16,7 @@ use pulse_telemetry_core::consent::{OffSource, Sources};
 use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Suppression};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::ping::{self, Event};
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::{Answer, Verdict};
 use pulse_telemetry_endpoint::Sender;
 use pulse_telemetry_process::supervisor::Supervisor;
@@ -167,7 +168,7 @@ struct Daemon<D, K, C> {
     storage_error: Option<String>,
     endpoint_works: bool,
     /// What was logged last of the state that lasts.
-    logged: Option<(Option<OffSource>, Option<&'static str>)>,
+    logged: Option<(Option<OffSource>, Option<LedgerReason>)>,
 }
 
 impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
@@ -281,7 +282,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         let verdict = answer.verdict(now);
         self.metrics.answered(&verdict, now);
         let (reason, delivered) = match verdict {
-            Verdict::Delivered => ("delivered", true),
+            Verdict::Delivered => (LedgerReason::Delivered.word(), true),
             Verdict::Retry { reason, .. } | Verdict::Drop { reason } => (reason.word(), false),
         };
         let status = answer.status();
@@ -484,16 +485,16 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
     /// A state that lasts is logged when it changes.
     fn log_changes(&mut self) {
         let status = self.engine.status(self.clock.now());
-        let state = (status.off, status.suppressed.map(Suppression::word));
+        let state = (status.off, status.suppressed.map(Suppression::reason));
         if self.logged == Some(state) {
             return;
         }
         self.logged = Some(state);
         match state {
-            (Some(source), _) => info!(off_by = source.word(), "telemetry is off"),
+            (Some(source), _) => info!(off_by = source.reason().word(), "telemetry is off"),
             (None, Some(reason)) => {
                 self.metrics.suppressed(reason);
-                warn!(reason, "telemetry is on, but nothing is sent now");
+                warn!(reason = reason.word(), "telemetry is on, but nothing is sent now");
             }
             (None, None) => info!("telemetry is on"),
         }

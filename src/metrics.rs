@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use pulse_telemetry_core::observation::{ReadError, Reading};
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::Verdict;
 use pulse_telemetry_http::exposition::Format;
 
@@ -157,8 +158,8 @@ impl Metrics {
     }
 
     /// Something began to keep pings from being sent.
-    pub fn suppressed(&self, reason: &'static str) {
-        self.suppressions.get_or_create(&[("reason", reason)]).inc();
+    pub fn suppressed(&self, reason: LedgerReason) {
+        self.suppressions.get_or_create(&[("reason", reason.word())]).inc();
     }
 
     /// A reading of Pulse came to this and took so long.
@@ -186,8 +187,12 @@ impl Metrics {
         let out = &mut registry;
         add(out, BUILD, one("version", &status.version));
         add(out, CONSENT, flag(status.enabled));
-        add_some(out, OFF, status.off_by.as_ref().map(|source| one("source", source)));
-        add_some(out, SUPPRESSED, status.suppressed.as_ref().map(|suppressed| one("reason", &suppressed.reason)));
+        add_some(out, OFF, status.off_by.as_ref().map(|source| one("source", source.as_str())));
+        add_some(
+            out,
+            SUPPRESSED,
+            status.suppressed.as_ref().map(|suppressed| one("reason", suppressed.reason.as_str())),
+        );
         add(out, SUPPRESSIONS, self.suppressions.clone());
         add(out, PINGS, self.pings.clone());
         add_some(out, LAST_SUCCESS, Some(self.last_success.clone()).filter(|time| time.get() != 0));
@@ -237,7 +242,7 @@ fn one(name: &'static str, value: &str) -> Family<[(&'static str, String); 1], G
 
 fn ping_labels(verdict: &Verdict) -> Labels<2> {
     let (verdict, reason) = match verdict {
-        Verdict::Delivered => ("delivered", "delivered"),
+        Verdict::Delivered => ("delivered", LedgerReason::Delivered.word()),
         Verdict::Retry { reason, .. } => ("retry", reason.word()),
         Verdict::Drop { reason } => ("drop", reason.word()),
     };

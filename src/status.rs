@@ -6,6 +6,7 @@ use pulse_telemetry_core::engine::{Concluded, Status, Suppression};
 use pulse_telemetry_core::identity::ROTATION;
 use pulse_telemetry_core::observation::{ReadError, Reading, Reason, Unknown};
 use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
 use pulse_telemetry_core::version::VERSION_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,7 +24,7 @@ pub struct StatusReport {
     /// Consent alone: telemetry is on.
     pub enabled: bool,
     /// What switched it off, in one word; null while it is on.
-    pub off_by: Option<String>,
+    pub off_by: Option<ReasonWord>,
     /// State and source in one sentence.
     pub summary: String,
     /// The local switch cannot turn it on.
@@ -60,7 +61,7 @@ pub struct StatusReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuppressedReport {
     /// One word of a small set.
-    pub reason: String,
+    pub reason: ReasonWord,
     /// What it means and what to do, for people.
     pub message: String,
     /// What could not be read.
@@ -147,7 +148,7 @@ impl StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             running: surroundings.running,
             enabled: status.off.is_none(),
-            off_by: status.off.map(|source| source.word().to_owned()),
+            off_by: status.off.map(|source| source.reason().into()),
             summary: summary(status.off, suppressed.as_ref()),
             locked: status.off.is_some_and(OffSource::is_locked),
             suppressed,
@@ -196,7 +197,7 @@ impl SuppressedReport {
             _ => &[],
         };
         Self {
-            reason: suppression.word().to_owned(),
+            reason: suppression.reason().into(),
             message: explain(suppression),
             unknown: unknown.iter().map(UnknownReport::new).collect(),
         }
@@ -208,7 +209,7 @@ impl SuppressedReport {
     #[must_use]
     pub fn busy() -> Self {
         Self {
-            reason: "busy".to_owned(),
+            reason: LedgerReason::Busy.into(),
             message: "As many callers as may wait for Pulse do so already. Ask again in a moment.".to_owned(),
             unknown: Vec::new(),
         }

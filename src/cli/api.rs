@@ -9,6 +9,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, SERVER};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use pulse_telemetry_core::printable::printable;
+use pulse_telemetry_core::reason::ReasonWord;
 use pulse_telemetry_http::wire::{self, ExchangeError, Stream};
 use pulse_telemetry_process::config::ConfigError;
 use secrecy::{ExposeSecret, SecretString};
@@ -52,12 +53,12 @@ pub(super) enum ApiError {
     CutShort,
     /// The daemon said no.
     #[error("{message}")]
-    Refused { status: u16, error: String, message: String },
+    Refused { status: u16, error: ReasonWord, message: String },
 }
 
 #[derive(Deserialize)]
 struct ApiRefusal {
-    error: String,
+    error: ReasonWord,
     message: String,
 }
 

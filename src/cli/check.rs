@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use hyper::Method;
-use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::contract::{TokenAccess, ValueRow};
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Unknown};
+use pulse_telemetry_core::reason::LedgerReason;
 
 use super::api::{Api, patience};
 use super::{CommandError, Exit, offline, pulse_client};
@@ -43,7 +43,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
         Some(report) => {
             writeln!(out, "\nA daemon answers at serve.listen: {}", report.summary)?;
             writeln!(out, "State directory: {}", report.state_dir)?;
-            offline::sources(config, report.off_by.as_deref() == Some(OffSource::Switch.word()))
+            offline::sources(config, report.off_by == Some(LedgerReason::OffBySwitch.into()))
         }
         None => {
             // Before the state directory is opened, for then nothing can listen any more.

@@ -89,7 +89,7 @@ fn to_text(line: &Line<'_>, bodies: bool) -> String {
     let details = [
         line.event.map(|event| event.word().to_owned()),
         line.status.map(|status| format!("status {status}")),
-        line.reason.as_deref().map(printable),
+        line.reason.as_ref().map(|reason| printable(reason.as_str())),
         line.step_seconds.map(|seconds| format!("by {seconds} s")),
         line.through.map(|through| format!("entries up to {through}")),
     ];

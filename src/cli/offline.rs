@@ -11,6 +11,7 @@ use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Schedule, 
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::ping::{self, Event, PingBytes};
+use pulse_telemetry_core::reason::ReasonWord;
 use pulse_telemetry_process::chance::SystemChance;
 use pulse_telemetry_process::clock::SystemClock;
 
@@ -181,12 +182,12 @@ pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<bool, Com
 }
 
 /// What keeps telemetry off all the same.
-pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<String>, CommandError> {
+pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<ReasonWord>, CommandError> {
     if let Some(source) = sources(config, false).off() {
         return Err(CommandError::Other(locked(source)));
     }
     let engine = feed(config, Input::Switch { off: false }, out)?;
-    Ok(engine.sources().off().map(|source| source.word().to_owned()))
+    Ok(engine.sources().off().map(|source| source.reason().into()))
 }
 
 /// Leaves the switch's file, and does under the lock what else belongs to off. A daemon that holds the directory finds

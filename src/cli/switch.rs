@@ -4,6 +4,7 @@ use std::io::Write;
 
 use hyper::Method;
 use pulse_telemetry_core::printable::printable;
+use pulse_telemetry_core::reason::ReasonWord;
 use serde::Deserialize;
 
 use super::api::{Api, ApiError, patience};
@@ -14,7 +15,7 @@ use crate::config::Config;
 /// What came of turning the switch: the answer of `PUT /api/v1/switch`.
 #[derive(Debug, Deserialize)]
 struct SwitchReply {
-    off_by: Option<String>,
+    off_by: Option<ReasonWord>,
     persisted: bool,
 }
 
@@ -34,7 +35,11 @@ pub(super) async fn on(config: &Config, out: &mut dyn Write) -> Result<Exit, Com
         writeln!(out, "No daemon answered at {listen}: it holds for one that uses the state directory {dir}.")?;
     }
     if let Some(off_by) = off_by {
-        writeln!(out, "Telemetry stays off all the same ({}): see `pulse-telemetry status`.", printable(&off_by))?;
+        writeln!(
+            out,
+            "Telemetry stays off all the same ({}): see `pulse-telemetry status`.",
+            printable(off_by.as_str())
+        )?;
     }
     Ok(Exit::Done)
 }

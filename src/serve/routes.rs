@@ -11,6 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::contract;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_http::server::answers::{self, Answer};
 use pulse_telemetry_http::server::body::{self, BodyError, is_too_large};
 use pulse_telemetry_http::server::places::{Longest, Place};
@@ -297,7 +298,7 @@ fn posture(posture: Result<PostureSeen, NoPreview>) -> Answer {
             answer
         }
         Err(NoPreview { because, retry_after, .. }) => {
-            answers::retry_after(unavailable(&because.reason, &because.message), retry_after)
+            answers::retry_after(unavailable(because.reason.as_str(), &because.message), retry_after)
         }
     }
 }
@@ -397,10 +398,11 @@ async fn switch(handle: &Handle, headers: &HeaderMap, body: &[u8]) -> Result<Ans
         ));
     };
     Ok(match handle.switch(enabled).await? {
-        SwitchAnswer::Done { off, persisted } => answers::json(
-            StatusCode::OK,
-            &json!({"enabled": off.is_none(), "off_by": off.map(OffSource::word), "persisted": persisted}),
-        ),
+        SwitchAnswer::Done { off, persisted } => {
+            let off_by = off.map(|source| source.reason().word());
+            let told = json!({"enabled": off.is_none(), "off_by": off_by, "persisted": persisted});
+            answers::json(StatusCode::OK, &told)
+        }
         SwitchAnswer::Locked(source) => locked(source),
         SwitchAnswer::NotPersisted => unavailable(
             "storage",
@@ -471,7 +473,8 @@ fn erased_events(result: std::io::Result<()>) -> Answer {
 
 /// Ready is listening with a state that can be written, whatever Pulse does.
 fn ready(status: &StatusReport) -> Answer {
-    let suppressed_by_storage = status.suppressed.as_ref().is_some_and(|suppressed| suppressed.reason == "storage");
+    let suppressed_by_storage =
+        status.suppressed.as_ref().is_some_and(|suppressed| suppressed.reason == LedgerReason::Storage);
     if status.writable && !suppressed_by_storage {
         return answers::json(StatusCode::OK, &json!({"status": "ready"}));
     }

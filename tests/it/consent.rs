@@ -76,7 +76,7 @@ fn only_the_switchs_own_off_can_be_turned_on_again_here() {
 #[test]
 fn every_source_has_a_word_and_a_name_of_its_own() {
     use OffSource::{Config, DoNotTrack, Pulse, PulseTelemetry, Switch};
-    let words = [PulseTelemetry, DoNotTrack, Config, Switch, Pulse].map(OffSource::word);
+    let words = [PulseTelemetry, DoNotTrack, Config, Switch, Pulse].map(|source| source.reason().word());
     assert_eq!(words, ["pulse_telemetry", "do_not_track", "config", "switch", "pulse"]);
     let names = [PulseTelemetry, DoNotTrack, Config, Switch, Pulse].map(|source| source.to_string());
     let parts = ["PULSE_TELEMETRY", "DO_NOT_TRACK", "telemetry.enabled", "switch", "Pulse's own setting"];

@@ -19,6 +19,7 @@ use pulse_telemetry_core::engine::{
 use pulse_telemetry_core::identity::{Identity, InstallId, ROTATION};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope};
 use pulse_telemetry_core::ping::{self, Event, PingBytes};
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::readings::{change, handed_over, unknown};
 use pulse_telemetry_testkit::seeded::Seeded;
@@ -264,11 +265,15 @@ impl World {
     }
 
     fn reasons(&self, kind: EntryKind) -> Vec<&'static str> {
-        self.ledger.iter().filter(|(_, e)| e.kind == kind).filter_map(|(_, e)| e.reason).collect()
+        self.ledger
+            .iter()
+            .filter(|(_, e)| e.kind == kind)
+            .filter_map(|(_, e)| e.reason.map(LedgerReason::word))
+            .collect()
     }
 
     fn suppressed(&self) -> Option<&'static str> {
-        self.engine.status(self.now).suppressed.map(Suppression::word)
+        self.engine.status(self.now).suppressed.map(|suppression| suppression.reason().word())
     }
 }
 
@@ -527,7 +532,9 @@ fn what_a_crash_or_damage_took_is_told_with_the_ping_it_happened_to() {
     let now = Now { wall: noon(), mono: HOUR };
     let (engine, actions) = Engine::start(SCHEDULE, start, Seeded(7), now);
     let told = actions.iter().find_map(|action| match action {
-        Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
+        Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::Failed => {
+            Some((entry.event, entry.reason.map(LedgerReason::word)))
+        }
         _ => None,
     });
     assert_eq!(told, Some((Some(Event::Heartbeat), Some("interrupted"))));
@@ -572,7 +579,9 @@ fn an_attempt_that_was_left_out_is_told_with_its_ping() {
     world.run_for(5 * MINUTE);
     let actions = world.engine.handle(world.now, Input::StorageFailed { send_left_out: true });
     let told = actions.into_iter().find_map(|action| match action {
-        Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::Failed => Some((entry.event, entry.reason)),
+        Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::Failed => {
+            Some((entry.event, entry.reason.map(LedgerReason::word)))
+        }
         _ => None,
     });
     assert_eq!(told, Some((Some(Event::Startup), Some("storage"))));
@@ -1266,7 +1275,7 @@ fn stopping_closes_the_attempt_under_way() {
         .iter()
         .filter_map(|a| {
             if let Action::Disk(DiskAction::Record(entry)) = a {
-                Some((entry.kind, entry.event, entry.reason))
+                Some((entry.kind, entry.event, entry.reason.map(LedgerReason::word)))
             } else {
                 None
             }
@@ -1336,7 +1345,7 @@ fn what_is_wrong_here_is_told_from_what_is_wrong_in_pulse() {
         (Suppression::PulseReportsItself, "pulse_reports_itself", false),
         (Suppression::Incomplete(Vec::new()), "incomplete", false),
     ] {
-        assert_eq!((suppression.word(), suppression.is_of_this_machine()), (word, of_this_machine));
+        assert_eq!((suppression.reason().word(), suppression.is_of_this_machine()), (word, of_this_machine));
     }
 }
 

@@ -12,6 +12,7 @@ use pulse_telemetry::metrics::{DESCRIBED, Metrics};
 use pulse_telemetry::status::StatusReport;
 use pulse_telemetry_core::credential::Credential;
 use pulse_telemetry_core::observation::ReadError;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::Verdict;
 use pulse_telemetry_http::exposition::Format;
 use pulse_telemetry_testkit::alone::program_or_skip;
@@ -58,12 +59,9 @@ fn everything() -> StatusReport {
 #[test]
 fn every_metric_is_described_and_every_description_is_of_a_metric() {
     let metrics = Metrics::default();
-    metrics.suppressed("incomplete");
+    metrics.suppressed(LedgerReason::Incomplete);
     metrics.answered(&Verdict::Delivered, "2026-11-23T00:00:00Z".parse().unwrap());
-    metrics.answered(
-        &Verdict::Drop { reason: pulse_telemetry_core::reason::LedgerReason::Refused },
-        "2026-11-23T00:00:01Z".parse().unwrap(),
-    );
+    metrics.answered(&Verdict::Drop { reason: LedgerReason::Refused }, "2026-11-23T00:00:01Z".parse().unwrap());
     metrics.read(Err(&ReadError::Unauthorized(Credential::default())), Duration::from_millis(300));
     metrics.ledger(1234);
     let [scrape, text] = [Format::OpenMetrics, Format::Text].map(|format| metrics.encode(format, &everything(), 3));

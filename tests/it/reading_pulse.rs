@@ -463,7 +463,7 @@ async fn what_is_not_pulse_is_told_in_one_sentence_with_what_was_asked_and_the_l
         assert!(!said.contains("login") && !said.contains('\n'), "{said}");
         assert!(server.requests().len() <= 3, "nothing more is asked of it");
         let suppression = Suppression::from(outcome.as_ref().unwrap_err());
-        assert_eq!(suppression.word(), "incomplete");
+        assert_eq!(suppression.reason().word(), "incomplete");
         let report = SuppressedReport::new(&suppression);
         assert!(report.message.contains(&whole[1..]) && report.unknown.is_empty(), "{report:?}");
     }

@@ -22,6 +22,7 @@ use pulse_telemetry::store::{EventFile, HistoryPage};
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::contract::FIELDS;
 use pulse_telemetry_core::observation::{Commercial, Reason, Scope, Unknown};
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_http::host::Host;
 use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings};
 use pulse_telemetry_process::clock::SystemClock;
@@ -199,7 +200,7 @@ async fn the_posture_tells_its_parts_and_names_those_that_are_unknown() {
     assert_eq!(told["unknown"][0]["required_scope"], "settings:read");
 
     let because = SuppressedReport {
-        reason: "pulse_unreachable".to_owned(),
+        reason: LedgerReason::PulseUnreachable.into(),
         message: "Pulse cannot be reached.".to_owned(),
         unknown: Vec::new(),
     };
@@ -306,7 +307,8 @@ async fn health_is_the_process_and_readiness_a_state_that_can_be_written() {
     assert_eq!(server.get("/readyz").await.json(), json!({"status": "ready"}));
 
     let unwritable = StatusReport { writable: false, ..status() };
-    let because = SuppressedReport { reason: "storage".to_owned(), message: String::new(), unknown: Vec::new() };
+    let because =
+        SuppressedReport { reason: LedgerReason::Storage.into(), message: String::new(), unknown: Vec::new() };
     let suppressed = StatusReport { suppressed: Some(because), ..status() };
     for status in [unwritable, suppressed] {
         let server = start(Daemon { status, ..Daemon::default() }).await;
@@ -1013,7 +1015,7 @@ async fn no_value_becomes_markup() {
     let evil = "<script>alert('1')</script>\"&<!--payload-->";
     let payload = json!({"version": evil, "version_raw": evil}).to_string();
     let because = SuppressedReport {
-        reason: evil.to_owned(),
+        reason: evil.to_owned().into(),
         message: evil.to_owned(),
         unknown: vec![UnknownReport {
             what: evil.to_owned(),
@@ -1053,8 +1055,14 @@ async fn the_page_says_who_decided_and_where_it_can_be_changed() {
     ] {
         let locked = source != "switch";
         let summary = format!("Telemetry is off: {source} says so. Nothing is sent.");
-        let status =
-            StatusReport { enabled: false, off_by: Some(source.to_owned()), summary, locked, next: None, ..status() };
+        let status = StatusReport {
+            enabled: false,
+            off_by: Some(source.to_owned().into()),
+            summary,
+            locked,
+            next: None,
+            ..status()
+        };
         let page = start(Daemon { status, ..Daemon::default() }).await.get("/").await.text();
         assert!(page.contains(&format!("Telemetry is off: {source} says so.")) && page.contains(says), "{source}");
         assert_eq!(page.contains("data-switch=\"on\""), !locked, "{source}");
@@ -1070,7 +1078,7 @@ async fn the_page_says_who_decided_and_where_it_can_be_changed() {
 #[tokio::test]
 async fn a_pulse_that_reports_itself_is_explained_with_the_line_that_hands_over() {
     let because = SuppressedReport {
-        reason: "pulse_reports_itself".to_owned(),
+        reason: LedgerReason::PulseReportsItself.into(),
         message: "Long.".to_owned(),
         unknown: Vec::new(),
     };
@@ -1487,7 +1495,7 @@ fn missing_scope() -> NoPreview {
         required_scope: Some("settings:read".to_owned()),
     };
     let because = SuppressedReport {
-        reason: "missing_scope".to_owned(),
+        reason: LedgerReason::MissingScope.into(),
         message: "The API token may not read all that the ping needs.".to_owned(),
         unknown: vec![unknown],
     };

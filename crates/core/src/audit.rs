@@ -21,7 +21,7 @@ use crate::engine::{EntryKind, Schedule};
 use crate::identity::ROTATION;
 use crate::ledger::{LINE_MAX, Line, Piece, sha256};
 use crate::ping::{self, Event};
-use crate::reason::LedgerReason;
+use crate::reason::{LedgerReason, ReasonWord};
 
 /// So many findings of a check are told one by one; more are only counted.
 const TOLD_MAX: usize = 20;
@@ -179,7 +179,7 @@ struct Known {
     /// Whether an attempt is under way can be told.
     attempts: bool,
     /// What switched telemetry off, and in which line.
-    off: Option<(String, u64)>,
+    off: Option<(ReasonWord, u64)>,
     startup: Option<Ping>,
     heartbeat: Option<Ping>,
     /// There is a new ID since then, by that line, and its first heartbeat is still to come.
@@ -388,7 +388,7 @@ impl Audit {
             }
             (EntryKind::Erased, ..) => self.counted.erased = true,
             (EntryKind::HistoryLost, through, _) => {
-                let reason = line.reason.as_deref().unwrap_or("unknown");
+                let reason = line.reason.as_ref().map_or("unknown", ReasonWord::as_str);
                 let known = through.map(|through| format!("; the last one known was entry {through}"));
                 self.lose_track(&format!("entries that were here were lost ({reason}){}", known.unwrap_or_default()));
             }
@@ -458,9 +458,9 @@ impl Audit {
             }
             EntryKind::ConsentChanged => {
                 self.counted.switches += 1;
-                let reason = line.reason.as_deref().unwrap_or_default();
                 let is_on = line.known_reason() == Some(LedgerReason::On);
-                self.known.off = (!is_on).then(|| (reason.to_owned(), self.lines));
+                let reason = || line.reason.clone().unwrap_or(ReasonWord::Other(String::new()));
+                self.known.off = (!is_on).then(|| (reason(), self.lines));
                 self.known.forget_times();
                 if is_on {
                     self.on_new_id(line);
@@ -490,7 +490,9 @@ impl Audit {
             }
         }
         let before = self.before.as_ref().map(|before| before.kind);
-        self.known.off.take_if(|(reason, _)| reason != "switch" || before != Some(EntryKind::Stopped));
+        self.known
+            .off
+            .take_if(|(reason, _)| *reason != LedgerReason::OffBySwitch || before != Some(EntryKind::Stopped));
         if before == Some(EntryKind::Sent) {
             // A crash right after a delivery: the state may not say so, and the same bytes may go again.
             for ping in [&mut self.known.startup, &mut self.known.heartbeat].into_iter().flatten() {

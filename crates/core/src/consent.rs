@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use crate::reason::LedgerReason;
 
 /// What switched telemetry off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffSource {
     /// `PULSE_TELEMETRY` in the sidecar's environment.
     PulseTelemetry,
@@ -27,15 +26,15 @@ impl OffSource {
         self != Self::Switch
     }
 
-    /// The word for it in the API and the ledger.
+    /// The reason for it in the API and the ledger.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn reason(self) -> LedgerReason {
         match self {
-            Self::PulseTelemetry => "pulse_telemetry",
-            Self::DoNotTrack => "do_not_track",
-            Self::Config => "config",
-            Self::Switch => "switch",
-            Self::Pulse => "pulse",
+            Self::PulseTelemetry => LedgerReason::OffByPulseTelemetry,
+            Self::DoNotTrack => LedgerReason::OffByDoNotTrack,
+            Self::Config => LedgerReason::OffByConfig,
+            Self::Switch => LedgerReason::OffBySwitch,
+            Self::Pulse => LedgerReason::OffByPulse,
         }
     }
 }

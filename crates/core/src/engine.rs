@@ -144,7 +144,7 @@ pub struct Engine<C> {
     suppressed: Option<Suppression>,
     counted_twice: bool,
     /// When a change of `suppressed` may be recorded again, and what was recorded last.
-    suppression_recorded: (Duration, Option<&'static str>),
+    suppression_recorded: (Duration, Option<LedgerReason>),
     look_again: Duration,
     looks: u32,
     unsaved: bool,
@@ -433,8 +433,7 @@ impl<C: Chance> Engine<C> {
                     pending.next_attempt = now.mono + pause;
                     pending.event
                 });
-                let entry =
-                    Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason.word()) };
+                let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
                 out.push(Action::Disk(DiskAction::Record(entry)));
                 out.push(Action::Disk(DiskAction::Save(self.state(now))));
             }
@@ -467,18 +466,12 @@ impl<C: Chance> Engine<C> {
     ) -> Option<Event> {
         let event = self.pending.take()?.event;
         let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
-        let recorded = reason.map(LedgerReason::word);
-        out.push(Action::Disk(DiskAction::Record(Entry {
-            event: Some(event),
-            status,
-            reason: recorded,
-            ..Entry::new(kind)
-        })));
+        out.push(Action::Disk(DiskAction::Record(Entry { event: Some(event), status, reason, ..Entry::new(kind) })));
         self.last = Some(Concluded {
             at: now.wall,
             event,
             outcome,
-            reason: recorded.unwrap_or("delivered").to_owned(),
+            reason: reason.unwrap_or(LedgerReason::Delivered).into(),
             status,
         });
         if let Some(state) = &mut self.unadopted {
@@ -508,19 +501,16 @@ impl<C: Chance> Engine<C> {
             self.phase = Phase::Idle;
             out.push(Action::CancelSend);
             let event = self.pending.as_ref().map(|pending| pending.event);
-            out.push(Action::Disk(DiskAction::Record(Entry {
-                event,
-                ..Entry::because(EntryKind::Failed, reason.word())
-            })));
+            out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) })));
         }
     }
 
     fn suppress(&mut self, now: Now, suppression: Suppression, out: &mut Vec<Action>) {
-        let word = suppression.word();
+        let reason = suppression.reason();
         let (not_before, recorded) = self.suppression_recorded;
-        if recorded != Some(word) && now.mono >= not_before {
-            self.suppression_recorded = (now.mono + HOUR, Some(word));
-            let entry = Entry { event: Some(self.next_event()), ..Entry::because(EntryKind::Suppressed, word) };
+        if recorded != Some(reason) && now.mono >= not_before {
+            self.suppression_recorded = (now.mono + HOUR, Some(reason));
+            let entry = Entry { event: Some(self.next_event()), ..Entry::because(EntryKind::Suppressed, reason) };
             out.push(Action::Disk(DiskAction::Record(entry)));
         }
         self.suppressed = Some(suppression);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Entry, EntryKind};
 use crate::ping::Event;
-use crate::reason::LedgerReason;
+use crate::reason::{LedgerReason, ReasonWord};
 
 /// The longest line, in bytes without its newline; a longer one is damage. The largest body that the contract allows
 /// makes a line of less than 8 KiB.
@@ -50,7 +50,7 @@ pub struct Line<'a> {
     pub status: Option<u16>,
     /// Why, in one word of a small set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Cow<'a, str>>,
+    pub reason: Option<ReasonWord>,
     /// How many seconds the wall clock stepped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_seconds: Option<i64>,
@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
             body: entry.body.as_deref().map(Cow::Borrowed),
             sha256: entry.body.as_deref().map(|body| sha256(body.as_bytes())),
             status: entry.status,
-            reason: entry.reason.map(Cow::Borrowed),
+            reason: entry.reason.map(ReasonWord::Known),
             step_seconds: entry.step_seconds,
             interval_ms: entry.schedule.map(|(interval, _)| millis(interval)),
             jitter_ms: entry.schedule.map(|(_, jitter)| millis(jitter)),
@@ -110,10 +110,13 @@ impl<'a> Line<'a> {
 }
 
 impl Line<'_> {
-    /// The reason, where it is one that this version knows; off and suppression have words of their own.
+    /// The reason, where it is one that this version knows.
     #[must_use]
     pub fn known_reason(&self) -> Option<LedgerReason> {
-        self.reason.as_deref().and_then(LedgerReason::parse)
+        match self.reason {
+            Some(ReasonWord::Known(reason)) => Some(reason),
+            _ => None,
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Ledgers made by hand, and their audit.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -30,7 +29,7 @@ pub fn started(at: Timestamp, Schedule { interval, jitter, .. }: Schedule) -> Li
 }
 
 pub fn because(kind: EntryKind, at: Timestamp, reason: &'static str) -> Line<'static> {
-    Line { reason: Some(Cow::Borrowed(reason)), ..Line::new(kind, at) }
+    Line { reason: Some(reason.to_owned().into()), ..Line::new(kind, at) }
 }
 
 /// The ping of the ID of that number, at that many guests.
@@ -47,7 +46,7 @@ pub fn attempt(at: Timestamp, event: Event, body: String) -> Line<'static> {
 
 /// How the attempt before ended.
 pub fn end(kind: EntryKind, at: Timestamp, event: Event, reason: Option<&'static str>) -> Line<'static> {
-    Line { event: Some(event), reason: reason.map(Cow::Borrowed), ..Line::new(kind, at) }
+    Line { event: Some(event), reason: reason.map(|reason| reason.to_owned().into()), ..Line::new(kind, at) }
 }
 
 /// A year of daily pings with all that may happen in one, and nothing wrong with it.

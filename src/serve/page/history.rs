@@ -66,7 +66,7 @@ fn class(kind: EntryKind) -> &'static str {
 /// What a line says.
 fn say(line: &Line<'_>) -> Markup {
     let ping = line.event.map_or("ping", |event| event.word());
-    let reason = html! { @if let Some(reason) = &line.reason { (code(reason)) } };
+    let reason = html! { @if let Some(reason) = &line.reason { (code(reason.as_str())) } };
     // A proxy that gave no tunnel has answered in the endpoint's place.
     let who = if line.known_reason().is_some_and(LedgerReason::is_of_a_proxy) { "proxy" } else { "endpoint" };
     let answer = html! { @if let Some(status) = line.status { ", the " (who) " answered " (status) } };
@@ -81,7 +81,9 @@ fn say(line: &Line<'_>) -> Markup {
         }
         EntryKind::IdRotated => html! { "An ID was made: there was none" },
         EntryKind::IdReset => html! { "A new ID was made, because somebody asked for it" },
-        EntryKind::ConsentChanged if line.known_reason() == Some(LedgerReason::On) => html! { "Telemetry was turned on" },
+        EntryKind::ConsentChanged if line.known_reason() == Some(LedgerReason::On) => {
+            html! { "Telemetry was turned on" }
+        }
         EntryKind::ConsentChanged => html! { "Telemetry was turned off, by " (reason) },
         EntryKind::ClockStepped => html! {
             "The clock was set"

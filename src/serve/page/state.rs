@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use pulse_telemetry_core::engine::{Concluded, Outcome};
+use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
 
 use super::READ;
 use super::html::{code, copyable, facts, json, time, told};
@@ -53,7 +54,7 @@ pub(super) fn about(status: &StatusReport) -> Markup {
 }
 
 fn reports_itself(suppressed: &SuppressedReport) -> bool {
-    suppressed.reason == "pulse_reports_itself"
+    suppressed.reason == LedgerReason::PulseReportsItself
 }
 
 /// What to do while nothing is known of Pulse, not even why.
@@ -86,14 +87,14 @@ fn silent(suppressed: &SuppressedReport) -> Markup {
 
 /// Who decided that it is on, or what would turn it on again.
 fn decided(status: &StatusReport) -> &'static str {
-    match status.off_by.as_deref() {
+    match &status.off_by {
         None => {
             "Nothing says off: neither the environment, nor the configuration, nor the switch below, nor Pulse's own \
              setting. Any one of them would win."
         }
-        Some("switch") => "The button below turns it on again, with a new ID.",
-        Some("pulse") => "It can be turned on again in Pulse, not here.",
-        Some("config") => {
+        Some(ReasonWord::Known(LedgerReason::OffBySwitch)) => "The button below turns it on again, with a new ID.",
+        Some(ReasonWord::Known(LedgerReason::OffByPulse)) => "It can be turned on again in Pulse, not here.",
+        Some(ReasonWord::Known(LedgerReason::OffByConfig)) => {
             "Only there can it be turned on again: change the file and restart the sidecar. No button here overrules it."
         }
         Some(_) => {
@@ -138,8 +139,8 @@ fn pings(status: &StatusReport) -> Vec<(&'static str, Markup)> {
 fn last(last: &Concluded) -> Markup {
     let outcome = match last.outcome {
         Outcome::Delivered => html! { "accepted" },
-        Outcome::Dropped => html! { "dropped (" (code(&last.reason)) ")" },
-        Outcome::GaveUp => html! { "given up (" (code(&last.reason)) ")" },
+        Outcome::Dropped => html! { "dropped (" (code(last.reason.as_str())) ")" },
+        Outcome::GaveUp => html! { "given up (" (code(last.reason.as_str())) ")" },
     };
     html! {
         (time(last.at)) ", a " (last.event.word()) ", " (outcome)
@@ -152,7 +153,9 @@ fn buttons(status: &StatusReport) -> Markup {
         (true, _) => Some(("off", "Turn telemetry off")),
         (false, false) => Some(("on", "Turn telemetry on")),
         // Pulse's setting may be turned on by somebody else.
-        (false, true) if status.off_by.as_deref() == Some("pulse") => Some(("off", "Keep telemetry off here as well")),
+        (false, true) if status.off_by == Some(LedgerReason::OffByPulse.into()) => {
+            Some(("off", "Keep telemetry off here as well"))
+        }
         (false, true) => None,
     };
     html! {

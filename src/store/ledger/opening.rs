@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use pulse_telemetry_core::engine::EntryKind;
 use pulse_telemetry_core::ledger::{Line, Piece, sha256};
 use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_core::reason::LedgerReason;
 
 use super::super::files::{Dir, LEDGER, durable, is_unusable};
 use super::super::fs::{At, FsFile};
@@ -16,8 +17,8 @@ use super::{Ledger, VecDeque};
 /// Entries that were known and are not there.
 #[derive(Clone, Debug)]
 pub(super) struct Loss {
-    /// Why, in one word: `missing`, `replaced`, `truncated` or `damaged`.
-    reason: &'static str,
+    /// Why: missing, replaced, truncated or damaged.
+    reason: LedgerReason,
     /// The last entry that was known.
     pub(super) known: Option<Head>,
 }
@@ -62,11 +63,11 @@ impl Ledger {
                 notices.push(dir.put_aside(LEDGER)?);
                 file = dir.open_or_create(LEDGER)?;
                 scan = Scan::default();
-                (Some("damaged"), goes_on())
+                (Some(LedgerReason::Damaged), goes_on())
             }
         };
         if known.is_some() && !scan.has_known {
-            reason.get_or_insert(if was_there { "replaced" } else { "missing" });
+            reason.get_or_insert(if was_there { LedgerReason::Replaced } else { LedgerReason::Missing });
         }
         if scan.torn {
             let beside = keep_torn(dir, &*file, scan.whole)?;
@@ -114,7 +115,7 @@ impl Ledger {
         }
         let (mut ledger, _) = Self::open(&self.dir, self.head(), notices)?;
         if let (true, Some(loss)) = (is_cut, &mut ledger.loss) {
-            loss.reason = "truncated";
+            loss.reason = LedgerReason::Truncated;
         }
         ledger.owed = std::mem::take(&mut self.owed);
         *self = ledger;
@@ -135,8 +136,8 @@ impl Ledger {
 impl Loss {
     fn to_text(&self) -> String {
         let reason = match self.reason {
-            "missing" => "was missing",
-            "damaged" => "could not be read",
+            LedgerReason::Missing => "was missing",
+            LedgerReason::Damaged => "could not be read",
             _ => "was replaced or cut short",
         };
         let known = self.known.as_ref().map(|head| format!("; its last entry was number {}", head.seq));

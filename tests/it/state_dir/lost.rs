@@ -9,6 +9,7 @@ use pulse_telemetry::store::{Disk as _, Store};
 use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::Line;
+use pulse_telemetry_core::reason::ReasonWord;
 use pulse_telemetry_testkit::client::Reply;
 use pulse_telemetry_testkit::history::{chained, entries, life, noon};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar};
@@ -147,7 +148,7 @@ fn a_daemon_that_lost_its_history_says_so_and_begins_another_that_tells_of_it() 
         sidecar.stop();
         let told: Vec<_> = entries(&fs::read(setup.state("ledger.jsonl")).unwrap());
         let lost = told.iter().find(|line| line.kind == EntryKind::HistoryLost).unwrap();
-        assert_eq!((lost.reason.as_deref(), lost.through), (Some(reason), Some(known)), "{what}");
+        assert_eq!((lost.reason.as_ref().map(ReasonWord::as_str), lost.through), (Some(reason), Some(known)), "{what}");
         assert_eq!(lost.last.as_ref().map(String::len), Some(64), "{what}");
         assert_eq!(told[0].kind == EntryKind::HistoryLost, reason != "replaced" || what.contains("empty"), "{what}");
         let audit = setup.run(&["audit"]);
@@ -187,7 +188,7 @@ fn a_history_that_is_lost_while_no_daemon_runs_is_seen_at_the_next_start() {
         let told = entries(&fs::read(setup.state("ledger.jsonl")).unwrap());
         let lost: Vec<_> = told.iter().filter(|line| line.kind == EntryKind::HistoryLost).collect();
         assert_eq!(lost.len(), 1, "{what}");
-        assert_eq!((lost[0].reason.as_deref(), lost[0].through), (reason, Some(known)), "{what}");
+        assert_eq!((lost[0].reason.as_ref().map(ReasonWord::as_str), lost[0].through), (reason, Some(known)), "{what}");
         assert_eq!(setup.run(&["audit"]).status.code(), Some(6), "{what}");
         let again = setup.start();
         assert!(!again.status()["warnings"].to_string().contains("The history ledger.jsonl"), "{what}: told once");

@@ -41,7 +41,7 @@ impl<C: Chance> Engine<C> {
         }
         self.look_again = now.mono;
         self.looks = 0;
-        let reason = after.map_or(LedgerReason::On.word(), OffSource::word);
+        let reason = after.map_or(LedgerReason::On, OffSource::reason);
         out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::ConsentChanged, reason))));
     }
 

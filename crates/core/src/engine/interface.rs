@@ -8,6 +8,7 @@ use super::State;
 use crate::identity::Identity;
 use crate::observation::{OwnSender, ReadError, Reading};
 use crate::ping::{Event, PingBytes};
+use crate::reason::LedgerReason;
 use crate::verdict::Answer;
 
 /// What happened.
@@ -58,6 +59,7 @@ pub enum Action {
 
 /// A change of the state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a list has a few, and lives for a moment")]
 pub enum DiskAction {
     /// Make the local switch say on or off.
     SaveSwitch {
@@ -93,7 +95,7 @@ pub struct Entry {
     /// The HTTP status, of an answer.
     pub status: Option<u16>,
     /// Why, in one word of a small set.
-    pub reason: Option<&'static str>,
+    pub reason: Option<LedgerReason>,
     /// How many seconds the wall clock stepped.
     pub step_seconds: Option<i64>,
     /// The schedule in force, of a start and of an attempt: the interval and its jitter.
@@ -165,7 +167,7 @@ impl Entry {
         Self { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None }
     }
 
-    pub(super) fn because(kind: EntryKind, reason: &'static str) -> Self {
+    pub(super) fn because(kind: EntryKind, reason: LedgerReason) -> Self {
         Self { reason: Some(reason), ..Self::new(kind) }
     }
 }

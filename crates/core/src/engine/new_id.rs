@@ -56,7 +56,7 @@ impl<C: Chance> Engine<C> {
     /// Replaces the ID that is 30 days old, and what hangs on its schedule.
     fn rotate(&mut self, now: Now, out: &mut Vec<Action>) -> InstallId {
         let install_id = self.make_id(now, out);
-        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, LedgerReason::Expired.word()))));
+        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, LedgerReason::Expired))));
         self.leave_the_old_schedule(now);
         install_id
     }
@@ -72,7 +72,7 @@ impl<C: Chance> Engine<C> {
         // A heartbeat was drawn for the ID that it makes; a startup has a time of its own.
         let reason = if self.identity.is_some() { LedgerReason::Unused } else { LedgerReason::NoId };
         let install_id = self.make_id(now, out);
-        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, reason.word()))));
+        out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, reason))));
         if event == Event::Startup && self.heartbeat_due.is_some() {
             self.leave_the_old_schedule(now);
         }

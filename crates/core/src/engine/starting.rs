@@ -52,7 +52,7 @@ impl<C: Chance> Engine<C> {
             if event.is_some() {
                 out.push(Action::Disk(DiskAction::Record(Entry {
                     event,
-                    ..Entry::because(EntryKind::Failed, reason.word())
+                    ..Entry::because(EntryKind::Failed, reason)
                 })));
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::InstallId;
 use crate::ping::{self, Event, PingBytes};
+use crate::reason::ReasonWord;
 
 /// The engine's memory between two starts: `state.json`. Losing it costs a ping at a wrong time, never consent: the
 /// switch is a file of its own.
@@ -77,7 +78,7 @@ pub struct Concluded {
     /// How.
     pub outcome: Outcome,
     /// Why, in one word of a small set.
-    pub reason: String,
+    pub reason: ReasonWord,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
 }

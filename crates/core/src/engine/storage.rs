@@ -15,7 +15,7 @@ impl<C: Chance> Engine<C> {
             let event = self.pending.as_ref().map(|pending| pending.event);
             out.push(Action::Disk(DiskAction::Record(Entry {
                 event,
-                ..Entry::because(EntryKind::Failed, LedgerReason::Storage.word())
+                ..Entry::because(EntryKind::Failed, LedgerReason::Storage)
             })));
         }
         self.suppress(now, Suppression::Storage, out);

@@ -3,6 +3,7 @@
 use crate::contract::Payload;
 use crate::credential::Credential;
 use crate::observation::{OwnSender, ReadError, Reading, Reason, Unknown};
+use crate::reason::LedgerReason;
 
 /// Why nothing may be sent although consent is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,20 +33,20 @@ pub enum Suppression {
 }
 
 impl Suppression {
-    /// The word for it in the API and the ledger.
+    /// The reason for it in the API and the ledger.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn reason(&self) -> LedgerReason {
         match self {
-            Self::Storage => "storage",
-            Self::ClockImplausible => "clock_implausible",
-            Self::PulseUnreachable(_) => "pulse_unreachable",
-            Self::PulseUnauthorized(_) => "pulse_unauthorized",
-            Self::MissingScope(_) => "missing_scope",
-            Self::MockMode => "mock_mode",
-            Self::DemoMode => "demo_mode",
-            Self::PulseStarting => "pulse_starting",
-            Self::PulseReportsItself => "pulse_reports_itself",
-            Self::Incomplete(_) | Self::NotPulse(_) => "incomplete",
+            Self::Storage => LedgerReason::Storage,
+            Self::ClockImplausible => LedgerReason::ClockImplausible,
+            Self::PulseUnreachable(_) => LedgerReason::PulseUnreachable,
+            Self::PulseUnauthorized(_) => LedgerReason::PulseUnauthorized,
+            Self::MissingScope(_) => LedgerReason::MissingScope,
+            Self::MockMode => LedgerReason::MockMode,
+            Self::DemoMode => LedgerReason::DemoMode,
+            Self::PulseStarting => LedgerReason::PulseStarting,
+            Self::PulseReportsItself => LedgerReason::PulseReportsItself,
+            Self::Incomplete(_) | Self::NotPulse(_) => LedgerReason::Incomplete,
         }
     }
 

@@ -5,6 +5,7 @@ use pulse_telemetry_core::engine::{Action, DiskAction, EntryKind, Input, Pending
 use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::ping::PingBytes;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::Answer;
 
 use crate::readings::change;
@@ -80,7 +81,7 @@ impl Saboteur for RotationForgotten {
     fn actions(&mut self, actions: &mut Vec<Action>) {
         let rotates = actions.iter().any(|action| {
             matches!(action, Action::Disk(DiskAction::Record(entry))
-                if entry.kind == EntryKind::IdRotated && entry.reason == Some("expired"))
+                if entry.kind == EntryKind::IdRotated && entry.reason == Some(LedgerReason::Expired))
         });
         for action in actions.iter().filter(|_| rotates) {
             if let Action::Disk(DiskAction::SaveId(new)) = action {

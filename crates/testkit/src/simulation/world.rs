@@ -6,6 +6,7 @@ use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::{Fixed, Sources};
 use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Schedule, Start, State};
 use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::{Answer, RETRY_AFTER_MAX};
 
 use super::clock::Clock;
@@ -252,7 +253,7 @@ impl<S: Saboteur> World<S> {
         ];
         let replaces = actions.iter().any(|action| {
             matches!(action, Action::Disk(DiskAction::Record(entry))
-                if entry.kind == EntryKind::IdReset || entry.reason == Some("expired"))
+                if entry.kind == EntryKind::IdReset || entry.reason == Some(LedgerReason::Expired))
         });
         let crash_at = self.draws_crash().then(|| self.chance.draw(actions.len() as u64) as usize);
         let (mut stored, mut send_left_out) = (true, false);

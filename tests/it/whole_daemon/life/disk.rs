@@ -14,6 +14,7 @@ use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, Start, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::{Line, sha256};
 use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_core::reason::ReasonWord;
 use serde_json::value::RawValue;
 
 use super::{Mistake, Shared, World};
@@ -111,7 +112,7 @@ impl Content {
             body: body.map(Cow::Borrowed),
             sha256: body.map(|body| sha256(body.as_bytes())),
             status: entry.status,
-            reason: entry.reason.map(Cow::Borrowed),
+            reason: entry.reason.map(ReasonWord::Known),
             step_seconds: entry.step_seconds,
             interval_ms: entry.schedule.map(|(interval, _)| interval.as_millis() as u64),
             jitter_ms: entry.schedule.map(|(_, jitter)| jitter.as_millis() as u64),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pulse_telemetry::daemon::{self, Handle, NoPreview, READERS_MAX, ResetAnswer};
 use pulse_telemetry_core::engine::Engine;
+use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -72,7 +73,7 @@ fn the_status_says_as_of_when_and_an_old_reading_is_followed_by_another_one_that
         assert!(known.to_text(world.wall()).contains("has not answered yet; this is what was known before"));
         sleep(Duration::from_secs(2)).await;
         let newer = handle.status().await.unwrap();
-        assert_eq!((newer.off_by.as_deref(), newer.is_being_read), (Some("pulse"), false));
+        assert_eq!((newer.off_by.as_ref().map(ReasonWord::as_str), newer.is_being_read), (Some("pulse"), false));
         assert!(newer.as_of > first.as_of);
         assert_eq!(world.readings(), read + 1);
         // A reading that is not a minute old is told as it is, and where a switch of our own says off nobody asks.
@@ -236,7 +237,7 @@ fn a_pulse_that_is_gone_is_not_hidden_by_an_earlier_reading() {
             world.lock().pulse.set_trouble(Some(trouble));
             sleep(MINUTE).await;
             let no = handle.preview().await.unwrap().unwrap_err();
-            assert!(no.because.reason != "busy" && no.retry_after <= Duration::from_secs(10), "{no:?}");
+            assert!(no.because.reason != LedgerReason::Busy && no.retry_after <= Duration::from_secs(10), "{no:?}");
         });
     }
 }
