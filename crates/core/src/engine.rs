@@ -6,8 +6,10 @@
 //! Times within a process are monotonic, so that a stepping wall clock moves no schedule; on disk they are wall times,
 //! for the next start.
 
+mod attempts;
 mod belief;
 mod consenting;
+mod deadlines;
 mod interface;
 mod new_id;
 mod starting;
@@ -24,14 +26,14 @@ use uuid::Uuid;
 
 use crate::chance::Chance;
 use crate::clock::Now;
-use crate::consent::{OffSource, Sources};
-use crate::contract::Payload;
+use crate::consent::Sources;
 use crate::identity::{Identity, InstallId};
 use crate::observation::{ReadError, Reading};
-use crate::ping::{self, Event, PingBytes};
+use crate::ping::{Event, PingBytes};
 use crate::reason::LedgerReason;
-use crate::verdict::{Answer, RETRY_AFTER_MAX, Verdict};
+use crate::verdict::RETRY_AFTER_MAX;
 use belief::Belief;
+use deadlines::{Deadline, Deadlines};
 pub use interface::{Action, DiskAction, Entry, EntryKind, Input};
 pub use starting::Start;
 pub use state::{Concluded, Outcome, PendingRecord, State};
@@ -92,17 +94,14 @@ impl Schedule {
     }
 }
 
-/// The ping that was built and is not yet accepted. Times are monotonic.
+/// The ping that was built and is not yet accepted.
 #[derive(Clone, Debug)]
 struct Pending {
     event: Event,
     body: PingBytes,
     install_id: InstallId,
     built_at: Timestamp,
-    /// When it is given up.
-    expires: Duration,
     attempts: u32,
-    next_attempt: Duration,
 }
 
 /// What the engine waits for.
@@ -119,6 +118,7 @@ pub struct Engine<C> {
     schedule: Schedule,
     chance: C,
     sources: Sources,
+    deadlines: Deadlines,
     identity: Option<Identity>,
     /// It was made or taken up here, not only found as a file.
     id_is_ours: bool,
@@ -129,36 +129,23 @@ pub struct Engine<C> {
     candidate: Uuid,
     /// When the process started.
     started: Duration,
-    /// When the startup ping of this start is due; `None` once it was built or skipped.
-    startup_due: Option<Duration>,
     /// When a startup was last attempted.
     startup_attempted_at: Option<Timestamp>,
-    /// Until then no startup and no heartbeat is built.
-    spacing_ends: Duration,
-    heartbeat_due: Option<Duration>,
-    /// The endpoint asked for silence until then, for the next ping too.
-    not_before: Duration,
     pending: Option<Pending>,
     last: Option<Concluded>,
     phase: Phase,
     suppressed: Option<Suppression>,
     counted_twice: bool,
-    /// When a change of `suppressed` may be recorded again, and what was recorded last.
-    suppression_recorded: (Duration, Option<LedgerReason>),
-    look_again: Duration,
+    /// Why nothing may be sent, as it was recorded last.
+    suppression_recorded: Option<LedgerReason>,
     looks: u32,
-    unsaved: bool,
-    /// When what could not be written is tried again, and how often it was.
-    save_again: Duration,
+    /// How often something could not be written.
     saves: u32,
     belief: Belief,
-    /// While the clock is doubted: when that is kept on disk next.
-    doubt_kept: Duration,
     /// The times on disk, for as long as the clock has been doubted since the start: they are taken again when it is
     /// believed, and stay on disk as they are until then.
     unadopted: Option<State>,
-    /// When the ledger is pruned next, and when it was last.
-    prune_due: Duration,
+    /// When the ledger was last pruned.
     pruned_at: Option<Timestamp>,
     last_seen: Now,
 }
@@ -215,8 +202,13 @@ impl<C: Chance> Engine<C> {
             pending: self.pending.as_ref().map(|p| (p.event, p.body.as_str(), p.attempts)),
             last: self.last.as_ref(),
             id_issued_at: self.current_identity(now).map(|identity| identity.issued_at),
-            unsaved: self.unsaved,
+            unsaved: self.is_unsaved(),
         }
+    }
+
+    /// Something could not be written and is tried again.
+    fn is_unsaved(&self) -> bool {
+        self.deadlines.is_set(Deadline::Save)
     }
 
     /// Starts whatever is due, and says when to look again.
@@ -227,25 +219,23 @@ impl<C: Chance> Engine<C> {
         if self.phase == Phase::Idle {
             self.start_what_is_due(now, out);
         }
-        let next =
-            self.next_deadline(now).min(if self.phase == Phase::Idle { self.next_look() } else { Duration::MAX });
-        out.push(Action::WakeAt(next.clamp(now.mono, now.mono + WAKE_MAX)));
+        out.push(Action::WakeAt(self.next_wake(now).clamp(now.mono, now.mono + WAKE_MAX)));
     }
 
     /// Keeps on disk for how long the clock has been doubted, so that a restart does not begin the doubt anew.
     fn keep_the_doubt(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.belief.doubted_until.is_some() && now.mono >= self.doubt_kept {
-            self.doubt_kept = now.mono + DOUBT_KEPT;
+        if self.is_clock_suspect() && self.deadlines.expired(Deadline::SaveSuspicion, now) {
+            self.deadlines.set(Deadline::SaveSuspicion, now.mono + DOUBT_KEPT);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
     }
 
     /// Removes what is too old from the ledger, also while telemetry is off.
     fn prune(&mut self, now: Now, out: &mut Vec<Action>) {
-        if now.mono < self.prune_due || self.belief.doubted_until.is_some() {
+        if self.is_clock_suspect() || !self.deadlines.expired(Deadline::Prune, now) {
             return;
         }
-        self.prune_due = now.mono + PRUNING;
+        self.deadlines.set(Deadline::Prune, now.mono + PRUNING);
         self.pruned_at = Some(now.wall);
         // Kept on disk before, so that not even a crash loop prunes more often.
         out.push(Action::Disk(DiskAction::Save(self.state(now))));
@@ -254,41 +244,30 @@ impl<C: Chance> Engine<C> {
 
     /// What has its time whatever the engine waits for.
     fn meet_deadlines(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.unsaved && now.mono >= self.save_again {
+        if self.deadlines.expired(Deadline::Save, now) {
             self.save_all(now, out);
         }
         self.replace_what_has_expired(now, out);
         // Of a send under way the answer decides.
-        let is_over = |pending: &Pending| now.mono >= pending.expires;
-        if self.phase != Phase::Sending && self.pending.as_ref().is_some_and(is_over) {
+        if self.phase != Phase::Sending && self.deadlines.expired(Deadline::GiveUp, now) {
             self.conclude(now, Outcome::GaveUp, Some(LedgerReason::GaveUp), None, out);
         }
     }
 
-    /// When the next of these is.
-    fn next_deadline(&self, now: Now) -> Duration {
-        let of_the_clock = match self.belief.doubted_until {
-            Some(until) => until.min(self.doubt_kept),
-            None => self.prune_due,
-        };
-        let of_the_pending = self.pending.as_ref().filter(|_| self.phase != Phase::Sending).map(|p| p.expires);
-        let of_the_disk = self.unsaved.then_some(self.save_again);
-        let others = [of_the_pending, of_the_disk, self.id_expires(now)];
-        others.into_iter().flatten().fold(of_the_clock, Duration::min)
-    }
-
     fn start_what_is_due(&mut self, now: Now, out: &mut Vec<Action>) {
-        if matches!(self.sources.off(), Some(source) if source != OffSource::Pulse) {
+        if self.is_off_here() {
             return;
         }
-        if self.heartbeat_due.is_none() && self.startup_due.is_none() && self.pending.is_none() {
-            self.heartbeat_due = Some(self.after_an_interval(now));
+        let is_scheduled = [Deadline::Startup, Deadline::Heartbeat].into_iter().any(|due| self.deadlines.is_set(due));
+        if !is_scheduled && self.pending.is_none() {
+            let due = self.after_an_interval(now);
+            self.deadlines.set(Deadline::Heartbeat, due);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
         if self.next_due() > now.mono {
             return;
         }
-        if self.belief.doubted_until.is_some() {
+        if self.is_clock_suspect() {
             self.suppress(now, Suppression::ClockImplausible, out);
             return;
         }
@@ -296,41 +275,21 @@ impl<C: Chance> Engine<C> {
         out.push(Action::ReadPulse);
     }
 
-    /// When something is due next, as things stand.
-    fn next_due(&self) -> Duration {
-        self.attempt_due().max(self.look_again)
-    }
-
-    /// When the next attempt is due, if nothing suppresses it.
-    fn attempt_due(&self) -> Duration {
-        let due = match (&self.pending, self.startup_due) {
-            (Some(pending), _) => pending.next_attempt,
-            (None, Some(due)) => due,
-            (None, None) => self.heartbeat_due.unwrap_or(Duration::ZERO).max(self.spacing_ends),
-        };
-        due.max(self.not_before)
-    }
-
     /// The ID will be 30 days old when the next heartbeat is due: it is replaced then, and the heartbeat goes later.
     fn next_replaces_id(&self, now: Now) -> bool {
         let at = Now { wall: plus(now.wall, self.next_due().saturating_sub(now.mono)), ..now };
-        let is_heartbeat = self.pending.is_none() && self.startup_due.is_none();
-        is_heartbeat && self.identity.is_some() && self.current_identity(at).is_none() && !self.id_is_unused
+        self.next_event() == Event::Heartbeat
+            && self.pending.is_none()
+            && self.identity.is_some()
+            && self.current_identity(at).is_none()
+            && !self.id_is_unused
     }
 
     fn next_event(&self) -> Event {
-        match (&self.pending, self.startup_due) {
-            (Some(pending), _) => pending.event,
-            (None, Some(_)) => Event::Startup,
-            (None, None) => Event::Heartbeat,
-        }
-    }
-
-    /// When the engine has to start something.
-    fn next_look(&self) -> Duration {
-        match self.sources.off() {
-            Some(source) if source != OffSource::Pulse => Duration::MAX,
-            _ => self.next_due(),
+        match &self.pending {
+            Some(pending) => pending.event,
+            None if self.deadlines.is_set(Deadline::Startup) => Event::Startup,
+            None => Event::Heartbeat,
         }
     }
 
@@ -349,9 +308,9 @@ impl<C: Chance> Engine<C> {
             return;
         }
         // The disk may have failed while Pulse was read, and not know the current ID; or the clock may have stepped.
-        let payload = if self.unsaved {
+        let payload = if self.is_unsaved() {
             Err(Suppression::Storage)
-        } else if self.belief.doubted_until.is_some() {
+        } else if self.is_clock_suspect() {
             Err(Suppression::ClockImplausible)
         } else {
             Suppression::sendable_payload(reading.as_ref(), self.sources.insists())
@@ -359,157 +318,24 @@ impl<C: Chance> Engine<C> {
         match payload {
             Ok(payload) => {
                 self.suppressed = None;
-                self.suppression_recorded.1 = None;
+                self.suppression_recorded = None;
                 self.looks = 0;
                 self.attempt(now, payload, out);
             }
             Err(suppression) => self.suppress(now, suppression, out),
         }
         if let Ok(Reading { retry_after: Some(pause), .. }) = reading {
-            self.look_again = self.look_again.max(now.mono + *pause);
-        }
-    }
-
-    /// The one door that every attempt passes: consent and suppression were looked at just now.
-    fn attempt(&mut self, now: Now, payload: &Payload, out: &mut Vec<Action>) {
-        self.replace_what_has_expired(now, out);
-        if self.pending.as_ref().is_some_and(|pending| now.mono >= pending.expires) || self.attempt_due() > now.mono {
-            // While Pulse was read, its time has passed, or a reset, an opt-out or a new ID has taken it away.
-            return;
-        }
-        let mut pending = match self.pending.take() {
-            Some(pending) => pending,
-            None => self.build(now, self.next_event(), payload, out),
-        };
-        // Kept on disk before the attempt, so that not even a crash loop can hammer.
-        pending.next_attempt = now.mono + self.backoff(pending.attempts);
-        pending.attempts = pending.attempts.saturating_add(1);
-        self.id_is_unused = false;
-        let (event, body) = (pending.event, pending.body.clone());
-        self.pending = Some(pending);
-        if event == Event::Startup {
-            self.startup_attempted_at = Some(now.wall);
-            self.spacing_ends = now.mono + self.schedule.spacing();
-        }
-        out.push(Action::Disk(DiskAction::Save(self.state(now))));
-        let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
-        out.push(Action::Disk(DiskAction::Record(Entry { schedule: self.schedule.recorded(), ..entry })));
-        out.push(Action::Send(body));
-        self.phase = Phase::Sending;
-    }
-
-    fn build(&mut self, now: Now, event: Event, payload: &Payload, out: &mut Vec<Action>) -> Pending {
-        let install_id = self.current_or_new_id(now, event, out);
-        if event == Event::Startup {
-            self.startup_due = None;
-        }
-        Pending {
-            event,
-            body: ping::encode(payload, &install_id, event),
-            install_id,
-            built_at: now.wall,
-            expires: now.mono + self.schedule.interval,
-            attempts: 0,
-            next_attempt: now.mono,
-        }
-    }
-
-    fn on_answer(&mut self, now: Now, answer: &Answer, out: &mut Vec<Action>) {
-        if self.phase != Phase::Sending {
-            return;
-        }
-        self.phase = Phase::Idle;
-        match answer.verdict(now.wall) {
-            Verdict::Delivered => self.conclude(now, Outcome::Delivered, None, answer.status(), out),
-            Verdict::Drop { reason } => self.conclude(now, Outcome::Dropped, Some(reason), answer.status(), out),
-            Verdict::Retry { after, reason } => {
-                if let Some(after) = after {
-                    let most = (after / ASKED_PART).max(ASKED_ADDED).min(self.schedule.interval);
-                    self.not_before = now.mono + after + self.chance.up_to(most);
-                }
-                // Drawn again, for the pause counts from the answer; what was kept before the attempt is for a crash.
-                let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts.saturating_sub(1)));
-                let event = self.pending.as_mut().map(|pending| {
-                    pending.next_attempt = now.mono + pause;
-                    pending.event
-                });
-                let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
-                out.push(Action::Disk(DiskAction::Record(entry)));
-                out.push(Action::Disk(DiskAction::Save(self.state(now))));
-            }
-        }
-    }
-
-    /// The pending ping is done with; the next one gets its time.
-    fn conclude(
-        &mut self,
-        now: Now,
-        outcome: Outcome,
-        reason: Option<LedgerReason>,
-        status: Option<u16>,
-        out: &mut Vec<Action>,
-    ) {
-        if let Some(event) = self.end_pending(now, outcome, reason, status, out) {
-            self.set_next_heartbeat(now, event, outcome);
-            out.push(Action::Disk(DiskAction::Save(self.state(now))));
-        }
-    }
-
-    /// The pending ping is done with, and this is recorded of it.
-    fn end_pending(
-        &mut self,
-        now: Now,
-        outcome: Outcome,
-        reason: Option<LedgerReason>,
-        status: Option<u16>,
-        out: &mut Vec<Action>,
-    ) -> Option<Event> {
-        let event = self.pending.take()?.event;
-        let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
-        out.push(Action::Disk(DiskAction::Record(Entry { event: Some(event), status, reason, ..Entry::new(kind) })));
-        self.last = Some(Concluded {
-            at: now.wall,
-            event,
-            outcome,
-            reason: reason.unwrap_or(LedgerReason::Delivered).into(),
-            status,
-        });
-        if let Some(state) = &mut self.unadopted {
-            state.pending = None;
-            state.last.clone_from(&self.last);
-        }
-        Some(event)
-    }
-
-    /// When the next heartbeat goes after a ping that ended so.
-    fn set_next_heartbeat(&mut self, now: Now, event: Event, outcome: Outcome) {
-        self.heartbeat_due = match (event, outcome) {
-            (Event::Heartbeat, _) => Some(self.after_an_interval(now)),
-            (Event::Startup, Outcome::GaveUp) => Some(now.mono),
-            (Event::Startup, _) => Some(self.heartbeat_due.unwrap_or_else(|| self.after_an_interval(now))),
-        };
-        if let Some(state) = &mut self.unadopted {
-            // What the clock says now will mean nothing later; the last time that was believed will.
-            let Schedule { interval, jitter, .. } = self.schedule;
-            state.heartbeat_due = state.believed_at.map(|believed| plus(believed, interval.saturating_sub(jitter)));
-        }
-    }
-
-    /// Ends the send under way, if there is one, and closes its entry.
-    fn cancel(&mut self, reason: LedgerReason, out: &mut Vec<Action>) {
-        if self.phase == Phase::Sending {
-            self.phase = Phase::Idle;
-            out.push(Action::CancelSend);
-            let event = self.pending.as_ref().map(|pending| pending.event);
-            out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) })));
+            let reread = self.deadlines.at(Deadline::Reread).max(Some(now.mono + *pause));
+            self.deadlines.set(Deadline::Reread, reread);
         }
     }
 
     fn suppress(&mut self, now: Now, suppression: Suppression, out: &mut Vec<Action>) {
         let reason = suppression.reason();
-        let (not_before, recorded) = self.suppression_recorded;
-        if recorded != Some(reason) && now.mono >= not_before {
-            self.suppression_recorded = (now.mono + HOUR, Some(reason));
+        let is_another = self.suppression_recorded != Some(reason);
+        if is_another && !self.deadlines.is_ahead(Deadline::RecordSuppression, now) {
+            self.deadlines.set(Deadline::RecordSuppression, now.mono + HOUR);
+            self.suppression_recorded = Some(reason);
             let entry = Entry { event: Some(self.next_event()), ..Entry::because(EntryKind::Suppressed, reason) };
             out.push(Action::Disk(DiskAction::Record(entry)));
         }
@@ -520,7 +346,7 @@ impl<C: Chance> Engine<C> {
     fn look_later(&mut self, now: Now) {
         let pause = self.backoff(self.looks);
         self.looks = self.looks.saturating_add(1);
-        self.look_again = now.mono + pause;
+        self.deadlines.set(Deadline::Reread, now.mono + pause);
     }
 
     fn backoff(&mut self, before: u32) -> Duration {

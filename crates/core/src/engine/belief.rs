@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::deadlines::{Deadline, Deadlines};
 use super::{DAY, HOUR, plus, since, until};
 use crate::clock::Now;
 use crate::contract::CONTRACT_DATE;
@@ -13,7 +14,7 @@ const BEHIND_MAX: Duration = HOUR;
 /// A wall clock that steps further ahead is implausible.
 const AHEAD_MAX: Duration = DAY;
 /// An implausible clock is believed after this time.
-const DOUBT_MAX: Duration = DAY;
+pub(super) const DOUBT_MAX: Duration = DAY;
 
 /// What is known of the wall clock.
 #[derive(Debug)]
@@ -22,8 +23,6 @@ pub(super) struct Belief {
     pub(super) latest: Option<Timestamp>,
     /// The monotonic time then, where that was in this process.
     at: Option<Duration>,
-    /// The clock is doubted until then.
-    pub(super) doubted_until: Option<Duration>,
     /// For how long earlier processes doubted it already; `None` where the last one believed it.
     doubted_before: Option<Duration>,
 }
@@ -31,22 +30,19 @@ pub(super) struct Belief {
 impl Belief {
     /// At a start: `latest` is what an earlier process believed last, `doubted_before` for how long it then doubted.
     pub(super) fn new(latest: Option<Timestamp>, doubted_before: Option<Duration>) -> Self {
-        Self { latest, at: None, doubted_until: None, doubted_before }
+        Self { latest, at: None, doubted_before }
     }
 
     /// Looks at the clock: believes it, or begins to doubt it, or goes on doubting it until its time has passed.
-    pub(super) fn look(&mut self, now: Now) {
+    pub(super) fn look(&mut self, now: Now, deadlines: &mut Deadlines) {
         let left = DOUBT_MAX.saturating_sub(self.doubted_before.unwrap_or_default());
-        let until = *self.doubted_until.get_or_insert(now.mono + left);
+        let until = deadlines.at(Deadline::Trust).unwrap_or(now.mono + left);
         if !self.implausible(now) || now.mono >= until {
-            *self = Self { latest: Some(now.wall), at: Some(now.mono), doubted_until: None, doubted_before: None };
+            *self = Self { latest: Some(now.wall), at: Some(now.mono), doubted_before: None };
+            deadlines.stop(Deadline::Trust);
+        } else {
+            deadlines.set(Deadline::Trust, until);
         }
-    }
-
-    /// For how long the clock has been doubted, earlier processes included; `None` where it is believed. Kept on disk,
-    /// or a restart would end a doubt that is right, and a machine that is restarted every day would doubt for ever.
-    pub(super) fn doubted_for(&self, now: Now) -> Option<Duration> {
-        self.doubted_until.map(|until| DOUBT_MAX.saturating_sub(until.saturating_sub(now.mono)))
     }
 
     fn implausible(&self, now: Now) -> bool {

@@ -1,6 +1,6 @@
 //! Telemetry switched on or off, and a new ID that somebody asks for: what both take with them.
 
-use super::{Action, DiskAction, Engine, Entry, EntryKind, Outcome, Phase};
+use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Phase};
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
@@ -35,11 +35,11 @@ impl<C: Chance> Engine<C> {
         if after.is_some() {
             self.cancel(LedgerReason::SwitchedOff, out);
             self.forget(now, out);
-        } else if self.heartbeat_due.is_some() {
+        } else if self.deadlines.is_set(Deadline::Heartbeat) {
             self.leave_the_old_schedule(now);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
-        self.look_again = now.mono;
+        self.deadlines.set(Deadline::Reread, now.mono);
         self.looks = 0;
         let reason = after.map_or(LedgerReason::On, OffSource::reason);
         out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::ConsentChanged, reason))));
@@ -49,7 +49,7 @@ impl<C: Chance> Engine<C> {
     /// timing would link the old ID to the new one.
     pub(super) fn forget(&mut self, now: Now, out: &mut Vec<Action>) {
         let had_an_id = self.identity.take().is_some();
-        if self.pending.take().is_some() || had_an_id || self.heartbeat_due.is_some() {
+        if self.take_pending().is_some() || had_an_id || self.deadlines.is_set(Deadline::Heartbeat) {
             self.leave_the_old_schedule(now);
         }
         self.candidate = self.chance.uuid();
@@ -72,7 +72,7 @@ impl<C: Chance> Engine<C> {
             self.leave_the_old_schedule(now);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
-        if self.unsaved {
+        if self.is_unsaved() {
             // The old ID, or its pending ping, may still be on the disk.
             self.save_all(now, out);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Action, DiskAction, Engine, Entry, EntryKind, Outcome, Phase, State, until};
+use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::identity::{Identity, InstallId, ROTATION};
@@ -37,8 +37,8 @@ impl<C: Chance> Engine<C> {
     /// An ID that was current by a clock that is believed is known here: a clock that is then set back makes no new
     /// one of it.
     pub(super) fn take_up_the_id(&mut self, now: Now) {
-        self.id_is_ours |= self.belief.doubted_until.is_none()
-            && self.identity.as_ref().is_some_and(|identity| identity.is_current(now.wall));
+        self.id_is_ours |=
+            !self.is_clock_suspect() && self.identity.as_ref().is_some_and(|identity| identity.is_current(now.wall));
     }
 
     /// Makes the candidate the ID.
@@ -73,7 +73,7 @@ impl<C: Chance> Engine<C> {
         let reason = if self.identity.is_some() { LedgerReason::Unused } else { LedgerReason::NoId };
         let install_id = self.make_id(now, out);
         out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::IdRotated, reason))));
-        if event == Event::Startup && self.heartbeat_due.is_some() {
+        if event == Event::Startup && self.deadlines.is_set(Deadline::Heartbeat) {
             self.leave_the_old_schedule(now);
         }
         install_id
@@ -83,7 +83,8 @@ impl<C: Chance> Engine<C> {
     pub(super) fn leave_the_old_schedule(&mut self, now: Now) {
         self.forget_what_the_endpoint_asked(now);
         let interval = self.schedule.interval;
-        self.heartbeat_due = Some(now.mono + interval / 2 + self.chance.up_to(interval));
+        let due = now.mono + interval / 2 + self.chance.up_to(interval);
+        self.deadlines.set(Deadline::Heartbeat, due);
         if let Some(state) = &mut self.unadopted {
             // When the clock is believed, the time is drawn again.
             state.pending = None;
@@ -95,10 +96,10 @@ impl<C: Chance> Engine<C> {
     /// A time that the endpoint chose would be known again. A startup that it held back does not go the moment that
     /// this is forgotten: that moment belongs to the old ID.
     fn forget_what_the_endpoint_asked(&mut self, now: Now) {
-        if self.not_before > now.mono && self.startup_due.is_some_and(|due| due <= now.mono) {
-            self.startup_due = None;
+        if self.deadlines.is_ahead(Deadline::Silence, now) && self.deadlines.expired(Deadline::Startup, now) {
+            self.deadlines.stop(Deadline::Startup);
         }
-        self.not_before = now.mono;
+        self.deadlines.set(Deadline::Silence, now.mono);
         if let Some(state) = &mut self.unadopted {
             state.not_before = None;
         }
@@ -113,7 +114,7 @@ impl<C: Chance> Engine<C> {
             Some(identity) => other(identity),
         };
         self.id_is_unused = state.id_is_unused && !is_another;
-        let leaves = is_another && self.heartbeat_due.is_some();
+        let leaves = is_another && self.deadlines.is_set(Deadline::Heartbeat);
         if leaves {
             self.leave_the_old_schedule(now);
         }
@@ -122,7 +123,7 @@ impl<C: Chance> Engine<C> {
 
     /// Looks whether the ID has had its time: for a retry, for what the endpoint asked for, for a heartbeat that is due.
     pub(super) fn replace_what_has_expired(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.sources.off().is_some() || self.belief.doubted_until.is_some() || self.phase == Phase::Sending {
+        if self.sources.off().is_some() || self.is_clock_suspect() || self.phase == Phase::Sending {
             return;
         }
         let outlived = self.pending.as_ref().is_some_and(|pending| !self.may_carry(&pending.install_id, now));
@@ -132,14 +133,14 @@ impl<C: Chance> Engine<C> {
         let has_none = self.current_identity(now).is_none();
         let expired = has_none && self.identity.is_some();
         let is_due = self.pending.is_none()
-            && self.startup_due.is_none()
-            && self.heartbeat_due.is_some_and(|due| due <= now.mono)
+            && !self.deadlines.is_set(Deadline::Startup)
+            && self.deadlines.expired(Deadline::Heartbeat, now)
             && !self.id_is_unused;
         if expired && (outlived || is_due) {
             self.rotate(now, out);
         } else if outlived {
             self.leave_the_old_schedule(now);
-        } else if has_none && self.not_before > now.mono {
+        } else if has_none && self.deadlines.is_ahead(Deadline::Silence, now) {
             self.forget_what_the_endpoint_asked(now);
         } else {
             return;
@@ -149,8 +150,8 @@ impl<C: Chance> Engine<C> {
 
     /// When the ID has had its time, where something hangs on it before the next heartbeat is due.
     pub(super) fn id_expires(&self, now: Now) -> Option<Duration> {
-        let hangs_on_it = self.pending.is_some() || self.not_before > now.mono;
-        let identity = self.current_identity(now).filter(|_| hangs_on_it && self.belief.doubted_until.is_none())?;
+        let hangs_on_it = self.pending.is_some() || self.deadlines.is_ahead(Deadline::Silence, now);
+        let identity = self.current_identity(now).filter(|_| hangs_on_it && !self.is_clock_suspect())?;
         let expires = super::plus(identity.issued_at, ROTATION);
         Some(now.mono + until(expires, now.wall))
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::belief::Belief;
+use super::deadlines::{Deadline, Deadlines};
 use super::{Action, DOUBT_KEPT, DiskAction, Engine, Entry, EntryKind, Phase, Schedule, State};
 use crate::chance::Chance;
 use crate::clock::Now;
@@ -35,10 +36,10 @@ impl<C: Chance> Engine<C> {
         let state = start.state.clone();
         let mut engine = Self::new(schedule, start, chance, now);
         let mut out = Vec::new();
-        engine.belief.look(now);
+        engine.belief.look(now, &mut engine.deadlines);
         engine.take_up_the_id(now);
         let left_a_schedule = engine.adopt(&state, now);
-        if engine.belief.doubted_until.is_some() {
+        if engine.is_clock_suspect() {
             engine.unadopted = Some(state);
         }
         if engine.sources.off().is_some() {
@@ -66,38 +67,34 @@ impl<C: Chance> Engine<C> {
     /// With nothing due, and the times on disk not yet taken.
     fn new(schedule: Schedule, start: Start, mut chance: C, now: Now) -> Self {
         let Start { sources, identity, identity_is_ours, state, .. } = start;
+        let mut deadlines = Deadlines::default();
+        let at_once = [Deadline::Spacing, Deadline::Silence, Deadline::Reread, Deadline::Prune];
+        at_once.into_iter().chain([Deadline::RecordSuppression]).for_each(|deadline| deadlines.set(deadline, now.mono));
+        deadlines.set(Deadline::SaveSuspicion, now.mono + DOUBT_KEPT);
         Self {
             candidate: chance.uuid(),
             schedule,
             chance,
             sources,
+            deadlines,
             identity,
             id_is_ours: identity_is_ours,
             id_is_unused: false,
             started: now.mono,
-            startup_due: None,
             startup_attempted_at: None,
-            spacing_ends: now.mono,
-            heartbeat_due: None,
-            not_before: now.mono,
             pending: None,
             last: state.last,
             phase: Phase::Idle,
             suppressed: None,
             counted_twice: false,
-            suppression_recorded: (now.mono, None),
-            look_again: now.mono,
+            suppression_recorded: None,
             looks: 0,
-            unsaved: false,
-            save_again: now.mono,
             saves: 0,
             belief: Belief::new(
                 state.believed_at,
                 state.doubted_seconds.map(|seconds| Duration::from_secs(seconds.into())),
             ),
-            doubt_kept: now.mono + DOUBT_KEPT,
             unadopted: None,
-            prune_due: now.mono,
             pruned_at: None,
             last_seen: now,
         }

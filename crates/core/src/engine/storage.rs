@@ -1,14 +1,14 @@
 //! What could not be written, and is tried again.
 
-use super::{Action, DiskAction, Engine, Entry, EntryKind, Phase, Suppression};
+use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Phase, Suppression};
 use crate::chance::Chance;
 use crate::clock::Now;
 use crate::reason::LedgerReason;
 
 impl<C: Chance> Engine<C> {
     pub(super) fn on_storage_failed(&mut self, now: Now, send_left_out: bool, out: &mut Vec<Action>) {
-        self.unsaved = true;
-        self.save_again = now.mono + self.backoff(self.saves);
+        let pause = self.backoff(self.saves);
+        self.deadlines.set(Deadline::Save, now.mono + pause);
         self.saves = self.saves.saturating_add(1);
         if send_left_out && self.phase == Phase::Sending {
             self.phase = Phase::Idle;
@@ -23,7 +23,7 @@ impl<C: Chance> Engine<C> {
 
     /// Tries again to make the state directory say what is so.
     pub(super) fn save_all(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.unsaved = false;
+        self.deadlines.stop(Deadline::Save);
         if self.suppressed == Some(Suppression::Storage) {
             self.suppressed = None;
         }

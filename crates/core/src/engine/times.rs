@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::belief::DOUBT_MAX;
 use super::state::{PendingRecord, State};
 use super::{
-    ASKED_MAX, Action, DAY, DiskAction, Engine, Entry, EntryKind, Pending, STEP, minus, new_id, plus, since, until,
-    until_next_pruning,
+    ASKED_MAX, Action, DAY, Deadline, DiskAction, Engine, Entry, EntryKind, Pending, STEP, minus, new_id, plus, since,
+    until, until_next_pruning,
 };
 use crate::chance::Chance;
 use crate::clock::Now;
@@ -18,40 +19,45 @@ impl<C: Chance> Engine<C> {
     pub(super) fn adopt(&mut self, state: &State, now: Now) -> bool {
         let schedule = self.schedule;
         self.startup_attempted_at = state.startup_attempted_at;
-        self.spacing_ends = now.mono + state.spacing_left(now.wall, schedule.spacing());
-        self.not_before = now.mono + state.not_before.map_or(Duration::ZERO, |t| until(t, now.wall)).min(ASKED_MAX);
+        self.deadlines.set(Deadline::Spacing, now.mono + state.spacing_left(now.wall, schedule.spacing()));
+        let silence = state.not_before.map_or(Duration::ZERO, |at| until(at, now.wall)).min(ASKED_MAX);
+        self.deadlines.set(Deadline::Silence, now.mono + silence);
         // A due time further away than any that is ever set was set by a clock that was wrong.
         let most = schedule.interval + schedule.jitter.max(schedule.interval / 2);
-        self.heartbeat_due = state.heartbeat_due.map(|due| {
-            let left = until(due, now.wall);
-            now.mono + if left > most { Duration::ZERO } else { left }
-        });
-        self.pending = state.pending.as_ref().and_then(|record| {
-            let (body, install_id) = record.sound()?;
-            Some(Pending {
-                event: record.event,
-                body,
-                install_id,
-                built_at: record.built_at,
-                expires: now.mono + schedule.interval.saturating_sub(since(record.built_at, now.wall)),
-                attempts: record.attempts,
-                next_attempt: now.mono + until(record.not_before, now.wall).min(DAY),
-            })
-        });
+        let heartbeat = state
+            .heartbeat_due
+            .map(|due| until(due, now.wall))
+            .map(|left| now.mono + if left > most { Duration::ZERO } else { left });
+        self.deadlines.set(Deadline::Heartbeat, heartbeat);
+        self.adopt_pending(state.pending.as_ref(), now);
         self.pruned_at = state.pruned_at;
-        self.prune_due = now.mono + state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
+        let pruning = state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
+        self.deadlines.set(Deadline::Prune, now.mono + pruning);
         let left = self.adopt_for_the_id(state, now);
         let stands_in = self.pending.as_ref().is_some_and(|pending| self.may_carry(&pending.install_id, now));
-        let startup_skipped = stands_in || self.spacing_ends > now.mono;
-        self.startup_due = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
+        let startup_skipped = stands_in || self.deadlines.is_ahead(Deadline::Spacing, now);
+        let startup = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
+        self.deadlines.set(Deadline::Startup, startup);
         left
+    }
+
+    fn adopt_pending(&mut self, record: Option<&PendingRecord>, now: Now) {
+        self.take_pending();
+        let Some((record, (body, install_id))) = record.and_then(|record| Some((record, record.sound()?))) else {
+            return;
+        };
+        let left = self.schedule.interval.saturating_sub(since(record.built_at, now.wall));
+        self.deadlines.set(Deadline::GiveUp, now.mono + left);
+        self.deadlines.set(Deadline::Retry, now.mono + until(record.not_before, now.wall).min(DAY));
+        let PendingRecord { event, built_at, attempts, .. } = *record;
+        self.pending = Some(Pending { event, body, install_id, built_at, attempts });
     }
 
     pub(super) fn watch_the_clock(&mut self, now: Now, out: &mut Vec<Action>) {
         let expected = plus(self.last_seen.wall, now.mono.saturating_sub(self.last_seen.mono));
         let step = now.wall.duration_since(expected);
         self.last_seen = now;
-        self.belief.look(now);
+        self.belief.look(now, &mut self.deadlines);
         self.take_up_the_id(now);
         if step.unsigned_abs() > STEP {
             let entry = Entry { step_seconds: Some(step.as_secs()), ..Entry::new(EntryKind::ClockStepped) };
@@ -62,7 +68,7 @@ impl<C: Chance> Engine<C> {
             self.pending.iter_mut().for_each(|pending| follow(&mut pending.built_at));
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
-        if self.belief.doubted_until.is_none()
+        if !self.is_clock_suspect()
             && let Some(state) = self.unadopted.take()
             && self.adopt(&state, now)
         {
@@ -76,29 +82,39 @@ impl<C: Chance> Engine<C> {
             Some(left) => plus(now.wall, left),
             None => minus(now.wall, now.mono.saturating_sub(mono)),
         };
-        let doubted_seconds = self.belief.doubted_for(now).and_then(|doubted| u32::try_from(doubted.as_secs()).ok());
+        let doubted_seconds = self.doubted_for(now).and_then(|doubted| u32::try_from(doubted.as_secs()).ok());
         if let Some(state) = &self.unadopted {
             return State { doubted_seconds, ..state.clone() };
         }
         State {
             startup_attempted_at: self.startup_attempted_at,
-            heartbeat_due: self.heartbeat_due.map(wall),
-            not_before: (self.not_before > now.mono).then(|| wall(self.not_before)),
+            heartbeat_due: self.deadlines.at(Deadline::Heartbeat).map(wall),
+            not_before: self.deadlines.at(Deadline::Silence).filter(|at| *at > now.mono).map(wall),
             pending: self.pending.as_ref().map(|pending| PendingRecord {
                 event: pending.event,
                 body: pending.body.as_str().to_owned(),
                 install_id: pending.install_id.as_str().to_owned(),
                 built_at: pending.built_at,
                 attempts: pending.attempts,
-                not_before: wall(pending.next_attempt),
+                not_before: wall(self.deadlines.at(Deadline::Retry).unwrap_or(now.mono)),
             }),
             last: self.last.clone(),
             believed_at: self.belief.latest,
             doubted_seconds,
             pruned_at: self.pruned_at,
-            schedule_of: (self.identity.as_ref().map(|identity| identity.issued_at))
-                .or((self.heartbeat_due.is_some() && self.sources.off().is_none()).then_some(new_id::NO_ID)),
+            schedule_of: (self.identity.as_ref().map(|identity| identity.issued_at)).or((self
+                .deadlines
+                .is_set(Deadline::Heartbeat)
+                && self.sources.off().is_none())
+            .then_some(new_id::NO_ID)),
             id_is_unused: self.id_is_unused,
         }
+    }
+
+    /// For how long the clock has been doubted, earlier processes included; `None` where it is believed. Kept on disk,
+    /// or a restart would end a doubt that is right, and a machine that is restarted every day would doubt for ever.
+    fn doubted_for(&self, now: Now) -> Option<Duration> {
+        let until = self.deadlines.at(Deadline::Trust)?;
+        Some(DOUBT_MAX.saturating_sub(until.saturating_sub(now.mono)))
     }
 }

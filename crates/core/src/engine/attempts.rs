@@ -1,0 +1,150 @@
+//! An attempt to send: from a payload that may be sent to what became of the ping.
+
+use super::{
+    ASKED_ADDED, ASKED_PART, Action, Concluded, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Pending,
+    Phase, Schedule, plus,
+};
+use crate::chance::Chance;
+use crate::clock::Now;
+use crate::contract::Payload;
+use crate::ping::{self, Event};
+use crate::reason::LedgerReason;
+use crate::verdict::{Answer, Verdict};
+
+impl<C: Chance> Engine<C> {
+    /// The one door that every attempt passes: consent and suppression were looked at just now.
+    pub(super) fn attempt(&mut self, now: Now, payload: &Payload, out: &mut Vec<Action>) {
+        self.replace_what_has_expired(now, out);
+        if self.deadlines.expired(Deadline::GiveUp, now) || self.attempt_due() > now.mono {
+            // While Pulse was read, its time has passed, or a reset, an opt-out or a new ID has taken it away.
+            return;
+        }
+        let mut pending = match self.pending.take() {
+            Some(pending) => pending,
+            None => self.build(now, self.next_event(), payload, out),
+        };
+        // Kept on disk before the attempt, so that not even a crash loop can hammer.
+        let pause = self.backoff(pending.attempts);
+        self.deadlines.set(Deadline::Retry, now.mono + pause);
+        pending.attempts = pending.attempts.saturating_add(1);
+        self.id_is_unused = false;
+        let (event, body) = (pending.event, pending.body.clone());
+        self.pending = Some(pending);
+        if event == Event::Startup {
+            self.startup_attempted_at = Some(now.wall);
+            self.deadlines.set(Deadline::Spacing, now.mono + self.schedule.spacing());
+        }
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        let entry = Entry { event: Some(event), body: Some(body.clone()), ..Entry::new(EntryKind::Attempted) };
+        out.push(Action::Disk(DiskAction::Record(Entry { schedule: self.schedule.recorded(), ..entry })));
+        out.push(Action::Send(body));
+        self.phase = Phase::Sending;
+    }
+
+    fn build(&mut self, now: Now, event: Event, payload: &Payload, out: &mut Vec<Action>) -> Pending {
+        let install_id = self.current_or_new_id(now, event, out);
+        if event == Event::Startup {
+            self.deadlines.stop(Deadline::Startup);
+        }
+        self.deadlines.set(Deadline::GiveUp, now.mono + self.schedule.interval);
+        Pending { event, body: ping::encode(payload, &install_id, event), install_id, built_at: now.wall, attempts: 0 }
+    }
+
+    pub(super) fn on_answer(&mut self, now: Now, answer: &Answer, out: &mut Vec<Action>) {
+        if self.phase != Phase::Sending {
+            return;
+        }
+        self.phase = Phase::Idle;
+        match answer.verdict(now.wall) {
+            Verdict::Delivered => self.conclude(now, Outcome::Delivered, None, answer.status(), out),
+            Verdict::Drop { reason } => self.conclude(now, Outcome::Dropped, Some(reason), answer.status(), out),
+            Verdict::Retry { after, reason } => {
+                if let Some(after) = after {
+                    let most = (after / ASKED_PART).max(ASKED_ADDED).min(self.schedule.interval);
+                    let silence = after + self.chance.up_to(most);
+                    self.deadlines.set(Deadline::Silence, now.mono + silence);
+                }
+                // Drawn again, for the pause counts from the answer; what was kept before the attempt is for a crash.
+                let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts.saturating_sub(1)));
+                self.deadlines.set(Deadline::Retry, now.mono + pause);
+                let event = self.pending.as_ref().map(|pending| pending.event);
+                let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
+                out.push(Action::Disk(DiskAction::Record(entry)));
+                out.push(Action::Disk(DiskAction::Save(self.state(now))));
+            }
+        }
+    }
+
+    /// The pending ping is done with; the next one gets its time.
+    pub(super) fn conclude(
+        &mut self,
+        now: Now,
+        outcome: Outcome,
+        reason: Option<LedgerReason>,
+        status: Option<u16>,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(event) = self.end_pending(now, outcome, reason, status, out) {
+            self.set_next_heartbeat(now, event, outcome);
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+    }
+
+    /// The pending ping is done with, and this is recorded of it.
+    pub(super) fn end_pending(
+        &mut self,
+        now: Now,
+        outcome: Outcome,
+        reason: Option<LedgerReason>,
+        status: Option<u16>,
+        out: &mut Vec<Action>,
+    ) -> Option<Event> {
+        let event = self.take_pending()?.event;
+        let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
+        out.push(Action::Disk(DiskAction::Record(Entry { event: Some(event), status, reason, ..Entry::new(kind) })));
+        self.last = Some(Concluded {
+            at: now.wall,
+            event,
+            outcome,
+            reason: reason.unwrap_or(LedgerReason::Delivered).into(),
+            status,
+        });
+        if let Some(state) = &mut self.unadopted {
+            state.pending = None;
+            state.last.clone_from(&self.last);
+        }
+        Some(event)
+    }
+
+    /// There is no pending ping any more.
+    pub(super) fn take_pending(&mut self) -> Option<Pending> {
+        self.deadlines.stop(Deadline::GiveUp);
+        self.deadlines.stop(Deadline::Retry);
+        self.pending.take()
+    }
+
+    /// When the next heartbeat goes after a ping that ended so.
+    fn set_next_heartbeat(&mut self, now: Now, event: Event, outcome: Outcome) {
+        let due = match (event, outcome, self.deadlines.at(Deadline::Heartbeat)) {
+            (Event::Startup, Outcome::GaveUp, _) => now.mono,
+            (Event::Startup, _, Some(due)) => due,
+            (Event::Startup, _, None) | (Event::Heartbeat, ..) => self.after_an_interval(now),
+        };
+        self.deadlines.set(Deadline::Heartbeat, due);
+        if let Some(state) = &mut self.unadopted {
+            // What the clock says now will mean nothing later; the last time that was believed will.
+            let Schedule { interval, jitter, .. } = self.schedule;
+            state.heartbeat_due = state.believed_at.map(|believed| plus(believed, interval.saturating_sub(jitter)));
+        }
+    }
+
+    /// Ends the send under way, if there is one, and closes its entry.
+    pub(super) fn cancel(&mut self, reason: LedgerReason, out: &mut Vec<Action>) {
+        if self.phase == Phase::Sending {
+            self.phase = Phase::Idle;
+            out.push(Action::CancelSend);
+            let event = self.pending.as_ref().map(|pending| pending.event);
+            out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) })));
+        }
+    }
+}
