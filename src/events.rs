@@ -1,8 +1,7 @@
 //! The local-only commercial events of Pulse's privacy page: which plan links were seen, and the like. They stay here.
 //!
 //! A client made for Pulse 6.0 hands them over at Pulse's own routes, newer ones no longer do. They are kept in a file
-//! of their own, 90 days, and no module that builds or sends a ping can name this one (`tests/events.rs` holds it to
-//! that).
+//! of their own, 90 days, and no crate that builds or sends a ping can name this module.
 
 mod event;
 mod file;

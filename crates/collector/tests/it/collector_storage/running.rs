@@ -1,0 +1,95 @@
+//! A storage that waits, is stuck, or vanishes under the collector.
+
+use pulse_telemetry_testkit::collector::{Setup, Storage, ping_of};
+use rusqlite::Connection;
+
+#[test]
+fn a_second_collector_on_one_file_of_sqlite_is_refused_under_any_name_of_it_and_the_first_goes_on() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    let other_name = storage.dir().join("other.sqlite");
+    std::os::unix::fs::symlink(storage.file(), &other_name).unwrap();
+    for file in [storage.file(), other_name] {
+        let second = Setup::new(&storage).with("STORAGE__URL", &format!("sqlite:{}", file.display())).run(&["run"]);
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert_eq!(second.status.code(), Some(5), "{said}");
+        assert!(said.contains("another collector takes pings into"), "{said}");
+    }
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.kill();
+    // A kill leaves no lock behind.
+    let next = Setup::new(&storage).start();
+    assert_eq!(next.post(&ping_of(2)).status, 204);
+}
+
+#[test]
+fn while_a_commit_waits_every_other_request_is_answered() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    let other = Connection::open(storage.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| collector.post(&ping_of(2)).status);
+        collector.wait_for("a commit waits", || collector.metric("waiting_pings") > 0.0);
+        assert_eq!(collector.get("/healthz").status, 200);
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(waiting.join().unwrap(), 204);
+    });
+}
+
+#[test]
+fn a_commit_that_is_stuck_is_answered_in_time_and_keeps_no_stop_waiting() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).with("LIMITS__COMMIT_TIMEOUT", "1s").start();
+    collector.wait_until_ready();
+    let other = Connection::open(storage.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reply = collector.post(&ping_of(1));
+    assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{}", reply.status);
+    collector.stop();
+    other.execute_batch("COMMIT").unwrap();
+    assert!(storage.install_ids().is_empty());
+}
+
+#[test]
+fn a_stop_leaves_everything_in_the_one_file() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.stop();
+    let beside = |ending| storage.dir().join(format!("pings.sqlite{ending}")).exists();
+    assert!(!beside("-wal") && !beside("-shm"));
+    assert_eq!(storage.install_ids(), [pulse_telemetry_testkit::collector::install_id(1)]);
+}
+
+#[test]
+fn a_file_that_is_removed_or_replaced_under_the_collector_gets_no_ping_acknowledged_until_it_is_back() {
+    for ending in ["", "-wal"] {
+        let storage = Storage::sqlite();
+        let collector = Setup::new(&storage).start();
+        assert_eq!(collector.post(&ping_of(1)).status, 204);
+        let name = format!("pings.sqlite{ending}");
+        let (file, away) = (storage.dir().join(&name), storage.dir().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        let refused = |number| {
+            let reply = collector.post(&ping_of(number));
+            assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{ending}: {}", reply.status);
+            let ready = collector.ask_admin("/readyz");
+            assert_eq!((ready.status, ready.json()["because"].as_str()), (503, Some("storage")));
+        };
+        refused(2);
+        // Another file in its place is not the one that is written to.
+        std::fs::copy(&away, &file).unwrap();
+        refused(3);
+        let told = collector.wait_for_log("was removed, or another file was put in its place");
+        assert!(told.contains(&name) && told.contains("restart the collector"), "{told}");
+        std::fs::rename(&away, &file).unwrap();
+        collector.wait_until_ready();
+        assert_eq!(collector.post(&ping_of(4)).status, 204);
+        collector.stop();
+        let (stored, acknowledged) =
+            (storage.install_ids(), [1, 4].map(pulse_telemetry_testkit::collector::install_id));
+        assert!(acknowledged.iter().all(|id| stored.contains(id)), "{ending}: {stored:?}");
+    }
+}
