@@ -10,13 +10,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::consent::{OffSource, Sources};
 use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Suppression};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::ping::{self, Event};
 use pulse_telemetry_core::reason::LedgerReason;
+use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::{Answer, Verdict};
 use pulse_telemetry_endpoint::Sender;
 use pulse_telemetry_process::supervisor::Supervisor;
@@ -64,7 +64,7 @@ pub struct Parts<D, K> {
 type Gives<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// Runs until `stop` is ready.
-pub async fn run<D: Disk, K: Clock, C: Chance>(
+pub async fn run<D: Disk, K: Clock, C: Rng>(
     parts: Parts<D, K>,
     (engine, first): (Engine<C>, Vec<Action>),
     mut commands: mpsc::Receiver<Command>,
@@ -171,7 +171,7 @@ struct Daemon<D, K, C> {
     logged: Option<(Option<OffSource>, Option<LedgerReason>)>,
 }
 
-impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
+impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     fn feed(&mut self, input: Input) -> bool {
         let actions = self.engine.handle(self.clock.now(), input);
         let done = self.carry_out(actions);
@@ -210,7 +210,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
                     let sender = Arc::clone(&self.sender);
                     self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
                 }
-                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.says_done() => {}
+                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.claims_prior_writes() => {}
                 // An on that is refused must not be found by the next start.
                 Action::Disk(DiskAction::SaveSwitch { off: false }) if !stored => {}
                 Action::Disk(action) => {
@@ -459,7 +459,7 @@ impl<D: Disk, K: Clock, C: Chance> Daemon<D, K, C> {
         let seen_for = if is_looked_at { Duration::MAX } else { SEEN_FOR };
         let seen = last.filter(|last| now.mono.saturating_sub(last.at.mono) < seen_for).map(|last| {
             warnings.extend(reading_warnings(last.reading()));
-            Suppression::sendable_payload(last.reading(), self.engine.sources().insists()).err()
+            Suppression::sendable_payload(last.reading(), self.engine.sources().is_forced_on()).err()
         });
         if let Some(Source { pause: Some(pause), .. }) = self.readings.source(now) {
             warnings.push(paused(later(now, pause)));

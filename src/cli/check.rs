@@ -77,7 +77,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     }
     let read = pulse?.read().await;
     let usable = match &read {
-        Ok(reading) => write_reading(reading, sources.insists(), out)?,
+        Ok(reading) => write_reading(reading, sources.is_forced_on(), out)?,
         Err(ReadError::Unauthorized(credential)) => {
             writeln!(out, "  Pulse refuses to be read (pulse_unauthorized).\n  {credential}")?;
             false
@@ -125,7 +125,7 @@ async fn try_to_listen(config: &Config) -> io::Result<()> {
 }
 
 /// Shows field by field what the token may read, and says whether a ping could be built.
-fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Result<bool, CommandError> {
+fn write_reading(reading: &Reading, is_forced_on: bool, out: &mut dyn Write) -> Result<bool, CommandError> {
     let gate = &reading.gate;
     writeln!(out, "  {:<20} {:<16} answer", "what", "scope")?;
     for ValueRow { name, needs, value } in reading.values().rows() {
@@ -146,7 +146,7 @@ fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Resul
     row(out, "own_sender", TokenAccess::Settings, &own_sender)?;
     let organizations = gate.organizations.as_ref().map(|()| "all that are known are counted");
     row(out, "organizations", TokenAccess::Settings, &organizations)?;
-    match Suppression::sendable_payload(Ok(reading), insists) {
+    match Suppression::sendable_payload(Ok(reading), is_forced_on) {
         Err(suppression) => {
             let report = SuppressedReport::new(&suppression);
             writeln!(out, "\n  Nothing would be sent now ({}). {}", report.reason, report.message)?;
@@ -155,7 +155,7 @@ fn write_reading(reading: &Reading, insists: bool, out: &mut dyn Write) -> Resul
     }
     match gate.own_sender {
         Ok(OwnSender::OffBySetting) => writeln!(out, "  Telemetry is switched off in Pulse, so it is off here too.")?,
-        Ok(OwnSender::On) if insists => writeln!(out, "  {COUNTED_TWICE}")?,
+        Ok(OwnSender::On) if is_forced_on => writeln!(out, "  {COUNTED_TWICE}")?,
         _ => {}
     }
     Ok(reading.known().is_ok())

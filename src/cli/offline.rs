@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Once;
 
-use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::consent::{Fixed, OffSource, Sources};
 use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Schedule, Start, Suppression};
@@ -12,8 +11,9 @@ use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::ping::{self, Event, PingBytes};
 use pulse_telemetry_core::reason::ReasonWord;
-use pulse_telemetry_process::chance::SystemChance;
+use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::rng::SystemRng;
 
 use super::{CommandError, pulse_client};
 use crate::config::{Config, Listen};
@@ -122,7 +122,7 @@ pub(super) fn schedule(config: &Config) -> Schedule {
 }
 
 /// The engine as it would be at a start now, and what it would do first.
-pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Vec<Action>) {
+pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemRng>, Vec<Action>) {
     let now = SystemClock.now();
     // Only of an ID that lies ahead of the clock it matters where it comes from.
     let is_ahead = |identity: &&Identity| identity.issued_at > now.wall;
@@ -134,7 +134,7 @@ pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemChance>, Ve
         state: found.state,
         interrupted: found.interrupted,
     };
-    Engine::start(schedule(config), start, SystemChance, now)
+    Engine::start(schedule(config), start, SystemRng, now)
 }
 
 pub(super) async fn preview(config: &Config) -> Result<PingBytes, CommandError> {
@@ -159,7 +159,7 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, CommandError
         let switched_off_in_pulse =
             matches!(&read, Ok(reading) if reading.gate.own_sender == Ok(OwnSender::OffBySetting));
         status.off = switched_off_in_pulse.then_some(OffSource::Pulse);
-        suppressed = Suppression::sendable_payload(read.as_ref(), engine.sources().insists()).err();
+        suppressed = Suppression::sendable_payload(read.as_ref(), engine.sources().is_forced_on()).err();
         warnings = reading_warnings(read.as_ref());
         as_of = Some(SystemClock.now().wall);
     }
@@ -217,7 +217,7 @@ pub(super) fn locked(source: OffSource) -> String {
 }
 
 /// Lets the engine do one thing in the state directory, under the lock.
-fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Chance>, CommandError> {
+fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Rng>, CommandError> {
     in_the_store(config, out, |store, found| {
         let (mut engine, first) = engine(config, found);
         // Nothing starts here; but where telemetry is off, what off takes with it goes now.

@@ -11,14 +11,14 @@ fn by_variables(pulse_telemetry: Option<&str>, do_not_track: Option<&str>) -> So
 fn unset_everywhere_is_on() {
     assert_eq!(Sources::default().off(), None);
     assert_eq!(by_variables(None, None).off(), None);
-    assert!(!Sources::default().insists());
+    assert!(!Sources::default().is_forced_on());
 }
 
 #[test]
 fn a_clear_yes_is_on_and_insists() {
     for yes in ["1", "t", "true", "y", "yes", "on", "enabled", "TRUE", "  Yes\t", "oN", "Enabled\n"] {
         let sources = by_variables(Some(yes), None);
-        assert_eq!((sources.off(), sources.insists()), (None, true), "{yes:?}");
+        assert_eq!((sources.off(), sources.is_forced_on()), (None, true), "{yes:?}");
     }
 }
 
@@ -42,7 +42,7 @@ fn what_is_not_a_clear_yes_is_off() {
         "\u{ff54}rue",
     ] {
         let sources = by_variables(Some(no), None);
-        assert_eq!((sources.off(), sources.insists()), (Some(OffSource::PulseTelemetry), false), "{no:?}");
+        assert_eq!((sources.off(), sources.is_forced_on()), (Some(OffSource::PulseTelemetry), false), "{no:?}");
     }
 }
 
@@ -50,7 +50,7 @@ fn what_is_not_a_clear_yes_is_off() {
 fn a_blank_variable_is_unset() {
     for blank in ["", " ", "\t\n"] {
         let sources = by_variables(Some(blank), Some(blank));
-        assert_eq!((sources.off(), sources.insists()), (None, false), "{blank:?}");
+        assert_eq!((sources.off(), sources.is_forced_on()), (None, false), "{blank:?}");
     }
 }
 
@@ -101,7 +101,7 @@ proptest! {
     #[test]
     fn no_text_at_all_is_taken_for_a_yes_that_is_none(text in any::<String>()) {
         let yes = ["1", "t", "true", "y", "yes", "on", "enabled"].contains(&text.trim().to_lowercase().as_str());
-        prop_assert_eq!(by_variables(Some(&text), None).insists(), yes);
+        prop_assert_eq!(by_variables(Some(&text), None).is_forced_on(), yes);
         prop_assert_eq!(by_variables(Some(&text), None).off().is_none(), yes || text.trim().is_empty());
     }
 }

@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::contract;
@@ -22,6 +21,7 @@ use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::ping::PingBytes;
 use pulse_telemetry_core::reason::LedgerReason;
+use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::readings::handed_over;
 use pulse_telemetry_testkit::seeded::Seeded;

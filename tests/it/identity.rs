@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::identity::{Identity, canonical_install_id, is_install_id};
-use pulse_telemetry_process::chance::SystemChance;
+use pulse_telemetry_core::rng::Rng;
+use pulse_telemetry_process::rng::SystemRng;
 use serde_json::{Value, json};
 
 #[test]
@@ -130,7 +130,7 @@ fn only_the_five_spellings_of_a_uuid_are_an_id() {
 
 #[test]
 fn an_id_is_random_version_4_and_unlike_any_other() {
-    let ids: BTreeSet<_> = (0..1000).map(|_| SystemChance.uuid()).collect();
+    let ids: BTreeSet<_> = (0..1000).map(|_| SystemRng.uuid()).collect();
     assert_eq!(ids.len(), 1000);
     assert!(ids.iter().all(|id| id.get_version_num() == 4 && id.get_variant() == uuid::Variant::RFC4122));
 }
@@ -138,7 +138,7 @@ fn an_id_is_random_version_4_and_unlike_any_other() {
 #[test]
 fn an_id_rotates_when_it_is_thirty_days_old_and_not_before() {
     let issued_at: Timestamp = "2026-05-21T18:46:08Z".parse().unwrap();
-    let identity = Identity::new(SystemChance.uuid(), issued_at);
+    let identity = Identity::new(SystemRng.uuid(), issued_at);
     let after = |seconds| issued_at + SignedDuration::from_secs(seconds);
     let thirty_days = 30 * 24 * 60 * 60;
     assert!(identity.is_current(issued_at));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::civil::Date;
-use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::rng::Rng;
 use ring::hmac;
 
 use super::network::{Client, Network, TIMES_MAX};
@@ -41,7 +41,7 @@ pub struct NewIdPermit {
 }
 
 struct LimiterState {
-    chance: Box<dyn Chance + Send>,
+    chance: Box<dyn Rng + Send>,
     pings: Option<Keyed<Duration, Duration>>,
     ids: Option<Keyed<Date, u64>>,
 }
@@ -59,7 +59,7 @@ type Tag = [u8; 16];
 impl Limiter {
     /// A limiter for so many pings a minute and new IDs a day from one of the narrowest networks; 0 for any number.
     #[must_use]
-    pub fn new(per_minute: u32, new_ids: u32, chance: Box<dyn Chance + Send>) -> Self {
+    pub fn new(per_minute: u32, new_ids: u32, chance: Box<dyn Rng + Send>) -> Self {
         let counting = Arc::new(Mutex::new(LimiterState { chance, pings: None, ids: None }));
         Self { per_minute: NonZeroU32::new(per_minute), new_ids: NonZeroU32::new(new_ids), counting }
     }
@@ -170,7 +170,7 @@ impl LimiterState {
 }
 
 impl<U, V: Copy + Ord> Keyed<U, V> {
-    fn new(until: U, chance: &mut dyn Chance) -> Self {
+    fn new(until: U, chance: &mut dyn Rng) -> Self {
         let bytes: Vec<u8> = chance.bytes().into_iter().chain(chance.bytes()).collect();
         Self { until, key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), used: Used::default() }
     }
@@ -236,12 +236,12 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
-    use pulse_telemetry_process::chance::SystemChance;
+    use pulse_telemetry_process::rng::SystemRng;
 
     const DAY: Date = jiff::civil::date(2026, 11, 23);
 
     fn limiter(per_minute: u32, new_ids: u32) -> Limiter {
-        Limiter::new(per_minute, new_ids, Box::new(SystemChance))
+        Limiter::new(per_minute, new_ids, Box::new(SystemRng))
     }
 
     fn client(text: &str) -> Client {

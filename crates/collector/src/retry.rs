@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::rng::Rng;
 
 /// The longest that anybody is told to wait.
 const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
@@ -25,7 +25,7 @@ const MEMORY: f64 = 0.9;
 
 /// Gives out turns.
 pub struct Retry {
-    chance: Box<dyn Chance + Send>,
+    chance: Box<dyn Rng + Send>,
     /// Rows, and the seconds that the storage took for them; both fade.
     rows: f64,
     seconds: f64,
@@ -36,7 +36,7 @@ pub struct Retry {
 impl Retry {
     /// Turns that are spread by this chance.
     #[must_use]
-    pub fn new(chance: Box<dyn Chance + Send>) -> Self {
+    pub fn new(chance: Box<dyn Rng + Send>) -> Self {
         Self { chance, rows: ROWS_AT_START, seconds: SECONDS_AT_START, next: Duration::ZERO }
     }
 
@@ -52,30 +52,30 @@ impl Retry {
         let rate = (self.rows / self.seconds.max(1e-6)).clamp(1.0, 1e6);
         let wait = self.next.max(now) - now;
         if wait > WAIT_MAX {
-            return self.chance.up_to(WAIT_MAX);
+            return self.chance.uniform_up_to(WAIT_MAX);
         }
         self.next = now + wait + Duration::from_secs_f64(1.0 / rate);
-        wait + self.chance.up_to(wait / 10)
+        wait + self.chance.uniform_up_to(wait / 10)
     }
 
     /// How long somebody should wait while the storage does not work.
     pub fn in_an_outage(&mut self) -> Duration {
-        OUTAGE + self.chance.up_to(OUTAGE_SPREAD)
+        OUTAGE + self.chance.uniform_up_to(OUTAGE_SPREAD)
     }
 
     /// How long somebody should wait while the storage is full: a purge comes every hour.
     pub fn when_storage_is_full(&mut self) -> Duration {
-        WAIT_MAX / 2 + self.chance.up_to(WAIT_MAX / 2)
+        WAIT_MAX / 2 + self.chance.uniform_up_to(WAIT_MAX / 2)
     }
 
     /// How long somebody should wait who may send again when the UTC day ends, in `wait`.
     pub fn when_the_day_ends(&mut self, wait: Duration) -> Duration {
-        wait + self.chance.up_to(DAY_SPREAD)
+        wait + self.chance.uniform_up_to(DAY_SPREAD)
     }
 
     /// How long somebody should wait whose network may send again after `wait`.
     pub fn when_limited(&mut self, wait: Duration) -> Duration {
-        wait + self.chance.up_to(wait.max(Duration::from_secs(10)))
+        wait + self.chance.uniform_up_to(wait.max(Duration::from_secs(10)))
     }
 }
 
@@ -88,11 +88,11 @@ pub fn in_seconds(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pulse_telemetry_process::chance::SystemChance;
+    use pulse_telemetry_process::rng::SystemRng;
 
     #[test]
     fn those_who_are_refused_come_back_no_faster_than_the_storage_takes_them() {
-        let mut retry = Retry::new(Box::new(SystemChance));
+        let mut retry = Retry::new(Box::new(SystemRng));
         for _ in 0..100 {
             retry.measure(100, Duration::from_secs(1));
         }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_longer_than_an_hour_or_so_and_nobody_comes_back_at_once() {
-        let mut retry = Retry::new(Box::new(SystemChance));
+        let mut retry = Retry::new(Box::new(SystemRng));
         retry.measure(1, Duration::from_secs(3600));
         let waits: Vec<u64> = (0..100_000).map(|_| in_seconds(retry.when_full(Duration::ZERO))).collect();
         assert!(waits.iter().all(|wait| (1..=3960 + 1).contains(wait)), "{:?}", waits.iter().max());

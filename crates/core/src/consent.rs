@@ -102,7 +102,7 @@ impl Sources {
 
     /// The operator wrote `PULSE_TELEMETRY=true`: this sidecar is to report, also where Pulse reports itself.
     #[must_use]
-    pub fn insists(&self) -> bool {
+    pub fn is_forced_on(&self) -> bool {
         self.fixed.pulse_telemetry == Some(true)
     }
 }

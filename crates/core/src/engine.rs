@@ -7,7 +7,7 @@
 //! for the next start.
 
 mod attempts;
-mod belief;
+mod clock_trust;
 mod consenting;
 mod deadlines;
 mod interface;
@@ -24,15 +24,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::Sources;
 use crate::identity::{Identity, InstallId};
 use crate::observation::{ReadError, Reading};
 use crate::ping::{Event, PingBytes};
 use crate::reason::LedgerReason;
+use crate::rng::Rng;
 use crate::verdict::RETRY_AFTER_MAX;
-use belief::Belief;
+use clock_trust::ClockTrust;
 use deadlines::{Deadline, Deadlines};
 pub use interface::{Action, DiskAction, Entry, EntryKind, Input};
 pub use starting::Start;
@@ -48,7 +48,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// it to all of it (full jitter).
 const BACKOFF_FIRST: Duration = MINUTE;
 const BACKOFF_MAX: Duration = HOUR;
-/// Jitter may draw nothing; even then nobody is asked again sooner.
+/// Floor of the jittered delay.
 const BACKOFF_LEAST: Duration = Duration::from_secs(1);
 /// Two startup pings, and a startup ping and the next heartbeat, are at least so far apart.
 const STARTUP_SPACING: Duration = HOUR;
@@ -58,8 +58,8 @@ const WAKE_MAX: Duration = HOUR;
 /// in a day, so that a clock that leaps ahead takes little with it.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const PRUNING: Duration = DAY;
-/// How often it is kept on disk for how long the clock has been doubted.
-const DOUBT_KEPT: Duration = Duration::from_secs(10 * 60);
+/// How often it is kept on disk for how long the clock has been suspect.
+const SUSPICION_SAVED_EVERY: Duration = Duration::from_secs(10 * 60);
 /// To what the endpoint asks for a random time is added, up to this part of it and at least up to [`ASKED_ADDED`]: a
 /// time that the endpoint chose to the second would be known again.
 const ASKED_PART: u32 = 10;
@@ -138,19 +138,19 @@ pub struct Engine<C> {
     counted_twice: bool,
     /// Why nothing may be sent, as it was recorded last.
     suppression_recorded: Option<LedgerReason>,
-    looks: u32,
+    failed_reads: u32,
     /// How often something could not be written.
     saves: u32,
-    belief: Belief,
-    /// The times on disk, for as long as the clock has been doubted since the start: they are taken again when it is
-    /// believed, and stay on disk as they are until then.
-    unadopted: Option<State>,
+    clock_trust: ClockTrust,
+    /// The times on disk, for as long as the clock has been suspect since the start: deadlines are restored from them
+    /// once it is trusted, and they stay on disk as they are until then.
+    deferred_state: Option<State>,
     /// When the ledger was last pruned.
     pruned_at: Option<Timestamp>,
     last_seen: Now,
 }
 
-impl<C: Chance> Engine<C> {
+impl<C: Rng> Engine<C> {
     /// Takes in what happened and says what is to be done.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
@@ -213,7 +213,7 @@ impl<C: Chance> Engine<C> {
 
     /// Starts whatever is due, and says when to look again.
     fn advance(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.keep_the_doubt(now, out);
+        self.save_the_suspicion(now, out);
         self.prune(now, out);
         self.meet_deadlines(now, out);
         if self.phase == Phase::Idle {
@@ -222,10 +222,10 @@ impl<C: Chance> Engine<C> {
         out.push(Action::WakeAt(self.next_wake(now).clamp(now.mono, now.mono + WAKE_MAX)));
     }
 
-    /// Keeps on disk for how long the clock has been doubted, so that a restart does not begin the doubt anew.
-    fn keep_the_doubt(&mut self, now: Now, out: &mut Vec<Action>) {
+    /// Keeps on disk for how long the clock has been suspect, so that a restart does not begin that time anew.
+    fn save_the_suspicion(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.is_clock_suspect() && self.deadlines.expired(Deadline::SaveSuspicion, now) {
-            self.deadlines.set(Deadline::SaveSuspicion, now.mono + DOUBT_KEPT);
+            self.deadlines.set(Deadline::SaveSuspicion, now.mono + SUSPICION_SAVED_EVERY);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
     }
@@ -304,7 +304,7 @@ impl<C: Chance> Engine<C> {
             self.on_own_sender(now, own_sender, out);
         }
         if self.sources.off().is_some() {
-            self.look_later(now);
+            self.read_later(now);
             return;
         }
         // The disk may have failed while Pulse was read, and not know the current ID; or the clock may have stepped.
@@ -313,13 +313,13 @@ impl<C: Chance> Engine<C> {
         } else if self.is_clock_suspect() {
             Err(Suppression::ClockImplausible)
         } else {
-            Suppression::sendable_payload(reading.as_ref(), self.sources.insists())
+            Suppression::sendable_payload(reading.as_ref(), self.sources.is_forced_on())
         };
         match payload {
             Ok(payload) => {
                 self.suppressed = None;
                 self.suppression_recorded = None;
-                self.looks = 0;
+                self.failed_reads = 0;
                 self.attempt(now, payload, out);
             }
             Err(suppression) => self.suppress(now, suppression, out),
@@ -340,23 +340,23 @@ impl<C: Chance> Engine<C> {
             out.push(Action::Disk(DiskAction::Record(entry)));
         }
         self.suppressed = Some(suppression);
-        self.look_later(now);
+        self.read_later(now);
     }
 
-    fn look_later(&mut self, now: Now) {
-        let pause = self.backoff(self.looks);
-        self.looks = self.looks.saturating_add(1);
+    fn read_later(&mut self, now: Now) {
+        let pause = self.backoff(self.failed_reads);
+        self.failed_reads = self.failed_reads.saturating_add(1);
         self.deadlines.set(Deadline::Reread, now.mono + pause);
     }
 
     fn backoff(&mut self, before: u32) -> Duration {
         let most = BACKOFF_FIRST.saturating_mul(1 << before.min(6)).min(BACKOFF_MAX).min(self.schedule.interval);
-        self.chance.up_to(most).max(BACKOFF_LEAST)
+        self.chance.uniform_up_to(most).max(BACKOFF_LEAST)
     }
 
     fn after_an_interval(&mut self, now: Now) -> Duration {
         let Schedule { interval, jitter, .. } = self.schedule;
-        now.mono + interval.saturating_sub(jitter) + self.chance.up_to(jitter * 2)
+        now.mono + interval.saturating_sub(jitter) + self.chance.uniform_up_to(jitter * 2)
     }
 }
 

@@ -7,7 +7,7 @@
 //! [`ledger`] is the format in which all of it is recorded, and [`audit`] holds a ledger against the promises.
 //!
 //! There is no runtime here, no HTTP, no TLS, no file, no socket, no environment. The time ([`clock`]) and chance
-//! ([`chance`]) are arguments.
+//! ([`rng`]) are arguments.
 //!
 //! What a crate does not depend on it cannot name:
 //!
@@ -24,7 +24,6 @@
 //! ```
 
 pub mod audit;
-pub mod chance;
 pub mod clock;
 pub mod consent;
 pub mod contract;
@@ -36,5 +35,6 @@ pub mod observation;
 pub mod ping;
 pub mod printable;
 pub mod reason;
+pub mod rng;
 pub mod verdict;
 pub mod version;

@@ -16,10 +16,10 @@ use pulse_telemetry_collector::queue::{Readiness, queue};
 use pulse_telemetry_collector::retry::Retry;
 use pulse_telemetry_collector::server::{self, Admin, App};
 use pulse_telemetry_collector::storage::{Arrival, PingStore, Purged, Row, RowOutcome, Span, StorageError, Working};
-use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_http::server::places::Places;
-use pulse_telemetry_process::chance::SystemChance;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::rng::SystemRng;
 use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::sync::{oneshot, watch};
 
@@ -105,7 +105,7 @@ pub struct Settings {
     pub connections: usize,
     pub commit_timeout: Duration,
     /// The limiter's.
-    pub chance: Box<dyn Chance + Send>,
+    pub chance: Box<dyn Rng + Send>,
 }
 
 impl Default for Settings {
@@ -115,7 +115,7 @@ impl Default for Settings {
             queue: 1024,
             connections: 1024,
             commit_timeout: Duration::from_secs(8),
-            chance: Box::new(SystemChance),
+            chance: Box::new(SystemRng),
         }
     }
 }
@@ -146,7 +146,7 @@ impl Inside {
                     let admin = Admin::new(admin, Vec::new(), None).unwrap();
                     let health = Arc::new(Readiness::default());
                     let capacity = Arc::new(Capacity::new(0));
-                    let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
+                    let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemRng))));
                     let (queue, committer, answerer) = queue(
                         settings.queue,
                         Arc::clone(&store),

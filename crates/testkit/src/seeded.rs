@@ -1,6 +1,6 @@
 //! Chance from a seed.
 
-use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::rng::Rng;
 
 /// SplitMix64: the same draws in every run.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ impl Seeded {
     }
 }
 
-impl Chance for Seeded {
+impl Rng for Seeded {
     fn bytes(&mut self) -> [u8; 16] {
         let (high, low) = (self.next(), self.next());
         (u128::from(high) << 64 | u128::from(low)).to_le_bytes()

@@ -216,7 +216,7 @@ fn everything_has_the_word_that_the_design_gives_it() {
     ];
     for (kind, word) in kinds {
         assert_eq!((kind.word(), serde_json::to_value(kind).unwrap()), (word, word.into()));
-        assert_eq!(kind.says_done(), matches!(kind, Attempted | IdRotated | IdReset), "{word}");
+        assert_eq!(kind.claims_prior_writes(), matches!(kind, Attempted | IdRotated | IdReset), "{word}");
     }
     let outcomes = [Outcome::Delivered, Outcome::Dropped, Outcome::GaveUp].map(Outcome::word);
     assert_eq!(outcomes, ["delivered", "dropped", "given up"]);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::consent::{Fixed, Sources};
 use pulse_telemetry_core::engine::{EntryKind, Input, Schedule, State};
 use pulse_telemetry_core::identity::{Identity, InstallId, ROTATION};
 use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::seeded::Seeded;
 
@@ -61,7 +61,7 @@ fn at_start(sources: Sources) -> Sources {
 /// An installation of that seed whose old ID sent a heartbeat, and which then comes to a new ID.
 fn case(way: Way, seed: u64) -> Case {
     let mut chance = Seeded(seed);
-    let phase = chance.up_to(DAY);
+    let phase = chance.uniform_up_to(DAY);
     // Young enough to live through the preparation, old enough to end soon.
     let left = match way {
         Way::Expired | Way::Outlived => DAY * 3,
@@ -81,7 +81,7 @@ fn case(way: Way, seed: u64) -> Case {
     assert!(world.sent.iter().all(|sent| sent.id() == old));
 
     // The endpoint asks the next ping to wait, as it likes.
-    let wanted = HOUR + chance.up_to(20 * HOUR);
+    let wanted = HOUR + chance.uniform_up_to(20 * HOUR);
     let mut asked = None;
     if way == Way::Outlived || seed.is_multiple_of(2) {
         let seconds = if way == Way::Outlived { 86_400 } else { wanted.as_secs() };
@@ -103,7 +103,7 @@ fn case(way: Way, seed: u64) -> Case {
 
 /// Gives the moment at which there is a new ID, or consent to one.
 fn come_to_a_new_id(way: Way, world: &mut World, chance: &mut Seeded, old: &InstallId) -> Duration {
-    let some_time = chance.up_to(2 * HOUR);
+    let some_time = chance.uniform_up_to(2 * HOUR);
     match way {
         Way::Reset => {
             world.run_for(some_time);

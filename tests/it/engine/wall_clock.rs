@@ -20,7 +20,7 @@ fn a_doubt_is_kept_on_disk_every_ten_minutes_and_nothing_is_where_there_is_none(
     );
     assert_eq!(world.saves, 1, "off is written at the start");
     world.run_for(2 * HOUR - MINUTE);
-    assert_eq!((world.saves, world.state.doubted_seconds), (12, Some(110 * 60)));
+    assert_eq!((world.saves, world.state.suspect_seconds), (12, Some(110 * 60)));
 
     let mut world = World::new();
     world.run_for(HOUR);
@@ -46,7 +46,7 @@ fn a_running_clock_is_doubted_when_it_leaps_more_than_a_day_ahead_or_more_than_a
         world.run_for(HOUR);
         world.step_clock(seconds);
         world.feed(Input::Tick);
-        assert_eq!(world.state.doubted_seconds, (!is_believed).then_some(0), "{seconds} seconds");
+        assert_eq!(world.state.suspect_seconds, (!is_believed).then_some(0), "{seconds} seconds");
     }
 }
 
@@ -55,7 +55,7 @@ fn a_running_clock_is_doubted_when_it_leaps_more_than_a_day_ahead_or_more_than_a
 fn a_clock_is_believed_at_a_start_unless_something_speaks_against_it() {
     let hours_ago = |hours| Some(noon() - SignedDuration::from_hours(hours));
     let in_1970 = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
-    for (believed_at, doubted_seconds, wall, is_believed) in [
+    for (last_trusted, suspect_seconds, wall, is_believed) in [
         (None, None, contract::CONTRACT_DATE, true),
         (None, None, contract::CONTRACT_DATE - SignedDuration::from_hours(1), false),
         (Some(in_1970(1)), None, in_1970(2), false),
@@ -68,10 +68,10 @@ fn a_clock_is_believed_at_a_start_unless_something_speaks_against_it() {
         // Nobody had set it before.
         (Some(in_1970(1)), Some(600), noon(), true),
     ] {
-        let state = State { believed_at, doubted_seconds, ..State::default() };
+        let state = State { last_trusted, suspect_seconds, ..State::default() };
         let mut world = World::with(Sources::default(), state, None, wall);
         world.run_for(5 * MINUTE);
-        assert_eq!(world.sent.len() == 1, is_believed, "{believed_at:?}, {doubted_seconds:?}: {wall}");
+        assert_eq!(world.sent.len() == 1, is_believed, "{last_trusted:?}, {suspect_seconds:?}: {wall}");
     }
 }
 

@@ -106,7 +106,7 @@ impl World {
                 Action::Send(_) if !stored => left_out = true,
                 Action::Send(_) => follow.extend(self.answer.clone().map(Input::Answer)),
                 Action::CancelSend => {}
-                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.says_done() => {}
+                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.claims_prior_writes() => {}
                 Action::Disk(DiskAction::Save(_)) if !self.state_works => stored = false,
                 Action::Disk(action) => {
                     self.prunings += u32::from(matches!(action, DiskAction::Prune { .. }));

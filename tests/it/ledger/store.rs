@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use pulse_telemetry::store::{Disk as _, Store, ledger_shows};
-use pulse_telemetry_core::chance::Chance;
 use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::{Line, sha256};
 use pulse_telemetry_core::ping::{Event, PingBytes};
+use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_testkit::history::{
     DAY, HOUR, attempt, audit, because, body, chained, entries, found, life, noon, split,
 };

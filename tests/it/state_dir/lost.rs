@@ -368,7 +368,7 @@ fn what_another_daemon_wrote_is_not_written_over_by_one_that_lost_its_lock() {
     let actions = [
         DiskAction::SaveId(id(1)),
         DiskAction::DeleteId,
-        DiskAction::Save(State { doubted_seconds: Some(7), ..State::default() }),
+        DiskAction::Save(State { suspect_seconds: Some(7), ..State::default() }),
         DiskAction::SaveSwitch { off: false },
         DiskAction::Prune { before: noon(), at_most: Duration::from_secs(86_400) },
     ];

@@ -4,10 +4,10 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use pulse_telemetry_http::server::places::Places;
-use pulse_telemetry_process::chance::SystemChance;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::log::start_log;
 use pulse_telemetry_process::no_core::warn_of_cores;
+use pulse_telemetry_process::rng::SystemRng;
 use pulse_telemetry_process::signals::asked_to_stop;
 use pulse_telemetry_process::supervisor::Supervisor;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -81,7 +81,7 @@ pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Resul
         metrics.certificate_ends(tls.ends);
         tokio::spawn(server::warn_before_the_end(tls.ends, Arc::clone(&clock)));
     }
-    let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemChance))));
+    let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemRng))));
     let capacity = Arc::new(Capacity::new(config.limits.storage_bytes));
     let (queue, committer, answerer) = queue(
         config.limits.queue,
@@ -93,7 +93,7 @@ pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Resul
         Arc::clone(&clock),
     );
     let app = Arc::new(App {
-        limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemChance)),
+        limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemRng)),
         trusted_proxies: config.serve.trusted_proxies.clone(),
         places: Arc::new(Places::new(Networks::new(
             config.serve.connections,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use pulse_telemetry_collector::cli::end_at_a_panic;
-use pulse_telemetry_core::chance::Chance;
+use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_http::exposition::Format;
 use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, ping, ping_of};
 use pulse_telemetry_testkit::disk::{contains, files_below};
@@ -157,7 +157,7 @@ fn an_address_is_in_no_file_log_metric_or_error_however_it_came_and_whatever_it_
 /// Chance that panics, in the middle of the limiter's work, with the address at hand.
 struct Panicking;
 
-impl Chance for Panicking {
+impl Rng for Panicking {
     fn bytes(&mut self) -> [u8; 16] {
         panic!("forced by the test")
     }

@@ -4,14 +4,14 @@ use super::{
     ASKED_ADDED, ASKED_PART, Action, Concluded, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Pending,
     Phase, Schedule, plus,
 };
-use crate::chance::Chance;
 use crate::clock::Now;
 use crate::contract::Payload;
 use crate::ping::{self, Event};
 use crate::reason::LedgerReason;
+use crate::rng::Rng;
 use crate::verdict::{Answer, Verdict};
 
-impl<C: Chance> Engine<C> {
+impl<C: Rng> Engine<C> {
     /// The one door that every attempt passes: consent and suppression were looked at just now.
     pub(super) fn attempt(&mut self, now: Now, payload: &Payload, out: &mut Vec<Action>) {
         self.replace_what_has_expired(now, out);
@@ -61,7 +61,7 @@ impl<C: Chance> Engine<C> {
             Verdict::Retry { after, reason } => {
                 if let Some(after) = after {
                     let most = (after / ASKED_PART).max(ASKED_ADDED).min(self.schedule.interval);
-                    let silence = after + self.chance.up_to(most);
+                    let silence = after + self.chance.uniform_up_to(most);
                     self.deadlines.set(Deadline::Silence, now.mono + silence);
                 }
                 // Drawn again, for the pause counts from the answer; what was kept before the attempt is for a crash.
@@ -109,7 +109,7 @@ impl<C: Chance> Engine<C> {
             reason: reason.unwrap_or(LedgerReason::Delivered).into(),
             status,
         });
-        if let Some(state) = &mut self.unadopted {
+        if let Some(state) = &mut self.deferred_state {
             state.pending = None;
             state.last.clone_from(&self.last);
         }
@@ -131,10 +131,10 @@ impl<C: Chance> Engine<C> {
             (Event::Startup, _, None) | (Event::Heartbeat, ..) => self.after_an_interval(now),
         };
         self.deadlines.set(Deadline::Heartbeat, due);
-        if let Some(state) = &mut self.unadopted {
-            // What the clock says now will mean nothing later; the last time that was believed will.
+        if let Some(state) = &mut self.deferred_state {
+            // What the clock says now will mean nothing later; the last trusted time will.
             let Schedule { interval, jitter, .. } = self.schedule;
-            state.heartbeat_due = state.believed_at.map(|believed| plus(believed, interval.saturating_sub(jitter)));
+            state.heartbeat_due = state.last_trusted.map(|trusted| plus(trusted, interval.saturating_sub(jitter)));
         }
     }
 

@@ -1,15 +1,15 @@
 //! Telemetry switched on or off, and a new ID that somebody asks for: what both take with them.
 
 use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Phase};
-use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
 use crate::observation::OwnSender;
 use crate::reason::LedgerReason;
+use crate::rng::Rng;
 
-impl<C: Chance> Engine<C> {
+impl<C: Rng> Engine<C> {
     pub(super) fn on_own_sender(&mut self, now: Now, own_sender: OwnSender, out: &mut Vec<Action>) {
-        self.counted_twice = own_sender == OwnSender::On && self.sources.insists();
+        self.counted_twice = own_sender == OwnSender::On && self.sources.is_forced_on();
         let sources = Sources { off_in_pulse: own_sender == OwnSender::OffBySetting, ..self.sources };
         self.change_consent(now, sources, out);
     }
@@ -34,20 +34,20 @@ impl<C: Chance> Engine<C> {
         }
         if after.is_some() {
             self.cancel(LedgerReason::SwitchedOff, out);
-            self.forget(now, out);
+            self.discard_identity_and_pending(now, out);
         } else if self.deadlines.is_set(Deadline::Heartbeat) {
             self.leave_the_old_schedule(now);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
         self.deadlines.set(Deadline::Reread, now.mono);
-        self.looks = 0;
+        self.failed_reads = 0;
         let reason = after.map_or(LedgerReason::On, OffSource::reason);
         out.push(Action::Disk(DiskAction::Record(Entry::because(EntryKind::ConsentChanged, reason))));
     }
 
     /// Off: no pending ping, no ID. The ping that is gone is not built again as soon as telemetry is on again, or the
     /// timing would link the old ID to the new one.
-    pub(super) fn forget(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn discard_identity_and_pending(&mut self, now: Now, out: &mut Vec<Action>) {
         let had_an_id = self.identity.take().is_some();
         if self.take_pending().is_some() || had_an_id || self.deadlines.is_set(Deadline::Heartbeat) {
             self.leave_the_old_schedule(now);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Engine, Phase};
-use crate::chance::Chance;
 use crate::clock::Now;
 use crate::consent::OffSource;
+use crate::rng::Rng;
 
 /// What has its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Deadlines {
     }
 }
 
-impl<C: Chance> Engine<C> {
+impl<C: Rng> Engine<C> {
     /// When the engine has to act next.
     pub(super) fn next_wake(&self, now: Now) -> Duration {
         let acts_on = Deadline::ALL.into_iter().filter(|deadline| self.acts_on(*deadline));

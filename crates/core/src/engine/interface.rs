@@ -41,7 +41,7 @@ pub enum Input {
 /// What is to be done, in this order.
 ///
 /// Every [`DiskAction`] is tried; where one fails, [`Action::Send`] later in the same list is left out, and so is an entry
-/// that would say that it was done ([`EntryKind::says_done`]), and the engine is told with [`Input::StorageFailed`].
+/// that would say that it was done ([`EntryKind::claims_prior_writes`]), and the engine is told with [`Input::StorageFailed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a list has a few, and lives for a moment")]
 pub enum Action {
@@ -137,7 +137,7 @@ pub enum EntryKind {
 impl EntryKind {
     /// Says that something is on disk, or about to be sent, which what failed before in the list would make untrue.
     #[must_use]
-    pub fn says_done(self) -> bool {
+    pub fn claims_prior_writes(self) -> bool {
         matches!(self, Self::Attempted | Self::IdRotated | Self::IdReset)
     }
 

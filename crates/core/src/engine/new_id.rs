@@ -9,11 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Phase, State, until};
-use crate::chance::Chance;
 use crate::clock::Now;
 use crate::identity::{Identity, InstallId, ROTATION};
 use crate::ping::Event;
 use crate::reason::LedgerReason;
+use crate::rng::Rng;
 
 /// An ID of this time there is none: the schedule on disk belongs to an ID that is gone.
 const NOBODYS: Timestamp = Timestamp::MIN;
@@ -21,7 +21,7 @@ const NOBODYS: Timestamp = Timestamp::MIN;
 /// The schedule on disk was drawn while there was no ID, and waits for the one that its ping makes.
 pub(super) const NO_ID: Timestamp = Timestamp::UNIX_EPOCH;
 
-impl<C: Chance> Engine<C> {
+impl<C: Rng> Engine<C> {
     /// The ID on disk, where it may be used now.
     pub(super) fn current_identity(&self, now: Now) -> Option<&Identity> {
         self.identity.as_ref().filter(|identity| {
@@ -34,7 +34,7 @@ impl<C: Chance> Engine<C> {
         self.current_identity(now).is_some_and(|identity| identity.install_id == *install_id)
     }
 
-    /// An ID that was current by a clock that is believed is known here: a clock that is then set back makes no new
+    /// An ID that was current by a trusted clock is known here: a clock that is then set back makes no new
     /// one of it.
     pub(super) fn take_up_the_id(&mut self, now: Now) {
         self.id_is_ours |=
@@ -83,12 +83,12 @@ impl<C: Chance> Engine<C> {
     pub(super) fn leave_the_old_schedule(&mut self, now: Now) {
         self.forget_what_the_endpoint_asked(now);
         let interval = self.schedule.interval;
-        let due = now.mono + interval / 2 + self.chance.up_to(interval);
+        let due = now.mono + interval / 2 + self.chance.uniform_up_to(interval);
         self.deadlines.set(Deadline::Heartbeat, due);
-        if let Some(state) = &mut self.unadopted {
-            // When the clock is believed, the time is drawn again.
+        if let Some(state) = &mut self.deferred_state {
+            // When the clock is trusted, the time is drawn again.
             state.pending = None;
-            state.heartbeat_due = state.believed_at;
+            state.heartbeat_due = state.last_trusted;
             state.schedule_of = Some(NOBODYS);
         }
     }
@@ -100,13 +100,13 @@ impl<C: Chance> Engine<C> {
             self.deadlines.stop(Deadline::Startup);
         }
         self.deadlines.set(Deadline::Silence, now.mono);
-        if let Some(state) = &mut self.unadopted {
+        if let Some(state) = &mut self.deferred_state {
             state.not_before = None;
         }
     }
 
     /// Takes the schedule on disk for that of the ID on disk only where it is, and says whether it was left.
-    pub(super) fn adopt_for_the_id(&mut self, state: &State, now: Now) -> bool {
+    pub(super) fn restore_for_the_id(&mut self, state: &State, now: Now) -> bool {
         let other = |identity: &Identity| state.schedule_of.is_some_and(|of| of != identity.issued_at);
         let is_another = match &self.identity {
             // Drawn again at each start, it would never come where the machine is restarted every day.

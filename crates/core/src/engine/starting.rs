@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::belief::Belief;
+use super::clock_trust::ClockTrust;
 use super::deadlines::{Deadline, Deadlines};
-use super::{Action, DOUBT_KEPT, DiskAction, Engine, Entry, EntryKind, Phase, Schedule, State};
-use crate::chance::Chance;
+use super::{Action, DiskAction, Engine, Entry, EntryKind, Phase, SUSPICION_SAVED_EVERY, Schedule, State};
 use crate::clock::Now;
 use crate::consent::Sources;
 use crate::identity::Identity;
 use crate::ping::Event;
 use crate::reason::LedgerReason;
+use crate::rng::Rng;
 
 /// What was found at a start.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ pub struct Start {
     pub interrupted: Option<Event>,
 }
 
-impl<C: Chance> Engine<C> {
+impl<C: Rng> Engine<C> {
     /// The engine at a start, and what is to be done first: off, and what it takes with it, before anything else.
     #[must_use]
     pub fn start(schedule: Schedule, mut start: Start, chance: C, now: Now) -> (Self, Vec<Action>) {
@@ -36,14 +36,14 @@ impl<C: Chance> Engine<C> {
         let state = start.state.clone();
         let mut engine = Self::new(schedule, start, chance, now);
         let mut out = Vec::new();
-        engine.belief.look(now, &mut engine.deadlines);
+        engine.clock_trust.check(now, &mut engine.deadlines);
         engine.take_up_the_id(now);
-        let left_a_schedule = engine.adopt(&state, now);
+        let left_a_schedule = engine.restore_deadlines(&state, now);
         if engine.is_clock_suspect() {
-            engine.unadopted = Some(state);
+            engine.deferred_state = Some(state);
         }
         if engine.sources.off().is_some() {
-            engine.forget(now, &mut out);
+            engine.discard_identity_and_pending(now, &mut out);
         }
         out.push(Action::Disk(DiskAction::Record(Entry {
             schedule: schedule.recorded(),
@@ -70,7 +70,7 @@ impl<C: Chance> Engine<C> {
         let mut deadlines = Deadlines::default();
         let at_once = [Deadline::Spacing, Deadline::Silence, Deadline::Reread, Deadline::Prune];
         at_once.into_iter().chain([Deadline::RecordSuppression]).for_each(|deadline| deadlines.set(deadline, now.mono));
-        deadlines.set(Deadline::SaveSuspicion, now.mono + DOUBT_KEPT);
+        deadlines.set(Deadline::SaveSuspicion, now.mono + SUSPICION_SAVED_EVERY);
         Self {
             candidate: chance.uuid(),
             schedule,
@@ -88,13 +88,13 @@ impl<C: Chance> Engine<C> {
             suppressed: None,
             counted_twice: false,
             suppression_recorded: None,
-            looks: 0,
+            failed_reads: 0,
             saves: 0,
-            belief: Belief::new(
-                state.believed_at,
-                state.doubted_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            clock_trust: ClockTrust::new(
+                state.last_trusted,
+                state.suspect_seconds.map(|seconds| Duration::from_secs(seconds.into())),
             ),
-            unadopted: None,
+            deferred_state: None,
             pruned_at: None,
             last_seen: now,
         }

@@ -24,10 +24,12 @@ pub struct State {
     pub pending: Option<PendingRecord>,
     /// What became of the last ping.
     pub last: Option<Concluded>,
-    /// The latest wall time that was believed.
-    pub believed_at: Option<Timestamp>,
-    /// For how many seconds the wall clock has been doubted since; `None` while it is believed.
-    pub doubted_seconds: Option<u32>,
+    /// The latest trusted wall time.
+    #[serde(rename = "believed_at")]
+    pub last_trusted: Option<Timestamp>,
+    /// For how many seconds the wall clock has been suspect since; `None` while it is trusted.
+    #[serde(rename = "doubted_seconds")]
+    pub suspect_seconds: Option<u32>,
     /// When the ledger was last pruned; written before it is.
     pub pruned_at: Option<Timestamp>,
     /// When the ID was made that `heartbeat_due` and `not_before` belong to. `None` while there is none, and in a state

@@ -1,11 +1,11 @@
 //! What could not be written, and is tried again.
 
 use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Phase, Suppression};
-use crate::chance::Chance;
 use crate::clock::Now;
 use crate::reason::LedgerReason;
+use crate::rng::Rng;
 
-impl<C: Chance> Engine<C> {
+impl<C: Rng> Engine<C> {
     pub(super) fn on_storage_failed(&mut self, now: Now, send_left_out: bool, out: &mut Vec<Action>) {
         let pause = self.backoff(self.saves);
         self.deadlines.set(Deadline::Save, now.mono + pause);

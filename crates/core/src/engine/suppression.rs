@@ -76,7 +76,10 @@ impl Suppression {
     /// # Errors
     /// What keeps it from being sent: first what is wrong with the set-up, then what Pulse says of itself, then what is
     /// merely unknown now.
-    pub fn sendable_payload<'a>(read: Result<&'a Reading, &ReadError>, insists: bool) -> Result<&'a Payload, Self> {
+    pub fn sendable_payload<'a>(
+        read: Result<&'a Reading, &ReadError>,
+        is_forced_on: bool,
+    ) -> Result<&'a Payload, Self> {
         let known = read.map_err(Self::from).and_then(Self::known_payload);
         let Ok(Reading { gate, .. }) = read else { return known };
         match known {
@@ -84,7 +87,7 @@ impl Suppression {
             _ if gate.mock_mode == Ok(true) => Err(Self::MockMode),
             _ if gate.demo_mode == Ok(true) => Err(Self::DemoMode),
             _ if gate.starting == Ok(true) => Err(Self::PulseStarting),
-            _ if gate.own_sender == Ok(OwnSender::On) && !insists => Err(Self::PulseReportsItself),
+            _ if gate.own_sender == Ok(OwnSender::On) && !is_forced_on => Err(Self::PulseReportsItself),
             _ => known,
         }
     }

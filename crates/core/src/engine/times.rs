@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::belief::DOUBT_MAX;
+use super::clock_trust::SUSPICION_MAX;
 use super::state::{PendingRecord, State};
 use super::{
     ASKED_MAX, Action, DAY, Deadline, DiskAction, Engine, Entry, EntryKind, Pending, STEP, minus, new_id, plus, since,
     until, until_next_pruning,
 };
-use crate::chance::Chance;
 use crate::clock::Now;
+use crate::rng::Rng;
 
-impl<C: Chance> Engine<C> {
-    /// Takes the times on disk for what they say by the clock as it is now. Says whether they belong to another ID, so
-    /// that they are no longer what is so.
-    pub(super) fn adopt(&mut self, state: &State, now: Now) -> bool {
+impl<C: Rng> Engine<C> {
+    /// Converts persisted wall-clock times into monotonic deadlines. Says whether they belong to another ID, so that
+    /// the state on disk is to be written anew.
+    pub(super) fn restore_deadlines(&mut self, state: &State, now: Now) -> bool {
         let schedule = self.schedule;
         self.startup_attempted_at = state.startup_attempted_at;
         self.deadlines.set(Deadline::Spacing, now.mono + state.spacing_left(now.wall, schedule.spacing()));
@@ -29,11 +29,11 @@ impl<C: Chance> Engine<C> {
             .map(|due| until(due, now.wall))
             .map(|left| now.mono + if left > most { Duration::ZERO } else { left });
         self.deadlines.set(Deadline::Heartbeat, heartbeat);
-        self.adopt_pending(state.pending.as_ref(), now);
+        self.restore_pending(state.pending.as_ref(), now);
         self.pruned_at = state.pruned_at;
         let pruning = state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
         self.deadlines.set(Deadline::Prune, now.mono + pruning);
-        let left = self.adopt_for_the_id(state, now);
+        let left = self.restore_for_the_id(state, now);
         let stands_in = self.pending.as_ref().is_some_and(|pending| self.may_carry(&pending.install_id, now));
         let startup_skipped = stands_in || self.deadlines.is_ahead(Deadline::Spacing, now);
         let startup = (!startup_skipped).then_some((self.started + schedule.startup_delay).max(now.mono));
@@ -41,7 +41,7 @@ impl<C: Chance> Engine<C> {
         left
     }
 
-    fn adopt_pending(&mut self, record: Option<&PendingRecord>, now: Now) {
+    fn restore_pending(&mut self, record: Option<&PendingRecord>, now: Now) {
         self.take_pending();
         let Some((record, (body, install_id))) = record.and_then(|record| Some((record, record.sound()?))) else {
             return;
@@ -57,7 +57,7 @@ impl<C: Chance> Engine<C> {
         let expected = plus(self.last_seen.wall, now.mono.saturating_sub(self.last_seen.mono));
         let step = now.wall.duration_since(expected);
         self.last_seen = now;
-        self.belief.look(now, &mut self.deadlines);
+        self.clock_trust.check(now, &mut self.deadlines);
         self.take_up_the_id(now);
         if step.unsigned_abs() > STEP {
             let entry = Entry { step_seconds: Some(step.as_secs()), ..Entry::new(EntryKind::ClockStepped) };
@@ -69,8 +69,8 @@ impl<C: Chance> Engine<C> {
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
         if !self.is_clock_suspect()
-            && let Some(state) = self.unadopted.take()
-            && self.adopt(&state, now)
+            && let Some(state) = self.deferred_state.take()
+            && self.restore_deadlines(&state, now)
         {
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
@@ -82,9 +82,9 @@ impl<C: Chance> Engine<C> {
             Some(left) => plus(now.wall, left),
             None => minus(now.wall, now.mono.saturating_sub(mono)),
         };
-        let doubted_seconds = self.doubted_for(now).and_then(|doubted| u32::try_from(doubted.as_secs()).ok());
-        if let Some(state) = &self.unadopted {
-            return State { doubted_seconds, ..state.clone() };
+        let suspect_seconds = self.suspect_for(now).and_then(|suspect| u32::try_from(suspect.as_secs()).ok());
+        if let Some(state) = &self.deferred_state {
+            return State { suspect_seconds, ..state.clone() };
         }
         State {
             startup_attempted_at: self.startup_attempted_at,
@@ -99,8 +99,8 @@ impl<C: Chance> Engine<C> {
                 not_before: wall(self.deadlines.at(Deadline::Retry).unwrap_or(now.mono)),
             }),
             last: self.last.clone(),
-            believed_at: self.belief.latest,
-            doubted_seconds,
+            last_trusted: self.clock_trust.last_trusted,
+            suspect_seconds,
             pruned_at: self.pruned_at,
             schedule_of: (self.identity.as_ref().map(|identity| identity.issued_at)).or((self
                 .deadlines
@@ -111,10 +111,10 @@ impl<C: Chance> Engine<C> {
         }
     }
 
-    /// For how long the clock has been doubted, earlier processes included; `None` where it is believed. Kept on disk,
-    /// or a restart would end a doubt that is right, and a machine that is restarted every day would doubt for ever.
-    fn doubted_for(&self, now: Now) -> Option<Duration> {
+    /// For how long the clock has been suspect, earlier processes included; `None` where it is trusted. Kept on disk,
+    /// or a restart would end a suspicion that is right, and a machine that is restarted every day would never send.
+    fn suspect_for(&self, now: Now) -> Option<Duration> {
         let until = self.deadlines.at(Deadline::Trust)?;
-        Some(DOUBT_MAX.saturating_sub(until.saturating_sub(now.mono)))
+        Some(SUSPICION_MAX.saturating_sub(until.saturating_sub(now.mono)))
     }
 }

@@ -208,8 +208,8 @@ impl Rules {
         self.not_before = self.not_before.saturating_sub(SLEWED);
         self.doubt = None;
         // A doubt goes on over a restart.
-        self.starts_in_doubt = disk.state.doubted_seconds.is_some();
-        let doubted_for = u64::from(disk.state.doubted_seconds.unwrap_or(0)) * SECOND;
+        self.starts_in_doubt = disk.state.suspect_seconds.is_some();
+        let doubted_for = u64::from(disk.state.suspect_seconds.unwrap_or(0)) * SECOND;
         self.answered = None;
         if std::mem::take(&mut self.dirty) {
             self.forget_the_schedule();
@@ -249,7 +249,7 @@ impl Rules {
 
     /// Such a clock a start must not go by.
     fn is_implausible(&self, now: Now, disk: &Disk) -> bool {
-        let believed = disk.state.believed_at.unwrap_or(now.wall);
+        let believed = disk.state.last_trusted.unwrap_or(now.wall);
         let ahead = now.wall.duration_since(believed).as_nanos();
         let leapt = self.starts_in_doubt && believed >= CONTRACT_DATE && ahead > i128::from(DAY);
         now.wall < CONTRACT_DATE || ahead < -i128::from(HOUR) || leapt

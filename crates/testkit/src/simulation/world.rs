@@ -268,7 +268,7 @@ impl<S: Saboteur> World<S> {
                 Action::CancelSend => self.cancel_send(),
                 Action::Send(_) if !stored => send_left_out = true,
                 Action::Send(body) => self.send(body.into())?,
-                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.says_done() => {}
+                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.claims_prior_writes() => {}
                 Action::Disk(action) => {
                     if rotates && matches!(action, DiskAction::SaveId(_)) {
                         self.rules.rotates(now, self.disk.identity.as_ref())?;
@@ -409,8 +409,8 @@ impl<S: Saboteur> World<S> {
         let Some((_, read, number)) = self.process.as_mut().and_then(|process| process.reading.take()) else {
             return Ok(Ok(()));
         };
-        let insists = Sources { fixed: self.fixed, ..Sources::default() }.insists();
-        let reports_itself = read.own_sender == Some(OwnSender::On) && !insists;
+        let is_forced_on = Sources { fixed: self.fixed, ..Sources::default() }.is_forced_on();
+        let reports_itself = read.own_sender == Some(OwnSender::On) && !is_forced_on;
         self.rules.permission =
             if read.allows_a_ping && !reports_itself { Permission::Granted(number) } else { Permission::Forbidden };
         self.told_of_the_own_sender(read.own_sender);
@@ -549,10 +549,10 @@ impl<S: Saboteur> World<S> {
 
     /// Whether anything is wrong that keeps pings from arriving.
     fn look_at_consent(&mut self) {
-        let insists = Sources { fixed: self.fixed, ..Sources::default() }.insists();
+        let is_forced_on = Sources { fixed: self.fixed, ..Sources::default() }.is_forced_on();
         let off_in_pulse = match self.pulse.own_sender {
             OwnSender::OffBySetting => true,
-            OwnSender::On => !insists,
+            OwnSender::On => !is_forced_on,
             OwnSender::Absent | OwnSender::OffByEnvironment => false,
         };
         let disturbed = off_in_pulse

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Where chance comes from. The engine is handed one, so that a simulation can be replayed from its seed.
-pub trait Chance {
+pub trait Rng {
     /// Sixteen random bytes.
     fn bytes(&mut self) -> [u8; 16];
 
@@ -15,7 +15,7 @@ pub trait Chance {
     }
 
     /// A duration drawn evenly from zero to `most`.
-    fn up_to(&mut self, most: Duration) -> Duration {
+    fn uniform_up_to(&mut self, most: Duration) -> Duration {
         let draw = u128::from_le_bytes(self.bytes()) >> 64;
         // draw / 2^64 of `most`, in whole nanoseconds. `most` is hours at the most, so nothing overflows.
         let nanos = (draw * most.as_nanos()) >> 64;
