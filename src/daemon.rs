@@ -1,7 +1,8 @@
 //! The thin loop around the engine: feeds it, carries out what it asks for, and answers the local server.
 
+mod answers;
+mod disk;
 mod handle;
-mod readings;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,32 +10,25 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use pulse_telemetry_core::clock::{Clock, Now};
-use pulse_telemetry_core::consent::{OffSource, Sources};
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Suppression};
+use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::consent::OffSource;
+use pulse_telemetry_core::engine::{Action, Engine, Input, Suppression};
 use pulse_telemetry_core::observation::{ReadError, Reading};
-use pulse_telemetry_core::ping::{self, Event};
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::{Answer, Verdict};
 use pulse_telemetry_endpoint::Sender;
 use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::sync::mpsc;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::confine::Confinement;
 use crate::metrics::Metrics;
 use crate::pulse::{Observation, PulseClient};
-use crate::status::{StatusReport, SuppressedReport, Surroundings, paused, reading_warnings};
+use crate::readings::{self, ReadingEnd, Readings};
 use crate::store::Disk;
+use answers::Waiting;
 pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
-pub use readings::READERS_MAX;
-use readings::{Readings, Source, Waiting};
-
-/// For how long the metrics go by what somebody saw of Pulse, when the engine did not look itself. Longer than the
-/// startup delay, so that a first start tells what stands in the way until the engine knows.
-const SEEN_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// What the daemon is made of.
 pub struct Parts<D, K> {
@@ -76,7 +70,9 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
     let now = parts.clock.now();
     let mut supervisor = parts.supervisor;
     let mut daemon = Daemon {
-        readings: Readings::new(parts.pulse, now),
+        readings: Readings::new(now),
+        pulse: Arc::new(parts.pulse),
+        reading: None,
         sender: Arc::new(parts.sender),
         store: parts.store,
         clock: parts.clock,
@@ -105,13 +101,14 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
     supervisor.ready();
     let mut stop = std::pin::pin!(stop);
     loop {
-        daemon.serve_readings();
+        daemon.answer_waiting();
+        daemon.start_reading();
         let pause = daemon.pause();
         tokio::select! {
             // In a fixed order, so that a simulation can be replayed. Only commands could keep others waiting.
             biased;
             () = &mut stop => break,
-            read = daemon.readings.finished() => daemon.on_reading(read),
+            read = finished(&mut daemon.reading) => daemon.on_reading(read),
             answer = answered(&mut daemon.sending, &daemon.store) => match answer {
                 Some(answer) => daemon.on_answer(answer),
                 None => daemon.look_at_the_switch(),
@@ -137,8 +134,8 @@ async fn finished<T>(future: &mut Option<Gives<T>>) -> T {
     }
 }
 
-/// The answer to the attempt; `None` where the switch's file is there, for which the attempt stops where it is. A process
-/// that was stopped for a while may find it at any step, and begins no lookup and no connection after it.
+/// The answer to the attempt; `None` where the switch's file is there, for which the attempt stops where it is. A
+/// process that was stopped for a while may find it at any step, and begins no lookup and no connection after it.
 async fn answered(sending: &mut Option<Gives<Answer>>, store: &impl Disk) -> Option<Answer> {
     let Some(running) = sending else { return std::future::pending().await };
     let answer = std::future::poll_fn(|cx| {
@@ -152,7 +149,9 @@ async fn answered(sending: &mut Option<Gives<Answer>>, store: &impl Disk) -> Opt
 struct Daemon<D, K, C> {
     engine: Engine<C>,
     store: D,
-    readings: Readings,
+    readings: Readings<Waiting>,
+    pulse: Arc<PulseClient>,
+    reading: Option<Gives<Result<Observation, ReadError>>>,
     sender: Arc<Sender>,
     clock: K,
     endpoint: String,
@@ -179,88 +178,10 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
         done
     }
 
-    /// Carries out the actions in their order, and says whether all that belongs on the disk got there.
-    fn carry_out(&mut self, actions: Vec<Action>) -> bool {
-        let (stored, send_left_out) = self.try_all(actions);
-        if !stored {
-            let actions = self.engine.handle(self.clock.now(), Input::StorageFailed { send_left_out });
-            // What fails of these is what has failed already.
-            let _ = self.try_all(actions);
-        }
-        stored
-    }
-
-    fn try_all(&mut self, actions: Vec<Action>) -> (bool, bool) {
-        let mut stored = true;
-        let mut send_left_out = false;
-        let mut failure = None;
-        let touched = actions.iter().any(|action| matches!(action, Action::Disk(_)));
-        for action in actions {
-            match action {
-                Action::CancelSend => self.sending = None,
-                Action::ReadPulse => self.readings.ask_for_the_engine(),
-                Action::WakeAt(mono) => self.wake = mono,
-                Action::Send(_) if !stored => send_left_out = true,
-                Action::Send(body) => {
-                    if let Err(error) = self.store.confirm() {
-                        (stored, send_left_out) = (false, true);
-                        failure.get_or_insert(error);
-                        continue;
-                    }
-                    let sender = Arc::clone(&self.sender);
-                    self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
-                }
-                Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.claims_prior_writes() => {}
-                // An on that is refused must not be found by the next start.
-                Action::Disk(DiskAction::SaveSwitch { off: false }) if !stored => {}
-                Action::Disk(action) => {
-                    if let Err(error) = self.store.carry_out(&action, self.clock.now().wall) {
-                        stored = false;
-                        failure.get_or_insert(error);
-                    }
-                }
-            }
-        }
-        if touched && let Err(error) = self.store.confirm() {
-            stored = false;
-            failure.get_or_insert(error);
-        }
-        for notice in self.store.take_notices() {
-            warn!("{notice}");
-            self.notices.push(notice);
-        }
-        match failure {
-            Some(error) => {
-                if self.storage_works {
-                    error!(%error, state_dir = self.state_dir, "failed to write the state directory; nothing is sent");
-                }
-                self.storage_error = Some(error.to_string());
-            }
-            None if !self.storage_works && touched => info!("the state directory can be written again"),
-            None => {}
-        }
-        self.storage_works = stored && (touched || self.storage_works);
-        self.metrics.ledger(self.store.ledger_bytes());
-        (stored, send_left_out)
-    }
-
     /// How long nothing has to be done.
     fn pause(&self) -> Duration {
-        let next = self.readings.next_at().map_or(self.wake, |reading| reading.min(self.wake));
+        let next = self.readings.starts_at().map_or(self.wake, |reading| reading.min(self.wake));
         next.saturating_sub(self.clock.now().mono)
-    }
-
-    /// What was written may be gone although nothing had to be written since.
-    fn look_at_the_storage(&mut self) {
-        if self.engine.status(self.clock.now()).unsaved {
-            return;
-        }
-        if let Err(error) = self.store.confirm() {
-            error!(%error, state_dir = self.state_dir, "the state directory lost what was written; nothing is sent");
-            self.storage_works = false;
-            self.storage_error = Some(error.to_string());
-            self.feed(Input::StorageFailed { send_left_out: false });
-        }
     }
 
     /// A command that did not get through to here may have left the switch's file.
@@ -298,188 +219,26 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
         self.feed(Input::Answer(answer));
     }
 
+    /// Reads Pulse where somebody asks for it and it may be read.
+    fn start_reading(&mut self) {
+        if self.readings.start(self.clock.now()) {
+            let pulse = Arc::clone(&self.pulse);
+            self.reading = Some(Box::pin(async move { pulse.observe().await }));
+        }
+    }
+
     fn on_reading(&mut self, observed: Result<Observation, ReadError>) {
-        let (taken, took, engine_waited) = self.readings.keep(observed, self.clock.now());
-        self.metrics.read(taken.reading(), took);
+        let ReadingEnd { completed, took, is_for_engine } = self.readings.end(observed, self.clock.now());
+        let reading = completed.reading();
+        self.metrics.read(reading, took);
         self.look_at_the_switch();
-        if engine_waited {
-            self.feed(Input::Reading(Box::new(taken.reading().cloned().map_err(Clone::clone))));
-        } else if let Ok(Reading { gate, .. }) = taken.reading()
+        if is_for_engine {
+            self.feed(Input::Reading(Box::new(reading.cloned().map_err(Clone::clone))));
+        } else if let Ok(Reading { gate, .. }) = reading
             && let Ok(own_sender) = gate.own_sender
         {
             self.feed(Input::OwnSender(own_sender));
         }
-    }
-
-    /// Answers whom the last reading can answer, and begins another one for the rest.
-    fn serve_readings(&mut self) {
-        let now = self.clock.now();
-        for waiting in self.readings.answerable(now) {
-            let Some(source) = self.readings.source(now) else { continue };
-            // Whoever has gone away no longer needs the answer.
-            match waiting {
-                Waiting::Preview(answer) => drop(answer.send(self.preview(&source, now))),
-                Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(self.preview(&source, now)))),
-                Waiting::Posture(answer) => drop(answer.send(self.posture(&source, now))),
-                Waiting::Commercial(answer) => drop(answer.send(self.readings.commercial())),
-            }
-        }
-        self.readings.begin(now);
-    }
-
-    fn preview(&self, Source { taken, pause }: &Source<'_>, now: Now) -> Result<Preview, NoPreview> {
-        let payload = taken.reading().map_err(Suppression::from).and_then(Suppression::known_payload);
-        let payload = payload.map_err(|because| self.no_preview(&because, *pause, now))?;
-        Ok(Preview {
-            enabled: self.is_enabled(),
-            bytes: ping::encode(payload, &self.engine.preview_id(now), Event::Heartbeat).into(),
-            age: now.mono.saturating_sub(taken.at.mono),
-            paused_until: pause.map(|pause| later(now, pause)),
-        })
-    }
-
-    fn posture(&self, Source { taken, pause }: &Source<'_>, now: Now) -> Result<PostureSeen, NoPreview> {
-        let age = now.mono.saturating_sub(taken.at.mono);
-        match &taken.observed {
-            Ok(observed) => Ok(PostureSeen { posture: observed.posture.clone(), age }),
-            Err(error) => Err(self.no_preview(&error.into(), *pause, now)),
-        }
-    }
-
-    fn no_preview(&self, because: &Suppression, pause: Option<Duration>, now: Now) -> NoPreview {
-        let mut because = SuppressedReport::new(because);
-        if let Some(pause) = pause {
-            because.message = format!("{} {}", because.message, paused(later(now, pause)));
-        }
-        NoPreview { enabled: self.is_enabled(), because, retry_after: self.readings.pause(now) }
-    }
-
-    /// Consent alone.
-    fn is_enabled(&self) -> bool {
-        self.engine.sources().off().is_none()
-    }
-
-    /// All that is known, at once.
-    fn known(&mut self) -> Snapshot {
-        let now = self.clock.now();
-        // While telemetry is off, too: the preview is shown all the same.
-        self.readings.want_where_old(now);
-        let status = self.report(true);
-        let source = self.readings.source(now);
-        Snapshot {
-            status,
-            preview: source.as_ref().map(|source| self.preview(source, now)),
-            posture: source.as_ref().map(|source| self.posture(source, now)),
-            commercial: self.readings.commercial(),
-        }
-    }
-
-    /// Puts somebody among those who wait for a reading, where there is room.
-    fn wait(&mut self, waiting: Waiting) {
-        if let Err(waiting) = self.readings.wait(waiting, self.clock.now()) {
-            waiting.turn_away(self.is_enabled(), self.readings.commercial());
-        }
-    }
-
-    fn on_command(&mut self, command: Command) {
-        self.look_at_the_switch();
-        match command {
-            // Whoever has gone away no longer needs the answer.
-            Command::Status { is_looked_at, answer } => {
-                self.look_at_the_storage();
-                drop(answer.send(self.report(is_looked_at)));
-            }
-            Command::Snapshot(answer) => {
-                self.look_at_the_storage();
-                drop(answer.send(self.known()));
-            }
-            Command::Preview(answer) => self.wait(Waiting::Preview(answer)),
-            Command::Posture(answer) => self.wait(Waiting::Posture(answer)),
-            Command::Reset(answer) => {
-                if self.feed(Input::Reset) {
-                    self.wait(Waiting::Reset(answer));
-                } else {
-                    drop(answer.send(ResetAnswer::NotPersisted));
-                }
-            }
-            Command::Switch { on, answer } => drop(answer.send(self.switch(on))),
-            Command::History { before, limit, answer } => {
-                self.look_at_the_storage();
-                let page = self.store.history(before, limit);
-                let page = page.inspect_err(|error| warn!(%error, "failed to read the history"));
-                drop(answer.send(page.ok()));
-            }
-            Command::Commercial(answer) => match self.readings.commercial() {
-                Some(known) => drop(answer.send(Some(known))),
-                None => self.wait(Waiting::Commercial(answer)),
-            },
-            Command::EraseHistory(answer) => drop(answer.send(self.erase_history())),
-        }
-    }
-
-    fn erase_history(&mut self) -> bool {
-        match self.store.erase_history(self.clock.now().wall) {
-            Ok(()) => {
-                self.metrics.ledger(self.store.ledger_bytes());
-                info!("the history was erased");
-            }
-            Err(error) => {
-                error!(%error, state_dir = self.state_dir, "failed to erase the history");
-                return false;
-            }
-        }
-        true
-    }
-
-    fn switch(&mut self, on: bool) -> SwitchAnswer {
-        let beyond_the_switch = Sources { switched_off: false, off_in_pulse: false, ..self.engine.sources() };
-        if let (true, Some(source)) = (on, beyond_the_switch.off()) {
-            return SwitchAnswer::Locked(source);
-        }
-        let persisted = self.feed(Input::Switch { off: !on });
-        if on && !persisted {
-            self.feed(Input::Switch { off: true });
-            return SwitchAnswer::NotPersisted;
-        }
-        SwitchAnswer::Done { off: self.engine.sources().off(), persisted }
-    }
-
-    /// How things stand, as of the last reading. Where somebody looks at it and that reading is old, another one begins;
-    /// whoever only scrapes asks nothing of Pulse.
-    fn report(&mut self, is_looked_at: bool) -> StatusReport {
-        let now = self.clock.now();
-        if is_looked_at && matches!(self.engine.sources().off(), None | Some(OffSource::Pulse)) {
-            self.readings.want_where_old(now);
-        }
-        let mut warnings = self.notices.clone();
-        warnings.extend(self.storage_error.iter().filter(|_| !self.storage_works).cloned());
-        let mut status = self.engine.status(now);
-        // Somebody may have looked at Pulse since the engine did.
-        let last = self.readings.last();
-        let seen_for = if is_looked_at { Duration::MAX } else { SEEN_FOR };
-        let seen = last.filter(|last| now.mono.saturating_sub(last.at.mono) < seen_for).map(|last| {
-            warnings.extend(reading_warnings(last.reading()));
-            Suppression::sendable_payload(last.reading(), self.engine.sources().is_forced_on()).err()
-        });
-        if let Some(Source { pause: Some(pause), .. }) = self.readings.source(now) {
-            warnings.push(paused(later(now, pause)));
-        }
-        if let Some(seen) = &seen
-            && !status.suppressed.is_some_and(Suppression::is_of_this_machine)
-        {
-            status.suppressed = seen.as_ref();
-        }
-        status.suppressed = status.suppressed.filter(|_| status.off.is_none());
-        let surroundings = Surroundings {
-            running: true,
-            endpoint: &self.endpoint,
-            state_dir: &self.state_dir,
-            confinement: self.confinement.as_ref(),
-            as_of: last.map(|last| last.at.wall),
-            is_being_read: self.readings.is_under_way(now),
-            warnings: &warnings,
-        };
-        StatusReport::new(&status, &surroundings)
     }
 
     /// A state that lasts is logged when it changes.
@@ -502,11 +261,6 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             debug!(%due, "next look");
         }
     }
-}
-
-/// The time that is so much later.
-fn later(now: Now, by: Duration) -> Timestamp {
-    now.wall.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! A ping goes this way. [`cli`] starts the program with its [`config`] and has the kernel [`confine`] it. [`daemon`]
 //! is a thin loop around [`Engine::handle`](pulse_telemetry_core::engine::Engine::handle), the state machine that
 //! decides: what happened goes in, and what is to be done comes out. When a ping is due the engine asks for a reading,
-//! and [`pulse`] makes one: values that are known, or unknown for a named reason
+//! [`readings`] says when one may start, and [`pulse`] makes it: values that are known, or unknown for a named reason
 //! ([`pulse_telemetry_core::observation`]). With that reading the engine checks
 //! [consent](pulse_telemetry_core::consent), what else keeps a ping back, and the [install
 //! ID](pulse_telemetry_core::identity), and has [`pulse_telemetry_core::ping`] make the bytes, whose fields are those
@@ -30,6 +30,7 @@ pub mod confine;
 
 pub mod daemon;
 pub mod pulse;
+pub mod readings;
 pub mod store;
 
 pub mod serve;

@@ -24,9 +24,10 @@ use self::listener::LocalStream;
 pub use self::openapi::document;
 pub use self::routes::routes;
 pub use crate::config::Listen;
-use crate::daemon::{Handle, READERS_MAX};
+use crate::daemon::Handle;
 use crate::events::Recorder;
 use crate::metrics::Metrics;
+use crate::readings::READERS_MAX;
 
 /// What every answer says in its `server` header, so that a command can tell this server from another on its port.
 pub const SERVER_NAME: &str = "pulse-telemetry";

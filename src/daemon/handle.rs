@@ -198,8 +198,8 @@ impl Handle {
         self.ask(|answer| Command::Switch { on, answer }).await
     }
 
-    /// The newest entries of the history with a `seq` below `before`, at most so many; `None` where the ledger cannot be
-    /// read.
+    /// The newest entries of the history with a `seq` below `before`, at most so many; `None` where the ledger cannot
+    /// be read.
     ///
     /// # Errors
     /// Where the daemon has ended.

@@ -33,6 +33,7 @@ mod posture;
 mod promises;
 mod pulse_over_tls;
 mod reading_pulse;
+mod readings;
 mod sending;
 mod serve;
 mod sidecar;

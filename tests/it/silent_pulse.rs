@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pulse_telemetry::daemon::READERS_MAX;
+use pulse_telemetry::readings::READERS_MAX;
 use pulse_telemetry_testkit::client::Reply;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};

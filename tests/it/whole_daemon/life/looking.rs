@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::daemon::{self, Handle, NoPreview, READERS_MAX, ResetAnswer};
+use pulse_telemetry::daemon::{self, Handle, NoPreview, ResetAnswer};
+use pulse_telemetry::readings::READERS_MAX;
 use pulse_telemetry_core::engine::Engine;
 use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
 use tokio::task::JoinSet;
