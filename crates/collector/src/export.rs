@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
@@ -10,13 +9,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::ingest::Cell;
 use super::sqlite::time_text;
-use super::storage::{RECEIVED_AT, Read, StorageError, VIEW, column_list, readable_since};
-
-/// The columns that the newest adoption report selects besides those of the contract. Here they are always NULL.
-pub static LATER_COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    let listed = include_str!("../../../config/adoption-columns.txt").lines().map(str::trim);
-    listed.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
-});
+use super::storage::{LATER_COLUMNS, RECEIVED_AT, Read, StorageError, VIEW, column_list, readable_since};
 
 /// Writes the rows of the last 90 days into a new file, which appears under its name when it is complete. Says how many
 /// there are.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -38,6 +39,12 @@ pub const DAY_PREFIX: &str = "pings_";
 
 /// What the pings of the last 90 days can be read from.
 pub const VIEW: &str = "telemetry_pings";
+
+/// The columns that the newest adoption report selects besides those of the contract. Here they are always NULL.
+pub static LATER_COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let listed = include_str!("../../../config/adoption-columns.txt").lines().map(str::trim);
+    listed.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+});
 
 /// One ping as it is stored: when it came, to the second, and the fields of the contract.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

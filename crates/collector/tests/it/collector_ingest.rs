@@ -277,7 +277,9 @@ proptest! {
     }
 
     #[test]
-    fn no_version_that_a_sidecar_can_send_is_refused(raw in prop_oneof![any::<String>(), "v?[0-9]+\\.[0-9]+\\.[0-9]+[-+.a-z0-9]{0,40}"]) {
+    fn no_version_that_a_sidecar_can_send_is_refused(
+        raw in prop_oneof![any::<String>(), "v?[0-9]+\\.[0-9]+\\.[0-9]+[-+.a-z0-9]{0,40}"],
+    ) {
         if let Some(identity) = version::identify(&raw) {
             let mut body = ping(&json!({"version": identity.version, "version_channel": identity.channel.word()}));
             for (name, value) in [("version_raw", identity.raw), ("version_build", identity.build)] {

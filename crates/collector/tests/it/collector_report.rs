@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry_collector::export::LATER_COLUMNS;
 use pulse_telemetry_collector::report::{K, ReportBuilder, UsageReport, correction, fold, rounded};
+use pulse_telemetry_collector::storage::LATER_COLUMNS;
 use pulse_telemetry_collector::storage::Row;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::FIELDS;

@@ -1,0 +1,159 @@
+//! Reading everything as of one moment, while collectors write and purge.
+
+use deadpool_postgres::{Object, Pool, Transaction};
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
+use pulse_telemetry_http::tls::Trust;
+use secrecy::SecretString;
+use tokio_postgres::error::SqlState;
+
+use super::failed::{Failed, civil, timestamp};
+use super::schema::{TABLE, check_columns, check_version, is_there, partitions};
+use super::session::{connection, pool, reading};
+use crate::ingest::{Cell, Cells};
+use crate::storage::{
+    RECEIVED_AT, Read, Row, Scanning, Span, StorageError, Visitor, column_list, day_table, unreadable,
+};
+
+/// How often a reader begins anew because a day was purged while it began.
+const READ_TRIES: u32 = 10;
+
+/// Pings in a PostgreSQL database to read from. It changes nothing, and the server sees to that.
+pub struct PostgresReader {
+    pool: Pool,
+}
+
+impl PostgresReader {
+    /// A reader of that database, which is connected to when something is read. `trust` is for TLS.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(
+        connect: tokio_postgres::Config,
+        password: Option<&SecretString>,
+        trust: &Trust,
+    ) -> Result<Self, StorageError> {
+        Ok(Self { pool: pool(connect, password, trust)? })
+    }
+}
+
+impl Read for PostgresReader {
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
+        Box::pin(async move {
+            let mut client = connection(&self.pool).await?;
+            read(&mut client, since, visit).await.map_err(StorageError::from)
+        })
+    }
+}
+
+async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), Failed> {
+    let from = civil(since);
+    let mut tries = 1;
+    loop {
+        let transaction = reading(client).await?;
+        match hold_days(&transaction, from.date()).await {
+            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
+            days => {
+                for day in days? {
+                    show(&transaction, day, from, visit).await?;
+                }
+                return Ok(transaction.commit().await?);
+            }
+        }
+    }
+}
+
+pub(super) async fn span(client: &mut Object) -> Result<Option<Span>, Failed> {
+    let mut tries = 1;
+    loop {
+        let transaction = reading(client).await?;
+        match hold_days(&transaction, Date::MIN).await {
+            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
+            days => {
+                let days = days?;
+                let oldest = end(&transaction, days.iter(), "min").await?;
+                let newest = end(&transaction, days.iter().rev(), "max").await?;
+                transaction.commit().await?;
+                return Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }));
+            }
+        }
+    }
+}
+
+/// The days since `from`, none of which goes before the transaction ends.
+async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
+    if !is_there(transaction.client(), TABLE).await? {
+        return Err(not_yet().into());
+    }
+    check_version(transaction.client()).await?;
+    check_columns(transaction.client()).await?;
+    let days: Vec<Date> = partitions(transaction.client()).await?.into_iter().filter(|day| *day >= from).collect();
+    if !days.is_empty() {
+        let tables: Vec<String> = days.iter().map(|day| day_table(*day)).collect();
+        transaction.batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "))).await?;
+    }
+    Ok(days)
+}
+
+/// Shows the rows of one day. A cursor keeps what is on the way small, and needs no statement with a name.
+async fn show(transaction: &Transaction<'_>, day: Date, from: DateTime, visit: &mut Visitor<'_>) -> Result<(), Failed> {
+    let (columns, table) = (column_list(), day_table(day));
+    let rows = format!("SELECT {columns} FROM {table} WHERE {RECEIVED_AT} >= '{from}' ORDER BY {RECEIVED_AT}");
+    transaction.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {rows}")).await?;
+    loop {
+        let rows = transaction.query_typed("FETCH 10000 FROM rows", &[]).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in rows {
+            visit(read_row(&row, day)?);
+        }
+    }
+    transaction.batch_execute("CLOSE rows").await?;
+    Ok(())
+}
+
+/// Whether a day was there when the days were listed, and another collector has purged it since.
+fn is_gone(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_TABLE)
+}
+
+pub(super) fn not_yet() -> StorageError {
+    StorageError::NotYet("the database of storage.url".to_owned())
+}
+
+/// The first time that there is, at that end of the first of these days that has any.
+async fn end(
+    transaction: &Transaction<'_>,
+    days: impl Iterator<Item = &Date>,
+    end: &'static str,
+) -> Result<Option<Timestamp>, Failed> {
+    for day in days {
+        let query = format!("SELECT {end}({RECEIVED_AT}) FROM {}", day_table(*day));
+        let row = transaction.query_typed_one(&query, &[]).await?;
+        if let Some(at) = row.try_get::<_, Option<DateTime>>(0)? {
+            return Ok(Some(timestamp(at).ok_or_else(|| unreadable(RECEIVED_AT, *day))?));
+        }
+    }
+    Ok(None)
+}
+
+fn read_row(row: &tokio_postgres::Row, day: Date) -> Result<Row, StorageError> {
+    let mut cells: Box<Cells> = Box::new([const { Cell::Null }; FIELDS.len()]);
+    for (at, (field, cell)) in FIELDS.iter().zip(&mut *cells).enumerate() {
+        let found = match field.kind {
+            FieldKind::Count => {
+                row.try_get(at + 1).ok().and_then(|count: i32| u32::try_from(count).ok()).map(Cell::Count)
+            }
+            FieldKind::Flag => row.try_get(at + 1).ok().map(Cell::Flag),
+            _ => match row.try_get(at + 1).ok() {
+                Some(None) if !field.required() => Some(Cell::Null),
+                text => text.flatten().map(Cell::Text),
+            },
+        };
+        *cell = found.ok_or_else(|| unreadable(field.name, day))?;
+    }
+    let received_at = row.try_get(0).ok().and_then(timestamp).ok_or_else(|| unreadable(RECEIVED_AT, day))?;
+    Ok(Row { received_at, cells })
+}
