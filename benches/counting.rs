@@ -25,7 +25,23 @@ const SIZES: [(u64, u32); 3] = [(4, 200), (40, 3), (400, 1)];
 const PIECE: usize = 64 * 1024;
 
 /// One guest as Pulse 5.1 tells it, names and addresses made up.
-const GUEST: &str = r#"{"id":"cluster-pve1-100","vmid":100,"name":"vm-files","node":"pve1","instance":"cluster","status":"running","type":"qemu","cpu":0.06866074721091192,"cpus":7,"memory":{"total":26843545600,"used":12918780942,"free":13924764658,"usage":48.12620931340157,"swapUsed":967240085,"swapTotal":3221225472},"mem":12918780942,"maxmem":26843545600,"disk":{"total":515396075520,"used":150114349119,"free":365281726401,"usage":29.126017106007605},"disks":[{"total":388694540288,"used":98800115451,"free":289894424837,"usage":25.418446932272854,"mountpoint":"/","type":"ext4","device":"/dev/vda"},{"total":126701535232,"used":51822175050,"free":74879360182,"usage":40.90098431405207,"mountpoint":"/backup","type":"btrfs","device":"/dev/vdb"}],"osName":"Debian GNU/Linux","osVersion":"12","networkInterfaces":[{"name":"eth0","mac":"52:54:00:00:00:01","addresses":["fd00::84e3","fd00::1030"],"rxBytes":5504367461,"txBytes":3548696637},{"name":"eth1","mac":"52:54:00:00:00:02","addresses":["192.0.2.53","192.0.2.183"],"rxBytes":6694972464,"txBytes":1264713989}],"ipAddresses":["192.0.2.183","192.0.2.53","fd00::1030","fd00::84e3"],"networkIn":917504,"networkOut":131072,"diskRead":0,"diskWrite":0,"uptime":2361622,"template":false,"lastBackup":1795406112000,"tags":"private","lastSeen":-62135596800000}"#;
+const GUEST: &str = concat!(
+    r#"{"id":"cluster-pve1-100","vmid":100,"name":"vm-files","node":"pve1","instance":"cluster","#,
+    r#""status":"running","type":"qemu","cpu":0.06866074721091192,"cpus":7,"memory":{"total":26843545600,"#,
+    r#""used":12918780942,"free":13924764658,"usage":48.12620931340157,"swapUsed":967240085,"#,
+    r#""swapTotal":3221225472},"mem":12918780942,"maxmem":26843545600,"disk":{"total":515396075520,"#,
+    r#""used":150114349119,"free":365281726401,"usage":29.126017106007605},"disks":[{"total":388694540288,"#,
+    r#""used":98800115451,"free":289894424837,"usage":25.418446932272854,"mountpoint":"/","type":"ext4","#,
+    r#""device":"/dev/vda"},{"total":126701535232,"used":51822175050,"free":74879360182,"#,
+    r#""usage":40.90098431405207,"mountpoint":"/backup","type":"btrfs","device":"/dev/vdb"}],"#,
+    r#""osName":"Debian GNU/Linux","osVersion":"12","networkInterfaces":[{"name":"eth0","#,
+    r#""mac":"52:54:00:00:00:01","addresses":["fd00::84e3","fd00::1030"],"rxBytes":5504367461,"#,
+    r#""txBytes":3548696637},{"name":"eth1","mac":"52:54:00:00:00:02","addresses":["192.0.2.53","#,
+    r#""192.0.2.183"],"rxBytes":6694972464,"txBytes":1264713989}],"ipAddresses":["192.0.2.183","#,
+    r#""192.0.2.53","fd00::1030","fd00::84e3"],"networkIn":917504,"networkOut":131072,"diskRead":0,"#,
+    r#""diskWrite":0,"uptime":2361622,"template":false,"lastBackup":1795406112000,"tags":"private","#,
+    r#""lastSeen":-62135596800000}"#,
+);
 const BEFORE: &str =
     r#"{"nodes":[],"pbs":[],"pmg":[],"containers":[],"dockerHosts":[],"kubernetesClusters":[],"vms":["#;
 const AFTER: &str = r#"],"activeAlerts":null,"lastUpdate":1795424134000}"#;

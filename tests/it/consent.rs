@@ -93,7 +93,8 @@ proptest! {
             switched_off: switch,
             off_in_pulse: pulse,
         };
-        let all = [OffSource::PulseTelemetry, OffSource::DoNotTrack, OffSource::Config, OffSource::Switch, OffSource::Pulse];
+        use OffSource::{Config, DoNotTrack, Pulse, PulseTelemetry, Switch};
+        let all = [PulseTelemetry, DoNotTrack, Config, Switch, Pulse];
         let first = bits.iter().position(|bit| *bit).map(|at| all[at]);
         prop_assert_eq!(sources.off(), first);
     }

@@ -173,7 +173,8 @@ fn a_new_field_needs_its_row_in_the_contract_and_its_line_in_the_reading_and_not
     );
 }
 
-/// Of what others gave a name: the caller without a token in the recorded captures, and what is said of the word itself.
+/// Of what others gave a name: the caller without a token in the recorded captures, and what is said of the word
+/// itself.
 const OF_OTHERS: [&str; 2] = ["crates/testkit/src/replay.rs", "tests/it/contract.rs"];
 
 #[test]

@@ -14,7 +14,10 @@ use pulse_telemetry_testkit::server::{Body, ResponsePlan, Server};
 
 const MB: u64 = 1_000_000;
 /// What one alert, or one virtual machine, looks like.
-const ELEMENT: &str = r#"{"id":"a1","resourceName":"pve1.example.org","message":"CPU at 97 % of \"4\"","since":[1,2.5e3,null],"node":{"vms":[{}],"ok":true}}"#;
+const ELEMENT: &str = concat!(
+    r#"{"id":"a1","resourceName":"pve1.example.org","message":"CPU at 97 % of \"4\"","#,
+    r#""since":[1,2.5e3,null],"node":{"vms":[{}],"ok":true}}"#,
+);
 
 #[test]
 fn answers_of_100_mb_are_counted_with_less_than_1_mib_of_memory_over_idle() {

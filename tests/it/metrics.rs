@@ -106,8 +106,8 @@ fn who_prefers_openmetrics_gets_it_and_everybody_else_the_text_format() {
     let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
                         text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     let prometheus_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-                        application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
-                        text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+                        application/openmetrics-text;version=0.0.1;q=0.5,\
+                        text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
     for (accept, format) in [
         (vec![], Format::Text),
         (vec![""], Format::Text),

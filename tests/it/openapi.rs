@@ -17,6 +17,8 @@ use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar};
 use serde_json::{Value, json};
 
 const KEY: &str = "correct-horse";
+const EVENTS: &str = "/api/upgrade-metrics/events";
+const CONFIG: &str = "/api/upgrade-metrics/config";
 
 #[test]
 fn the_document_has_every_route_and_no_other() {
@@ -114,98 +116,12 @@ fn real_answers_of_every_route_errors_included_keep_to_the_document() {
     endpoint.wait_for_pings(1, LIMIT);
     sidecar.wait_for_log("ping delivered");
     let mut checker = Checker { document: document(), seen: BTreeSet::new() };
-    let event = r#"{"type":"limit_blocked","surface":"s","capability":"c","tenant_mode":"multi","limit_key":"l","current_value":9,"limit_value":9,"timestamp":5,"idempotency_key":"k"}"#;
-    let (events, config) = ("/api/upgrade-metrics/events", "/api/upgrade-metrics/config");
-    checker.json(&sidecar, "POST", events, event, 202);
-    checker.json(&sidecar, "POST", events, "{}", 400);
-    let too_many = (0..100).any(|_| {
-        let headers = [("Content-Type", "application/json")];
-        checker.ask(&sidecar, "POST", events, &headers, event).status == 429
-    });
-    assert!(too_many, "more than ten events within a second");
-    checker.json(&sidecar, "POST", events, &event.replace("\"s\"", "\"s\",\"org_id\":\"acme\""), 403);
-
-    // Whatever can be read, as it is answered when all is well.
-    for (method, path) in routes().filter(|(method, _)| *method == "GET") {
-        checker.json(&sidecar, method.as_str(), path, "", 200);
-    }
-    checker.json(&sidecar, "GET", "/api/v1/history?limit=2", "", 200);
-    for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {
-        checker.json(&sidecar, "POST", path, "", 200);
-    }
-    checker.json(&sidecar, "PUT", "/api/v1/switch", r#"{"enabled":false}"#, 200);
-    for path in ["/api/v1/status", "/api/v1/preview", "/api/v1/history", "/"] {
-        checker.json(&sidecar, "GET", path, "", 200);
-    }
-    checker.json(&sidecar, "PUT", config, r#"{"enabled":true,"disabled_surfaces":["x"]}"#, 200);
-
-    // What is wrong with a request.
-    checker.json(&sidecar, "GET", "/api/v1/history?limit=0", "", 400);
-    checker.json(&sidecar, "PUT", "/api/v1/switch", "{}", 400);
-    checker.json(&sidecar, "PUT", config, "[]", 400);
-    let large = " ".repeat(5000);
-    for (method, path) in [("PUT", "/api/v1/switch"), ("POST", events), ("PUT", config)] {
-        checker.json(&sidecar, method, path, &large, 413);
-    }
-    assert_eq!(checker.ask(&sidecar, "PUT", "/api/v1/switch", &[("Content-Type", "text/plain")], "{}").status, 415);
-    for (method, path) in routes() {
-        let is_health = ["/healthz", "/readyz"].contains(&path);
-        let (hosts, status) = if is_health { (vec!["a", "b"], 400) } else { (vec!["evil.example"], 421) };
-        let hosts: Vec<_> = hosts.into_iter().map(|host| ("Host", host)).collect();
-        assert_eq!(checker.ask(&sidecar, method.as_str(), path, &hosts, "").status, status);
-    }
-
-    // What is wrong with Pulse.
-    pulse.change(|model| model.tokens.clear());
-    let blind = Setup::new(&pulse.url(), &endpoint.url()).start();
-    let previews = ["/api/v1/preview", "/api/v1/preview/bytes", "/api/system/settings/telemetry-preview"];
-    for path in previews.into_iter().chain(["/api/v1/posture"]) {
-        checker.json(&blind, "GET", path, "", 503);
-    }
-    checker.json(&blind, "GET", "/api/v1/status", "", 200);
-    checker.json(&blind, "GET", "/api/v1/events", "", 200);
-    checker.json(&blind, "POST", "/api/v1/reset-id", "", 200);
-
-    // What is wrong with the disk: a folder stands where a file is to be written.
-    let block = |name: &str| std::fs::create_dir(setup.state(name)).unwrap();
-    block("events.jsonl.new");
-    checker.json(&sidecar, "DELETE", "/api/v1/events", "", 503);
-    checker.json(&sidecar, "PUT", config, r#"{"enabled":false}"#, 503);
-    block("ledger.jsonl.new");
-    checker.json(&sidecar, "DELETE", "/api/v1/history", "", 503);
-    for name in ["events.jsonl.new", "ledger.jsonl.new"] {
-        std::fs::remove_dir(setup.state(name)).unwrap();
-    }
-    checker.json(&sidecar, "DELETE", "/api/v1/events", "", 204);
-    checker.json(&sidecar, "DELETE", "/api/v1/history", "", 204);
-    block("state.json.new");
-    checker.json(&sidecar, "PUT", "/api/v1/switch", r#"{"enabled":true}"#, 503);
-    checker.json(&sidecar, "GET", "/readyz", "", 503);
-    std::fs::remove_dir(setup.state("state.json.new")).unwrap();
-    checker.json(&sidecar, "PUT", "/api/v1/switch", r#"{"enabled":true}"#, 200);
-    block(".install_id.new");
-    for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {
-        checker.json(&sidecar, "POST", path, "", 503);
-    }
-    std::fs::remove_file(setup.state("ledger.jsonl")).unwrap();
-    checker.json(&sidecar, "GET", "/api/v1/history", "", 503);
-
-    // What the operator has decided.
-    let token = setup.write("key", KEY);
-    let locked = Setup::new(&pulse.url(), &endpoint.url())
-        .with("PULSE_TELEMETRY", "false")
-        .with("PULSE_DISABLE_LOCAL_UPGRADE_METRICS", "true")
-        .with("PULSE_TELEMETRY_SERVE__TOKEN_FILE", token.to_str().unwrap())
-        .start();
-    let shown = [("Content-Type", "application/json"), ("X-API-Token", KEY)];
-    for path in ["/api/v1/switch", config] {
-        assert_eq!(checker.ask(&locked, "PUT", path, &shown, r#"{"enabled":true}"#).status, 409);
-    }
-    for (method, path) in routes() {
-        let open = document()["paths"][path][method.as_str().to_lowercase()].get("security").is_some();
-        let status = checker.ask(&locked, method.as_str(), path, &[], "").status;
-        assert_eq!(status == 401, !open, "{method} {path}: {status}");
-    }
+    hand_over_events(&mut checker, &sidecar);
+    read_and_change_all(&mut checker, &sidecar);
+    ask_wrongly(&mut checker, &sidecar);
+    ask_without_a_token_for_pulse(&mut checker, &pulse, &endpoint);
+    ask_over_a_broken_disk(&mut checker, &sidecar, &setup);
+    ask_where_the_operator_has_decided(&mut checker, &setup, &pulse, &endpoint);
 
     let mut documented = BTreeSet::new();
     for (path, methods) in checker.document["paths"].as_object().unwrap() {
@@ -216,6 +132,126 @@ fn real_answers_of_every_route_errors_included_keep_to_the_document() {
     }
     let unseen: Vec<_> = documented.difference(&checker.seen).collect();
     assert!(unseen.is_empty(), "documented and never seen: {unseen:?}");
+}
+
+fn hand_over_events(checker: &mut Checker, sidecar: &Sidecar) {
+    let event = json!({
+        "type": "limit_blocked",
+        "surface": "s",
+        "capability": "c",
+        "tenant_mode": "multi",
+        "limit_key": "l",
+        "current_value": 9,
+        "limit_value": 9,
+        "timestamp": 5,
+        "idempotency_key": "k",
+    });
+    let event = &event.to_string();
+    checker.json(sidecar, "POST", EVENTS, event, 202);
+    checker.json(sidecar, "POST", EVENTS, "{}", 400);
+    let too_many = (0..100).any(|_| {
+        let headers = [("Content-Type", "application/json")];
+        checker.ask(sidecar, "POST", EVENTS, &headers, event).status == 429
+    });
+    assert!(too_many, "more than ten events within a second");
+    checker.json(sidecar, "POST", EVENTS, &event.replace("\"s\"", "\"s\",\"org_id\":\"acme\""), 403);
+}
+
+/// Whatever can be read, as it is answered when all is well, and whatever can be changed.
+fn read_and_change_all(checker: &mut Checker, sidecar: &Sidecar) {
+    for (method, path) in routes().filter(|(method, _)| *method == "GET") {
+        checker.json(sidecar, method.as_str(), path, "", 200);
+    }
+    checker.json(sidecar, "GET", "/api/v1/history?limit=2", "", 200);
+    for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {
+        checker.json(sidecar, "POST", path, "", 200);
+    }
+    checker.json(sidecar, "PUT", "/api/v1/switch", r#"{"enabled":false}"#, 200);
+    for path in ["/api/v1/status", "/api/v1/preview", "/api/v1/history", "/"] {
+        checker.json(sidecar, "GET", path, "", 200);
+    }
+    checker.json(sidecar, "PUT", CONFIG, r#"{"enabled":true,"disabled_surfaces":["x"]}"#, 200);
+}
+
+/// What is wrong with a request.
+fn ask_wrongly(checker: &mut Checker, sidecar: &Sidecar) {
+    checker.json(sidecar, "GET", "/api/v1/history?limit=0", "", 400);
+    checker.json(sidecar, "PUT", "/api/v1/switch", "{}", 400);
+    checker.json(sidecar, "PUT", CONFIG, "[]", 400);
+    let large = " ".repeat(5000);
+    for (method, path) in [("PUT", "/api/v1/switch"), ("POST", EVENTS), ("PUT", CONFIG)] {
+        checker.json(sidecar, method, path, &large, 413);
+    }
+    assert_eq!(checker.ask(sidecar, "PUT", "/api/v1/switch", &[("Content-Type", "text/plain")], "{}").status, 415);
+    for (method, path) in routes() {
+        let is_health = ["/healthz", "/readyz"].contains(&path);
+        let (hosts, status) = if is_health { (vec!["a", "b"], 400) } else { (vec!["evil.example"], 421) };
+        let hosts: Vec<_> = hosts.into_iter().map(|host| ("Host", host)).collect();
+        assert_eq!(checker.ask(sidecar, method.as_str(), path, &hosts, "").status, status);
+    }
+}
+
+/// What is wrong with Pulse.
+fn ask_without_a_token_for_pulse(checker: &mut Checker, pulse: &SimulatedPulse, endpoint: &Endpoint) {
+    pulse.change(|model| model.tokens.clear());
+    let blind = Setup::new(&pulse.url(), &endpoint.url()).start();
+    let previews = ["/api/v1/preview", "/api/v1/preview/bytes", "/api/system/settings/telemetry-preview"];
+    for path in previews.into_iter().chain(["/api/v1/posture"]) {
+        checker.json(&blind, "GET", path, "", 503);
+    }
+    checker.json(&blind, "GET", "/api/v1/status", "", 200);
+    checker.json(&blind, "GET", "/api/v1/events", "", 200);
+    checker.json(&blind, "POST", "/api/v1/reset-id", "", 200);
+}
+
+/// What is wrong with the disk: a folder stands where a file is to be written.
+fn ask_over_a_broken_disk(checker: &mut Checker, sidecar: &Sidecar, setup: &Setup) {
+    let block = |name: &str| std::fs::create_dir(setup.state(name)).unwrap();
+    block("events.jsonl.new");
+    checker.json(sidecar, "DELETE", "/api/v1/events", "", 503);
+    checker.json(sidecar, "PUT", CONFIG, r#"{"enabled":false}"#, 503);
+    block("ledger.jsonl.new");
+    checker.json(sidecar, "DELETE", "/api/v1/history", "", 503);
+    for name in ["events.jsonl.new", "ledger.jsonl.new"] {
+        std::fs::remove_dir(setup.state(name)).unwrap();
+    }
+    checker.json(sidecar, "DELETE", "/api/v1/events", "", 204);
+    checker.json(sidecar, "DELETE", "/api/v1/history", "", 204);
+    block("state.json.new");
+    checker.json(sidecar, "PUT", "/api/v1/switch", r#"{"enabled":true}"#, 503);
+    checker.json(sidecar, "GET", "/readyz", "", 503);
+    std::fs::remove_dir(setup.state("state.json.new")).unwrap();
+    checker.json(sidecar, "PUT", "/api/v1/switch", r#"{"enabled":true}"#, 200);
+    block(".install_id.new");
+    for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {
+        checker.json(sidecar, "POST", path, "", 503);
+    }
+    std::fs::remove_file(setup.state("ledger.jsonl")).unwrap();
+    checker.json(sidecar, "GET", "/api/v1/history", "", 503);
+}
+
+/// What the operator has decided.
+fn ask_where_the_operator_has_decided(
+    checker: &mut Checker,
+    setup: &Setup,
+    pulse: &SimulatedPulse,
+    endpoint: &Endpoint,
+) {
+    let token = setup.write("key", KEY);
+    let locked = Setup::new(&pulse.url(), &endpoint.url())
+        .with("PULSE_TELEMETRY", "false")
+        .with("PULSE_DISABLE_LOCAL_UPGRADE_METRICS", "true")
+        .with("PULSE_TELEMETRY_SERVE__TOKEN_FILE", token.to_str().unwrap())
+        .start();
+    let shown = [("Content-Type", "application/json"), ("X-API-Token", KEY)];
+    for path in ["/api/v1/switch", CONFIG] {
+        assert_eq!(checker.ask(&locked, "PUT", path, &shown, r#"{"enabled":true}"#).status, 409);
+    }
+    for (method, path) in routes() {
+        let open = document()["paths"][path][method.as_str().to_lowercase()].get("security").is_some();
+        let status = checker.ask(&locked, method.as_str(), path, &[], "").status;
+        assert_eq!(status == 401, !open, "{method} {path}: {status}");
+    }
 }
 
 /// Hypothesis draws requests from the document, wrong ones too: no 5xx but the documented 503, and no answer off it.

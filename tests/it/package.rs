@@ -17,8 +17,8 @@ use pulse_telemetry_testkit::{collector, sidecar};
 const FUNCTIONS: &str = r#"
 step() { echo "== $*"; }
 files() {
-    find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /dev -o -path /tmp -o -path /var/tmp -o -path /var/log \
-        -o -path '/seen*' -o -path '/given*' -o -path '/*.files' -o -path '/var/lib/dpkg/*-old' \
+    find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /dev -o -path /tmp -o -path /var/tmp \
+        -o -path /var/log -o -path '/seen*' -o -path '/given*' -o -path '/*.files' -o -path '/var/lib/dpkg/*-old' \
         -o -path '/var/lib/dpkg/lock*' -o -path /var/lib/systemd/random-seed \) -prune -o -print | sort
 }
 install() { dpkg --install "/given/$1.deb" </dev/null; }

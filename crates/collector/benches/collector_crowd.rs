@@ -108,8 +108,8 @@ fn crowds(family: &Family) {
             let soon = waits.iter().filter(|wait| wait.is_some()).count();
             let slowest = waits.iter().flatten().max().copied().unwrap_or_default();
             println!(
-                "{name}: {soon} of {} honest pings stored within {} s, the slowest of them after {:.2} s; {} connections \
-                 of attackers a second; memory {} MiB",
+                "{name}: {soon} of {} honest pings stored within {} s, the slowest of them after {:.2} s; {} \
+                 connections of attackers a second; memory {} MiB",
                 waits.len(),
                 SOON.as_secs(),
                 slowest.as_secs_f64(),
@@ -123,8 +123,8 @@ fn crowds(family: &Family) {
             continue;
         }
         println!(
-            "{} from {networks} networks, all attacks: {:.1} % of honest pings (95 to hold for 16 and 64, 99 to reach), \
-             memory {memory} MiB at most, /readyz {} throughout",
+            "{} from {networks} networks, all attacks: {:.1} % of honest pings (95 to hold for 16 and 64, 99 to \
+             reach), memory {memory} MiB at most, /readyz {} throughout",
             family.name,
             100.0 * stored as f64 / sent as f64,
             if ready { "answered 200" } else { "did NOT answer 200" }

@@ -77,7 +77,8 @@ fn fill(storage: &Storage, day: &str, rows: u64) {
                      WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows} - 1)
                      INSERT INTO {table} SELECT received_at,
                          (SELECT lower(hex(randomblob(4)) || '-' || hex(randomblob(2))
-                             || '-4' || substr(hex(randomblob(2)), 2) || '-8' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))) WHERE i > 0){rest}
+                             || '-4' || substr(hex(randomblob(2)), 2) || '-8' || substr(hex(randomblob(2)), 2)
+                             || '-' || hex(randomblob(6))) WHERE i > 0){rest}
                      FROM n, (SELECT * FROM {table} LIMIT 1);
                      PRAGMA wal_checkpoint(TRUNCATE);"
                 ))

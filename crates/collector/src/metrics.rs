@@ -108,53 +108,9 @@ impl Default for CollectorMetrics {
             certificate_ends: Gauge::default(),
             registry: Registry::default(),
         };
-        let r = &mut registry;
-        r.register("pings", "Pings by what became of them", metrics.pings.clone());
-        r.register("refused", "Requests that were no acceptable ping, by reason and field", metrics.refused.clone());
-        r.register("limited", "Pings that were answered with 429, by the limit that they met", metrics.limited.clone());
-        let mismatches = metrics.proxy_mismatches.clone();
-        let help = "Pings whose client may be another one than it seems: see serve.trusted_proxies";
-        r.register("proxy_mismatches", help, mismatches);
-        let dropped = metrics.dropped_fields.clone();
-        r.register(
-            "dropped_fields",
-            "Fields of pings that the contract does not have or allow, and that were dropped",
-            dropped,
-        );
-        let ends = metrics.certificate_ends.clone();
-        r.register(
-            "certificate_end_timestamp_seconds",
-            "When the certificate in serve.tls_cert ends; 0 for none",
-            ends,
-        );
-        r.register("commit_seconds", "How long a commit of a batch takes", metrics.commit_seconds.clone());
-        r.register("batch_rows", "How many pings a batch has", metrics.batch_rows.clone());
-        r.register("waiting_pings", "Pings that wait to be stored", metrics.waiting.clone());
-        r.register("storage_works", "1 while pings can be stored, else 0", metrics.works.clone());
-        r.register("storage_bytes", "Bytes that the pings take of the disk", metrics.storage_bytes.clone());
-        let limit = metrics.storage_limit_bytes.clone();
-        r.register("storage_limit_bytes", "limits.storage_bytes; 0 for any number", limit);
-        let new_ids = metrics.takes_new_ids.clone();
-        r.register("storage_takes_new_ids", "1 while new install IDs are stored, 0 while the storage is full", new_ids);
-        let pings = metrics.takes_pings.clone();
-        r.register("storage_takes_pings", "1 while known install IDs are stored, 0 while the storage is full", pings);
-        let oldest = metrics.oldest.clone();
-        r.register("oldest_row_timestamp_seconds", "When the oldest stored ping was received; 0 for none", oldest);
-        let purged_at = metrics.purged_at.clone();
-        r.register("last_purge_timestamp_seconds", "When the last purge that worked began; 0 for none", purged_at);
-        let tables = metrics.purged_tables.clone();
-        r.register(
-            "purged_tables",
-            "Tables or partitions of a day that were dropped because it was 90 days ago",
-            tables,
-        );
-        r.register("purge_failures", "Purges that failed", metrics.purge_failures.clone());
-        r.register("limited_networks", "Networks that are counted for the rate limit now", metrics.networks.clone());
-        let connections = metrics.refused_connections.clone();
-        r.register("refused_connections", "Connections closed because their network had too many", connections);
-        let displaced = metrics.displaced_connections.clone();
-        let help = "Waiting connections closed for another network's when all places were taken";
-        r.register("displaced_connections", help, displaced);
+        metrics.register_requests(&mut registry);
+        metrics.register_storage(&mut registry);
+        metrics.register_networks(&mut registry);
         metrics.storage_takes(true, true);
         for limit in [PER_MINUTE, NEW_IDS, ROWS_OF_AN_ID] {
             drop(metrics.limited.get_or_create(&Limit { limit }));
@@ -175,6 +131,61 @@ impl CollectorMetrics {
     #[must_use]
     pub fn text(&self, format: Format) -> String {
         format.encode(&self.registry)
+    }
+
+    fn register_requests(&self, r: &mut Registry) {
+        r.register("pings", "Pings by what became of them", self.pings.clone());
+        r.register("refused", "Requests that were no acceptable ping, by reason and field", self.refused.clone());
+        r.register("limited", "Pings that were answered with 429, by the limit that they met", self.limited.clone());
+        let mismatches = self.proxy_mismatches.clone();
+        let help = "Pings whose client may be another one than it seems: see serve.trusted_proxies";
+        r.register("proxy_mismatches", help, mismatches);
+        let dropped = self.dropped_fields.clone();
+        r.register(
+            "dropped_fields",
+            "Fields of pings that the contract does not have or allow, and that were dropped",
+            dropped,
+        );
+        let ends = self.certificate_ends.clone();
+        r.register(
+            "certificate_end_timestamp_seconds",
+            "When the certificate in serve.tls_cert ends; 0 for none",
+            ends,
+        );
+    }
+
+    fn register_storage(&self, r: &mut Registry) {
+        r.register("commit_seconds", "How long a commit of a batch takes", self.commit_seconds.clone());
+        r.register("batch_rows", "How many pings a batch has", self.batch_rows.clone());
+        r.register("waiting_pings", "Pings that wait to be stored", self.waiting.clone());
+        r.register("storage_works", "1 while pings can be stored, else 0", self.works.clone());
+        r.register("storage_bytes", "Bytes that the pings take of the disk", self.storage_bytes.clone());
+        let limit = self.storage_limit_bytes.clone();
+        r.register("storage_limit_bytes", "limits.storage_bytes; 0 for any number", limit);
+        let new_ids = self.takes_new_ids.clone();
+        r.register("storage_takes_new_ids", "1 while new install IDs are stored, 0 while the storage is full", new_ids);
+        let pings = self.takes_pings.clone();
+        r.register("storage_takes_pings", "1 while known install IDs are stored, 0 while the storage is full", pings);
+        let oldest = self.oldest.clone();
+        r.register("oldest_row_timestamp_seconds", "When the oldest stored ping was received; 0 for none", oldest);
+        let purged_at = self.purged_at.clone();
+        r.register("last_purge_timestamp_seconds", "When the last purge that worked began; 0 for none", purged_at);
+        let tables = self.purged_tables.clone();
+        r.register(
+            "purged_tables",
+            "Tables or partitions of a day that were dropped because it was 90 days ago",
+            tables,
+        );
+        r.register("purge_failures", "Purges that failed", self.purge_failures.clone());
+    }
+
+    fn register_networks(&self, r: &mut Registry) {
+        r.register("limited_networks", "Networks that are counted for the rate limit now", self.networks.clone());
+        let connections = self.refused_connections.clone();
+        r.register("refused_connections", "Connections closed because their network had too many", connections);
+        let displaced = self.displaced_connections.clone();
+        let help = "Waiting connections closed for another network's when all places were taken";
+        r.register("displaced_connections", help, displaced);
     }
 
     fn count(&self, outcome: &'static str, pings: u64) {

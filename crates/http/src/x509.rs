@@ -120,7 +120,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_no_certificate_has_no_times_and_panics_nowhere(at in any::<prop::sample::Index>(), byte: u8, cut: bool) {
+        fn what_is_no_certificate_has_no_times_and_panics_nowhere(
+            at in any::<prop::sample::Index>(),
+            byte: u8,
+            cut: bool,
+        ) {
             let mut der = certificate((2026, 1, 1), (2027, 1, 1));
             let at = at.index(der.len());
             if cut { der.truncate(at) } else { der[at] = byte }

@@ -1,5 +1,5 @@
-//! A Debian whose systemd is really booted, in a container of systemd-nspawn. Needs root, mmdebstrap, systemd-nspawn and
-//! Debian's mirror. The tree is made once and kept; each test has a copy.
+//! A Debian whose systemd is really booted, in a container of systemd-nspawn. Needs root, mmdebstrap, systemd-nspawn
+//! and Debian's mirror. The tree is made once and kept; each test has a copy.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,13 +8,14 @@ use std::sync::Mutex;
 use super::alone::run;
 use super::lock;
 
-/// In a namespace of its own, with a hierarchy of cgroups as systemd wants it. The container's own filter of system calls
-/// lets Landlock's through, as a machine does.
+/// In a namespace of its own, with a hierarchy of cgroups as systemd wants it. The container's own filter of system
+/// calls lets Landlock's through, as a machine does.
 const BOOT: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && \
                     mkdir -p /sys/fs/cgroup/booted && echo $$ >/sys/fs/cgroup/booted/cgroup.procs && \
                     mount -t tmpfs tmpfs /run && mkdir /run/systemd && \
                     exec timeout 180 systemd-nspawn --register=no --keep-unit -q --console=passive \
-                    --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' -b -D \"$0\"";
+                    --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' \
+                    -b -D \"$0\"";
 
 /// Runs the script once the system is up.
 const REPORT: &str = "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /seen.sh\n\

@@ -280,8 +280,8 @@ impl Setup {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Starts it, and waits until it can store pings. It is not asked whether it is ready, for then its stop waits for a
-    /// balancer to look again.
+    /// Starts it, and waits until it can store pings. It is not asked whether it is ready, for then its stop waits for
+    /// a balancer to look again.
     pub fn start(&self) -> Collector {
         let collector = self.start_unready();
         collector.wait_for_log("pings can be stored");

@@ -1,5 +1,5 @@
-//! A contract with a field that Pulse's own ping does not have, to show what a new field needs: its row, and its line in the
-//! reading.
+//! A contract with a field that Pulse's own ping does not have, to show what a new field needs: its row, and its line
+//! in the reading.
 
 use pulse_telemetry_core::contract::FieldKind;
 use pulse_telemetry_core::declare_contract;

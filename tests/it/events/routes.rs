@@ -5,7 +5,7 @@ use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
+use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar};
 use serde_json::{Value, json};
 
 use super::{CONFIG, EVENTS, ON, Rig, event, run, with};
@@ -18,8 +18,30 @@ fn a_client_made_for_pulses_own_event_routes_works_unchanged() {
     let recorded = std::fs::read_to_string(shared.join("wire/local-events.txt")).unwrap();
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let sidecar = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).start();
-    let before = SystemClock.now().wall.as_millisecond();
     let lines: Vec<&str> = recorded.lines().collect();
+    post_as_recorded(&sidecar, &lines);
+    assert_counts_as_recorded(&sidecar, &lines);
+    let refused = sidecar.ask("DELETE", EVENTS, "").unwrap();
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("OPTIONS, POST")));
+
+    // The two routes of the telemetry itself, with Pulse's keys in Pulse's order.
+    let line = lines.iter().rposition(|line| line.starts_with("200 {\"enabled\":false")).unwrap();
+    let theirs: Value = serde_json::from_str(lines[line].strip_prefix("200 ").unwrap()).unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let preview = sidecar.get("/api/system/settings/telemetry-preview").json();
+    let reset = sidecar.post("/api/system/settings/telemetry-reset-id").json();
+    for ours in [&preview, &reset] {
+        assert_eq!(keys(ours), keys(&theirs));
+        assert_eq!(keys(&ours["payload"]), keys(&theirs["payload"]));
+    }
+    assert_ne!(preview["payload"]["install_id"], reset["payload"]["install_id"]);
+    let refused = sidecar.post("/api/system/settings/telemetry-preview");
+    assert_eq!((refused.status, &refused.json()["code"]), (405, &json!("method_not_allowed")));
+}
+
+/// Posts each body of the recording, and gets the answer that Pulse gave.
+fn post_as_recorded(sidecar: &Sidecar, lines: &[&str]) {
+    let before = SystemClock.now().wall.as_millisecond();
     let mut posted = 0;
     let mut body = "";
     for (line, next) in lines.iter().zip(&lines[1..]) {
@@ -37,7 +59,10 @@ fn a_client_made_for_pulses_own_event_routes_works_unchanged() {
         posted += 1;
     }
     assert_eq!(posted, 9);
+}
 
+/// What is told of the events is what Pulse told, but for times.
+fn assert_counts_as_recorded(sidecar: &Sidecar, lines: &[&str]) {
     let recorded = |path: &str| -> Value {
         let at = lines.iter().position(|line| *line == format!("GET {path}")).unwrap();
         serde_json::from_str(lines[at + 1].strip_prefix("200 ").unwrap()).unwrap()
@@ -64,22 +89,6 @@ fn a_client_made_for_pulses_own_event_routes_works_unchanged() {
         assert_eq!(*ours, theirs);
     }
     assert_eq!(sidecar.get(CONFIG).json(), recorded(CONFIG));
-    let refused = sidecar.ask("DELETE", EVENTS, "").unwrap();
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("OPTIONS, POST")));
-
-    // The two routes of the telemetry itself, with Pulse's keys in Pulse's order.
-    let line = lines.iter().rposition(|line| line.starts_with("200 {\"enabled\":false")).unwrap();
-    let theirs: Value = serde_json::from_str(lines[line].strip_prefix("200 ").unwrap()).unwrap();
-    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    let preview = sidecar.get("/api/system/settings/telemetry-preview").json();
-    let reset = sidecar.post("/api/system/settings/telemetry-reset-id").json();
-    for ours in [&preview, &reset] {
-        assert_eq!(keys(ours), keys(&theirs));
-        assert_eq!(keys(&ours["payload"]), keys(&theirs["payload"]));
-    }
-    assert_ne!(preview["payload"]["install_id"], reset["payload"]["install_id"]);
-    let refused = sidecar.post("/api/system/settings/telemetry-preview");
-    assert_eq!((refused.status, &refused.json()["code"]), (405, &json!("method_not_allowed")));
 }
 
 #[test]

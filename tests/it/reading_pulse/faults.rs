@@ -337,7 +337,11 @@ async fn what_is_not_pulse_is_told_in_one_sentence_with_what_was_asked_and_the_l
         let report = SuppressedReport::new(&suppression);
         assert!(report.message.contains(&whole[1..]) && report.unknown.is_empty(), "{report:?}");
     }
-    // What servers say on a port that takes HTTPS alone: an alert of TLS, or a 400 with these words.
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_https_alone_is_told_with_what_to_try() {
+    // What servers say there: an alert of TLS, or a 400 with these words.
     for said in [
         "Client sent an HTTP request to an HTTPS server.\n",
         "<html><center>The plain HTTP request was sent to HTTPS port</center></html>",
@@ -354,7 +358,10 @@ async fn what_is_not_pulse_is_told_in_one_sentence_with_what_was_asked_and_the_l
     let outcome = read_by(Dialer::to(&pulse).with(alert, 0), settings("http://pulse.test:7655", one())).await;
     let Err(ReadError::NotPulse(what)) = outcome else { panic!("{outcome:?}") };
     assert!(what.to_string().contains("the port speaks HTTPS: try https://"), "{what}");
-    // One that hangs is named with the time that it had.
+}
+
+#[tokio::test]
+async fn a_pulse_that_hangs_is_named_with_the_time_that_it_had() {
     let pulse = SimulatedPulse::start(healthy());
     let dialer = Dialer::to(&pulse).with(Fault::Stalls(b""), 0);
     let outcome = read_by(dialer, settings("http://pulse.test:7655", one())).await;

@@ -8,69 +8,75 @@ use serde_json::json;
 
 use super::{Daemon, METHODS, TOKEN, desk, post, start, start_at, start_guarded, switch};
 
+/// Addresses, and the names that are this server's own.
+const OWN_HOSTS: [&str; 24] = [
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "localhost:7656",
+    "localhost.:7656",
+    "127.0.0.1",
+    "127.0.0.1:1",
+    "127.8.9.10",
+    "[::1]",
+    "[::1]:7656",
+    "[0:0::1]",
+    "pulse.lan",
+    "PULSE.lan.:443",
+    "[::ffff:127.0.0.1]:7656",
+    "[::ffff:192.0.2.7]",
+    "192.0.2.7",
+    "192.0.2.8:7656",
+    "0.0.0.0",
+    "[::]",
+    "[fd00::5]:80",
+    "[fd00::6]",
+    "[::ffff:10.42.0.7]:7656",
+    "[::ffff:a2a:7]",
+    "[fe80::1%eth0]:7656",
+];
+
+/// What is neither, or no host at all.
+const FOREIGN_HOSTS: [&str; 28] = [
+    "evil.example",
+    "evil.example:7656",
+    "evil.example.",
+    "EVIL.example",
+    "localhost.evil.example",
+    "evil.localhost",
+    "localhost..",
+    "127.0.0.1.evil.example",
+    "127.1",
+    "0x7f.0.0.1",
+    "[::1].evil.example",
+    "[::1]evil.example",
+    "[evil.example]",
+    "192.0.2.7.evil.example",
+    "192.0.2.300",
+    "localhost:99999",
+    "[::1",
+    "::1",
+    "user@localhost",
+    "localhost@evil.example",
+    "localhost:7656:1",
+    "localhost:x",
+    "localhost evil.example",
+    "localhost,evil.example",
+    "pulse.lan.evil.example",
+    "",
+    ":7656",
+    ".",
+];
+
 #[tokio::test]
 async fn only_addresses_and_this_servers_own_names_are_answered() {
     let settings = ServeSettings { allowed_hosts: hosts(&["Pulse.LAN.", "fd00::5"]), token: None };
     let server = start_guarded(settings).await;
-    for host in [
-        "localhost",
-        "LOCALHOST",
-        "localhost.",
-        "localhost:7656",
-        "localhost.:7656",
-        "127.0.0.1",
-        "127.0.0.1:1",
-        "127.8.9.10",
-        "[::1]",
-        "[::1]:7656",
-        "[0:0::1]",
-        "pulse.lan",
-        "PULSE.lan.:443",
-        "[::ffff:127.0.0.1]:7656",
-        "[::ffff:192.0.2.7]",
-        "192.0.2.7",
-        "192.0.2.8:7656",
-        "0.0.0.0",
-        "[::]",
-        "[fd00::5]:80",
-        "[fd00::6]",
-        "[::ffff:10.42.0.7]:7656",
-        "[::ffff:a2a:7]",
-        "[fe80::1%eth0]:7656",
-    ] {
+    for host in OWN_HOSTS {
         let answer = server.ask(&format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         assert_eq!(answer.status, 200, "{host}");
     }
-    for host in [
-        "evil.example",
-        "evil.example:7656",
-        "evil.example.",
-        "EVIL.example",
-        "localhost.evil.example",
-        "evil.localhost",
-        "localhost..",
-        "127.0.0.1.evil.example",
-        "127.1",
-        "0x7f.0.0.1",
-        "[::1].evil.example",
-        "[::1]evil.example",
-        "[evil.example]",
-        "192.0.2.7.evil.example",
-        "192.0.2.300",
-        "localhost:99999",
-        "[::1",
-        "::1",
-        "user@localhost",
-        "localhost@evil.example",
-        "localhost:7656:1",
-        "localhost:x",
-        "localhost evil.example",
-        "localhost,evil.example",
-        "pulse.lan.evil.example",
-        "",
-        ":7656",
-        ".",
-    ] {
+    for host in FOREIGN_HOSTS {
         for path in ["/", "/api/v1/status", "/metrics", "/nothing", "/healthz/", "/readyz/../metrics"] {
             let answer = server.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
             assert_eq!((answer.status, &answer.json()["error"]), (421, &json!("host_not_allowed")), "{host:?}");

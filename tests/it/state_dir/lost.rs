@@ -234,59 +234,62 @@ fn record(store: &mut Store, kind: EntryKind) -> std::io::Result<()> {
     store.carry_out(&DiskAction::Record(entry), noon())
 }
 
+type Replace = fn(&Path);
+
+/// How the ledger is replaced, how many losses are told then, and what is put aside.
+const REPLACED: [(&str, Replace, usize, &[&str]); 5] = [
+    (
+        "the same again",
+        |ledger| {
+            fs::copy(ledger, ledger.with_extension("copy")).unwrap();
+            fs::rename(ledger.with_extension("copy"), ledger).unwrap();
+        },
+        0,
+        &[],
+    ),
+    (
+        "an older copy",
+        |ledger| {
+            let older = first_lines(&fs::read(ledger).unwrap(), 4);
+            fs::write(ledger.with_extension("copy"), older).unwrap();
+            fs::rename(ledger.with_extension("copy"), ledger).unwrap();
+        },
+        1,
+        &[],
+    ),
+    (
+        "what is no ledger",
+        |ledger| {
+            fs::write(ledger.with_extension("copy"), "no ledger\n").unwrap();
+            fs::rename(ledger.with_extension("copy"), ledger).unwrap();
+        },
+        1,
+        &["ledger.jsonl.damaged-1"],
+    ),
+    (
+        "a link",
+        |ledger| {
+            fs::rename(ledger, ledger.with_extension("away")).unwrap();
+            std::os::unix::fs::symlink(ledger.with_extension("away"), ledger).unwrap();
+        },
+        1,
+        &[],
+    ),
+    (
+        "what somebody else appended",
+        |ledger| {
+            let mut whole = fs::read(ledger).unwrap();
+            whole.extend(b"torn");
+            fs::write(ledger, whole).unwrap();
+        },
+        0,
+        &["ledger.jsonl.torn-1"],
+    ),
+];
+
 #[test]
 fn a_whole_ledger_that_takes_the_place_of_the_lost_one_is_gone_on_with_and_anything_else_is_put_aside() {
-    type Replace = fn(&Path);
-    let cases: [(&str, Replace, usize, &[&str]); 5] = [
-        (
-            "the same again",
-            |ledger| {
-                fs::copy(ledger, ledger.with_extension("copy")).unwrap();
-                fs::rename(ledger.with_extension("copy"), ledger).unwrap();
-            },
-            0,
-            &[],
-        ),
-        (
-            "an older copy",
-            |ledger| {
-                let older = first_lines(&fs::read(ledger).unwrap(), 4);
-                fs::write(ledger.with_extension("copy"), older).unwrap();
-                fs::rename(ledger.with_extension("copy"), ledger).unwrap();
-            },
-            1,
-            &[],
-        ),
-        (
-            "what is no ledger",
-            |ledger| {
-                fs::write(ledger.with_extension("copy"), "no ledger\n").unwrap();
-                fs::rename(ledger.with_extension("copy"), ledger).unwrap();
-            },
-            1,
-            &["ledger.jsonl.damaged-1"],
-        ),
-        (
-            "a link",
-            |ledger| {
-                fs::rename(ledger, ledger.with_extension("away")).unwrap();
-                std::os::unix::fs::symlink(ledger.with_extension("away"), ledger).unwrap();
-            },
-            1,
-            &[],
-        ),
-        (
-            "what somebody else appended",
-            |ledger| {
-                let mut whole = fs::read(ledger).unwrap();
-                whole.extend(b"torn");
-                fs::write(ledger, whole).unwrap();
-            },
-            0,
-            &["ledger.jsonl.torn-1"],
-        ),
-    ];
-    for (what, replace, losses, aside) in cases {
+    for (what, replace, losses, aside) in REPLACED {
         let (dir, ledger, mut store) = store();
         record(&mut store, EntryKind::Started).unwrap();
         store.confirm().unwrap();

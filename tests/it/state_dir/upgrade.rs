@@ -96,24 +96,7 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
         assert_eq!(found.interrupted.is_some(), name == "interrupted", "{name}");
         let (mut engine, first) = Engine::start(SCHEDULE, start, Seeded(1), now);
         let mut sent = Vec::new();
-        // Carries out what is asked for, and says what comes of it.
-        let mut carry_out = |actions: Vec<Action>, now: Now, sent: &mut Vec<String>| {
-            let mut inputs = Vec::new();
-            for action in actions {
-                match action {
-                    Action::Disk(action) => store.carry_out(&action, now.wall).unwrap(),
-                    Action::ReadPulse => inputs.push(Input::Reading(Box::new(Ok(handed_over())))),
-                    Action::Send(body) => {
-                        sent.push(body.into());
-                        inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }));
-                    }
-                    _ => {}
-                }
-            }
-            store.confirm().unwrap();
-            inputs
-        };
-        let mut inputs = carry_out(first, now, &mut sent);
+        let mut inputs = carry_out(&mut store, first, now, &mut sent);
         {
             let status = engine.status(now);
             assert_eq!(status.last, state.last.as_ref(), "{name}");
@@ -127,13 +110,13 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
         // A day and a half goes by, in steps of five minutes.
         for _ in 0..432 {
             while let Some(input) = inputs.pop() {
-                inputs.extend(carry_out(engine.handle(now, input), now, &mut sent));
+                inputs.extend(carry_out(&mut store, engine.handle(now, input), now, &mut sent));
             }
             now.mono += Duration::from_secs(300);
             now.wall += SignedDuration::from_secs(300);
             inputs.push(Input::Tick);
         }
-        carry_out(engine.handle(now, Input::Stop), now, &mut sent);
+        carry_out(&mut store, engine.handle(now, Input::Stop), now, &mut sent);
         assert_eq!(sent.is_empty(), name == "off", "{name}");
         if let Some(pending) = &state.pending {
             assert_eq!(sent[0], pending.body, "{name}: what was pending goes first, as it was");
@@ -151,6 +134,24 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
         let due = state.heartbeat_due.map(|due| due.duration_since(now.wall).abs() < DAY * 3);
         assert_ne!(due, Some(false), "{name}: the fixture's own time is right");
     }
+}
+
+/// Carries out what the engine asks for, and says what comes of it.
+fn carry_out(store: &mut Store, actions: Vec<Action>, now: Now, sent: &mut Vec<String>) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    for action in actions {
+        match action {
+            Action::Disk(action) => store.carry_out(&action, now.wall).unwrap(),
+            Action::ReadPulse => inputs.push(Input::Reading(Box::new(Ok(handed_over())))),
+            Action::Send(body) => {
+                sent.push(body.into());
+                inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }));
+            }
+            _ => {}
+        }
+    }
+    store.confirm().unwrap();
+    inputs
 }
 
 fn configuration_1(name: &str) -> PathBuf {

@@ -1,8 +1,10 @@
 //! `run`: puts the parts together, and takes them apart on a signal.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::log::start_log;
@@ -11,7 +13,9 @@ use pulse_telemetry_process::rng::SystemRng;
 use pulse_telemetry_process::signals::asked_to_stop;
 use pulse_telemetry_process::supervisor::Supervisor;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{CollectorError, open_postgres};
@@ -28,92 +32,35 @@ use crate::sqlite::SqliteStore;
 use crate::storage::PingStore;
 
 pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Result<(), CollectorError> {
-    start_log(&config.log).map_err(CollectorError::SetUp)?;
-    warn_of_cores(leaves_no_core);
-    for exposed in config.exposed_secrets() {
-        tracing::warn!("{exposed}");
-    }
-    end_at_a_panic();
-    allow_many_files();
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
+    set_up_process(config, leaves_no_core)?;
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(CollectorError::SetUp)?;
     let token = config.admin.read_token()?;
     // From here on, for a database may not answer: where this is a container's first process, a signal that nobody
     // waits for does nothing.
     let mut stop = pin!(asked_to_stop());
     let storage = storage_thread()?;
-    let settings = config.storage.clone();
     // On that thread, for there a connection to PostgreSQL is looked after from then on.
-    let opened = storage.spawn(async move {
-        let store: Arc<dyn PingStore> = match &settings {
-            Storage::Sqlite(path) => Arc::new(SqliteStore::open_alone(path)?),
-            Storage::Postgres(postgres) => Arc::new(open_postgres(postgres).await?),
-        };
-        // Before anything is stored by a clock that may be wrong.
-        let newest = store.span().await?.map(|span| span.newest);
-        Ok::<_, CollectorError>((store, newest))
-    });
+    let opening = storage.spawn(open(config.storage.clone()));
     let opened = tokio::select! {
         biased;
         () = &mut stop => {
             tracing::info!("stopping");
             return Ok(());
         }
-        opened = opened => opened,
+        opened = opening => opened,
     };
     let (store, newest) = opened.map_err(|error| CollectorError::Other(error.to_string()))??;
-    let listener = server::bind(config.serve.listen).map_err(|error| {
-        CollectorError::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
-    })?;
-    let admin = server::bind(config.admin.listen).map_err(|error| {
-        CollectorError::Other(format!("failed to listen at admin.listen {}: {error}", config.admin.listen))
-    })?;
-    let address = admin.local_addr().map_err(|error| CollectorError::Other(format!("failed to listen: {error}")))?;
-    tracing::info!(%address, "metrics and readiness are told");
-    let address = listener.local_addr().map_err(|error| CollectorError::Other(format!("failed to listen: {error}")))?;
-    tracing::info!(%address, "the collector listens");
-
-    let clock: SharedClock = Arc::new(SystemClock);
-    let (health, metrics) = (Arc::new(Readiness::default()), Arc::new(CollectorMetrics::default()));
-    if let Some(tls) = &tls {
-        metrics.certificate_ends(tls.ends);
-        tokio::spawn(server::warn_before_the_end(tls.ends, Arc::clone(&clock)));
-    }
-    let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemRng))));
-    let capacity = Arc::new(Capacity::new(config.limits.storage_bytes));
-    let (queue, committer, answerer) = queue(
-        config.limits.queue,
-        Arc::clone(&store),
-        Arc::clone(&health),
-        Arc::clone(&capacity),
-        Arc::clone(&metrics),
-        Arc::clone(&retry),
-        Arc::clone(&clock),
-    );
-    let app = Arc::new(App {
-        limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemRng)),
-        trusted_proxies: config.serve.trusted_proxies.clone(),
-        places: Arc::new(Places::new(Networks::new(
-            config.serve.connections,
-            places::per_network(config.serve.connections),
-        ))),
-        capacity: Arc::clone(&capacity),
-        queue,
-        health: Arc::clone(&health),
-        metrics: Arc::clone(&metrics),
-        retry,
-        clock: Arc::clone(&clock),
-        commit_timeout: config.limits.commit_timeout,
-        limits: server::limits(config.serve.connections),
-    });
+    let listener = listen("serve.listen", config.serve.listen)?;
+    let admin = listen("admin.listen", config.admin.listen)?;
+    tracing::info!(address = %address_of(&admin)?, "metrics and readiness are told");
+    tracing::info!(address = %address_of(&listener)?, "the collector listens");
     let admin = Admin::new(admin, config.admin.allowed_hosts.clone(), token)
         .map_err(|error| CollectorError::SetUp(error.to_string()))?;
-    let mut answering = tokio::spawn(answerer.run());
-    let mut committing = storage.spawn(committer.run());
-    let mut purging = storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest));
-    let mut looking = storage.spawn(look_after_the_storage(store, health, capacity, metrics));
+    let (app, mut tasks) = BackgroundTasks::start(config, &storage, store, newest);
+    if let Some(tls) = &tls {
+        app.metrics.certificate_ends(tls.ends);
+        tokio::spawn(server::warn_before_the_end(tls.ends, Arc::clone(&app.clock)));
+    }
     let serving = server::run(
         listener,
         tls.map(|tls| tls.acceptor),
@@ -125,33 +72,132 @@ pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Resul
             tracing::info!("stopping");
         },
     );
-    // A collector that lost a part would look alive and store or purge nothing.
-    let lost = tokio::select! {
+    tokio::select! {
         biased;
-        () = serving => None,
-        _ = &mut committing => Some("commits"),
-        _ = &mut purging => Some("purges"),
-        _ = &mut looking => Some("looks after the storage"),
-        _ = &mut answering => Some("answers"),
-    };
-    if let Some(part) = lost {
-        return Err(CollectorError::Other(format!(
-            "the part that {part} has ended, which is a bug; start the collector again"
-        )));
+        () = serving => {}
+        part = tasks.lost() => {
+            return Err(CollectorError::Other(format!(
+                "the part that {part} has ended, which is a bug; start the collector again"
+            )));
+        }
     }
     drop(app);
-    purging.abort();
-    looking.abort();
-    let ended = async {
-        // With the server went the last way into the queue, so this ends when all that waited is committed.
-        let _ = committing.await;
-        // The last of them to end closes the storage.
-        let _ = purging.await;
-        let _ = looking.await;
-    };
-    // What a storage that does not answer holds was not acknowledged, and what was is on the disk.
-    let _ = timeout(STORAGE_END, ended).await;
+    tasks.end().await;
     Ok(())
+}
+
+/// What concerns the process as a whole, with all that its configuration is warned of.
+fn set_up_process(config: &CollectorConfig, leaves_no_core: bool) -> Result<(), CollectorError> {
+    start_log(&config.log).map_err(CollectorError::SetUp)?;
+    warn_of_cores(leaves_no_core);
+    for exposed in config.exposed_secrets() {
+        tracing::warn!("{exposed}");
+    }
+    end_at_a_panic();
+    allow_many_files();
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// Opens the storage, and tells when its newest ping came: before anything is stored by a clock that may be wrong.
+async fn open(storage: Storage) -> Result<(Arc<dyn PingStore>, Option<Timestamp>), CollectorError> {
+    let store: Arc<dyn PingStore> = match &storage {
+        Storage::Sqlite(path) => Arc::new(SqliteStore::open_alone(path)?),
+        Storage::Postgres(postgres) => Arc::new(open_postgres(postgres).await?),
+    };
+    let newest = store.span().await?.map(|span| span.newest);
+    Ok((store, newest))
+}
+
+fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, CollectorError> {
+    server::bind(address)
+        .map_err(|error| CollectorError::Other(format!("failed to listen at {key} {address}: {error}")))
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, CollectorError> {
+    listener.local_addr().map_err(|error| CollectorError::Other(format!("failed to listen: {error}")))
+}
+
+/// What runs beside the server.
+struct BackgroundTasks {
+    committing: JoinHandle<()>,
+    purging: JoinHandle<()>,
+    looking: JoinHandle<()>,
+    answering: JoinHandle<()>,
+}
+
+impl BackgroundTasks {
+    /// Starts the parts, and makes what the server answers with.
+    fn start(
+        config: &CollectorConfig,
+        storage: &Handle,
+        store: Arc<dyn PingStore>,
+        newest: Option<Timestamp>,
+    ) -> (Arc<App>, Self) {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let (health, metrics) = (Arc::new(Readiness::default()), Arc::new(CollectorMetrics::default()));
+        let retry = Arc::new(Mutex::new(Retry::new(Box::new(SystemRng))));
+        let capacity = Arc::new(Capacity::new(config.limits.storage_bytes));
+        let (queue, committer, answerer) = queue(
+            config.limits.queue,
+            Arc::clone(&store),
+            Arc::clone(&health),
+            Arc::clone(&capacity),
+            Arc::clone(&metrics),
+            Arc::clone(&retry),
+            Arc::clone(&clock),
+        );
+        let connections = config.serve.connections;
+        let app = Arc::new(App {
+            limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemRng)),
+            trusted_proxies: config.serve.trusted_proxies.clone(),
+            places: Arc::new(Places::new(Networks::new(connections, places::per_network(connections)))),
+            capacity: Arc::clone(&capacity),
+            queue,
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+            retry,
+            clock: Arc::clone(&clock),
+            commit_timeout: config.limits.commit_timeout,
+            limits: server::limits(connections),
+        });
+        let tasks = Self {
+            answering: tokio::spawn(answerer.run()),
+            committing: storage.spawn(committer.run()),
+            purging: storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest)),
+            looking: storage.spawn(look_after_the_storage(store, health, capacity, metrics)),
+        };
+        (app, tasks)
+    }
+
+    /// Waits until one of them has ended, and says what it did: a collector that lost a part would look alive and store
+    /// or purge nothing.
+    async fn lost(&mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = &mut self.committing => "commits",
+            _ = &mut self.purging => "purges",
+            _ = &mut self.looking => "looks after the storage",
+            _ = &mut self.answering => "answers",
+        }
+    }
+
+    /// Ends them, after the server.
+    async fn end(self) {
+        self.purging.abort();
+        self.looking.abort();
+        let ended = async {
+            // With the server went the last way into the queue, so this ends when all that waited is committed.
+            let _ = self.committing.await;
+            // The last of them to end closes the storage.
+            let _ = self.purging.await;
+            let _ = self.looking.await;
+        };
+        // What a storage that does not answer holds was not acknowledged, and what was is on the disk.
+        let _ = timeout(STORAGE_END, ended).await;
+    }
 }
 
 /// A thread with a loop of its own for what concerns the storage, so that a commit waits for no request and no request

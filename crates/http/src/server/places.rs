@@ -152,7 +152,8 @@ impl<T: PlaceTable> Place<T> {
         Busy(self)
     }
 
-    /// Whether this connection is to end with the answer that it has, because somebody found no place. One ends for each.
+    /// Whether this connection is to end with the answer that it has, because somebody found no place. One ends for
+    /// each.
     #[must_use]
     pub fn gives_way(&self) -> bool {
         self.places.lock().table.gives_way(self.id)

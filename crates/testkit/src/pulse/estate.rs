@@ -175,58 +175,23 @@ pub(super) fn state_6(counts: &Counts) -> Value {
 }
 
 pub(super) fn state_5(counts: &Counts) -> Value {
-    let each = |count: u64, one: &dyn Fn(u64) -> Value| Value::Array((0..count).map(one).collect());
-    let guest = |kind: &'static str| {
-        move |n: u64| {
-            json!({
-                "id": format!("{CLUSTER}-{NODE}-{kind}-{n}"),
-                "vmid": 100 + n,
-                "name": numbered(GUEST, n),
-                "node": NODE,
-                "instance": CLUSTER,
-                "status": "running",
-                "type": kind,
-                "ipAddresses": [NODE_IP],
-                "networkInterfaces": [{"name": "eth0", "mac": NODE_MAC, "addresses": [NODE_IP]}],
-                "tags": "",
-            })
-        }
-    };
-    let machine = |kind: &'static str| {
-        move |n: u64| {
-            json!({
-                "id": format!("{kind}-{n}"),
-                "name": numbered(NODE, n),
-                "node": numbered(NODE, n),
-                "displayName": format!("{CLUSTER} ({NODE})"),
-                "hostname": NODE_FQDN,
-                "host": format!("https://{NODE_FQDN}:8006"),
-                "instance": CLUSTER,
-                "clusterName": CLUSTER,
-                "machineId": MACHINE_ID,
-                "status": "online",
-                "type": kind,
-                // Lists within a counted list, to be read past.
-                "nodes": [{"name": NODE}],
-                "containers": [{"name": GUEST}, {"name": GUEST}],
-            })
-        }
-    };
+    let guests = |count: u64, kind: &str| Value::Array((0..count).map(|n| guest_5(kind, n)).collect());
+    let machines = |count: u64, kind: &str| Value::Array((0..count).map(|n| machine_5(kind, n)).collect());
     json!({
-        "nodes": each(counts.nodes, &machine("pve")),
-        "vms": each(counts.vms, &guest("qemu")),
-        "containers": each(counts.containers, &guest("lxc")),
-        "dockerHosts": each(counts.docker_hosts, &machine("docker")),
+        "nodes": machines(counts.nodes, "pve"),
+        "vms": guests(counts.vms, "qemu"),
+        "containers": guests(counts.containers, "lxc"),
+        "dockerHosts": machines(counts.docker_hosts, "docker"),
         "removedDockerHosts": [],
-        "kubernetesClusters": each(counts.k8s, &machine("k8s")),
+        "kubernetesClusters": machines(counts.k8s, "k8s"),
         "removedKubernetesClusters": [],
         "removedHosts": [],
         "hosts": [],
         "storage": [],
         "cephClusters": [],
         "physicalDisks": [],
-        "pbs": each(counts.pbs, &machine("pbs")),
-        "pmg": each(counts.pmg, &machine("pmg")),
+        "pbs": machines(counts.pbs, "pbs"),
+        "pmg": machines(counts.pmg, "pmg"),
         "pbsBackups": [],
         "pmgBackups": [],
         "pveBackups": {"backupTasks": null, "storageBackups": [], "guestSnapshots": []},
@@ -239,6 +204,40 @@ pub(super) fn state_5(counts: &Counts) -> Value {
         "stats": {},
         "lastUpdate": 1_795_424_134_000_u64,
         "temperatureMonitoringEnabled": false,
+    })
+}
+
+fn guest_5(kind: &str, n: u64) -> Value {
+    json!({
+        "id": format!("{CLUSTER}-{NODE}-{kind}-{n}"),
+        "vmid": 100 + n,
+        "name": numbered(GUEST, n),
+        "node": NODE,
+        "instance": CLUSTER,
+        "status": "running",
+        "type": kind,
+        "ipAddresses": [NODE_IP],
+        "networkInterfaces": [{"name": "eth0", "mac": NODE_MAC, "addresses": [NODE_IP]}],
+        "tags": "",
+    })
+}
+
+fn machine_5(kind: &str, n: u64) -> Value {
+    json!({
+        "id": format!("{kind}-{n}"),
+        "name": numbered(NODE, n),
+        "node": numbered(NODE, n),
+        "displayName": format!("{CLUSTER} ({NODE})"),
+        "hostname": NODE_FQDN,
+        "host": format!("https://{NODE_FQDN}:8006"),
+        "instance": CLUSTER,
+        "clusterName": CLUSTER,
+        "machineId": MACHINE_ID,
+        "status": "online",
+        "type": kind,
+        // Lists within a counted list, to be read past.
+        "nodes": [{"name": NODE}],
+        "containers": [{"name": GUEST}, {"name": GUEST}],
     })
 }
 

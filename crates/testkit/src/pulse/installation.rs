@@ -53,7 +53,6 @@ pub(super) fn health(model: &PulseModel) -> Value {
 
 /// Pulse 6 says more the more the caller may see; 5.1 says nearly all to everybody.
 pub(super) fn security_status(model: &PulseModel, caller: &Caller<'_>) -> Value {
-    let privileged = caller.may(SETTINGS_READ);
     let public = json!({
         "hasAuthentication": model.require_auth,
         "requiresAuth": model.require_auth,
@@ -65,7 +64,33 @@ pub(super) fn security_status(model: &PulseModel, caller: &Caller<'_>) -> Value 
         "proxyAuthUsername": "",
         "proxyAuthIsAdmin": false,
     });
-    let installation = json!({
+    let scopes = caller.scopes.map_or_else(|| json!({}), |scopes| json!({"tokenScopes": scopes}));
+    if model.shape == Shape::V5 {
+        return merged([public, session, security_of_all(model, caller), scopes, sso_of_5(model)]);
+    }
+    let privileged = caller.may(SETTINGS_READ);
+    let mut parts = vec![public, security_of_6(model, caller)];
+    if model.sso {
+        parts.push(json!({"ssoProviders": sso_providers(model)}));
+    }
+    if caller.known() {
+        parts.extend([session, scopes]);
+        parts.push(json!({
+            "ssoSessionUsername": "",
+            "ssoSessionDisplayName": "",
+            "sessionCapabilities": {"demoMode": model.demo, "assistantEnabled": model.ai},
+            "settingsCapabilities": {"systemSettingsRead": privileged, "relayRead": privileged, "relayWrite": false},
+        }));
+    }
+    if privileged {
+        parts.push(security_of_all(model, caller));
+    }
+    merged(parts)
+}
+
+/// What both say of the installation.
+fn security_of_all(model: &PulseModel, caller: &Caller<'_>) -> Value {
+    json!({
         "apiTokenConfigured": !model.tokens.is_empty(),
         "apiTokenHint": if caller.known() { TOKEN_HINT } else { "" },
         "exportProtected": true,
@@ -81,25 +106,16 @@ pub(super) fn security_status(model: &PulseModel, caller: &Caller<'_>) -> Value 
         "authUsername": if caller.known() { USER } else { "" },
         "authLastModified": "",
         "agentUrl": format!("http://{NODE_FQDN}:7655"),
-    });
-    let scopes = caller.scopes.map_or_else(|| json!({}), |scopes| json!({"tokenScopes": scopes}));
-    if model.shape == Shape::V5 {
-        let sso = json!({
-            "oidcEnabled": model.sso,
-            "oidcClientId": "",
-            "oidcIssuer": "",
-            "oidcLogoutURL": "",
-            "oidcUsername": "",
-            "ssoProviders": sso_providers(model),
-        });
-        return merged([public, session, installation, scopes, sso]);
-    }
-    let level = match (privileged, caller.known()) {
+    })
+}
+
+fn security_of_6(model: &PulseModel, caller: &Caller<'_>) -> Value {
+    let level = match (caller.may(SETTINGS_READ), caller.known()) {
         (true, _) => "privileged",
         (false, true) => "authenticated",
         (false, false) => "public",
     };
-    let of_6 = json!({
+    json!({
         "detailLevel": level,
         "ssoEnabled": model.sso,
         "presentationPolicy": {
@@ -108,24 +124,18 @@ pub(super) fn security_status(model: &PulseModel, caller: &Caller<'_>) -> Value 
             "hideCommercial": false,
             "hideUpgrade": true,
         },
-    });
-    let mut parts = vec![public, of_6];
-    if model.sso {
-        parts.push(json!({"ssoProviders": sso_providers(model)}));
-    }
-    if caller.known() {
-        parts.extend([session, scopes]);
-        parts.push(json!({
-            "ssoSessionUsername": "",
-            "ssoSessionDisplayName": "",
-            "sessionCapabilities": {"demoMode": model.demo, "assistantEnabled": model.ai},
-            "settingsCapabilities": {"systemSettingsRead": privileged, "relayRead": privileged, "relayWrite": false},
-        }));
-    }
-    if privileged {
-        parts.push(installation);
-    }
-    merged(parts)
+    })
+}
+
+fn sso_of_5(model: &PulseModel) -> Value {
+    json!({
+        "oidcEnabled": model.sso,
+        "oidcClientId": "",
+        "oidcIssuer": "",
+        "oidcLogoutURL": "",
+        "oidcUsername": "",
+        "ssoProviders": sso_providers(model),
+    })
 }
 
 fn merged(parts: impl IntoIterator<Item = Value>) -> Value {

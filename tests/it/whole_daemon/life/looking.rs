@@ -34,7 +34,9 @@ fn beside_a_daemon<F: Future<Output = ()>>(trouble: Option<Trouble>, visit: impl
             Engine::start(SCHEDULE, start, Seeded(8), world.time.now())
         };
         tokio::select! {
-            () = daemon::run(parts(&world), engine, commands, std::future::pending()) => unreachable!("it is not stopped"),
+            () = daemon::run(parts(&world), engine, commands, std::future::pending()) => {
+                unreachable!("it is not stopped")
+            }
             () = visit(world.clone(), handle) => {}
         }
     });

@@ -223,25 +223,7 @@ impl Script {
                 world.happens("a kill at an await");
                 world.polls_left = Some(self.chance.draw(300).try_into().unwrap());
             }
-            25 | 26 => {
-                let mut world = world.lock();
-                world.happens("a power cut at a write");
-                world.disk.dies_at = Some(self.chance.draw(12).try_into().unwrap());
-                world.witness.on_wrong_times(passed);
-            }
-            27 => {
-                let mut world = world.lock();
-                world.happens("a write fails");
-                world.disk.fails_at = Some(self.chance.draw(12).try_into().unwrap());
-                world.witness.on_wrong_times(passed);
-            }
-            28 => {
-                let until = passed + self.a_while();
-                self.plan(until, Turn::DiskWorks);
-                let mut world = world.lock();
-                world.happens("the disk is full");
-                world.disk.full = true;
-            }
+            drawn @ 25..29 => self.trouble_the_disk(drawn, passed, world),
             29 | 30 => self.step_the_clock(passed, world),
             31 | 32 => {
                 let asleep = self.a_while();
@@ -273,6 +255,31 @@ impl Script {
     fn stop(&mut self, world: &Shared, what: &'static str, reboot: bool) -> End {
         world.lock().happens(what);
         End::Stopped { reboot }
+    }
+
+    /// A write that fails, a power cut at one, or a disk that is full for a while.
+    fn trouble_the_disk(&mut self, drawn: u64, passed: Duration, world: &Shared) {
+        match drawn {
+            25 | 26 => {
+                let mut world = world.lock();
+                world.happens("a power cut at a write");
+                world.disk.dies_at = Some(self.chance.draw(12).try_into().unwrap());
+                world.witness.on_wrong_times(passed);
+            }
+            27 => {
+                let mut world = world.lock();
+                world.happens("a write fails");
+                world.disk.fails_at = Some(self.chance.draw(12).try_into().unwrap());
+                world.witness.on_wrong_times(passed);
+            }
+            _ => {
+                let until = passed + self.a_while();
+                self.plan(until, Turn::DiskWorks);
+                let mut world = world.lock();
+                world.happens("the disk is full");
+                world.disk.full = true;
+            }
+        }
     }
 
     fn trouble_the_endpoint(&mut self, passed: Duration, world: &Shared) {
