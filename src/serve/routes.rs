@@ -12,7 +12,7 @@ use hyper::{Method, Request, StatusCode};
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::reason::LedgerReason;
-use pulse_telemetry_http::server::answers::{self, Answer};
+use pulse_telemetry_http::server::answers::{self, FullResponse};
 use pulse_telemetry_http::server::body::{self, BodyError, is_too_large};
 use pulse_telemetry_http::server::places::{Longest, Place};
 use serde::Deserialize;
@@ -127,7 +127,7 @@ pub fn routes() -> impl Iterator<Item = (Method, &'static str)> {
 }
 
 /// Answers one request.
-pub(super) async fn answer(app: &ServerContext, place: &Place<Longest>, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(app: &ServerContext, place: &Place<Longest>, request: Request<Incoming>) -> FullResponse {
     let (head, body) = request.into_parts();
     let mut answer = match app.guards.check(&head) {
         Ok(()) => route(app, place, &head, body).await,
@@ -137,7 +137,7 @@ pub(super) async fn answer(app: &ServerContext, place: &Place<Longest>, request:
     answer
 }
 
-async fn route(app: &ServerContext, place: &Place<Longest>, head: &Parts, body: Incoming) -> Answer {
+async fn route(app: &ServerContext, place: &Place<Longest>, head: &Parts, body: Incoming) -> FullResponse {
     let path = head.uri.path();
     let Some((first, ..)) = ROUTES.iter().find(|(_, _, at)| *at == path) else {
         return answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.");
@@ -168,7 +168,7 @@ async fn route(app: &ServerContext, place: &Place<Longest>, head: &Parts, body: 
 }
 
 /// A balancer that is told no method asks by this one, as HAProxy does, and looks at the status alone.
-async fn options(app: &ServerContext, route: Route, head: &Parts) -> Answer {
+async fn options(app: &ServerContext, route: Route, head: &Parts) -> FullResponse {
     if route != Route::Ready {
         return answers::empty(StatusCode::NO_CONTENT);
     }
@@ -179,7 +179,7 @@ async fn options(app: &ServerContext, route: Route, head: &Parts) -> Answer {
     }
 }
 
-async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Result<Answer, Gone> {
+async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Result<FullResponse, Gone> {
     let Desk { daemon: handle, events, metrics } = &app.desk;
     Ok(match route {
         Route::Page if app.guards.may_see(head) => page(&app.desk, head.uri.query()).await?,
@@ -221,7 +221,7 @@ async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Re
 }
 
 /// The page, of what is known: it never waits for Pulse, but for a moment where a query asks for a reading.
-async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result<Answer, Gone> {
+async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result<FullResponse, Gone> {
     let query: Vec<&str> = query.unwrap_or_default().split('&').collect();
     let is_ask = |part: &&str| part.split('=').next() == Some(page::READ);
     let (asks, rest): (Vec<&str>, Vec<&str>) = query.into_iter().partition(is_ask);
@@ -245,14 +245,14 @@ async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result
     Ok(answers::body(StatusCode::OK, HTML, page::render(&shown)))
 }
 
-fn preview(preview: Result<Preview, NoPreview>) -> Answer {
+fn preview(preview: Result<Preview, NoPreview>) -> FullResponse {
     match preview {
         Ok(preview) => with_age(enabled_and_payload(&preview), &preview),
         Err(no) => no_preview(&no),
     }
 }
 
-fn preview_bytes(preview: Result<Preview, NoPreview>) -> Answer {
+fn preview_bytes(preview: Result<Preview, NoPreview>) -> FullResponse {
     match preview {
         Ok(preview) => {
             let digest = content_digest(preview.bytes.as_bytes());
@@ -272,7 +272,7 @@ fn content_digest(body: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 }
 
 /// The payload is spliced in as it is: the same bytes as those of the preview's own route.
-fn enabled_and_payload(preview: &Preview) -> Answer {
+fn enabled_and_payload(preview: &Preview) -> FullResponse {
     match serde_json::from_str::<&RawValue>(&preview.bytes) {
         Ok(payload) => {
             let message = preview.paused_until.map(paused);
@@ -285,12 +285,12 @@ fn enabled_and_payload(preview: &Preview) -> Answer {
     }
 }
 
-fn with_age(mut answer: Answer, preview: &Preview) -> Answer {
+fn with_age(mut answer: FullResponse, preview: &Preview) -> FullResponse {
     answer.headers_mut().insert(AGE, HeaderValue::from(preview.age.as_secs()));
     answer
 }
 
-fn posture(posture: Result<PostureSeen, NoPreview>) -> Answer {
+fn posture(posture: Result<PostureSeen, NoPreview>) -> FullResponse {
     match posture {
         Ok(PostureSeen { posture, age }) => {
             let mut answer = answers::json(StatusCode::OK, &PostureReport::new(&posture));
@@ -303,7 +303,7 @@ fn posture(posture: Result<PostureSeen, NoPreview>) -> Answer {
     }
 }
 
-fn no_preview(NoPreview { enabled, because, retry_after }: &NoPreview) -> Answer {
+fn no_preview(NoPreview { enabled, because, retry_after }: &NoPreview) -> FullResponse {
     let answer = answers::json(
         StatusCode::SERVICE_UNAVAILABLE,
         &json!({
@@ -316,7 +316,7 @@ fn no_preview(NoPreview { enabled, because, retry_after }: &NoPreview) -> Answer
     answers::retry_after(answer, *retry_after)
 }
 
-fn reset(answer: ResetAnswer) -> Answer {
+fn reset(answer: ResetAnswer) -> FullResponse {
     match answer {
         ResetAnswer::Done(Ok(preview)) => with_age(enabled_and_payload(&preview), &preview),
         // The reset is done all the same, so this is no error.
@@ -337,7 +337,7 @@ fn reset(answer: ResetAnswer) -> Answer {
     }
 }
 
-async fn history(handle: &Handle, query: Option<&str>) -> Result<Answer, Gone> {
+async fn history(handle: &Handle, query: Option<&str>) -> Result<FullResponse, Gone> {
     let Some((limit, before)) = query.map_or(Some((PAGE, None)), read_page_query) else {
         return Ok(answers::error(
             StatusCode::BAD_REQUEST,
@@ -366,7 +366,7 @@ fn read_page_query(query: &str) -> Option<(usize, Option<u64>)> {
     Some((limit.unwrap_or(PAGE), before))
 }
 
-fn erased(done: bool) -> Answer {
+fn erased(done: bool) -> FullResponse {
     if done {
         return answers::empty(StatusCode::NO_CONTENT);
     }
@@ -380,7 +380,7 @@ struct Wish {
     enabled: bool,
 }
 
-async fn switch(handle: &Handle, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Gone> {
+async fn switch(handle: &Handle, headers: &HeaderMap, body: &[u8]) -> Result<FullResponse, Gone> {
     if !is_json(headers) {
         return Ok(answers::error(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -417,7 +417,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type.trim().eq_ignore_ascii_case(JSON)
 }
 
-fn locked(source: OffSource) -> Answer {
+fn locked(source: OffSource) -> FullResponse {
     let word = match source {
         OffSource::Config => "config_locked",
         _ => "env_locked",
@@ -426,7 +426,7 @@ fn locked(source: OffSource) -> Answer {
     answers::error(StatusCode::CONFLICT, word, &message)
 }
 
-fn event_refused(refusal: &EventRefusal) -> Answer {
+fn event_refused(refusal: &EventRefusal) -> FullResponse {
     match refusal {
         EventRefusal::Invalid(message) => answers::error(StatusCode::BAD_REQUEST, "validation_error", message),
         EventRefusal::OtherOrganization => answers::error(StatusCode::FORBIDDEN, "org_mismatch", &refusal.to_string()),
@@ -438,7 +438,7 @@ fn event_refused(refusal: &EventRefusal) -> Answer {
 }
 
 /// Answers with the switch as it is then.
-async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<Answer, Gone> {
+async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<FullResponse, Gone> {
     let wanted = match events::Switch::parse(body) {
         Ok(wanted) => wanted,
         Err(refusal) => return Ok(event_refused(&refusal)),
@@ -458,7 +458,7 @@ async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<Answer, Gone> {
     })
 }
 
-fn erased_events(result: std::io::Result<()>) -> Answer {
+fn erased_events(result: std::io::Result<()>) -> FullResponse {
     match result {
         Ok(()) => answers::empty(StatusCode::NO_CONTENT),
         Err(error) => {
@@ -472,7 +472,7 @@ fn erased_events(result: std::io::Result<()>) -> Answer {
 }
 
 /// Ready is listening with a state that can be written, whatever Pulse does.
-fn ready(status: &StatusReport) -> Answer {
+fn ready(status: &StatusReport) -> FullResponse {
     let suppressed_by_storage =
         status.suppressed.as_ref().is_some_and(|suppressed| suppressed.reason == LedgerReason::Storage);
     if status.writable && !suppressed_by_storage {
@@ -483,7 +483,7 @@ fn ready(status: &StatusReport) -> Answer {
     answers::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not_ready", "message": message}))
 }
 
-fn unavailable(word: &str, message: &str) -> Answer {
+fn unavailable(word: &str, message: &str) -> FullResponse {
     answers::error(StatusCode::SERVICE_UNAVAILABLE, word, message)
 }
 
@@ -498,7 +498,7 @@ fn allow(path: &str) -> String {
     methods.join(", ")
 }
 
-fn wrong_method(route: Route, allow: &str) -> Answer {
+fn wrong_method(route: Route, allow: &str) -> FullResponse {
     let status = StatusCode::METHOD_NOT_ALLOWED;
     let answer = match route {
         // As Pulse says it, but for its `timestamp`: the time would have to come from the daemon.
@@ -516,7 +516,7 @@ fn wrong_method(route: Route, allow: &str) -> Answer {
     answers::with_allow(answer, allow)
 }
 
-fn body_refused(why: BodyError) -> Answer {
+fn body_refused(why: BodyError) -> FullResponse {
     match why {
         BodyError::TooLarge => {
             answers::error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than this server reads.")

@@ -180,8 +180,8 @@ struct Known {
     attempts: bool,
     /// What switched telemetry off, and in which line.
     off: Option<(ReasonWord, u64)>,
-    startup: Option<Ping>,
-    heartbeat: Option<Ping>,
+    startup: Option<AttemptedPing>,
+    heartbeat: Option<AttemptedPing>,
     /// There is a new ID since then, by that line, and its first heartbeat is still to come.
     new_id: Option<NewId>,
 }
@@ -197,7 +197,7 @@ struct NewId {
 
 /// A ping that was attempted.
 #[derive(Debug)]
-struct Ping {
+struct AttemptedPing {
     hash: String,
     install_id: String,
     /// The first attempt.
@@ -544,7 +544,7 @@ impl Audit {
         let hash = sha256(body.as_bytes());
         self.check_distance(
             event,
-            Ping {
+            AttemptedPing {
                 hash,
                 install_id: id.to_owned(),
                 at: line.at,
@@ -569,7 +569,7 @@ impl Audit {
         }
     }
 
-    fn check_distance(&mut self, event: Event, ping: Ping) {
+    fn check_distance(&mut self, event: Event, ping: AttemptedPing) {
         let least = self.schedule.map_or(Duration::ZERO, |schedule| match event {
             Event::Startup => schedule.spacing(),
             Event::Heartbeat => schedule.interval.saturating_sub(schedule.jitter),
@@ -577,14 +577,14 @@ impl Audit {
         let (at, install_id) = (ping.at, ping.install_id.clone());
         let before = match self.known.ping(event) {
             Some(before) if before.hash == ping.hash && !before.delivered => return,
-            before => before.replace(Ping { least, ..ping }),
+            before => before.replace(AttemptedPing { least, ..ping }),
         };
         match event {
             Event::Startup => self.counted.startups += 1,
             Event::Heartbeat => self.counted.heartbeats += 1,
         }
         // Another ID without an entry of its own is another file, whose schedule began with its start.
-        let same = |before: &Ping| event == Event::Startup || before.install_id == install_id;
+        let same = |before: &AttemptedPing| event == Event::Startup || before.install_id == install_id;
         if let Some(before) = before.filter(same) {
             self.hold_apart(event, before.least.min(least), (before.at, before.line), at);
         }
@@ -605,7 +605,7 @@ impl Audit {
 }
 
 impl Known {
-    fn ping(&mut self, event: Event) -> &mut Option<Ping> {
+    fn ping(&mut self, event: Event) -> &mut Option<AttemptedPing> {
         match event {
             Event::Startup => &mut self.startup,
             Event::Heartbeat => &mut self.heartbeat,

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::answers::Answer;
+use self::answers::FullResponse;
 use self::places::{Admission, Place, PlaceLoss, PlaceTable, Places};
 use crate::host::Host;
 
@@ -167,7 +167,7 @@ pub async fn converse<S, A, F>(stream: S, limits: &Limits, mut stopping: watch::
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Answer>,
+    F: Future<Output = FullResponse>,
 {
     let service = service_fn(|request| {
         let answer = answer(request);

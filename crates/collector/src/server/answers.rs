@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, SERVER};
 pub(super) use pulse_telemetry_http::server::answers::{
-    Answer, empty, error, json, metrics, refused as stranger, with_allow,
+    FullResponse, empty, error, json, metrics, refused as stranger, with_allow,
 };
 use serde_json::json;
 
@@ -20,7 +20,7 @@ pub(super) fn add_headers(headers: &mut HeaderMap) {
 }
 
 /// The body is no ping.
-pub(super) fn refused(refusal: InvalidPing) -> Answer {
+pub(super) fn refused(refusal: InvalidPing) -> FullResponse {
     let mut body = json!({"error": refusal.word(), "message": format!("This is no ping: {refusal}.")});
     if let Some(field) = refusal.field() {
         body["field"] = json!(field);
@@ -29,7 +29,7 @@ pub(super) fn refused(refusal: InvalidPing) -> Answer {
 }
 
 /// An error after which the sender should come back, and when.
-pub(super) fn come_back(status: StatusCode, word: &str, message: &str, wait: Duration) -> Answer {
+pub(super) fn come_back(status: StatusCode, word: &str, message: &str, wait: Duration) -> FullResponse {
     let mut answer = error(status, word, message);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(in_seconds(wait)));
     answer

@@ -17,7 +17,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::answers::{self, Answer};
+use super::answers::{self, FullResponse};
 use super::{App, PING_PATH};
 use crate::capacity::Fullness;
 use crate::ingest;
@@ -34,7 +34,12 @@ const PING: &str = "POST, OPTIONS";
 
 /// Answers one request. Only a ping that is stored, or need not be, keeps its connection open, where nobody needs its
 /// place.
-pub(super) async fn answer(app: &App, client: &Client, place: &Place<Networks>, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(
+    app: &App,
+    client: &Client,
+    place: &Place<Networks>,
+    request: Request<Incoming>,
+) -> FullResponse {
     let mut answer = route(app, client, place, request).await;
     answers::add_headers(answer.headers_mut());
     if answer.status() != StatusCode::NO_CONTENT || place.gives_way() {
@@ -43,7 +48,7 @@ pub(super) async fn answer(app: &App, client: &Client, place: &Place<Networks>, 
     answer
 }
 
-async fn route(app: &App, client: &Client, place: &Place<Networks>, request: Request<Incoming>) -> Answer {
+async fn route(app: &App, client: &Client, place: &Place<Networks>, request: Request<Incoming>) -> FullResponse {
     let (head, body) = request.into_parts();
     if head.uri.path() == PING_PATH {
         return match only(&head.method, &[Method::POST], PING) {
@@ -59,7 +64,7 @@ async fn route(app: &App, client: &Client, place: &Place<Networks>, request: Req
 }
 
 /// Answers one request of the operator's.
-pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<Incoming>) -> FullResponse {
     let (head, _) = request.into_parts();
     let mut answer = match guards.check(&head) {
         Err(refusal) => answers::stranger(&refusal),
@@ -84,14 +89,14 @@ pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<In
 }
 
 /// Which of these pages is to be read, or the answer to what is no such request.
-fn read<'a>(method: &Method, path: &'a str, pages: &[&str]) -> Result<&'a str, Box<Answer>> {
+fn read<'a>(method: &Method, path: &'a str, pages: &[&str]) -> Result<&'a str, Box<FullResponse>> {
     if !pages.contains(&path) {
         return Err(Box::new(answers::error(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")));
     }
     only(method, &[Method::GET, Method::HEAD], READ).map(|()| path)
 }
 
-fn only(method: &Method, methods: &[Method], allow: &'static str) -> Result<(), Box<Answer>> {
+fn only(method: &Method, methods: &[Method], allow: &'static str) -> Result<(), Box<FullResponse>> {
     if methods.contains(method) {
         return Ok(());
     }
@@ -104,11 +109,11 @@ fn only(method: &Method, methods: &[Method], allow: &'static str) -> Result<(), 
     Err(Box::new(answers::with_allow(answer, allow)))
 }
 
-fn healthy() -> Answer {
+fn healthy() -> FullResponse {
     answers::json(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-async fn ping(app: &App, client: &Client, place: &Place<Networks>, head: &Parts, body: Incoming) -> Answer {
+async fn ping(app: &App, client: &Client, place: &Place<Networks>, head: &Parts, body: Incoming) -> FullResponse {
     let now = app.clock.now();
     let forwarded = head.headers.get_all("x-forwarded-for").iter();
     let (client, mismatch) = client.behind(&app.trusted_proxies, forwarded);
@@ -188,7 +193,7 @@ async fn read_body(app: &App, body: Incoming) -> Result<Vec<u8>, RefusedRequest>
     })
 }
 
-async fn store(app: &App, client: &Client, place: &Place<Networks>, cells: Box<ingest::Cells>) -> Answer {
+async fn store(app: &App, client: &Client, place: &Place<Networks>, cells: Box<ingest::Cells>) -> FullResponse {
     let _busy = place.keep();
     let now = app.clock.now();
     let unavailable = |message, wait| answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait);
@@ -250,7 +255,7 @@ async fn store(app: &App, client: &Client, place: &Place<Networks>, cells: Box<i
 }
 
 /// 429 until the UTC day of `now` ends.
-fn until_the_day_ends(app: &App, now: Timestamp, word: &str, message: &str) -> Answer {
+fn until_the_day_ends(app: &App, now: Timestamp, word: &str, message: &str) -> FullResponse {
     let tomorrow = day_of(now).tomorrow().ok().and_then(|day| Offset::UTC.to_timestamp(day.into()).ok());
     let wait = tomorrow.and_then(|tomorrow| Duration::try_from(tomorrow.duration_since(now)).ok()).unwrap_or_default();
     let wait = turn(app, |retry| retry.when_the_day_ends(wait));
@@ -262,7 +267,7 @@ fn turn(app: &App, ask: impl FnOnce(&mut Retry) -> Duration) -> Duration {
 }
 
 /// The schema, and the SHA-256 of the file that it is published as: `config/ping.schema.json`.
-fn contract() -> Answer {
+fn contract() -> FullResponse {
     let schema = contract::schema();
     let file = contract::schema_file();
     let sum: String = digest(&SHA256, file.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -270,7 +275,7 @@ fn contract() -> Answer {
 }
 
 /// Whether a balancer should send pings here.
-fn ready(app: &App) -> Answer {
+fn ready(app: &App) -> FullResponse {
     let now = app.clock.now();
     app.health.asked(now.mono);
     let not_ready =
