@@ -21,10 +21,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 use hyper::Method;
 use pulse_telemetry_core::audit::LineHash;
 use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_core::reason::LedgerReason;
-use pulse_telemetry_endpoint::{SendSettings, Sender};
-use pulse_telemetry_http::tls::Trust;
+use pulse_telemetry_endpoint::{SendSettings, SendSetupError, Sender};
+use pulse_telemetry_http::server::ServeError;
+use pulse_telemetry_http::tls::{TlsError, Trust};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::command::{self, CommandFailure, Exit};
 use pulse_telemetry_process::config::{ConfigError, Environment};
@@ -32,8 +34,8 @@ use pulse_telemetry_process::no_core::leave_no_core;
 use pulse_telemetry_process::runtime;
 use serde::Deserialize;
 
-use crate::config::Config;
-use crate::pulse::{PulseClient, PulseSettings};
+use crate::config::{Config, Listen};
+use crate::pulse::{PulseClient, PulseSettings, SettingsError};
 use crate::status::StatusReport;
 use crate::store::StoreError;
 use api::{Api, ApiError, patience};
@@ -138,42 +140,48 @@ enum SidecarCommand {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
-    #[error("{0}")]
+    #[error(transparent)]
     Configuration(#[from] ConfigError),
     #[error("{0}")]
-    SetUp(String),
+    Log(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    PulseSettings(#[from] SettingsError),
+    #[error(transparent)]
+    SendSettings(#[from] SendSetupError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     #[error("{0}")]
     Pulse(String),
-    #[error("{0}")]
+    #[error(transparent)]
     State(#[from] StoreError),
-    #[error("{0}")]
-    Other(String),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("failed to listen at serve.listen {listen}: {source}")]
+    Listen { listen: Listen, source: std::io::Error },
+    #[error("failed to start: {0}")]
+    Start(#[source] std::io::Error),
+    #[error(transparent)]
+    Output(#[from] std::io::Error),
+    #[error("telemetry stays off: {0} says so, and the switch cannot overrule it")]
+    Locked(OffSource),
 }
 
 impl CommandError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Configuration(_) | Self::SetUp(_) => Exit::Configuration,
+            Self::Configuration(_)
+            | Self::Log(_)
+            | Self::Tls(_)
+            | Self::PulseSettings(_)
+            | Self::SendSettings(_)
+            | Self::Serve(_) => Exit::Configuration,
+            Self::Api(ApiError::Refused { status: 503, error, .. }) if *error != LedgerReason::Storage => Exit::Pulse,
             Self::Pulse(_) => Exit::Pulse,
             Self::State(_) => Exit::State,
-            Self::Other(_) => Exit::Failed,
+            Self::Api(_) | Self::Listen { .. } | Self::Start(_) | Self::Output(_) | Self::Locked(_) => Exit::Failed,
         }
-    }
-}
-
-impl From<ApiError> for CommandError {
-    fn from(error: ApiError) -> Self {
-        match error {
-            ApiError::Refused { status: 503, error, message } if error == LedgerReason::Storage => Self::Other(message),
-            ApiError::Refused { status: 503, message, .. } => Self::Pulse(message),
-            error => Self::Other(error.to_string()),
-        }
-    }
-}
-
-impl From<std::io::Error> for CommandError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Other(error.to_string())
     }
 }
 
@@ -186,11 +194,12 @@ pub fn main(
     err: &mut dyn Write,
 ) -> ExitCode {
     command::main(arguments, out, err, |line: &SidecarArgs, out| {
-        execute(line, environment, is_root, out).map_err(|failure| {
-            let exit = failure.exit();
-            let is_off_by_hand = matches!(line.command, Some(SidecarCommand::Off)) && exit == Exit::Configuration;
-            let told = if is_off_by_hand { format!("{failure}\n{OFF_BY_HAND}") } else { failure.to_string() };
-            CommandFailure { exit, told }
+        execute(line, environment, is_root, out).map_err(|error| {
+            let mut failure = CommandFailure::new(error.exit(), &error);
+            if matches!(line.command, Some(SidecarCommand::Off)) && failure.exit == Exit::Configuration {
+                failure.told = format!("{}\n{OFF_BY_HAND}", failure.told);
+            }
+            failure
         })
     })
 }
@@ -234,7 +243,7 @@ fn execute(
             SidecarCommand::Healthcheck => healthcheck(&config).await,
         }
     });
-    done.map_err(|error| CommandError::Other(format!("failed to start: {error}")))?
+    done.map_err(CommandError::Start)?
 }
 
 async fn preview(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
@@ -313,7 +322,7 @@ fn pulse_client(config: &Config) -> Result<PulseClient, CommandError> {
     let (pulse, trust) = (&config.pulse, Trust::of(config.authorities.clone()));
     let trust = match &pulse.ca_file {
         None => trust,
-        Some(path) => trust.and_file("pulse.ca_file", path).map_err(|error| CommandError::SetUp(error.to_string()))?,
+        Some(path) => trust.and_file("pulse.ca_file", path)?,
     };
     let settings = PulseSettings {
         url: pulse.url.uri().clone(),
@@ -322,13 +331,12 @@ fn pulse_client(config: &Config) -> Result<PulseClient, CommandError> {
         timeout: pulse.timeout,
         platform: pulse.platform,
     };
-    let client = PulseClient::new(settings).map_err(|error| CommandError::SetUp(error.to_string()))?;
-    Ok(client.naming_tokens(pulse.token_origins()))
+    Ok(PulseClient::new(settings)?.naming_tokens(pulse.token_origins()))
 }
 
 /// What sends pings, out of the configuration.
 fn sender(config: &Config) -> Result<Sender, CommandError> {
-    Sender::new(&send_settings(config)).map_err(|error| CommandError::SetUp(error.to_string()))
+    Ok(Sender::new(&send_settings(config))?)
 }
 
 fn send_settings(config: &Config) -> SendSettings {

@@ -415,11 +415,11 @@ impl Recorder {
                 mem::take(&mut waiting.changes)
             };
             let (changes, done): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
-            let written = self.write(&changes, false);
+            let written = self.write(&changes, false).map_err(Arc::new);
             for done in done {
+                let written = written.clone().map_err(|error| io::Error::new(error.kind(), error));
                 // Whoever has gone away no longer needs to know.
-                let _ = done
-                    .send(written.as_ref().copied().map_err(|error| io::Error::new(error.kind(), error.to_string())));
+                let _ = done.send(written);
             }
         }
     }

@@ -62,12 +62,12 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
             sources
         }
     };
-    let listens = listens.map_err(|error| {
-        let failed = format!("failed to listen at serve.listen {}: {error}", config.serve.listen);
-        (error.kind(), failed)
+    let listens = listens.map_err(|source| {
+        let is_taken = source.kind() == ErrorKind::AddrInUse;
+        (is_taken, CommandError::Listen { listen: config.serve.listen.clone(), source })
     });
-    if let Err((_, failed)) = &listens {
-        writeln!(out, "Note: {failed}.")?;
+    if let Err((_, error)) = &listens {
+        writeln!(out, "Note: {error}.")?;
     }
     writeln!(out, "Endpoint: {} (not contacted by this command)", config.telemetry.endpoint)?;
 
@@ -101,7 +101,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     }
     match listens {
         // What has it may be the daemon, which could not be asked.
-        Err((kind, failed)) if usable_state && kind != ErrorKind::AddrInUse => return Err(CommandError::Other(failed)),
+        Err((is_taken, error)) if usable_state && !is_taken => return Err(error),
         _ => {}
     }
     Ok(match (usable_state, usable) {

@@ -184,7 +184,7 @@ pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<bool, Com
 /// What keeps telemetry off all the same.
 pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<ReasonWord>, CommandError> {
     if let Some(source) = sources(config, false).off() {
-        return Err(CommandError::Other(locked(source)));
+        return Err(CommandError::Locked(source));
     }
     let engine = feed(config, Input::Switch { off: false }, out)?;
     Ok(engine.sources().off().map(|source| source.reason().into()))
@@ -209,11 +209,6 @@ pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<(), 
 
 fn unwritten(config: &Config) -> impl FnOnce(std::io::Error) -> StoreError {
     |source| StoreError::Io { dir: config.state.dir.clone(), what: "writing to it", source }
-}
-
-/// Why the switch cannot be turned on.
-pub(super) fn locked(source: OffSource) -> String {
-    format!("telemetry stays off: {source} says so, and the switch cannot overrule it")
 }
 
 /// Lets the engine do one thing in the state directory, under the lock.

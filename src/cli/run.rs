@@ -30,7 +30,7 @@ const WAITING_QUESTIONS: usize = 64;
 const STOP_TIME: Duration = Duration::from_millis(1800);
 
 pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, CommandError> {
-    start_log(&config.log).map_err(CommandError::SetUp)?;
+    start_log(&config.log).map_err(CommandError::Log)?;
     warn_of_cores(leaves_no_core);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -50,9 +50,9 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     let (recorder, damaged_events) =
         Recorder::open(EventFile::new(dir), offline::events_off(config), Box::new(SystemClock))
             .map_err(|source| StoreError::Io { dir: dir.clone(), what: "reading events.jsonl", source })?;
-    let listener = Listener::bind(&config.serve.listen).await.map_err(|error| {
-        CommandError::Other(format!("failed to listen at serve.listen {}: {error}", config.serve.listen))
-    })?;
+    let listen = &config.serve.listen;
+    let listener =
+        Listener::bind(listen).await.map_err(|source| CommandError::Listen { listen: listen.clone(), source })?;
     listen_no_more();
     let asked_to_stop = asked_to_stop();
     tracing::info!(address = %listener.local_addr(), "the local page and API");
@@ -61,7 +61,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     let (events, metrics) = (Arc::new(recorder), Metrics::default());
     let desk = Desk { daemon: handle, events: Arc::clone(&events), metrics: metrics.clone() };
     let settings = ServeSettings { allowed_hosts: config.serve.allowed_hosts.clone(), token };
-    let server = Server::new(listener, &settings, desk).map_err(|error| CommandError::SetUp(error.to_string()))?;
+    let server = Server::new(listener, &settings, desk)?;
     let parts = daemon::Parts {
         store,
         pulse,
@@ -100,7 +100,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
 
 /// What the daemon can still touch, by its configuration.
 fn allowed(config: &Config, is_root: bool) -> Result<Allowed, CommandError> {
-    let endpoint = super::send_settings(config).port().map_err(|error| CommandError::SetUp(error.to_string()))?;
+    let endpoint = super::send_settings(config).port()?;
     let ports = [config.pulse.url.port(), endpoint];
     let lookups = Lookups::look(Path::new("/etc"));
     for told in &lookups.unreadable {

@@ -106,7 +106,7 @@ pub fn main(
 ) -> ExitCode {
     command::main(arguments, out, err, |line: &CollectorArgs, out| {
         let done = execute(line, environment, out).map(|()| Exit::Done);
-        done.map_err(|failure| CommandFailure { exit: failure.exit(), told: failure.to_string() })
+        done.map_err(|failure| CommandFailure::new(failure.exit(), &failure))
     })
 }
 

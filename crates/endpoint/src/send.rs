@@ -73,7 +73,7 @@ impl SendSettings {
         if excluded.excludes(&endpoint, port_of(&self.endpoint)) {
             return Ok(None);
         }
-        Proxy::parse(value).map(Some).map_err(|why| SendSetupError::Proxy { name, why })
+        Proxy::parse(value).map(Some).map_err(|source| SendSetupError::Proxy { name, source })
     }
 }
 
@@ -81,12 +81,12 @@ impl SendSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum SendSetupError {
     /// The proxy is not one that can be used. Its URL, which may hold a password, is not shown.
-    #[error("the proxy in {name} cannot be used: {why}; or name the endpoint's host in NO_PROXY")]
+    #[error("the proxy in {name} cannot be used: {source}; or name the endpoint's host in NO_PROXY")]
     Proxy {
         /// The variable.
         name: &'static str,
         /// What is wrong with its value.
-        why: ProxyError,
+        source: ProxyError,
     },
     /// The endpoint has no host.
     #[error("telemetry.endpoint has no host")]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -68,7 +68,7 @@ impl Trust {
     /// It cannot be read.
     pub fn and_file(self, key: &str, path: &Path) -> Result<Self, TlsError> {
         let name = format!("{key}: {}", path.display());
-        let pem = read(path).map_err(|error| TlsError::unreadable(&name, &error))?;
+        let pem = read(path).map_err(TlsError::of_file(&name))?;
         Ok(self.and(&name, pem))
     }
 }
@@ -86,7 +86,7 @@ impl Trust {
     /// It holds no certificate, or one that cannot be read.
     pub fn check_own(&self) -> Result<(), TlsError> {
         let Some(Own { name, pem }) = &self.own else { return Ok(()) };
-        pem::certificates(pem).map(drop).map_err(|error| TlsError::pem(name, &error))
+        pem::certificates(pem).map(drop).map_err(TlsError::of_file(name))
     }
 }
 
@@ -94,12 +94,12 @@ impl Trust {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file that somebody named holds no certificates that can be used. Others are no substitute for them.
-    #[error("{name}: {why}")]
+    #[error("{name}: {source}")]
     File {
         /// The key or variable, and the file.
         name: String,
         /// What is wrong with it.
-        why: String,
+        source: CertificatesError,
     },
     /// The system has authorities, and none can be read.
     #[error("the system's certificate authorities cannot be read; SSL_CERT_FILE can name others")]
@@ -110,15 +110,37 @@ pub enum TlsError {
     /// The TLS library refused its own defaults.
     #[error("the TLS library could not be set up")]
     Library(#[source] rustls::Error),
+    /// The TLS library refused to verify with these authorities.
+    #[error("the TLS library could not be set up")]
+    Verifier(#[from] VerifierBuilderError),
+}
+
+/// Why the certificates of a file cannot be used. The messages follow its name.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificatesError {
+    /// The file cannot be read.
+    #[error("failed to read it: {0}")]
+    Read(#[from] io::Error),
+    /// It is no PEM text of certificates.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// A certificate in it that the TLS library refuses.
+    #[error("certificate {number} in it cannot be used: it is malformed, or of a form that is not supported")]
+    Refused {
+        /// From 1.
+        number: usize,
+        /// What the library says.
+        source: rustls::Error,
+    },
+    /// A directory whose files hold none.
+    #[error("there is no file in it that holds a certificate (PEM text is expected)")]
+    NoneInDirectory,
 }
 
 impl TlsError {
-    fn unreadable(name: &str, error: &io::Error) -> Self {
-        Self::File { name: name.to_owned(), why: format!("failed to read it: {error}") }
-    }
-
-    fn pem(name: &str, error: &PemError) -> Self {
-        Self::File { name: name.to_owned(), why: error.to_string() }
+    /// What is wrong with the file of that name.
+    fn of_file<E: Into<CertificatesError>>(name: &str) -> impl FnOnce(E) -> Self {
+        move |source| Self::File { name: name.to_owned(), source: source.into() }
     }
 }
 
@@ -130,7 +152,7 @@ pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
     let mut named = named_authorities(&trust.authorities)?;
     let mut roots = if named.is_some() { RootCertStore::empty() } else { system_authorities()? };
     if let Some(Own { name, pem }) = &trust.own {
-        let own = pem::certificates(pem).map_err(|error| TlsError::pem(name, &error))?;
+        let own = pem::certificates(pem).map_err(TlsError::of_file(name))?;
         named.get_or_insert_default().push((name.clone(), own));
     }
     let mut pinned = Vec::new();
@@ -140,7 +162,7 @@ pub fn tls(trust: &Trust) -> Result<ClientConfig, TlsError> {
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let authorities = verifier.build().map_err(|error| TlsError::Library(rustls::Error::General(error.to_string())))?;
+    let authorities = verifier.build()?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Library)?
@@ -155,12 +177,8 @@ type Named = Vec<(String, Vec<CertificateDer<'static>>)>;
 
 fn add(roots: &mut RootCertStore, certificates: &[CertificateDer<'static>], name: &str) -> Result<(), TlsError> {
     for (number, certificate) in (1..).zip(certificates) {
-        roots.add(certificate.clone()).map_err(|_| TlsError::File {
-            name: name.to_owned(),
-            why: format!(
-                "certificate {number} in it cannot be used: it is malformed, or of a form that is not supported"
-            ),
-        })?;
+        let refused = |source| CertificatesError::Refused { number, source };
+        roots.add(certificate.clone()).map_err(refused).map_err(TlsError::of_file(name))?;
     }
     Ok(())
 }
@@ -170,8 +188,8 @@ fn named_authorities(Authorities { file, directories }: &Authorities) -> Result<
     let mut named = Named::new();
     if let Some(file) = file {
         let name = format!("SSL_CERT_FILE: {}", file.display());
-        let text = read(file).map_err(|error| TlsError::unreadable(&name, &error))?;
-        let certificates = pem::certificates(&text).map_err(|error| TlsError::pem(&name, &error))?;
+        let text = read(file).map_err(TlsError::of_file(&name))?;
+        let certificates = pem::certificates(&text).map_err(TlsError::of_file(&name))?;
         named.push((name, certificates));
     }
     if let Some(directories) = directories {
@@ -183,8 +201,7 @@ fn named_authorities(Authorities { file, directories }: &Authorities) -> Result<
         }
         let name = format!("SSL_CERT_DIR: {directories}");
         if certificates.is_empty() {
-            let why = "there is no file in it that holds a certificate (PEM text is expected)".to_owned();
-            return Err(TlsError::File { name, why });
+            return Err(TlsError::File { name, source: CertificatesError::NoneInDirectory });
         }
         named.push((name, certificates));
     }

@@ -1,5 +1,6 @@
 //! How a command of either program runs and ends.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -39,6 +40,22 @@ pub struct CommandFailure {
     pub told: String,
 }
 
+impl CommandFailure {
+    /// Tells the error, and each of its causes that its own text does not have.
+    #[must_use]
+    pub fn new(exit: Exit, error: &dyn Error) -> Self {
+        let (mut told, mut cause) = (error.to_string(), error.source());
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !told.contains(&text) {
+                told = format!("{told}: {text}");
+            }
+            cause = error.source();
+        }
+        Self { exit, told }
+    }
+}
+
 /// Runs a command line: parses the arguments, has the command executed, and tells what failed, standard output
 /// included.
 pub fn main<L: Parser>(
@@ -69,4 +86,39 @@ pub fn main<L: Parser>(
         }
     }
     ExitCode::from(exit as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    /// An error, and its cause.
+    #[derive(Debug)]
+    struct Step(&'static str, Option<Box<Step>>);
+
+    impl fmt::Display for Step {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Step {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|step| step as &(dyn Error + 'static))
+        }
+    }
+
+    #[test]
+    fn each_cause_of_a_failure_is_told_once() {
+        let cause = || Some(Box::new(Step("the write failed", Some(Box::new(Step("the disk is full", None))))));
+        for (text, told) in [
+            ("it ended", "it ended: the write failed: the disk is full"),
+            ("it ended: the write failed", "it ended: the write failed: the disk is full"),
+            ("the write failed: the disk is full", "the write failed: the disk is full"),
+        ] {
+            assert_eq!(CommandFailure::new(Exit::Failed, &Step(text, cause())).told, told);
+        }
+    }
 }
