@@ -6,6 +6,7 @@ pub(crate) mod answers;
 pub mod count;
 mod dial;
 mod not_pulse;
+mod posture;
 pub(crate) mod shapes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,7 @@ use pulse_telemetry_http::wire::{self, Dial, Dialing, Exchange, ExchangeError};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use crate::config::{PlatformSetting, Tokens};
-use crate::posture::{self, Posture};
+use crate::posture::Posture;
 use answers::{Answers, Estate, Given, PulseAnswer, Registry};
 use count::{Counter, Counts, Malformed};
 use not_pulse::{Answered, NotPulse};

@@ -14,16 +14,11 @@ const INSTALL_ID: &str = "00000000-0000-4000-8000-000000000000";
 /// What of Pulse's environment decides what its answers mean.
 const ENVIRONMENT: &[&str] = &["PULSE_MOCK_MODE", "PULSE_DOCKER", "PULSE_MULTI_TENANT_ENABLED", "PULSE_TELEMETRY"];
 
-/// Where the reduced captures are.
-pub fn folder() -> PathBuf {
-    crate::project().join("tests/fixtures/captures")
-}
-
 /// Each capture of `../shared`, and what its fixture should hold.
 pub fn fixtures() -> impl Iterator<Item = (PathBuf, String)> {
     replay::captures().into_iter().map(|capture| {
         let name = format!("{}.json", capture.file_name().unwrap().to_str().unwrap());
-        (folder().join(name), text(&reduce(&capture)))
+        (replay::reduced_folder().join(name), text(&reduce(&capture)))
     })
 }
 

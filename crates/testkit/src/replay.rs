@@ -37,9 +37,14 @@ pub fn shared_or_skip(test_name: &str) -> Option<PathBuf> {
     folder
 }
 
+/// Where the reduced captures are.
+pub fn reduced_folder() -> PathBuf {
+    crate::project().join("tests/fixtures/captures")
+}
+
 /// All captures that there are: the folders of `shared`, and their reduced forms among the fixtures.
 pub fn recorded() -> Vec<PathBuf> {
-    let entries = fs::read_dir(super::reduced::folder()).unwrap();
+    let entries = fs::read_dir(reduced_folder()).unwrap();
     let mut fixtures: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     fixtures.retain(|path| path.extension().is_some_and(|end| end == "json"));
     fixtures.sort();

@@ -9,27 +9,11 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
+use super::environment::Environment;
+use super::error::{ConfigError, Problem};
+use super::program::Program;
+use super::setting::{BUILT_IN, Setting};
 use super::variables::Meaning;
-use super::{ConfigError, Environment, Problem, Setting};
-
-/// The origin of what nobody set.
-pub(super) const BUILT_IN: &str = "built-in default";
-
-/// One program's defaults, and where else its values come from.
-pub struct Program {
-    /// The text of the file that holds every key with its default.
-    pub defaults: &'static str,
-    /// The configuration file that is read, where it exists, when none is named.
-    pub default_file: &'static str,
-    /// What begins the name of every variable that is a key.
-    pub prefix: &'static str,
-    /// Further variables, and the section and key that each one sets.
-    pub short_names: &'static [(&'static str, &'static str, &'static str)],
-    /// What follows the prefix in variables that are meant for another program.
-    pub others: &'static [&'static str],
-    /// What to write instead of a variable that speaks of consent and is no key.
-    pub consent: &'static str,
-}
 
 /// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one. It also panics at some
 /// backslashes beside characters that are not ASCII, so that a text with both is not given to it.

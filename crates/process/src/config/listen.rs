@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use pulse_telemetry_http::host::{Authority, Host, HostError, ZONE};
 
-use super::error::Checker;
+use super::checker::Checker;
 
 /// An address with a port to listen at, or `localhost:PORT`.
 ///

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tracing_subscriber::filter::Targets;
 
-use super::error::Checker;
+use super::checker::Checker;
 
 /// The words for how much is logged, the least first.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

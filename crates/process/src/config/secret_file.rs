@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::error::{Checker, Problem};
+use super::checker::Checker;
+use super::error::Problem;
 
 /// The most bytes a token file may have. Pulse's tokens have 64 characters; a larger file is something else.
 const FILE_MAX: u64 = 4096;

@@ -4,7 +4,7 @@
 //! neighbours into it, and people write one file of variables for several containers. A neighbour must not stop the
 //! program, and a mistake that changes what it does must.
 
-use super::layers::Program;
+use super::program::Program;
 
 /// Ends of names that speak of consent. The operator who writes one expects it to be kept.
 const CONSENT: [&str; 8] = ["ENABLED", "ENABLE", "DISABLED", "DISABLE", "OFF", "OPT_OUT", "OPTOUT", "DO_NOT_TRACK"];
