@@ -11,9 +11,10 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Map, Value, json};
 
+use crate::event::Event;
 use crate::identity::InstallId;
-use crate::observation::{Platform, Unknown};
-use crate::ping::Event;
+use crate::platform::Platform;
+use crate::unknown::Unknown;
 use crate::version::{Channel, VERSION_MAX, is_sendable};
 pub use fields::{FIELDS, Incomplete, Payload, Ping, Values};
 

@@ -1,8 +1,8 @@
 //! What decides, and nothing that waits.
 //!
 //! A ping comes about here in this order. [`observation`] is what a reading of Pulse gave: values that are known, or
-//! unknown for a named reason, some of them by Pulse's own rules ([`version`]). [`engine`] is the state machine: what
-//! happened goes in, what is to be done comes out. It checks [`consent`], keeps the install ID ([`identity`]) and has
+//! [`unknown`] for a named reason, some of them by Pulse's own rules ([`version`]). [`engine`] is the state machine:
+//! what happened goes in, what is to be done comes out. It checks [`consent`], keeps the install ID ([`identity`]) and has
 //! [`ping`] make the bytes, whose fields [`contract`] lists. [`verdict`] says what the endpoint's answer means.
 //! [`ledger`] is the format in which all of it is recorded, and [`audit`] holds a ledger against the promises.
 //!
@@ -29,12 +29,15 @@ pub mod consent;
 pub mod contract;
 pub mod credential;
 pub mod engine;
+pub mod event;
 pub mod identity;
 pub mod ledger;
 pub mod observation;
 pub mod ping;
+pub mod platform;
 pub mod printable;
 pub mod reason;
 pub mod rng;
+pub mod unknown;
 pub mod verdict;
 pub mod version;

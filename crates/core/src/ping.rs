@@ -8,30 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::contract::{self, FIELDS, Payload, Ping, Violation};
+pub use crate::event::Event;
 use crate::identity::InstallId;
 
-/// Why a ping is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Event {
-    /// The first ping after a start of the sidecar.
-    Startup,
-    /// The daily ping.
-    Heartbeat,
-}
-
-impl Event {
-    /// The word on the wire.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Startup => "startup",
-            Self::Heartbeat => "heartbeat",
-        }
-    }
-}
-
-/// The bytes of a ping, which nothing but [`encode`] and [`PingBytes::parse`] makes: there is no way to send anything else.
+/// The bytes of a ping, which nothing but [`encode`] and [`PingBytes::parse`] makes: there is no way to send anything
+/// else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct PingBytes(String);

@@ -37,7 +37,7 @@ macro_rules! declare_contract {
         pub struct Values {
             $($(
                 #[doc = concat!("`", stringify!($name), "`: ", $purpose)]
-                pub $name: $crate::observation::Value<$type>,
+                pub $name: $crate::unknown::Value<$type>,
             )?)+
         }
 
@@ -67,7 +67,7 @@ macro_rules! declare_contract {
             }
 
             /// What is unknown, in the order of the contract.
-            pub fn unknown(&self) -> impl Iterator<Item = &$crate::observation::Unknown> {
+            pub fn unknown(&self) -> impl Iterator<Item = &$crate::unknown::Unknown> {
                 [$($(self.$name.as_ref().map(|_: &$type| ()).err(),)?)+].into_iter().flatten()
             }
 
@@ -104,7 +104,7 @@ macro_rules! declare_contract {
             /// Whose it is.
             pub install_id: &'a $crate::identity::InstallId,
             /// Why it is sent.
-            pub event: $crate::ping::Event,
+            pub event: $crate::event::Event,
         }
 
         impl Ping<'_> {

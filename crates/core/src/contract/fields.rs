@@ -5,7 +5,7 @@
 
 use super::FieldKind;
 use crate::declare_contract;
-use crate::observation::Platform;
+use crate::platform::Platform;
 use crate::version::VersionIdentity;
 
 declare_contract! {
