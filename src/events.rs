@@ -94,7 +94,7 @@ impl fmt::Display for Off {
 
 /// What came of turning the local switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Turned {
+pub enum SwitchOutcome {
     /// It is turned.
     Done,
     /// On was asked for, and something that the switch cannot overrule says off.
@@ -197,7 +197,7 @@ struct Held {
 /// A change of what is kept.
 enum Change {
     Keep(Kept),
-    Turn(Switch),
+    SetSwitch(Switch),
     Erase,
     /// Remove the oldest day of what is too old.
     Prune,
@@ -277,7 +277,7 @@ impl Recorder {
     #[must_use]
     pub fn stats(&self) -> EventsStats {
         let (held, now) = (self.held(), self.clock.now().wall);
-        let kept = young(&held.kept, now);
+        let kept = unexpired(&held.kept, now);
         let mut buckets: Vec<Bucket> = Vec::new();
         for Kept { event, .. } in &kept {
             let key = event.key();
@@ -325,13 +325,13 @@ impl Recorder {
     }
 
     /// Turns the local switch.
-    pub async fn turn(self: &Arc<Self>, wanted: Switch) -> Turned {
+    pub async fn set_switch(self: &Arc<Self>, wanted: Switch) -> SwitchOutcome {
         if let (true, Some(off)) = (wanted.enabled, self.fixed) {
-            return Turned::Locked(off);
+            return SwitchOutcome::Locked(off);
         }
-        match self.change(Change::Turn(wanted)).await {
-            Ok(()) => Turned::Done,
-            Err(_) => Turned::NotPersisted,
+        match self.change(Change::SetSwitch(wanted)).await {
+            Ok(()) => SwitchOutcome::Done,
+            Err(_) => SwitchOutcome::NotPersisted,
         }
     }
 
@@ -352,7 +352,7 @@ impl Recorder {
     /// How many events are kept.
     #[must_use]
     pub fn count(&self) -> usize {
-        young(&self.held().kept, self.clock.now().wall).len()
+        unexpired(&self.held().kept, self.clock.now().wall).len()
     }
 
     /// Removes every event, durably, and what was put aside of them. The switch stays as it is.
@@ -443,7 +443,7 @@ impl Recorder {
                         kept.drain(..kept.len().saturating_sub(EVENTS_MAX));
                     }
                 }
-                Change::Turn(wanted) => switch = wanted.clone(),
+                Change::SetSwitch(wanted) => switch = wanted.clone(),
                 Change::Erase => {
                     kept.clear();
                     erases = true;
@@ -482,7 +482,7 @@ impl Recorder {
 }
 
 /// Removes events as they become too old, for as long as it is polled.
-pub async fn keep_young(recorder: &Arc<Recorder>) {
+pub async fn prune_expired(recorder: &Arc<Recorder>) {
     loop {
         tokio::time::sleep(PRUNING).await;
         // Why it failed has been logged, and tomorrow it is tried again.
@@ -499,7 +499,7 @@ pub fn read(file: Option<&[u8]>, fixed: Option<Off>, now: Timestamp) -> EventsRe
 }
 
 fn report(switch: &Switch, kept: &[Kept], off: Option<Off>, now: Timestamp) -> EventsReport {
-    let mut events = young(kept, now);
+    let mut events = unexpired(kept, now);
     events.reverse();
     EventsReport {
         running: true,
@@ -521,20 +521,20 @@ fn report(switch: &Switch, kept: &[Kept], off: Option<Off>, now: Timestamp) -> E
 
 /// Those that are not too old. One of a time to come, which a clock that was wrong gave it, is taken for one of now. A
 /// clock that says a time before the contract's date is wrong itself, and decides nothing.
-fn young(kept: &[Kept], now: Timestamp) -> Vec<Kept> {
-    those_that(kept, now, |at| !is_too_old(at, now))
+fn unexpired(kept: &[Kept], now: Timestamp) -> Vec<Kept> {
+    retain(kept, now, |at| !is_expired(at, now))
 }
 
 /// Those that are not too old, and of the others all but the oldest day of them.
 fn without_one_day_of_the_old(kept: &[Kept], now: Timestamp) -> Vec<Kept> {
-    let oldest = kept.iter().map(|kept| kept.at).filter(|at| is_too_old(*at, now)).min();
+    let oldest = kept.iter().map(|kept| kept.at).filter(|at| is_expired(*at, now)).min();
     let of_that_day = |at: Timestamp| {
         oldest.is_some_and(|oldest| Duration::try_from(at.duration_since(oldest)).is_ok_and(|after| after < DAY))
     };
-    those_that(kept, now, |at| !(is_too_old(at, now) && of_that_day(at)))
+    retain(kept, now, |at| !(is_expired(at, now) && of_that_day(at)))
 }
 
-fn those_that(kept: &[Kept], now: Timestamp, stay: impl Fn(Timestamp) -> bool) -> Vec<Kept> {
+fn retain(kept: &[Kept], now: Timestamp, stay: impl Fn(Timestamp) -> bool) -> Vec<Kept> {
     if now < CONTRACT_DATE {
         return kept.to_vec();
     }
@@ -542,6 +542,6 @@ fn those_that(kept: &[Kept], now: Timestamp, stay: impl Fn(Timestamp) -> bool) -
     those.map(|kept| Kept { at: kept.at.min(now), event: kept.event.clone() }).collect()
 }
 
-fn is_too_old(at: Timestamp, now: Timestamp) -> bool {
+fn is_expired(at: Timestamp, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(at)).is_ok_and(|age| age >= KEPT)
 }

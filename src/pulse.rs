@@ -25,7 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use crate::config::{PlatformSetting, Tokens};
 use crate::posture::Posture;
-use answers::{Answers, Estate, Given, PulseAnswer, Registry};
+use answers::{Answers, Estate, LocalOverrides, PulseAnswer, Registry};
 use count::{Counter, Counts, Malformed};
 use not_pulse::{Answered, NotPulse};
 use shapes::{
@@ -108,7 +108,7 @@ pub struct PulseClient {
     default: OrganizationHeaders,
     others: Vec<OrganizationHeaders>,
     timeout: Duration,
-    given: Given,
+    overrides: LocalOverrides,
     origins: TokenOrigins,
 }
 
@@ -158,7 +158,7 @@ impl PulseClient {
             default,
             others,
             timeout: settings.timeout,
-            given: Given { platform, organizations },
+            overrides: LocalOverrides { platform, organizations },
             origins: TokenOrigins::default(),
         })
     }
@@ -176,7 +176,7 @@ impl PulseClient {
     pub async fn observe(&self) -> Result<Observation, ReadError> {
         let mut session = self.session();
         let answers = session.answers().await?;
-        let reading = answers::read(&answers, &self.given, session.retry_after);
+        let reading = answers::read(&answers, &self.overrides, session.retry_after);
         Ok(Observation { reading, posture: posture::read(&answers) })
     }
 

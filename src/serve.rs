@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use pulse_telemetry_http::server::guards::Guards;
 use pulse_telemetry_http::server::places::{Longest, Place, Places};
-use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings, admit, converse, drain};
+use pulse_telemetry_http::server::{Limits, ServeError, ServeSettings, admit, drain, serve_http1};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -34,7 +34,7 @@ pub const SERVER_NAME: &str = "pulse-telemetry";
 
 /// Whom the server asks for its answers.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct AppState {
     /// The daemon, which holds the engine and the state.
     pub daemon: Handle,
     /// What keeps the local events, of which the daemon knows nothing.
@@ -48,14 +48,14 @@ pub struct Desk {
 pub struct Server {
     listener: Listener,
     guards: Guards,
-    desk: Desk,
+    state: AppState,
     limits: Limits,
 }
 
 /// What every request is answered with.
 struct ServerContext {
     guards: Guards,
-    desk: Desk,
+    state: AppState,
     limits: Limits,
 }
 
@@ -64,12 +64,12 @@ impl Server {
     ///
     /// # Errors
     /// Where others than this machine could reach it without a token, or the settings make no sense.
-    pub fn new(listener: Listener, settings: &ServeSettings, desk: Desk) -> Result<Self, ServeError> {
+    pub fn new(listener: Listener, settings: &ServeSettings, state: AppState) -> Result<Self, ServeError> {
         if settings.token.is_none() && !listener.is_local() {
             return Err(ServeError::TokenNeeded(listener.local_addr()));
         }
         let guards = Guards::new("serve", settings)?;
-        Ok(Self { listener, guards, desk, limits: Limits { connections: 2 * READERS_MAX, ..Limits::default() } })
+        Ok(Self { listener, guards, state, limits: Limits { connections: 2 * READERS_MAX, ..Limits::default() } })
     }
 
     /// The same server with other limits than [`Limits::default`].
@@ -80,8 +80,8 @@ impl Server {
 
     /// Answers until `shutdown`, closes the door, and lets requests under way finish.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, guards, desk, limits } = self;
-        let app = Arc::new(ServerContext { guards, desk, limits });
+        let Self { listener, guards, state, limits } = self;
+        let app = Arc::new(ServerContext { guards, state, limits });
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let places = Arc::new(Places::new(Longest::new(limits.connections)));
@@ -109,7 +109,7 @@ where
 {
     let place = Arc::new(place);
     let answer = |request| routes::answer(app, &place, request);
-    converse(place.watch(stream), &app.limits, stopping, answer).await;
+    serve_http1(place.watch(stream), &app.limits, stopping, answer).await;
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
     fn connect() -> (DuplexStream, watch::Sender<bool>) {
         let app = ServerContext {
             guards: Guards::new("serve", &ServeSettings::default()).unwrap(),
-            desk: Desk { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
+            state: AppState { daemon: Handle::new(1).0, events: recorder(), metrics: Metrics::default() },
             limits: Limits::default(),
         };
         let (ours, theirs) = duplex(64 * 1024);

@@ -115,7 +115,7 @@ pub struct IdReport {
 
 /// What of a report does not come from the engine.
 #[derive(Clone, Debug)]
-pub struct Surroundings<'a> {
+pub struct StatusContext<'a> {
     /// A daemon answers.
     pub running: bool,
     /// Where pings go.
@@ -135,9 +135,9 @@ pub struct Surroundings<'a> {
 impl StatusReport {
     /// Tells the engine's status.
     #[must_use]
-    pub fn new(status: &Status<'_>, surroundings: &Surroundings<'_>) -> Self {
+    pub fn new(status: &Status<'_>, context: &StatusContext<'_>) -> Self {
         let suppressed = status.suppressed.map(SuppressedReport::new);
-        let mut warnings = surroundings.warnings.to_vec();
+        let mut warnings = context.warnings.to_vec();
         if status.unsaved {
             warnings.push("The state directory cannot be written; it is tried again. See state.dir.".to_owned());
         }
@@ -146,13 +146,13 @@ impl StatusReport {
         }
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            running: surroundings.running,
+            running: context.running,
             enabled: status.off.is_none(),
             off_by: status.off.map(|source| source.reason().into()),
             summary: summary(status.off, suppressed.as_ref()),
             locked: status.off.is_some_and(OffSource::is_locked),
             suppressed,
-            endpoint: surroundings.endpoint.to_owned(),
+            endpoint: context.endpoint.to_owned(),
             next: status.next_due.zip(status.next_event).map(|(at, event)| NextReport {
                 event,
                 at,
@@ -168,11 +168,11 @@ impl StatusReport {
                 issued_at,
                 rotates_at: issued_at.saturating_add(ROTATION).unwrap_or(Timestamp::MAX),
             }),
-            state_dir: surroundings.state_dir.to_owned(),
+            state_dir: context.state_dir.to_owned(),
             writable: !status.unsaved,
-            confinement: surroundings.confinement.cloned(),
-            as_of: surroundings.as_of,
-            is_being_read: surroundings.is_being_read,
+            confinement: context.confinement.cloned(),
+            as_of: context.as_of,
+            is_being_read: context.is_being_read,
             warnings,
         }
     }

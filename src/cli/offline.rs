@@ -19,7 +19,7 @@ use super::{CommandError, pulse_client};
 use crate::config::{Config, Listen};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::events::{self, EventsReport, Off, Recorder};
-use crate::status::{StatusReport, SuppressedReport, Surroundings, reading_warnings};
+use crate::status::{StatusContext, StatusReport, SuppressedReport, reading_warnings};
 use crate::store::{self, Disk, EventFile, Found, Store, StoreError};
 
 /// How much of `off` was done in the state directory.
@@ -164,7 +164,7 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, CommandError
         as_of = Some(SystemClock.now().wall);
     }
     status.suppressed = suppressed.as_ref().filter(|_| status.off.is_none());
-    let surroundings = Surroundings {
+    let context = StatusContext {
         running: false,
         endpoint: &config.telemetry.endpoint.to_string(),
         state_dir: &config.state.dir.display().to_string(),
@@ -173,7 +173,7 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, CommandError
         is_being_read: false,
         warnings: &warnings,
     };
-    Ok(StatusReport::new(&status, &surroundings))
+    Ok(StatusReport::new(&status, &context))
 }
 
 /// Says whether telemetry is on, so that there is an ID at all.

@@ -19,7 +19,7 @@ use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::daemon::{self, Handle};
 use crate::events::{self, Recorder};
 use crate::metrics::Metrics;
-use crate::serve::{Desk, Listener, Server};
+use crate::serve::{AppState, Listener, Server};
 use crate::store::{self, EventFile, Store, StoreError};
 
 /// Questions of the local server that wait for the daemon, at most.
@@ -59,9 +59,9 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
 
     let (handle, commands) = Handle::new(WAITING_QUESTIONS);
     let (events, metrics) = (Arc::new(recorder), Metrics::default());
-    let desk = Desk { daemon: handle, events: Arc::clone(&events), metrics: metrics.clone() };
+    let app = AppState { daemon: handle, events: Arc::clone(&events), metrics: metrics.clone() };
     let settings = ServeSettings { allowed_hosts: config.serve.allowed_hosts.clone(), token };
-    let server = Server::new(listener, &settings, desk)?;
+    let server = Server::new(listener, &settings, app)?;
     let parts = daemon::Parts {
         store,
         pulse,
@@ -82,8 +82,8 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     let serving = tokio::spawn(server.run(stopped(stopping.clone())));
-    let young = Arc::clone(&events);
-    let pruning = tokio::spawn(async move { events::keep_young(&young).await });
+    let recorder = Arc::clone(&events);
+    let pruning = tokio::spawn(async move { events::prune_expired(&recorder).await });
     let ((), end) = tokio::join!(daemon::run(parts, engine, commands, stopped(stopping)), async {
         asked_to_stop.await;
         tracing::info!("stopping");

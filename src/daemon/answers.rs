@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{Command, Daemon, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
 use crate::readings::{PAUSE, PreviewSource};
-use crate::status::{StatusReport, SuppressedReport, Surroundings, paused, reading_warnings};
+use crate::status::{StatusContext, StatusReport, SuppressedReport, paused, reading_warnings};
 use crate::store::Disk;
 
 /// For how long the metrics go by what somebody saw of Pulse, when the engine did not look itself. Longer than the
@@ -177,7 +177,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             status.suppressed = seen.as_ref();
         }
         status.suppressed = status.suppressed.filter(|_| status.off.is_none());
-        let surroundings = Surroundings {
+        let context = StatusContext {
             running: true,
             endpoint: &self.endpoint,
             state_dir: &self.state_dir,
@@ -186,7 +186,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             is_being_read: self.readings.is_under_way(now),
             warnings: &warnings,
         };
-        StatusReport::new(&status, &surroundings)
+        StatusReport::new(&status, &context)
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Answers {
     pub(crate) estates: Vec<Estate>,
     pub(crate) ai: PulseAnswer<Ai>,
     pub(crate) relay: PulseAnswer<Relay>,
-    /// As each configured token lists them, in the order of [`Given::organizations`]; never empty.
+    /// As each configured token lists them, in the order of [`LocalOverrides::organizations`]; never empty.
     pub(crate) organizations: Vec<PulseAnswer<Organizations>>,
     pub(crate) license: PulseAnswer<License>,
     /// Not asked where a token has already been of use to a Pulse that asks for one.
@@ -61,7 +61,7 @@ pub(crate) enum Registry {
 
 /// What the settings of this program add to Pulse's answers.
 #[derive(Clone)]
-pub(crate) struct Given {
+pub(crate) struct LocalOverrides {
     /// The platform, where it is not left to Pulse.
     pub(crate) platform: Option<Platform>,
     /// The organizations that are configured, `default` first; none where a single token is.
@@ -69,18 +69,18 @@ pub(crate) struct Given {
 }
 
 /// What the answers say. Nothing is invented: what no answer says is unknown.
-pub(crate) fn read(answers: &Answers, given: &Given, retry_after: Option<Duration>) -> Reading {
-    Reading { payload: values(answers, given).complete(), gate: gate(answers, given), retry_after }
+pub(crate) fn read(answers: &Answers, overrides: &LocalOverrides, retry_after: Option<Duration>) -> Reading {
+    Reading { payload: values(answers, overrides).complete(), gate: gate(answers, overrides), retry_after }
 }
 
 /// What a ping is made of, a line for each row of the contract that Pulse is read for.
-fn values(answers: &Answers, given: &Given) -> Values {
+fn values(answers: &Answers, overrides: &LocalOverrides) -> Values {
     let estates = &answers.estates;
     Values {
-        version: of::<Version, _>("version", version(&answers.version)),
+        version: known_from::<Version, _>("version", version(&answers.version)),
         os: Ok(go_os()),
         arch: Ok(go_arch()),
-        platform: of::<Version, _>("platform", platform(&answers.version, given.platform)),
+        platform: known_from::<Version, _>("platform", platform(&answers.version, overrides.platform)),
         pve_nodes: sum("pve_nodes", estates, Estate::pve_nodes),
         pbs_instances: sum("pbs_instances", estates, |e| e.resources(|six| &six.pbs, "pbs")),
         pmg_instances: sum("pmg_instances", estates, |e| e.resources(|six| &six.pmg, "pmg")),
@@ -92,25 +92,31 @@ fn values(answers: &Answers, given: &Given) -> Values {
         kubernetes_clusters: sum("kubernetes_clusters", estates, |e| {
             e.resources(|six| &six.k8s_cluster, "kubernetesClusters")
         }),
-        ai_enabled: of::<Ai, _>("ai_enabled", licensed(&answers.ai, |ai| ai.enabled.required().copied())),
+        ai_enabled: known_from::<Ai, _>("ai_enabled", licensed(&answers.ai, |ai| ai.enabled.required().copied())),
         active_alerts: sum("active_alerts", estates, Estate::active_alerts),
-        relay_enabled: of::<Relay, _>("relay_enabled", licensed(&answers.relay, |r| r.enabled.required().copied())),
-        sso_enabled: of::<Security, _>("sso_enabled", flag(&answers.security, sso)),
-        multi_tenant: of::<Organizations, _>("multi_tenant", multi_tenant(&answers.organizations)),
-        paid_license: of::<License, _>("paid_license", licensed(&answers.license, paid)),
-        has_api_tokens: of::<ApiTokens, _>("has_api_tokens", has_api_tokens(answers.api_tokens.as_ref())),
+        relay_enabled: known_from::<Relay, _>(
+            "relay_enabled",
+            licensed(&answers.relay, |r| r.enabled.required().copied()),
+        ),
+        sso_enabled: known_from::<Security, _>("sso_enabled", flag(&answers.security, sso)),
+        multi_tenant: known_from::<Organizations, _>("multi_tenant", multi_tenant(&answers.organizations)),
+        paid_license: known_from::<License, _>("paid_license", licensed(&answers.license, paid)),
+        has_api_tokens: known_from::<ApiTokens, _>("has_api_tokens", has_api_tokens(answers.api_tokens.as_ref())),
     }
 }
 
 /// What decides whether a ping may be sent.
-fn gate(answers: &Answers, given: &Given) -> Gate {
+fn gate(answers: &Answers, overrides: &LocalOverrides) -> Gate {
     Gate {
         mock_mode: mock_mode(&answers.version, answers.mock_mode.as_ref()),
-        demo_mode: of::<Security, _>("demo_mode", flag(&answers.security, demo)),
-        starting: of::<Health, _>("starting", flag(&answers.health, starting)),
-        own_sender: of::<Settings, _>("own_sender", own_sender(&answers.settings)),
-        commercial: of::<Settings, _>("commercial", commercial(&answers.settings)),
-        organizations: of::<Organizations, _>("organizations", organizations(&answers.organizations, given)),
+        demo_mode: known_from::<Security, _>("demo_mode", flag(&answers.security, demo)),
+        starting: known_from::<Health, _>("starting", flag(&answers.health, starting)),
+        own_sender: known_from::<Settings, _>("own_sender", own_sender(&answers.settings)),
+        commercial: known_from::<Settings, _>("commercial", commercial(&answers.settings)),
+        organizations: known_from::<Organizations, _>(
+            "organizations",
+            organizations(&answers.organizations, overrides),
+        ),
     }
 }
 
@@ -121,12 +127,14 @@ impl Version {
     }
 }
 
-fn named<T>(what: &'static str, request: &'static str, value: Result<T, Reason>) -> Value<T> {
+/// A value that that request told.
+fn known_from_request<T>(what: &'static str, request: &'static str, value: Result<T, Reason>) -> Value<T> {
     value.map_err(|reason| Unknown { what, request, reason })
 }
 
-fn of<S: Shape, T>(what: &'static str, value: Result<T, Reason>) -> Value<T> {
-    named(what, S::REQUEST, value)
+/// A value that the request for `S` told.
+pub(crate) fn known_from<S: Shape, T>(what: &'static str, value: Result<T, Reason>) -> Value<T> {
+    known_from_request(what, S::REQUEST, value)
 }
 
 /// A flag of something that this Pulse may not have (404): then it is off.
@@ -151,8 +159,8 @@ fn version(answer: &PulseAnswer<Version>) -> Result<VersionIdentity, Reason> {
     version::identify(raw).ok_or(Reason::OutOfBounds)
 }
 
-fn platform(answer: &PulseAnswer<Version>, given: Option<Platform>) -> Result<Platform, Reason> {
-    if let Some(platform) = given {
+fn platform(answer: &PulseAnswer<Version>, configured: Option<Platform>) -> Result<Platform, Reason> {
+    if let Some(platform) = configured {
         return Ok(platform);
     }
     let is_docker = *answer.as_ref().map_err(Clone::clone)?.is_docker.required()?;
@@ -200,14 +208,14 @@ fn multi_tenant(listed: &[PulseAnswer<Organizations>]) -> Result<bool, Reason> {
 
 /// Whether every organization is counted. A token lists those alone that it reaches, so what none of them lists and
 /// nobody names stays unseen.
-fn organizations(listed: &[PulseAnswer<Organizations>], given: &Given) -> Result<(), Reason> {
-    if given.organizations.is_empty() {
+fn organizations(listed: &[PulseAnswer<Organizations>], overrides: &LocalOverrides) -> Result<(), Reason> {
+    if overrides.organizations.is_empty() {
         // Why there is no list is told of `multi_tenant`.
         return if matches!(listed, [Ok(_), ..]) { Err(Reason::OrganizationsNotConfigured) } else { Ok(()) };
     }
     let mut not_named = Vec::new();
     let mut gone = Vec::new();
-    for (name, answer) in given.organizations.iter().zip(listed) {
+    for (name, answer) in overrides.organizations.iter().zip(listed) {
         let ids: Vec<&str> = match answer {
             Ok(Organizations(list)) => list.iter().map(|JsonObject(organization)| organization.id.as_str()).collect(),
             // Without organizations there is this one.
@@ -215,7 +223,7 @@ fn organizations(listed: &[PulseAnswer<Organizations>], given: &Given) -> Result
             Err(_) if name == DEFAULT_ORGANIZATION => continue,
             Err(reason) => return Err(reason.clone()),
         };
-        not_named.extend(ids.iter().copied().filter(|id| given.organizations.iter().all(|named| named != id)));
+        not_named.extend(ids.iter().copied().filter(|id| overrides.organizations.iter().all(|named| named != id)));
         if !ids.contains(&name.as_str()) {
             gone.push(name.as_str());
         }
@@ -247,9 +255,9 @@ fn mock_mode(version: &PulseAnswer<Version>, asked: Option<&PulseAnswer<MockMode
                 JsonField::Wrong => Err(Reason::WrongShape),
                 _ => Ok(version.is_mock()),
             });
-            of::<Version, _>("mock_mode", known)
+            known_from::<Version, _>("mock_mode", known)
         }
-        Some(answer) => of::<MockMode, _>("mock_mode", flag(answer, |mode| mode.enabled.required().copied())),
+        Some(answer) => known_from::<MockMode, _>("mock_mode", flag(answer, |mode| mode.enabled.required().copied())),
     }
 }
 
@@ -287,18 +295,18 @@ fn commercial(answer: &PulseAnswer<Settings>) -> Result<Commercial, Reason> {
 }
 
 /// What a request told about a count.
-type Told = (&'static str, Result<u32, Reason>);
+type Sourced = (&'static str, Result<u32, Reason>);
 
 /// The sum over all organizations. One that is unknown makes the sum unknown.
-fn sum(what: &'static str, estates: &[Estate], count: impl Fn(&Estate) -> Told) -> Value<u32> {
+fn sum(what: &'static str, estates: &[Estate], count: impl Fn(&Estate) -> Sourced) -> Value<u32> {
     estates.iter().try_fold(0, |sum, estate| {
         let (request, more) = count(estate);
-        named(what, request, more.and_then(|more| bounded(u64::from(sum) + u64::from(more))))
+        known_from_request(what, request, more.and_then(|more| in_bounds(u64::from(sum) + u64::from(more))))
     })
 }
 
 impl Estate {
-    fn pve_nodes(&self) -> Told {
+    fn pve_nodes(&self) -> Sourced {
         match self {
             Self::V6 { registry: Registry::Summary(summary), .. } => summarized(summary, |all| number(&all.nodes)),
             Self::V6 { registry: Registry::Lists { nodes, .. }, .. } => {
@@ -309,7 +317,7 @@ impl Estate {
         }
     }
 
-    fn docker_hosts(&self) -> Told {
+    fn docker_hosts(&self) -> Sourced {
         match self {
             Self::V6 { registry: Registry::Summary(summary), .. } => {
                 summarized(summary, |all| length(&all.docker_hosts))
@@ -328,7 +336,7 @@ impl Estate {
         all: impl Fn(&Summary) -> &JsonField<Number>,
         six: impl Fn(&ByType) -> &JsonField<Number>,
         five: &str,
-    ) -> Told {
+    ) -> Sourced {
         match self {
             Self::V6 { registry: Registry::Summary(summary), .. } => {
                 summarized(summary, |summary| number(all(summary)))
@@ -338,18 +346,18 @@ impl Estate {
     }
 
     /// What Pulse shows no less of than it counts, by what Pulse 6 and Pulse 5 call it.
-    fn resources(&self, six: impl Fn(&ByType) -> &JsonField<Number>, five: &str) -> Told {
+    fn resources(&self, six: impl Fn(&ByType) -> &JsonField<Number>, five: &str) -> Sourced {
         match self {
             Self::V6 { stats, .. } => {
                 let number = stats.by_type.required().map(|types| six(&types.0));
-                (Stats::REQUEST, number.and_then(|number| number.or(&Number::from(0)).and_then(whole)))
+                (Stats::REQUEST, number.and_then(|number| number.or(&Number::from(0)).and_then(to_count)))
             }
             Self::V5 { state, .. } => of_five(state, five),
             Self::Unread(reason) => unread(reason),
         }
     }
 
-    fn active_alerts(&self) -> Told {
+    fn active_alerts(&self) -> Sourced {
         let alerts = match self {
             Self::V6 { registry: Registry::Summary(summary), .. } => {
                 return summarized(summary, |all| number(&all.active_alerts));
@@ -358,7 +366,7 @@ impl Estate {
             Self::Unread(reason) => return unread(reason),
         };
         let count = match alerts {
-            Ok(counts) => bounded(counts.elements()),
+            Ok(counts) => in_bounds(counts.elements()),
             Err(Reason::Status(404)) => Ok(0),
             Err(reason) => Err(reason.clone()),
         };
@@ -366,17 +374,17 @@ impl Estate {
     }
 }
 
-fn summarized(answer: &PulseAnswer<Summary>, count: impl FnOnce(&Summary) -> Result<u32, Reason>) -> Told {
+fn summarized(answer: &PulseAnswer<Summary>, count: impl FnOnce(&Summary) -> Result<u32, Reason>) -> Sourced {
     (Summary::REQUEST, answer.as_ref().map_err(Clone::clone).and_then(count))
 }
 
 /// The length of one array of Pulse 5's state.
-fn of_five(state: &PulseAnswer<Counts>, name: &str) -> Told {
+fn of_five(state: &PulseAnswer<Counts>, name: &str) -> Sourced {
     let count = state.as_ref().map_err(Clone::clone);
-    (STATE, count.and_then(|counts| counts.member(name).ok_or(Reason::WrongShape)).and_then(bounded))
+    (STATE, count.and_then(|counts| counts.member(name).ok_or(Reason::WrongShape)).and_then(in_bounds))
 }
 
-fn unread(reason: &Reason) -> Told {
+fn unread(reason: &Reason) -> Sourced {
     (Stats::REQUEST, Err(reason.clone()))
 }
 
@@ -386,24 +394,24 @@ fn total<T>(list: &PulseAnswer<T>, meta: impl FnOnce(&T) -> &JsonField<JsonObjec
 }
 
 fn number(field: &JsonField<Number>) -> Result<u32, Reason> {
-    field.required().and_then(whole)
+    field.required().and_then(to_count)
 }
 
 fn length(field: &JsonField<Option<List>>) -> Result<u32, Reason> {
-    bounded(field.required()?.as_ref().map_or(0, |list| list.len() as u64))
+    in_bounds(field.required()?.as_ref().map_or(0, |list| list.len() as u64))
 }
 
 /// A count, as the contract bounds it.
-pub(crate) fn whole(number: &Number) -> Result<u32, Reason> {
-    if let Some(whole) = number.as_u64() {
-        return bounded(whole);
+pub(crate) fn to_count(number: &Number) -> Result<u32, Reason> {
+    if let Some(count) = number.as_u64() {
+        return in_bounds(count);
     }
     // A negative number, one of more than 64 bits, or a fraction.
     let beyond = number.as_f64().is_none_or(|number| number < 0.0 || number > f64::from(COUNT_MAX));
     Err(if beyond { Reason::OutOfBounds } else { Reason::WrongShape })
 }
 
-fn bounded(count: u64) -> Result<u32, Reason> {
+fn in_bounds(count: u64) -> Result<u32, Reason> {
     u32::try_from(count).ok().filter(|&count| count <= COUNT_MAX).ok_or(Reason::OutOfBounds)
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hyper::Uri;
-use pulse_telemetry_core::observation::{Reason, Unknown, Value};
+use pulse_telemetry_core::observation::Reason;
 use serde_json::Number;
 
-use super::answers::{Answers, Estate, PulseAnswer, whole};
-use super::shapes::{self, JsonField, Settings, Shape, Stats};
+use super::answers::{Answers, Estate, PulseAnswer, known_from, to_count};
+use super::shapes::{self, JsonField, Settings, Stats};
 use crate::posture::{
     AiPosture, Covered, DataHandling, Posture, Provider, RelayHost, RelayPosture, RelayState, UpdateChannel, Updates,
 };
@@ -41,15 +41,11 @@ const REDACTIONS: [&str; 5] = ["hostname", "alias", "ip-address", "platform-id",
 /// What the answers say of it. As for a ping, nothing is invented: what no answer says is unknown.
 pub(super) fn read(answers: &Answers) -> Posture {
     Posture {
-        ai: named::<shapes::Ai, _>("ai", ai(&answers.ai)),
-        relay: named::<shapes::Relay, _>("relay", relay(&answers.relay)),
-        updates: named::<Settings, _>("updates", setting(&answers.settings, updates)),
-        data_handling: named::<Stats, _>("data_handling", data_handling(&answers.estates)),
+        ai: known_from::<shapes::Ai, _>("ai", ai(&answers.ai)),
+        relay: known_from::<shapes::Relay, _>("relay", relay(&answers.relay)),
+        updates: known_from::<Settings, _>("updates", setting(&answers.settings, updates)),
+        data_handling: known_from::<Stats, _>("data_handling", data_handling(&answers.estates)),
     }
-}
-
-fn named<S: Shape, T>(what: &'static str, value: Result<T, Reason>) -> Value<T> {
-    value.map_err(|reason| Unknown { what, request: S::REQUEST, reason })
 }
 
 fn ai(answer: &PulseAnswer<shapes::Ai>) -> Result<AiPosture, Reason> {
@@ -152,7 +148,7 @@ fn data_handling(estates: &[Estate]) -> Result<Option<DataHandling>, Reason> {
             Estate::Unread(reason) => return Err(reason.clone()),
         };
         let sum = sum.get_or_insert_default();
-        sum.resources = sum.resources.saturating_add(whole(posture.total_resources.required()?)?);
+        sum.resources = sum.resources.saturating_add(to_count(posture.total_resources.required()?)?);
         sum.sensitivity.add(posture.sensitivity.required()?, &SENSITIVITIES)?;
         sum.routing.add(posture.routing.required()?, &ROUTINGS)?;
         sum.redaction.add(posture.redaction.required()?, &REDACTIONS)?;
@@ -165,7 +161,7 @@ impl Covered {
         let mut other = 0_u32;
         let mut found: BTreeMap<&str, u32> = self.0.drain(..).collect();
         for (rule, count) in counts {
-            let count = whole(count)?;
+            let count = to_count(count)?;
             let total = match known.iter().find(|known| *known == rule) {
                 Some(rule) => found.entry(rule).or_default(),
                 None => &mut other,

@@ -1,10 +1,10 @@
 //! The page. The server writes it whole, so that it can be read without JavaScript.
 
-mod elsewhere;
 mod events;
 mod history;
 mod html;
 mod payload;
+mod posture;
 mod state;
 
 use maud::{Markup, PreEscaped};
@@ -54,7 +54,7 @@ pub(super) fn render(shown: &Shown<'_>) -> String {
             ("<!--bytes-->", payload::bytes(shown.preview)),
             ("<!--age-->", payload::age(shown.preview, shown.status)),
             ("<!--history-->", history::history(shown.history, shown.is_older)),
-            ("<!--elsewhere-->", elsewhere::elsewhere(shown.posture)),
+            ("<!--elsewhere-->", posture::posture(shown.posture)),
             ("<!--events-->", events::events(shown.events, shown.events_shown)),
             ("<!--about-->", state::about(shown.status)),
         ],

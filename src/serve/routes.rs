@@ -22,9 +22,9 @@ use tokio::time::timeout;
 
 use super::headers::add_headers;
 use super::page::{self, Shown};
-use super::{Desk, ServerContext, openapi};
+use super::{AppState, ServerContext, openapi};
 use crate::daemon::{Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
-use crate::events::{self, EventRefusal, Turned};
+use crate::events::{self, EventRefusal, SwitchOutcome};
 use crate::status::{PostureReport, PreviewReport, StatusReport, paused};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -180,9 +180,9 @@ async fn options(app: &ServerContext, route: Route, head: &Parts) -> FullRespons
 }
 
 async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Result<FullResponse, Gone> {
-    let Desk { daemon: handle, events, metrics } = &app.desk;
+    let AppState { daemon: handle, events, metrics } = &app.state;
     Ok(match route {
-        Route::Page if app.guards.may_see(head) => page(&app.desk, head.uri.query()).await?,
+        Route::Page if app.guards.may_see(head) => page(&app.state, head.uri.query()).await?,
         Route::Page => answers::body(StatusCode::OK, HTML, page::locked()),
         Route::Style => answers::body(StatusCode::OK, CSS, page::STYLE),
         Route::Script => answers::body(StatusCode::OK, JAVASCRIPT, page::SCRIPT),
@@ -207,7 +207,7 @@ async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Re
         Route::EventStats => answers::json(StatusCode::OK, &events.stats()),
         Route::EventHealth => answers::json(StatusCode::OK, &events.health()),
         Route::EventSwitch => answers::json(StatusCode::OK, &events.switch(handle.known().await?.commercial)),
-        Route::TurnEventSwitch => turn_event_switch(&app.desk, body).await?,
+        Route::TurnEventSwitch => set_event_switch(&app.state, body).await?,
         Route::Events => answers::json(StatusCode::OK, &events.report(handle.known().await?.commercial)),
         Route::EraseEvents => erased_events(events.erase().await),
         Route::Metrics => {
@@ -221,7 +221,7 @@ async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Re
 }
 
 /// The page, of what is known: it never waits for Pulse, but for a moment where a query asks for a reading.
-async fn page(Desk { daemon, events, .. }: &Desk, query: Option<&str>) -> Result<FullResponse, Gone> {
+async fn page(AppState { daemon, events, .. }: &AppState, query: Option<&str>) -> Result<FullResponse, Gone> {
     let query: Vec<&str> = query.unwrap_or_default().split('&').collect();
     let is_ask = |part: &&str| part.split('=').next() == Some(page::READ);
     let (asks, rest): (Vec<&str>, Vec<&str>) = query.into_iter().partition(is_ask);
@@ -376,7 +376,7 @@ fn erased(done: bool) -> FullResponse {
 /// What the switch is to be.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct SwitchRequest {
     enabled: bool,
 }
 
@@ -389,8 +389,8 @@ async fn switch(handle: &Handle, headers: &HeaderMap, body: &[u8]) -> Result<Ful
         ));
     }
     // Serde reads a struct from an array too, which is not what is documented.
-    let wish = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten();
-    let Some(Wish { enabled }) = wish else {
+    let request = body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok()).flatten();
+    let Some(SwitchRequest { enabled }) = request else {
         return Ok(answers::error(
             StatusCode::BAD_REQUEST,
             "bad_request",
@@ -438,19 +438,21 @@ fn event_refused(refusal: &EventRefusal) -> FullResponse {
 }
 
 /// Answers with the switch as it is then.
-async fn turn_event_switch(desk: &Desk, body: &[u8]) -> Result<FullResponse, Gone> {
+async fn set_event_switch(state: &AppState, body: &[u8]) -> Result<FullResponse, Gone> {
     let wanted = match events::Switch::parse(body) {
         Ok(wanted) => wanted,
         Err(refusal) => return Ok(event_refused(&refusal)),
     };
-    Ok(match desk.events.turn(wanted).await {
-        Turned::Done => answers::json(StatusCode::OK, &desk.events.switch(desk.daemon.known().await?.commercial)),
-        Turned::Locked(off) => {
+    Ok(match state.events.set_switch(wanted).await {
+        SwitchOutcome::Done => {
+            answers::json(StatusCode::OK, &state.events.switch(state.daemon.known().await?.commercial))
+        }
+        SwitchOutcome::Locked(off) => {
             let word = if off == events::Off::Config { "config_locked" } else { "env_locked" };
             let message = format!("Local events stay off: {off}, and only there can they be turned on.");
             answers::error(StatusCode::CONFLICT, word, &message)
         }
-        Turned::NotPersisted => unavailable(
+        SwitchOutcome::NotPersisted => unavailable(
             "storage",
             "The switch cannot be written. Off holds until the daemon stops, on was not done. Look at the state \
              directory's space and permissions.",

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry::events::{EventRefusal, EventsReport, Recorder, Switch, Turned};
+use pulse_telemetry::events::{EventRefusal, EventsReport, Recorder, Switch, SwitchOutcome};
 use pulse_telemetry::store::EventFile;
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::observation::Commercial;
@@ -81,8 +81,8 @@ impl Rig {
         run(self.recorder.record(body.as_bytes(), ON))
     }
 
-    fn turn(&self, wanted: Switch) -> Turned {
-        run(self.recorder.turn(wanted))
+    fn turn(&self, wanted: Switch) -> SwitchOutcome {
+        run(self.recorder.set_switch(wanted))
     }
 
     fn report(&self) -> EventsReport {

@@ -19,7 +19,7 @@ use pulse_telemetry::metrics::Metrics;
 use pulse_telemetry::posture::{
     AiPosture, Covered, DataHandling, Posture, Provider, RelayHost, RelayPosture, RelayState, UpdateChannel, Updates,
 };
-use pulse_telemetry::serve::{Desk, Listen, Listener, Server};
+use pulse_telemetry::serve::{AppState, Listen, Listener, Server};
 use pulse_telemetry::status::{StatusReport, SuppressedReport, UnknownReport};
 use pulse_telemetry::store::{EventFile, HistoryPage};
 use pulse_telemetry_core::observation::Commercial;
@@ -150,11 +150,11 @@ impl Daemon {
 
 const COMMERCIAL: Commercial = Commercial { disable_local_upgrade_metrics: false, reduce_pro_upsell_noise: true };
 
-/// The daemon's desk, with a recorder that can keep nothing.
-fn desk(daemon: Handle) -> Desk {
+/// What a server asks, with a recorder that can keep nothing.
+fn app(daemon: Handle) -> AppState {
     let file = EventFile::new(Path::new("/nonexistent"));
     let recorder = Recorder::open(file, None, Box::new(SystemClock)).unwrap().0;
-    Desk { daemon, events: Arc::new(recorder), metrics: Metrics::default() }
+    AppState { daemon, events: Arc::new(recorder), metrics: Metrics::default() }
 }
 
 fn status() -> StatusReport {
@@ -245,7 +245,7 @@ async fn start_at(address: &str, settings: ServeSettings) -> Running {
     let (handle, asked) = Daemon::default().spawn();
     let listener = Listener::bind(&Listen::Tcp(address.parse().unwrap())).await.unwrap();
     let port = listener.local_addr().parse::<SocketAddr>().unwrap().port();
-    tokio::spawn(Server::new(listener, &settings, desk(handle)).unwrap().run(std::future::pending()));
+    tokio::spawn(Server::new(listener, &settings, app(handle)).unwrap().run(std::future::pending()));
     Running { address: SocketAddr::from(([127, 0, 0, 1], port)), asked }
 }
 
@@ -258,7 +258,7 @@ async fn start_with(handle: Handle, settings: ServeSettings, limits: Limits) -> 
 async fn bound(handle: Handle, settings: ServeSettings, limits: Limits) -> (Server, SocketAddr) {
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let address = listener.local_addr().parse().unwrap();
-    (Server::new(listener, &settings, desk(handle)).unwrap().with_limits(limits), address)
+    (Server::new(listener, &settings, app(handle)).unwrap().with_limits(limits), address)
 }
 
 impl Running {

@@ -142,7 +142,7 @@ async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), CollectorEr
         return Err(CollectorError::Other(said));
     }
     match purge_storage(storage, now).await {
-        Ok(Purged { elsewhere: true, .. }) => writeln!(out, "Another collector purges just now.")?,
+        Ok(Purged { lock_held_by_other: true, .. }) => writeln!(out, "Another collector purges just now.")?,
         Ok(Purged { days, .. }) => writeln!(out, "Days that were dropped because they are 90 days old: {days}.")?,
         Err(CollectorError::Storage(not_yet @ StorageError::NotYet(_))) => {
             writeln!(out, "Nothing to purge: {not_yet}.")?

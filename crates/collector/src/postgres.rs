@@ -269,7 +269,7 @@ impl PostgresStore {
                 let free = format!("SELECT pg_try_advisory_xact_lock({LOCK_PURGE})");
                 if !transaction.query_typed_one(&free, &[]).await?.get::<_, bool>(0) {
                     transaction.rollback().await?;
-                    return Ok((client, Purged { days: 0, elsewhere: true }));
+                    return Ok((client, Purged { days: 0, lock_held_by_other: true }));
                 }
                 // While it waits for whoever reads, every commit waits behind it. So it does not wait, and tries again
                 // in a minute.
@@ -280,7 +280,7 @@ impl PostgresStore {
                     days += 1;
                 }
                 transaction.commit().await?;
-                Ok((client, Purged { days, elsewhere: false }))
+                Ok((client, Purged { days, lock_held_by_other: false }))
             })
             .await?;
         self.known_days().retain(|day| kept.contains(day));

@@ -121,7 +121,7 @@ async fn purge_once(store: &dyn PingStore, metrics: &CollectorMetrics, now: Time
     }
     match store.purge(now).await {
         // The other collector may yet fail.
-        Ok(purged) if purged.elsewhere => false,
+        Ok(purged) if purged.lock_held_by_other => false,
         Ok(purged) => {
             metrics.purged(now, purged.days);
             if purged.days > 0 {

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use pulse_telemetry_http::host::Host;
 use pulse_telemetry_http::server::guards::Guards;
 use pulse_telemetry_http::server::places::{Place, PlaceLoss, Places};
-use pulse_telemetry_http::server::{Accept, Limits, ServeError, ServeSettings, admit, converse, drain};
+use pulse_telemetry_http::server::{Accept, Limits, ServeError, ServeSettings, admit, drain, serve_http1};
 use pulse_telemetry_process::supervisor::Supervisor;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -231,7 +231,7 @@ async fn serve_admin(
 ) {
     let _place = place;
     let answer = |request| routes::answer_admin(&app, &admin.guards, request);
-    converse(stream, &admin.limits, stopping, answer).await;
+    serve_http1(stream, &admin.limits, stopping, answer).await;
 }
 
 async fn answer_pings<S>(
@@ -244,7 +244,7 @@ async fn answer_pings<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let answer = |request| routes::answer(app, client, place, request);
-    converse(stream, &app.limits, stopping, answer).await;
+    serve_http1(stream, &app.limits, stopping, answer).await;
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl PingStore for SqliteStore {
                 yield_now().await;
             }
             self.ask(Writer::empty_log).await?;
-            Ok(Purged { days: old.len() as u64, elsewhere: false })
+            Ok(Purged { days: old.len() as u64, lock_held_by_other: false })
         })
     }
 

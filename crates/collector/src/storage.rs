@@ -107,7 +107,7 @@ pub struct Purged {
     /// How many days were dropped.
     pub days: u64,
     /// Whether another collector purges just now, so that nothing was done.
-    pub elsewhere: bool,
+    pub lock_held_by_other: bool,
 }
 
 /// Between which times rows were received.

@@ -163,7 +163,7 @@ pub async fn drain(mut connections: JoinSet<()>, within: Duration) {
 
 /// Answers the requests of one connection, one after the other, until it ends, has lived for long enough, or the server
 /// stops.
-pub async fn converse<S, A, F>(stream: S, limits: &Limits, mut stopping: watch::Receiver<bool>, answer: A)
+pub async fn serve_http1<S, A, F>(stream: S, limits: &Limits, mut stopping: watch::Receiver<bool>, answer: A)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: Fn(Request<Incoming>) -> F,

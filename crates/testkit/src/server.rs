@@ -328,7 +328,7 @@ fn run(listener: StdListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>, mut
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>, connection: usize) {
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = tls else {
-        return converse(stream, None, shared, connection).await;
+        return serve_http1(stream, None, shared, connection).await;
     };
     if let Ok(stream) = acceptor.accept(stream).await {
         let session = stream.get_ref().1;
@@ -336,11 +336,11 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>,
             server_name: session.server_name().map(str::to_owned),
             resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         };
-        converse(stream, Some(record), shared, connection).await;
+        serve_http1(stream, Some(record), shared, connection).await;
     }
 }
 
-async fn converse<S>(stream: S, tls: Option<TlsRecord>, shared: Arc<Shared>, connection: usize)
+async fn serve_http1<S>(stream: S, tls: Option<TlsRecord>, shared: Arc<Shared>, connection: usize)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

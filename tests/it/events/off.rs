@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pulse_telemetry::events::{Off, Recorder, Switch, Turned};
+use pulse_telemetry::events::{Off, Recorder, Switch, SwitchOutcome};
 use pulse_telemetry::store::EventFile;
 use pulse_telemetry_core::observation::Commercial;
 use pulse_telemetry_testkit::endpoint::Endpoint;
@@ -32,12 +32,12 @@ fn every_off_wins_and_names_its_source() {
         let file = EventFile::new(dir.path());
         let recorder = Arc::new(Recorder::open(file, fixed, Box::new(TestClock::new())).unwrap().0);
         if !switch {
-            assert_eq!(run(recorder.turn(Switch { enabled: false, ..Switch::default() })), Turned::Done);
+            assert_eq!(run(recorder.set_switch(Switch { enabled: false, ..Switch::default() })), SwitchOutcome::Done);
         } else if fixed.is_none() {
-            assert_eq!(run(recorder.turn(Switch::default())), Turned::Done);
+            assert_eq!(run(recorder.set_switch(Switch::default())), SwitchOutcome::Done);
         }
         if let Some(off) = fixed {
-            assert_eq!(run(recorder.turn(Switch::default())), Turned::Locked(off));
+            assert_eq!(run(recorder.set_switch(Switch::default())), SwitchOutcome::Locked(off));
         }
         run(recorder.record(event("a").to_string().as_bytes(), in_pulse)).unwrap();
         let report = recorder.report(in_pulse);

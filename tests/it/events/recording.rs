@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulse_telemetry::events::{EventRefusal, Switch, Turned};
+use pulse_telemetry::events::{EventRefusal, Switch, SwitchOutcome};
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::alone::program_or_skip;
@@ -52,7 +52,7 @@ async fn what_is_too_old_goes_from_the_disk_by_itself() {
     let rig = Rig::new();
     rig.recorder.record(event("old").to_string().as_bytes(), ON).await.unwrap();
     rig.clock.advance(DAY * 90);
-    let hours = tokio::time::timeout(DAY * 2, pulse_telemetry::events::keep_young(&rig.recorder));
+    let hours = tokio::time::timeout(DAY * 2, pulse_telemetry::events::prune_expired(&rig.recorder));
     assert!(hours.await.is_err(), "it goes on for ever");
     assert!(!std::fs::read_to_string(rig.file()).unwrap().contains("old"));
 }
@@ -129,7 +129,7 @@ fn more_than_ten_events_within_a_second_are_too_many_and_then_they_are_taken_aga
     }
     assert_eq!((rig.keys().len(), rig.recorder.health().events_total), (33, 33));
     // What is not kept costs nothing, and what is wrong is told as it is.
-    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), Turned::Done);
+    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), SwitchOutcome::Done);
     assert!((0..30).all(|number| record(number.to_string()) == Ok(())));
     assert!((0..30).all(|_| matches!(run(rig.recorder.record(b"{}", ON)), Err(EventRefusal::Invalid(_)))));
 }
@@ -153,9 +153,9 @@ async fn whoever_waits_is_served_by_the_writes_under_way_and_an_off_that_came_fi
     rig.clock.advance(Duration::from_secs(2));
     // Off, an event that was taken while that was being written, and an erasure.
     let late = event("late").to_string();
-    let off = rig.recorder.turn(Switch { enabled: false, ..Switch::default() });
+    let off = rig.recorder.set_switch(Switch { enabled: false, ..Switch::default() });
     let (off, late, erased) = tokio::join!(off, rig.recorder.record(late.as_bytes(), ON), rig.recorder.erase());
-    assert_eq!((off, late, erased.is_ok()), (Turned::Done, Ok(()), true));
+    assert_eq!((off, late, erased.is_ok()), (SwitchOutcome::Done, Ok(()), true));
     assert_eq!(rig.keys(), Vec::<String>::new());
     assert!(!std::fs::read_to_string(rig.file()).unwrap().contains("pricing_viewed"));
 }
@@ -260,7 +260,7 @@ fn damaged_lines_are_put_aside_the_others_stay_and_nothing_is_turned_on() {
     for key in ["a", "b", "c"] {
         rig.record(&event(key)).unwrap();
     }
-    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), Turned::Done);
+    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), SwitchOutcome::Done);
     let whole = std::fs::read_to_string(rig.file()).unwrap();
     let torn = whole.replace(r#""idempotency_key":"b""#, r#""idempotency_k"#);
     std::fs::write(rig.file(), &torn).unwrap();
@@ -272,7 +272,7 @@ fn damaged_lines_are_put_aside_the_others_stay_and_nothing_is_turned_on() {
     assert_eq!(std::fs::read_to_string(rig.dir.path().join("events.jsonl.damaged-1")).unwrap(), torn);
 
     // A switch that cannot be read is off, whatever it was.
-    assert_eq!(rig.turn(Switch::default()), Turned::Done);
+    assert_eq!(rig.turn(Switch::default()), SwitchOutcome::Done);
     for damage in ["", "\0\0\0\0", "{\"version\":2,\"enabled\":true,\"disabled_surfaces\":[]}\n", "[]\n"] {
         let file = rig.file();
         std::fs::write(&file, damage).unwrap();
@@ -297,9 +297,9 @@ fn an_event_that_cannot_be_written_is_taken_all_the_same_and_off_holds_in_memory
     rig.record(&event("a")).unwrap();
     let report = rig.report();
     assert!(report.events.is_empty() && !report.writable);
-    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), Turned::NotPersisted);
+    assert_eq!(rig.turn(Switch { enabled: false, ..Switch::default() }), SwitchOutcome::NotPersisted);
     assert!(!rig.report().enabled);
-    assert_eq!(rig.turn(Switch::default()), Turned::NotPersisted);
+    assert_eq!(rig.turn(Switch::default()), SwitchOutcome::NotPersisted);
     assert!(!rig.report().enabled, "on is not done by halves");
 }
 

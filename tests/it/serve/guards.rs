@@ -6,7 +6,7 @@ use pulse_telemetry_http::host::Host;
 use pulse_telemetry_http::server::{ServeError, ServeSettings};
 use serde_json::json;
 
-use super::{Daemon, METHODS, TOKEN, desk, post, start, start_at, start_guarded, switch};
+use super::{Daemon, METHODS, TOKEN, app, post, start, start_at, start_guarded, switch};
 
 /// Addresses, and the names that are this server's own.
 const OWN_HOSTS: [&str; 24] = [
@@ -291,16 +291,16 @@ async fn off_loopback_there_is_no_server_without_a_token() {
     for address in ["0.0.0.0:0", "[::]:0"] {
         let listener = Listener::bind(&listen(address)).await.unwrap();
         let told = listener.local_addr();
-        let refused = Server::new(listener, &ServeSettings::default(), desk(handle.clone())).unwrap_err();
+        let refused = Server::new(listener, &ServeSettings::default(), app(handle.clone())).unwrap_err();
         assert_eq!(refused, ServeError::TokenNeeded(told));
         assert!(refused.to_string().contains("serve.token_file"));
     }
     let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
     let settings = ServeSettings { token: Some(String::new().into()), ..ServeSettings::default() };
-    assert_eq!(Server::new(listener, &settings, desk(handle.clone())).unwrap_err(), ServeError::EmptyToken);
+    assert_eq!(Server::new(listener, &settings, app(handle.clone())).unwrap_err(), ServeError::EmptyToken);
     let listener = Listener::bind(&listen("0.0.0.0:0")).await.unwrap();
     let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
-    assert!(Server::new(listener, &settings, desk(handle)).is_ok());
+    assert!(Server::new(listener, &settings, app(handle)).is_ok());
 }
 
 #[tokio::test]
@@ -345,7 +345,7 @@ async fn the_token_is_in_no_debug_output() {
     let (handle, _receiver) = Handle::new(1);
     let listener = Listener::bind(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let settings = ServeSettings { token: Some(TOKEN.into()), ..ServeSettings::default() };
-    let server = Server::new(listener, &settings, desk(handle)).unwrap();
+    let server = Server::new(listener, &settings, app(handle)).unwrap();
     assert!(!format!("{settings:?} {server:?}").contains(TOKEN));
 }
 

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
-use super::{Daemon, bound, desk, exchange, status};
+use super::{Daemon, app, bound, exchange, status};
 
 #[tokio::test]
 async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
@@ -24,7 +24,7 @@ async fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
     assert_eq!(listener.local_addr(), format!("unix:{}", path.display()));
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
 
-    let server = Server::new(listener, &ServeSettings::default(), desk(Daemon::default().spawn().0)).unwrap();
+    let server = Server::new(listener, &ServeSettings::default(), app(Daemon::default().spawn().0)).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     let ask = |request: &'static str| async { exchange(UnixStream::connect(&path).await.unwrap(), request).await };

@@ -52,7 +52,7 @@ fn a_day_is_dropped_when_it_is_90_days_old_and_not_before() {
             let purged = store.purge(at("2026-11-22T23:59:59Z")).await.unwrap();
             assert_eq!((purged.days, storage.rows().len()), (0, 3));
             let purged = store.purge(at("2026-11-23T00:00:00Z")).await.unwrap();
-            assert_eq!(purged, Purged { days: 1, elsewhere: false });
+            assert_eq!(purged, Purged { days: 1, lock_held_by_other: false });
             assert_eq!(storage.install_ids(), [install_id(3)], "{}", storage.name());
             assert_eq!(store.span().await.unwrap().unwrap().oldest, at("2026-08-26T00:00:00Z"));
             // A day that was dropped can come back, for a clock may step.
@@ -221,7 +221,7 @@ fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
 #[derive(Default)]
 struct Counting {
     purges: Mutex<Vec<Timestamp>>,
-    elsewhere: bool,
+    lock_held_by_other: bool,
 }
 
 impl PingStore for Counting {
@@ -235,8 +235,8 @@ impl PingStore for Counting {
 
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
         self.purges.lock().unwrap().push(now);
-        let elsewhere = self.elsewhere;
-        Box::pin(async move { Ok(Purged { days: 0, elsewhere }) })
+        let lock_held_by_other = self.lock_held_by_other;
+        Box::pin(async move { Ok(Purged { days: 0, lock_held_by_other }) })
     }
 
     fn span(&self) -> Working<'_, Option<Span>> {
@@ -361,7 +361,7 @@ fn a_collector_notices_the_days_that_were_purged_by_hand_and_takes_pings_into_th
 
 #[tokio::test(start_paused = true)]
 async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
-    let store = Arc::new(Counting { elsewhere: true, ..Counting::default() });
+    let store = Arc::new(Counting { lock_held_by_other: true, ..Counting::default() });
     let clock = Arc::new(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") });
     let metrics = Arc::new(CollectorMetrics::default());
     let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, Arc::clone(&metrics), clock, None);

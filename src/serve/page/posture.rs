@@ -10,7 +10,7 @@ use crate::posture::{
 };
 
 /// The posture in words, or why it is not known.
-pub(super) fn elsewhere(posture: Option<&Result<PostureSeen, NoPreview>>) -> Markup {
+pub(super) fn posture(posture: Option<&Result<PostureSeen, NoPreview>>) -> Markup {
     match posture {
         None => not_read_yet(),
         Some(Ok(PostureSeen { posture, .. })) => facts(&told(posture)),
