@@ -1,7 +1,9 @@
 //! The command line of the collector: what each command does, and how it ends.
 
 mod check;
+mod error;
 mod run;
+mod storage;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,22 +13,22 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 use pulse_telemetry_core::clock::Clock as _;
-use pulse_telemetry_http::tls::{TlsError, Trust, tls};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::command::{self, CommandFailure, Exit};
-use pulse_telemetry_process::config::{ConfigError, Environment};
+use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_process::no_core::leave_no_core;
 use pulse_telemetry_process::runtime;
-use tokio_postgres::config::SslMode;
 
+use self::error::CollectorError;
 pub use self::run::end_at_a_panic;
+use self::storage::{reader, trust};
 use super::export::export;
-use super::postgres::{PostgresReader, PostgresStore};
+use super::postgres::PostgresStore;
 use super::purge::is_plausible;
 use super::report::report;
-use super::sqlite::{SqliteReader, SqliteStore};
-use super::storage::{PingStore, Purged, Read, StorageError};
-use crate::config::{CollectorConfig, Postgres, Storage};
+use super::sqlite::SqliteStore;
+use super::storage::{PingStore, Purged, StorageError};
+use crate::config::{CollectorConfig, Storage};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
 ///
@@ -66,35 +68,6 @@ enum CollectorCommand {
     },
     /// Check the configuration and the storage, and show every setting with its origin
     Check,
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum CollectorError {
-    #[error("{0}")]
-    Configuration(#[from] ConfigError),
-    #[error("{0}")]
-    SetUp(String),
-    #[error("{0}")]
-    Storage(#[from] StorageError),
-    #[error("{0}")]
-    Other(String),
-}
-
-impl CollectorError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Configuration(_) | Self::SetUp(_) => Exit::Configuration,
-            Self::Storage(_) => Exit::State,
-            Self::Other(_) => Exit::Failed,
-        }
-    }
-}
-
-impl From<std::io::Error> for CollectorError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Other(error.to_string())
-    }
 }
 
 /// Runs the command line. The binary hands in all that comes from outside.
@@ -173,36 +146,4 @@ async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), 
         write!(out, "{}", report.to_text())?;
     }
     Ok(())
-}
-
-/// What a command reads from. It makes and changes nothing.
-fn reader(storage: &Storage) -> Result<Box<dyn Read>, CollectorError> {
-    Ok(match storage {
-        Storage::Sqlite(path) => Box::new(SqliteReader::new(path)),
-        Storage::Postgres(postgres) => {
-            let (password, trust) = (postgres.read_password()?, trust(postgres)?);
-            Box::new(PostgresReader::new(postgres.connect.clone(), password.as_ref(), &trust)?)
-        }
-    })
-}
-
-async fn open_postgres(postgres: &Postgres) -> Result<PostgresStore, CollectorError> {
-    let (password, trust) = (postgres.read_password()?, trust(postgres)?);
-    Ok(PostgresStore::open(postgres.connect.clone(), password.as_ref(), &trust).await?)
-}
-
-/// Whose certificates PostgreSQL may have. Where TLS is used, what was named is known to be of use.
-fn trust(postgres: &Postgres) -> Result<Trust, CollectorError> {
-    let set_up = |error: TlsError| CollectorError::SetUp(error.to_string());
-    let trust = Trust::of(postgres.authorities.clone());
-    let trust = match &postgres.ca_file {
-        None => trust,
-        Some(path) => trust.and_file("storage.ca_file", path).map_err(set_up)?,
-    };
-    if postgres.connect.get_ssl_mode() == SslMode::Disable {
-        trust.check_own().map_err(set_up)?;
-    } else {
-        tls(&trust).map_err(set_up)?;
-    }
-    Ok(trust)
 }

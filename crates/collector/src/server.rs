@@ -3,16 +3,16 @@
 //! A connection's other end becomes a [`Client`] as soon as it is accepted, and nothing else here sees an address.
 
 mod answers;
+mod app;
 mod certificate;
 mod routes;
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use pulse_telemetry_http::host::Host;
 use pulse_telemetry_http::server::guards::Guards;
 use pulse_telemetry_http::server::places::{Place, PlaceLoss, Places};
@@ -26,21 +26,15 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+pub use self::app::App;
 pub use self::certificate::{Tls, tls, warn_before_the_end, warning};
-use super::capacity::Capacity;
+pub use self::routes::PING_PATH;
 use super::ingest::BODY_MAX;
-use super::limiter::Limiter;
-use super::metrics::CollectorMetrics;
 use super::network::Client;
 use super::places::{Networks, networks_of};
-use super::queue::{Queue, Readiness, SharedClock};
-use super::retry::Retry;
 
 /// What every answer says in its `server` header.
 pub const SERVER_NAME: &str = "pulse-telemetry-collector";
-
-/// Where pings are sent to.
-pub const PING_PATH: &str = "/v1/telemetry/ping";
 
 /// For how long the collector goes on taking pings and telling whoever asks that it is not ready any more, so that a
 /// balancer sends the next ones elsewhere before the door is closed.
@@ -73,32 +67,6 @@ pub fn limits(connections: usize) -> Limits {
         connection_time: Duration::from_secs(60),
         finish_time: FINISH_TIME,
     }
-}
-
-/// What every request is answered with.
-pub struct App {
-    /// Who sends too much.
-    pub limiter: Limiter,
-    /// Whose word is taken for where a ping comes from.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Who has which of the connections.
-    pub places: Arc<Places<Networks>>,
-    /// How much of the disk is left for pings.
-    pub capacity: Arc<Capacity>,
-    /// The way into the storage.
-    pub queue: Queue,
-    /// Whether the collector can do its work.
-    pub health: Arc<Readiness>,
-    /// What is counted.
-    pub metrics: Arc<CollectorMetrics>,
-    /// When those who are refused should come back.
-    pub retry: Arc<Mutex<Retry>>,
-    /// The time.
-    pub clock: SharedClock,
-    /// How long a ping may wait to be stored.
-    pub commit_timeout: Duration,
-    /// What a caller may take of memory and time.
-    pub limits: Limits,
 }
 
 /// Who is told of metrics and readiness, and where.

@@ -7,7 +7,8 @@ use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
 use tokio::net::TcpListener;
 
-use super::{CollectorError, trust};
+use super::error::CollectorError;
+use super::storage::trust;
 use crate::config::{CollectorConfig, Storage};
 use crate::postgres::PostgresStore;
 use crate::server;

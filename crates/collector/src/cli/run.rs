@@ -18,7 +18,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{CollectorError, open_postgres};
+use super::error::CollectorError;
+use super::storage::open_postgres;
 use crate::capacity::Capacity;
 use crate::config::{CollectorConfig, Storage};
 use crate::limiter::Limiter;

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::answers::{self, FullResponse};
-use super::{App, PING_PATH};
+use super::app::App;
 use crate::capacity::Fullness;
 use crate::ingest;
 use crate::metrics::{NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
@@ -28,6 +28,9 @@ use crate::purge::is_plausible;
 use crate::queue::TurnedAway;
 use crate::retry::Retry;
 use crate::storage::{Arrival, Row, RowOutcome, day_of};
+
+/// Where pings are sent to.
+pub const PING_PATH: &str = "/v1/telemetry/ping";
 
 const READ: &str = "GET, HEAD, OPTIONS";
 const PING: &str = "POST, OPTIONS";

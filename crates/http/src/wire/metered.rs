@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-use super::{ExchangeError, Stream};
+use super::error::ExchangeError;
+use super::stream::Stream;
 
 /// What is read from the connection at a time.
 const PIECE: usize = 16 * 1024;

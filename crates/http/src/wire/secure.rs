@@ -11,7 +11,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
-use super::{DialError, SPEAKS_PLAIN_HTTP, Stream};
+use super::error::{DialError, SPEAKS_PLAIN_HTTP};
+use super::stream::Stream;
 use crate::tls::TlsProblem;
 
 /// How many bytes of the other end's first ones are kept.
