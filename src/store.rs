@@ -139,7 +139,7 @@ pub trait Disk {
 }
 
 /// The state directory, locked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     dir: Dir,
     lock: Lock,
@@ -154,7 +154,7 @@ pub struct Store {
 }
 
 /// The lock of the directory, which lasts for as long as the file is open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Lock {
     _held: Arc<dyn FsFile>,
     id: FileId,

@@ -35,7 +35,7 @@ const KEPT_MAX: u64 = 12 << 20;
 const OWED_MAX: usize = 256;
 
 /// The ledger, open for appending.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ledger {
     dir: Dir,
     file: Arc<dyn FsFile>,

@@ -5,9 +5,9 @@
 use pulse_telemetry_testkit::simulation::rules::Rule;
 use pulse_telemetry_testkit::simulation::saboteurs::{
     AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest,
-    IdKeptAfterReset, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce, ResetWithoutCancel,
-    RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten,
-    UnknownTakenForZero,
+    IdKeptAfterReset, LedgerNotCompared, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce,
+    ResetWithoutCancel, RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept,
+    SwitchNotWritten, UnknownTakenForZero,
 };
 use pulse_telemetry_testkit::simulation::simulate;
 
@@ -33,6 +33,11 @@ fn is_caught<S: Saboteur>(rules: &[Rule]) {
     let told = broken.to_string();
     let replay = format!("--seed {SEED} --installation {} --years {} --trace", broken.installation, broken.years);
     assert!(told.contains(&replay) && told.contains("what happened last:\n  day "), "{told}");
+}
+
+#[test]
+fn an_open_ledger_that_is_not_compared_with_its_name_is_caught() {
+    is_caught::<LedgerNotCompared>(&[Rule::AcknowledgedIsKept]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ enum Phase {
 }
 
 /// The engine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine<C> {
     schedule: Schedule,
     chance: C,

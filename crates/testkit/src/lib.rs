@@ -31,6 +31,7 @@ pub mod inside;
 pub mod linkage;
 pub mod load;
 pub mod manual;
+pub mod memory_fs;
 pub mod planted;
 pub mod postgres;
 pub mod promises;

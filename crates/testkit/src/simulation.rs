@@ -7,7 +7,7 @@
 //! mistakes that the rules must find.
 
 mod clock;
-mod disk;
+pub mod disk;
 mod endpoint;
 mod faults;
 mod pulse;
@@ -18,6 +18,8 @@ mod trace;
 mod world;
 
 use std::fmt;
+
+pub use world::exhaustive;
 
 use faults::FAULTS;
 use rules::{Rule, Violation};

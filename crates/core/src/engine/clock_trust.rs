@@ -17,7 +17,7 @@ const AHEAD_MAX: Duration = DAY;
 pub(super) const SUSPICION_MAX: Duration = DAY;
 
 /// What is known of the wall clock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ClockTrust {
     /// The latest trusted time.
     pub(super) last_trusted: Option<Timestamp>,

@@ -54,7 +54,7 @@ impl Mood {
 }
 
 /// What an attempt meets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
     pub answer: Answer,
     /// How long it takes.

@@ -47,7 +47,7 @@ impl Mood {
 }
 
 /// A reading, and what the world knows of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Read {
     pub result: Box<Result<Reading, ReadError>>,
     pub takes: u64,

@@ -32,6 +32,7 @@ macro_rules! rules {
 }
 
 rules! {
+    AcknowledgedIsKept => "what was acknowledged is under its name on the disk, and outlives a power loss",
     OffSendsNothing => "off sends nothing",
     OffLeavesNothing => "off leaves no ID file, no pending ping and no send under way",
     SwitchIsKept => "what was answered of the switch is on the disk",
@@ -127,7 +128,7 @@ struct Doubt {
 }
 
 /// The memory of the rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     pub consent: Consent,
     pub permission: Permission,
@@ -503,6 +504,23 @@ impl Rules {
             hold!(RetryAfterIsForgotten, disk.state.not_before.is_none(), "{:?}", disk.state.not_before);
         }
         Ok(())
+    }
+
+    /// All that decides what breaks a rule later, with times as ages. Silence is left out: [`Self::nobody_waits`] alone
+    /// goes by it.
+    pub fn relative(&self, at: u64) -> impl std::fmt::Debug {
+        let age = |time: u64| at.saturating_sub(time).min(2 * DAY) / SECOND;
+        let is_replaced = |body: &String| self.replaced.contains(id_of(body));
+        (
+            (self.consent.is_off(), self.consent.fixed_off, self.consent.switched_off, self.consent.off_in_pulse),
+            (self.last.as_ref().map(|(_, body)| (body.clone(), is_replaced(body))), self.tries.len()),
+            self.concluded.is_some() && self.concluded == self.last.as_ref().map(|(number, _)| *number),
+            self.heartbeat.as_ref().map(|(time, id)| (age(*time), id.clone())),
+            (self.new_id_at.map(age), self.keeps_the_draw, self.asked_of.clone(), self.startup_at.map(age)),
+            (self.not_before.saturating_sub(at) / SECOND, self.saved_offset, self.adopts.map(age)),
+            (self.starts_in_doubt, self.seen_offset, self.doubt.map(|doubt| (age(doubt.since), doubt.offset))),
+            (self.dirty, self.answered),
+        )
     }
 
     /// Something is wrong from now on, or happened just now.

@@ -8,11 +8,17 @@ use pulse_telemetry_core::ping::PingBytes;
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::Answer;
 
+use super::disk::Disk;
+use crate::memory_fs::MemoryFs;
 use crate::readings::change;
 
 /// Stands between engine and world, and may change what either tells the other. A new one for each installation, which
 /// outlives the processes.
-pub trait Saboteur: Default {
+pub trait Saboteur: Clone + Default {
+    /// The disk of an installation.
+    fn disk(fs: MemoryFs) -> Disk {
+        Disk::new(fs)
+    }
     /// Before the engine starts with this.
     fn start(&mut self, _start: &mut Start) {}
     /// Before the engine takes this in.
@@ -22,12 +28,22 @@ pub trait Saboteur: Default {
 }
 
 /// None at all: the engine as it is.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Honest;
 impl Saboteur for Honest {}
 
+/// The open ledger is not compared with what has its name.
+#[derive(Clone, Default)]
+pub struct LedgerNotCompared;
+impl Saboteur for LedgerNotCompared {
+    fn disk(fs: MemoryFs) -> Disk {
+        fs.take_out_the_comparison();
+        Disk::new(fs)
+    }
+}
+
 /// An ID that takes the place of another one wherever it is written or sent.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Swap {
     on_disk: Option<Identity>,
     swapped: Option<(InstallId, Identity)>,
@@ -71,7 +87,7 @@ impl Swap {
 }
 
 /// The ID that is due for rotation goes on being used.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RotationForgotten(Swap);
 impl Saboteur for RotationForgotten {
     fn start(&mut self, start: &mut Start) {
@@ -93,7 +109,7 @@ impl Saboteur for RotationForgotten {
 }
 
 /// After a reset the old ID goes on being used.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct IdKeptAfterReset(Swap);
 impl Saboteur for IdKeptAfterReset {
     fn start(&mut self, start: &mut Start) {
@@ -114,7 +130,7 @@ impl Saboteur for IdKeptAfterReset {
 }
 
 /// A reset leaves the send under way alone.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ResetWithoutCancel {
     resetting: bool,
 }
@@ -131,7 +147,7 @@ impl Saboteur for ResetWithoutCancel {
 }
 
 /// The state file does not say when the next heartbeat is due.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct DueTimeNotKept;
 impl Saboteur for DueTimeNotKept {
     fn actions(&mut self, actions: &mut Vec<Action>) {
@@ -144,7 +160,7 @@ impl Saboteur for DueTimeNotKept {
 }
 
 /// The state file does not say when a startup was last attempted.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct StartupTimeNotKept;
 impl Saboteur for StartupTimeNotKept {
     fn actions(&mut self, actions: &mut Vec<Action>) {
@@ -157,7 +173,7 @@ impl Saboteur for StartupTimeNotKept {
 }
 
 /// The state file does not say when the pending ping may be tried again.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct BackoffNotKept;
 impl Saboteur for BackoffNotKept {
     fn actions(&mut self, actions: &mut Vec<Action>) {
@@ -173,7 +189,7 @@ impl Saboteur for BackoffNotKept {
 }
 
 /// Switching off leaves the pending ping in the state file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct PendingKeptWhenOff {
     pending: Option<PendingRecord>,
     off: bool,
@@ -199,7 +215,7 @@ impl Saboteur for PendingKeptWhenOff {
 }
 
 /// The switch is turned in memory only.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct SwitchNotWritten;
 impl Saboteur for SwitchNotWritten {
     fn actions(&mut self, actions: &mut Vec<Action>) {
@@ -208,7 +224,7 @@ impl Saboteur for SwitchNotWritten {
 }
 
 /// The attempt is made first and recorded then.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct AttemptBeforeItsEntry;
 impl Saboteur for AttemptBeforeItsEntry {
     fn actions(&mut self, actions: &mut Vec<Action>) {
@@ -219,7 +235,7 @@ impl Saboteur for AttemptBeforeItsEntry {
 }
 
 /// What the endpoint asks for is not heard.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RetryAfterIgnored;
 impl Saboteur for RetryAfterIgnored {
     fn input(&mut self, input: &mut Input) {
@@ -230,7 +246,7 @@ impl Saboteur for RetryAfterIgnored {
 }
 
 /// Every answer is taken for an acceptance.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FailureTakenForDelivery;
 impl Saboteur for FailureTakenForDelivery {
     fn input(&mut self, input: &mut Input) {
@@ -241,7 +257,7 @@ impl Saboteur for FailureTakenForDelivery {
 }
 
 /// What Pulse's own setting said first holds for the life of the installation.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct PulsesSettingReadOnce {
     first: Option<OwnSender>,
 }
@@ -263,7 +279,7 @@ impl Saboteur for PulsesSettingReadOnce {
 }
 
 /// What could not be counted is zero.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct UnknownTakenForZero;
 impl Saboteur for UnknownTakenForZero {
     fn input(&mut self, input: &mut Input) {
@@ -277,7 +293,7 @@ impl Saboteur for UnknownTakenForZero {
 }
 
 /// After a reset the state file still says when the old ID's heartbeat was due.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct PhaseKeptOverReset {
     due: Option<Timestamp>,
     resetting: bool,
@@ -300,7 +316,7 @@ impl Saboteur for PhaseKeptOverReset {
 }
 
 /// What the endpoint asked for outlives the ID that it was asked of.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RetryAfterKeptOverNewId {
     asked: Option<Timestamp>,
 }
@@ -319,7 +335,7 @@ impl Saboteur for RetryAfterKeptOverNewId {
 }
 
 /// A retry sends other bytes than those that were built.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct BodyBuiltAnewForRetry {
     attempts: u32,
 }

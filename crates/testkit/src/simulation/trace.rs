@@ -6,7 +6,7 @@ use super::time::{DAY, HOUR, MINUTE, SECOND};
 
 const LAST: usize = 60;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Trace {
     /// Keep the last steps.
     pub keeps: bool,

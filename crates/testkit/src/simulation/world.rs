@@ -1,16 +1,20 @@
 //! An installation: a machine, its clocks and its disk, the process, Pulse, the endpoint, and the people.
 
+pub mod exhaustive;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::{Fixed, Sources};
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Schedule, Start, State};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Schedule, Start};
+use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::{Answer, RETRY_AFTER_MAX};
 
 use super::clock::Clock;
-use super::disk::{self, Disk, Written};
+use super::disk::{Disk, Lost, draw_mood};
 use super::endpoint::{self, Outcome, RetryAfter};
 use super::faults::{FAULTS, Fault, Temper, spread};
 use super::pulse::{self, Pulse, Read};
@@ -19,7 +23,8 @@ use super::saboteurs::Saboteur;
 use super::time::{DAY, HOUR, MINUTE, NEVER, SECOND, YEAR};
 use super::trace::Trace;
 use super::{LIFE, Tally};
-use crate::seeded::Seeded;
+use crate::memory_fs::{MemoryFs, Mood, Vandalism};
+use crate::seeded::{Draws, Extremes, Seeded};
 
 /// The schedule of the real program, as it comes.
 const SCHEDULE: Schedule = Schedule {
@@ -37,8 +42,9 @@ const SLEW: i64 = 55 * SECOND as i64;
 const WRONG_MOST: i64 = 60 * YEAR as i64;
 
 /// The process, while there is one.
+#[derive(Clone)]
 struct Process<S> {
-    engine: Engine<Seeded>,
+    engine: Engine<Draws>,
     saboteur: std::marker::PhantomData<S>,
     wake: u64,
     /// A reading under way, and when it ends.
@@ -47,6 +53,7 @@ struct Process<S> {
     sending: Option<Sending>,
 }
 
+#[derive(Clone)]
 struct Sending {
     began: u64,
     ends: u64,
@@ -57,6 +64,7 @@ struct Sending {
 /// The process is gone.
 struct Died;
 
+#[derive(Clone)]
 pub struct World<S> {
     pub tally: Tally,
     pub trace: Trace,
@@ -89,6 +97,11 @@ pub struct World<S> {
     /// So many more crashes follow, the next one then.
     crashes_left: u64,
     crashes_at: u64,
+    /// The exhaustive driver says what is drawn, and before which action the process crashes.
+    extremes: Option<Arc<Mutex<Extremes>>>,
+    crash_at: Option<usize>,
+    /// How many actions the last list had.
+    listed: usize,
     next_of_world: u64,
 }
 
@@ -110,7 +123,7 @@ impl<S: Saboteur> World<S> {
             has_battery: chance.draw(8) > 0,
             restarted_daily: chance.draw(5) == 0,
             fixed: fixed(&mut chance),
-            disk: Disk::new(),
+            disk: S::disk(MemoryFs::new(Seeded(chance.draw(u64::MAX)))),
             pulse: Pulse::new(),
             endpoint: endpoint::Mood::Works,
             readings: 0,
@@ -127,6 +140,9 @@ impl<S: Saboteur> World<S> {
             pulse_works_at: NEVER,
             crashes_left: 0,
             crashes_at: NEVER,
+            extremes: None,
+            crash_at: None,
+            listed: 0,
             next_of_world: 0,
             chance,
         };
@@ -177,13 +193,18 @@ impl<S: Saboteur> World<S> {
 
     fn start(&mut self) -> Held<Result<(), Died>> {
         let now = self.now();
-        let sources = Sources { fixed: self.fixed, switched_off: self.disk.switched_off, off_in_pulse: false };
+        let Ok(found) = self.disk.open() else {
+            self.meet(Fault::StartFails);
+            self.starts_at = self.at + spread(&mut self.chance, SECOND, HOUR);
+            return Ok(Ok(()));
+        };
+        let sources = Sources { fixed: self.fixed, switched_off: found.switched_off, off_in_pulse: false };
         let mut start = Start {
             sources,
-            identity: self.disk.identity.clone(),
+            identity: found.identity,
             identity_is_ours: true,
-            state: self.disk.state.clone(),
-            interrupted: self.disk.open,
+            state: found.state,
+            interrupted: found.interrupted,
         };
         self.rules.process_starts(self.at, now, self.clock.offset, &self.disk);
         self.rules.consent.fixed_off = Sources { fixed: self.fixed, ..Sources::default() }.off().is_some();
@@ -196,8 +217,11 @@ impl<S: Saboteur> World<S> {
             self.crashes_at = self.at + spread(&mut self.chance, 2 * SECOND, MINUTE);
         }
         self.saboteur.start(&mut start);
-        let seed = Seeded(self.chance.draw(u64::MAX));
-        let (engine, actions) = Engine::start(SCHEDULE, start, seed, now);
+        let draws = match &self.extremes {
+            Some(extremes) => Draws::Extremes(Arc::clone(extremes)),
+            None => Draws::Seeded(Seeded(self.chance.draw(u64::MAX))),
+        };
+        let (engine, actions) = Engine::start(SCHEDULE, start, draws, now);
         self.tally.steps += 1;
         self.process =
             Some(Process { engine, saboteur: std::marker::PhantomData, wake: NEVER, reading: None, sending: None });
@@ -241,25 +265,28 @@ impl<S: Saboteur> World<S> {
             self.wake_at(*mono);
             return Ok(Ok((true, false)));
         }
-        let rotates = actions
-            .iter()
-            .any(|a| matches!(a, Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::IdRotated));
+        let at = self.at;
+        let on_disk = || actions.iter().filter_map(|action| if let Action::Disk(it) = action { Some(it) } else { None });
+        let rotates = on_disk().any(|it| matches!(it, DiskAction::Record(entry) if entry.kind == EntryKind::IdRotated));
         let saves_all = [
-            actions.iter().any(|a| matches!(a, Action::Disk(DiskAction::SaveSwitch { .. }))),
-            actions
-                .iter()
-                .any(|a| matches!(a, Action::Disk(DiskAction::SaveId(_)) | Action::Disk(DiskAction::DeleteId))),
-            actions.iter().any(|a| matches!(a, Action::Disk(DiskAction::Save(_)))),
+            on_disk().any(|it| matches!(it, DiskAction::SaveSwitch { .. })),
+            on_disk().any(|it| matches!(it, DiskAction::SaveId(_) | DiskAction::DeleteId)),
+            on_disk().any(|it| matches!(it, DiskAction::Save(_))),
         ];
-        let replaces = actions.iter().any(|action| {
-            matches!(action, Action::Disk(DiskAction::Record(entry))
+        let replaces = on_disk().any(|it| {
+            matches!(it, DiskAction::Record(entry)
                 if entry.kind == EntryKind::IdReset || entry.reason == Some(LedgerReason::Expired))
         });
-        let crash_at = self.draws_crash().then(|| self.chance.draw(actions.len() as u64) as usize);
+        let touched = on_disk().next().is_some();
+        self.listed = self.listed.max(actions.len());
+        let crash_at = match self.extremes {
+            Some(_) => self.crash_at,
+            None => self.draws_crash().then(|| self.chance.draw(actions.len() as u64) as usize),
+        };
         let (mut stored, mut send_left_out) = (true, false);
         for (number, action) in actions.into_iter().enumerate() {
             if crash_at == Some(number) {
-                self.crash_in(action);
+                self.crash_in(&action)?;
                 return Ok(Err(Died));
             }
             match action {
@@ -267,59 +294,95 @@ impl<S: Saboteur> World<S> {
                 Action::ReadPulse => self.read_pulse(),
                 Action::CancelSend => self.cancel_send(),
                 Action::Send(_) if !stored => send_left_out = true,
-                Action::Send(body) => self.send(body.into())?,
+                Action::Send(body) => match self.disk.confirm() {
+                    Ok(()) => self.send(now, body.into())?,
+                    Err(_) => (stored, send_left_out) = (false, true),
+                },
                 Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.claims_prior_writes() => {}
+                // An on that is refused must not be found by the next start.
+                Action::Disk(DiskAction::SaveSwitch { off: false }) if !stored => {}
                 Action::Disk(action) => {
                     if rotates && matches!(action, DiskAction::SaveId(_)) {
                         self.rules.rotates(now, self.disk.identity.as_ref())?;
                     }
-                    stored &= self.write(action);
+                    stored &= self.write(&action)?;
                 }
             }
+        }
+        if touched && self.disk.confirm().is_err() {
+            stored = false;
         }
         if stored && saves_all == [true; 3] {
             self.rules.dirty = false;
         }
         if stored && replaces {
-            self.rules.replaced(self.at, now, &self.disk)?;
+            self.rules.replaced(at, now, &self.disk)?;
         }
         Ok(Ok((stored, send_left_out)))
     }
 
-    fn write(&mut self, action: DiskAction) -> bool {
+    fn write(&mut self, action: &DiskAction) -> Held<bool> {
         self.note(|_| format!("write {action:?}"));
-        let before = match action {
-            DiskAction::SaveId(_) | DiskAction::DeleteId => self.disk.identity.clone(),
-            _ => None,
+        let before = self.disk.identity.clone();
+        let done = self.disk.carry_out(action, self.now().wall);
+        if done.is_ok() {
+            let kept = self.disk.keeps(action);
+            hold!(AcknowledgedIsKept, kept.is_ok(), "{}", kept.err().unwrap_or_default());
+        } else {
+            self.note(|_| format!("it failed: {done:?}"));
+        }
+        self.tell_what_got_there(action, before.as_ref(), done.is_ok());
+        let hung = self.disk.fs.take_hung();
+        if hung > 0 {
+            self.meet(Fault::DiskHangs);
+            self.at += u64::from(hung) * (1 + self.chance.draw(5 * SECOND));
+        }
+        if self.disk.fs.take_failed() > 0 {
+            let in_spite_of_it = done.is_err() && self.disk.keeps(action).is_ok();
+            self.meet(match self.disk.fs.mood() {
+                _ if in_spite_of_it => Fault::ErrorAfterWrite,
+                Mood::Full => Fault::DiskFull,
+                Mood::ReadOnly => Fault::DiskReadOnly,
+                _ => Fault::WriteError,
+            });
+        }
+        Ok(done.is_ok())
+    }
+
+    fn tell_what_got_there(&mut self, action: &DiskAction, before: Option<&Identity>, done: bool) {
+        let is_there = match action {
+            DiskAction::SaveId(identity) => self.disk.identity.as_ref() == Some(identity),
+            DiskAction::DeleteId => self.disk.identity.is_none(),
+            DiskAction::Save(state) => self.disk.state == *state,
+            _ => done,
         };
-        match self.disk.carry_out(action.clone(), &mut self.chance) {
-            Written::Done => {
-                self.rules.wrote(self.at, self.clock.offset, &action, before.as_ref());
-                true
-            }
-            Written::Failed(fault) => {
-                if fault == Fault::ErrorAfterWrite {
-                    self.rules.wrote(self.at, self.clock.offset, &action, before.as_ref());
-                }
-                self.meet(fault);
-                false
-            }
+        if is_there {
+            self.rules.wrote(self.at, self.clock.offset, action, before);
         }
     }
 
     /// The process dies before, during or after this action.
-    fn crash_in(&mut self, action: Action) {
+    fn crash_in(&mut self, action: &Action) -> Held<()> {
         self.meet(Fault::CrashBetweenActions);
-        if let Action::Disk(action) = action
-            && self.disk.mood == disk::Mood::Works
-        {
+        if let Action::Disk(action) = action {
             self.meet(Fault::TornWrite);
-            // A file is replaced as a whole: it is the old one or the new one.
+            self.disk.fs.die_after(self.chance.draw(8) as u32);
+            let before = self.disk.identity.clone();
+            let done = self.disk.carry_out(action, self.now().wall);
             if self.chance.draw(2) == 0 {
-                self.write(action);
+                self.meet(Fault::PowerLoss);
+                self.disk.power_loss();
+            } else {
+                self.disk.process_ends();
             }
+            if done.is_ok() {
+                let kept = self.disk.keeps(action);
+                hold!(AcknowledgedIsKept, kept.is_ok(), "after a crash: {}", kept.err().unwrap_or_default());
+            }
+            self.tell_what_got_there(action, before.as_ref(), done.is_ok());
         }
         self.rules.answer_lost();
+        Ok(())
     }
 
     fn draws_crash(&mut self) -> bool {
@@ -362,8 +425,7 @@ impl<S: Saboteur> World<S> {
         }
     }
 
-    fn send(&mut self, body: String) -> Held<()> {
-        let now = self.now();
+    fn send(&mut self, now: Now, body: String) -> Held<()> {
         self.note(|_| format!("send {body}"));
         self.rules.attempted(self.at, now, &body, &self.disk)?;
         self.tally.attempts += 1;
@@ -476,9 +538,7 @@ impl<S: Saboteur> World<S> {
         let before = self.disk.identity.clone();
         let fed = self.feed(Input::Reset)?;
         if matches!(fed, Ok(true)) {
-            let id = |identity: &Option<pulse_telemetry_core::identity::Identity>| {
-                identity.as_ref().map(|identity| identity.install_id.clone())
-            };
+            let id = |identity: &Option<Identity>| identity.as_ref().map(|identity| identity.install_id.clone());
             let changed = before.is_none() || id(&before) != id(&self.disk.identity);
             hold!(ResetIsKept, changed, "the disk still has {before:?}");
             hold!(ResetIsKept, self.disk.state.pending.is_none(), "{:?}", self.disk.state.pending);
@@ -529,7 +589,7 @@ impl<S: Saboteur> World<S> {
             Ok(())
         } else if due == self.disk_works_at {
             self.disk_works_at = NEVER;
-            self.disk.mood = disk::Mood::Works;
+            self.disk.fs.set_mood(Mood::Works);
             Ok(())
         } else if due == self.endpoint_works_at {
             self.endpoint_works_at = NEVER;
@@ -558,7 +618,7 @@ impl<S: Saboteur> World<S> {
         let disturbed = off_in_pulse
             || self.rules.consent.is_off()
             || self.disk.switched_off
-            || self.disk.mood != disk::Mood::Works
+            || !self.disk.works()
             || self.endpoint != endpoint::Mood::Works
             || self.pulse.mood != pulse::Mood::Works
             || self.clock_set_at != NEVER
@@ -593,10 +653,12 @@ impl<S: Saboteur> World<S> {
             18..30 => self.step_the_clock(),
             30..34 => self.suspend(),
             34..41 => {
-                self.disk.mood = disk::Mood::draw(&mut self.chance);
+                let mood = draw_mood(&mut self.chance);
+                self.disk.fs.set_mood(mood);
                 self.disk_works_at = self.at + spread(&mut self.chance, MINUTE, 10 * DAY);
             }
-            41..44 => return Ok(self.lose_a_file()),
+            41..43 => return Ok(self.lose_a_file()),
+            43 => self.vandalise(),
             44..58 => {
                 self.endpoint = endpoint::Mood::draw(&mut self.chance);
                 self.endpoint_works_at = self.at + spread(&mut self.chance, MINUTE, 40 * DAY);
@@ -621,11 +683,11 @@ impl<S: Saboteur> World<S> {
                 if self.process.is_some() {
                     return Ok(self.switch(true)?.map(|_| ()));
                 }
-                self.disk.switched_off = true;
+                self.disk.turn_by_hand(true);
             }
             80..84 => {
                 self.meet(Fault::SwitchedOffByHand);
-                self.disk.switched_off = true;
+                self.disk.turn_by_hand(true);
             }
             84..92 => {
                 self.meet(Fault::Reset);
@@ -648,7 +710,7 @@ impl<S: Saboteur> World<S> {
     /// As the daemon does: on that is not on the disk is not on.
     fn switch_on(&mut self) -> Held<Result<(), Died>> {
         if self.process.is_none() {
-            self.disk.switched_off = false;
+            self.disk.turn_by_hand(false);
             return Ok(Ok(()));
         }
         match self.switch(false)? {
@@ -728,19 +790,37 @@ impl<S: Saboteur> World<S> {
         match self.chance.draw(3) {
             0 => {
                 self.meet(Fault::StateLost);
-                self.disk.state = State::default();
+                self.disk.lose(Lost::State);
                 self.rules.state_lost();
             }
             1 => {
                 self.meet(Fault::IdLost);
-                self.disk.identity = None;
+                self.disk.lose(Lost::Id);
             }
             _ => {
                 self.meet(Fault::LedgerLost);
-                self.disk.open = None;
+                self.disk.lose(Lost::Ledger);
             }
         }
         if ran { Err(Died) } else { Ok(()) }
+    }
+
+    /// Somebody else is at the files of the daemon while it runs.
+    fn vandalise(&mut self) {
+        use Vandalism::{Cut, Lengthened, Replaced, Vanishes};
+        if self.chance.draw(4) == 0 {
+            self.meet(Fault::LockVanishes);
+            let how = [Vanishes, Replaced][self.chance.draw(2) as usize];
+            return self.disk.vandalise_the_lock(how);
+        }
+        let (how, fault) = [
+            (Vanishes, Fault::LedgerVanishes),
+            (Replaced, Fault::LedgerReplaced),
+            (Cut, Fault::LedgerCut),
+            (Lengthened, Fault::LedgerLengthened),
+        ][self.chance.draw(4) as usize];
+        self.meet(fault);
+        self.disk.vandalise_the_ledger(how);
     }
 
     fn ambush(&mut self, ends: u64, fault: Fault) {

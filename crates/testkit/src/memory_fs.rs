@@ -1,0 +1,505 @@
+//! A file system in memory, under the state directory and the ledger that ship.
+//!
+//! It keeps what a process sees apart from what a power loss leaves: what was written and not synced may be lost, torn
+//! or kept, and of the names that were changed since the directory was synced a part may be. Writes fail in every
+//! [`Mood`], the process can be made to die at any operation, and others can remove, replace, cut and lengthen files.
+
+mod content;
+mod file;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use jiff::Timestamp;
+use pulse_telemetry::store::fs::{Access, FileId, Fs, FsFile, Kind, Stat};
+
+use crate::seeded::Seeded;
+use content::Content;
+use file::{Data, Inode, MemoryFile};
+
+/// How writes fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mood {
+    Works,
+    /// Files can be removed, but nothing can be written.
+    Full,
+    ReadOnly,
+    /// Every other write of a file fails.
+    Flaky,
+    /// Every fourth operation fails, and every fourth failure comes after the file took its new name.
+    LateErrors,
+    /// The files whose names begin like this cannot be written.
+    Only(&'static str),
+    /// Each operation takes as long as the world lets it: [`MemoryFs::take_hung`] counts them.
+    Hangs,
+}
+
+/// What somebody else does to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vandalism {
+    /// It is removed.
+    Vanishes,
+    /// A copy, made when it was shorter, takes its place.
+    Replaced,
+    /// It is cut short.
+    Cut,
+    /// A line is written to it.
+    Lengthened,
+}
+
+/// An operation that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Write,
+    Remove,
+    SyncDirectory,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    /// The names as a process sees them.
+    names: Vec<(Arc<str>, Arc<Inode>)>,
+    /// The names as they were when the directory was last synced, and what happened to them since.
+    durable: Vec<(Arc<str>, Arc<Inode>)>,
+    changes: Vec<Change>,
+    mood: Mood,
+    chance: Seeded,
+    /// The process dies at the operation after so many more.
+    dies_at: Option<u32>,
+    died: bool,
+    hung: u32,
+    failed: u32,
+    /// A look at a name that is open tells of the open file: a mistake on purpose.
+    blind: Option<Arc<Inode>>,
+    is_blind: bool,
+    /// Files that are open, under a name or under none.
+    opened: Vec<Weak<Inode>>,
+}
+
+/// What a disk was at some time.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    state: State,
+    files: Vec<((Data, u64), Arc<Inode>)>,
+}
+
+/// A change of the names that a power loss may undo.
+#[derive(Clone, Debug)]
+enum Change {
+    Link(Arc<str>, Arc<Inode>),
+    Unlink(Arc<str>),
+}
+
+/// The directory. Clones are of the same one.
+#[derive(Clone)]
+pub struct MemoryFs {
+    path: Arc<PathBuf>,
+    state: Arc<Mutex<State>>,
+    next: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for MemoryFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a disk in memory")
+    }
+}
+
+fn put(names: &mut Vec<(Arc<str>, Arc<Inode>)>, name: Arc<str>, inode: Arc<Inode>) {
+    match names.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, file)) => *file = inode,
+        None => names.push((name, inode)),
+    }
+}
+
+fn find<'a>(names: &'a [(Arc<str>, Arc<Inode>)], name: &str) -> Option<&'a Arc<Inode>> {
+    names.iter().find(|(known, _)| &**known == name).map(|(_, inode)| inode)
+}
+
+fn apply(names: &mut Vec<(Arc<str>, Arc<Inode>)>, change: Change) {
+    match change {
+        Change::Link(name, inode) => put(names, name, inode),
+        Change::Unlink(name) => names.retain(|(known, _)| *known != name),
+    }
+}
+
+impl State {
+    /// Whether this operation is done, and an error where it is not.
+    fn may(&mut self, operation: Operation, name: &str) -> io::Result<()> {
+        if self.died {
+            return Err(io::Error::other("the process is gone"));
+        }
+        match &mut self.dies_at {
+            Some(0) => {
+                self.died = true;
+                return Err(io::Error::other("the process is gone"));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        let kind = match self.mood {
+            Mood::Works => return Ok(()),
+            Mood::Hangs => {
+                self.hung += 1;
+                return Ok(());
+            }
+            Mood::Full if operation != Operation::Write => return Ok(()),
+            Mood::Full => io::ErrorKind::StorageFull,
+            Mood::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            Mood::Flaky if operation != Operation::Write || self.chance.draw(2) == 0 => return Ok(()),
+            Mood::LateErrors => match (operation, self.chance.draw(4)) {
+                (Operation::SyncDirectory, 0 | 1) | (Operation::Write, 0) => io::ErrorKind::Other,
+                _ => return Ok(()),
+            },
+            Mood::Only(bad) if operation == Operation::SyncDirectory || !name.starts_with(bad) => return Ok(()),
+            Mood::Flaky | Mood::Only(_) => io::ErrorKind::Other,
+        };
+        self.failed += 1;
+        Err(kind.into())
+    }
+
+    /// The same of writing a file, and whether a part of it is written where it fails: by a process that dies just
+    /// then, and on a disk that is full or flaky.
+    fn may_write(&mut self, name: &str) -> (io::Result<()>, bool) {
+        let was_dead = self.died;
+        let may = self.may(Operation::Write, name);
+        let tears = self.died || matches!(self.mood, Mood::Full | Mood::Flaky | Mood::LateErrors);
+        (may, tears && !was_dead)
+    }
+
+    fn change(&mut self, change: Change) {
+        apply(&mut self.names, change.clone());
+        self.changes.push(change);
+    }
+}
+
+impl MemoryFs {
+    /// An empty directory.
+    #[must_use]
+    pub fn new(chance: Seeded) -> Self {
+        let state = State {
+            names: Vec::new(),
+            durable: Vec::new(),
+            changes: Vec::new(),
+            mood: Mood::Works,
+            chance,
+            dies_at: None,
+            died: false,
+            hung: 0,
+            failed: 0,
+            blind: None,
+            is_blind: false,
+            opened: Vec::new(),
+        };
+        let path = Arc::new(PathBuf::from("/in-memory"));
+        Self { path, state: Arc::new(Mutex::new(state)), next: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// The disk as it is, to be put back.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut state = self.lock();
+        state.opened.retain(|inode| inode.strong_count() > 0);
+        let mut files: Vec<Arc<Inode>> = state.opened.iter().filter_map(Weak::upgrade).collect();
+        let changed = state.changes.iter().filter_map(|change| match change {
+            Change::Link(_, inode) => Some(inode),
+            Change::Unlink(_) => None,
+        });
+        let named = state.names.iter().chain(&state.durable).map(|(_, inode)| inode);
+        files.extend(named.chain(changed).map(Arc::clone));
+        files.sort_by_key(|inode| inode.id);
+        files.dedup_by_key(|inode| inode.id);
+        let files = files.into_iter().map(|inode| (inode.kept(), inode)).collect();
+        Snapshot { state: state.clone(), files }
+    }
+
+    /// Puts a disk back as it was.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        for (kept, inode) in &snapshot.files {
+            inode.put_back(kept.clone());
+        }
+        let mut state = self.lock();
+        let opened = std::mem::take(&mut state.opened);
+        *state = snapshot.state.clone();
+        state.opened.extend(opened);
+        state.opened.sort_by_key(Weak::as_ptr);
+        state.opened.dedup_by_key(|inode| Weak::as_ptr(inode));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn mood(&self) -> Mood {
+        self.lock().mood
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        self.lock().mood = mood;
+    }
+
+    /// The process dies at the operation after so many more.
+    pub fn die_after(&self, operations: u32) {
+        self.lock().dies_at = Some(operations);
+    }
+
+    pub fn has_died(&self) -> bool {
+        self.lock().died
+    }
+
+    /// How many operations hung, and how many failed, since this was asked last.
+    pub fn take_hung(&self) -> u32 {
+        std::mem::take(&mut self.lock().hung)
+    }
+
+    pub fn take_failed(&self) -> u32 {
+        std::mem::take(&mut self.lock().failed)
+    }
+
+    /// The comparison of an open ledger with its name is taken out: looking at the name tells of the open file.
+    pub fn take_out_the_comparison(&self) {
+        self.lock().is_blind = true;
+    }
+
+    /// The process is gone, and the machine runs on.
+    pub fn process_ends(&self) {
+        let mut state = self.lock();
+        (state.dies_at, state.died) = (None, false);
+        state.blind = None;
+        for (_, inode) in &state.names {
+            inode.locked.store(0, Relaxed);
+        }
+    }
+
+    /// The power goes and comes back. Of what was not made durable a drawn part is left.
+    pub fn power_loss(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let kept = state.chance.draw(state.changes.len() as u64 + 1) as usize;
+        let changes = std::mem::take(&mut state.changes);
+        for change in changes.into_iter().take(kept) {
+            apply(&mut state.durable, change);
+        }
+        state.names.clone_from(&state.durable);
+        for (_, inode) in &state.names {
+            inode.lose_power(&mut state.chance);
+        }
+        (state.dies_at, state.died, state.blind) = (None, false, None);
+    }
+
+    /// Everything is as a power loss would leave it.
+    pub fn is_durable(&self) -> bool {
+        let state = self.lock();
+        state.changes.is_empty() && state.names.iter().all(|(_, inode)| inode.is_durable())
+    }
+
+    /// What stands in a file.
+    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+        find(&self.lock().names, name).map(|inode| inode.read())
+    }
+
+    /// Which file has that name, and how long it is.
+    pub fn which(&self, name: &str) -> Option<(u64, u64)> {
+        find(&self.lock().names, name).map(|inode| (inode.id, inode.len()))
+    }
+
+    /// The same of what a power loss would certainly leave.
+    pub fn which_durable(&self, name: &str) -> Option<(u64, u64)> {
+        find(&self.lock().durable, name).map(|inode| (inode.id, inode.durable_len()))
+    }
+
+    /// What a power loss would certainly leave in a file from that place on.
+    pub fn read_durable_from(&self, name: &str, offset: u64) -> Vec<u8> {
+        find(&self.lock().durable, name).map(|inode| inode.read_durable_from(offset)).unwrap_or_default()
+    }
+
+    /// Somebody else writes a file, as a whole and durably.
+    pub fn put(&self, name: &str, content: &[u8]) {
+        let inode = self.inode(Content::of(content));
+        inode.sync();
+        let mut state = self.lock();
+        let name: Arc<str> = name.into();
+        put(&mut state.durable, Arc::clone(&name), Arc::clone(&inode));
+        state.changes.retain(|change| !matches!(change, Change::Link(of, _) | Change::Unlink(of) if *of == name));
+        put(&mut state.names, name, inode);
+    }
+
+    /// Somebody else removes a file, durably. Whether there was one.
+    pub fn take_away(&self, name: &str) -> bool {
+        let mut state = self.lock();
+        let was_there = find(&state.names, name).is_some();
+        state.changes.retain(|change| !matches!(change, Change::Link(of, _) | Change::Unlink(of) if &**of == name));
+        state.durable.retain(|(known, _)| &**known != name);
+        state.names.retain(|(known, _)| &**known != name);
+        was_there
+    }
+
+    /// Somebody else does this to a file. Whether there was one.
+    pub fn vandalise(&self, name: &str, how: Vandalism) -> bool {
+        let Some(content) = self.read(name) else { return false };
+        let half = content.iter().take(content.len() / 2).rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let half = &content[..half];
+        match how {
+            Vandalism::Vanishes => return self.take_away(name),
+            Vandalism::Replaced => self.put(name, half),
+            Vandalism::Cut => {
+                let inode = find(&self.lock().names, name).cloned();
+                inode.iter().for_each(|inode| inode.overwrite(half));
+            }
+            Vandalism::Lengthened => {
+                let inode = find(&self.lock().names, name).cloned();
+                inode.iter().for_each(|inode| inode.overwrite(&[&content[..], b"{}\n"].concat()));
+            }
+        }
+        true
+    }
+
+    /// The open file of that number.
+    fn of_id(&self, FileId(_, id): FileId) -> Option<Arc<Inode>> {
+        self.lock().opened.iter().filter_map(Weak::upgrade).find(|inode| inode.id == id)
+    }
+
+    fn inode(&self, content: Content) -> Arc<Inode> {
+        Arc::new(Inode::new(self.next.fetch_add(1, Relaxed), content))
+    }
+
+    fn opened(&self, name: &str, inode: Arc<Inode>) -> Arc<dyn FsFile> {
+        let mut state = self.lock();
+        if state.opened.len() > OPENED {
+            state.opened.retain(|inode| inode.strong_count() > 0);
+        }
+        state.opened.push(Arc::downgrade(&inode));
+        drop(state);
+        let number = self.next.fetch_add(1, Relaxed);
+        Arc::new(MemoryFile::new(self.clone(), name.into(), inode, number))
+    }
+}
+
+/// So many files that are closed may be remembered.
+const OPENED: usize = 16;
+
+fn not_found() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+/// What the mistake on purpose looks away from.
+const COMPARED: &str = "ledger.jsonl";
+
+impl Fs for MemoryFs {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn make(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn confirm(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, name: &str, access: Access, max_bytes: u64) -> io::Result<Arc<dyn FsFile>> {
+        let mut state = self.lock();
+        let inode = find(&state.names, name).cloned().ok_or_else(not_found)?;
+        if inode.len() > max_bytes {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if name == COMPARED && access == Access::Write {
+            state.blind = Some(Arc::clone(&inode));
+        }
+        drop(state);
+        Ok(self.opened(name, inode))
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<Arc<dyn FsFile>> {
+        let mut state = self.lock();
+        if find(&state.names, name).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.may(Operation::Write, name)?;
+        let inode = self.inode(Content::default());
+        state.change(Change::Link(name.into(), Arc::clone(&inode)));
+        if name == COMPARED {
+            state.blind = Some(Arc::clone(&inode));
+        }
+        drop(state);
+        Ok(self.opened(name, inode))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        state.may(Operation::Remove, to)?;
+        let inode = find(&state.names, from).cloned().ok_or_else(not_found)?;
+        if to == COMPARED {
+            state.blind = Some(Arc::clone(&inode));
+        }
+        state.names.retain(|(known, _)| &**known != from);
+        let to: Arc<str> = to.into();
+        put(&mut state.names, Arc::clone(&to), Arc::clone(&inode));
+        // One change: a power loss leaves the old name or the new one.
+        state.changes.retain(|change| !matches!(change, Change::Link(of, _) if &**of == from));
+        state.changes.push(Change::Link(to, inode));
+        if find(&state.durable, from).is_some() {
+            state.changes.push(Change::Unlink(from.into()));
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        if find(&state.names, name).is_none() {
+            return Err(not_found());
+        }
+        state.may(Operation::Remove, name)?;
+        state.change(Change::Unlink(name.into()));
+        Ok(())
+    }
+
+    fn remove_dir(&self, _: &str) -> io::Result<()> {
+        Err(not_found())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        state.may(Operation::SyncDirectory, "")?;
+        if !state.changes.is_empty() {
+            state.changes.clear();
+            let State { names, durable, .. } = &mut *state;
+            durable.clone_from(names);
+        }
+        Ok(())
+    }
+
+    fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
+        let state = self.lock();
+        if let Some(inode) = state.blind.as_ref().filter(|_| state.is_blind && name == COMPARED) {
+            return Ok(Some(stat_of(inode)));
+        }
+        Ok(find(&state.names, name).map(stat_of))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().names.iter().map(|(name, _)| name.to_string()).collect())
+    }
+
+    fn set_modified(&self, name: &str, time: Timestamp) -> io::Result<()> {
+        find(&self.lock().names, name).ok_or_else(not_found)?.modified.store(time.as_second(), Relaxed);
+        Ok(())
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn stat_of(inode: &Arc<Inode>) -> Stat {
+    Stat {
+        id: FileId(0, inode.id),
+        kind: Kind::File,
+        size: inode.len(),
+        names: 1,
+        modified: inode.modified.load(Relaxed),
+    }
+}

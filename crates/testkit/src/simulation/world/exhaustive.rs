@@ -1,0 +1,425 @@
+//! Everything that can happen to an installation, up to so many steps: a plain search with a set of hashed states, over
+//! the engine and the state directory that ship.
+//!
+//! A step is one thing that happens and all that the engine does about it, or as much of that as a crash leaves.
+//! Each random time is none of what it may be and nearly all of it. Two states are one where they mean the same:
+//! `canonical` says when.
+
+mod canonical;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use pulse_telemetry_core::consent::Fixed;
+use pulse_telemetry_core::engine::Input;
+use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::verdict::Answer;
+
+use super::super::endpoint::{Outcome, RetryAfter};
+use super::super::pulse::{Mood as PulseMood, Read};
+use super::{DAY, Died, HOUR, Held, Lost, MINUTE, Mood, NEVER, SECOND, Saboteur, Seeded, Vandalism, Violation, World};
+use crate::lock;
+use crate::memory_fs::Snapshot;
+use crate::seeded::Extremes;
+use crate::simulation::rules::Rule;
+
+/// What happens in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The next thing that is due: the engine's wake.
+    Wake,
+    /// The reading under way gives this.
+    Read(PulseMood),
+    /// Pulse's own sender is this from now on, and somebody's reading tells the engine.
+    OwnSender(OwnSender),
+    /// What comes of the send under way.
+    Answer(Response),
+    Switch {
+        off: bool,
+    },
+    Reset,
+    Erase,
+    Stop,
+    Crash,
+    PowerLoss,
+    Start,
+    /// Nothing runs for so long.
+    Sleep(u64),
+    /// The clock steps by so many seconds against what it says.
+    Clock(i64),
+    Disk(Mood),
+    Lose(Lost),
+    Vandalise(Vandalism),
+    LockVanishes,
+}
+
+/// What comes of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    Accepted,
+    AnswerLost,
+    Refused,
+    Dropped,
+    ServerError,
+    AsksForSilence,
+}
+
+impl Response {
+    fn outcome(self) -> Outcome {
+        let status = |code| Answer::Status { code, retry_after: None };
+        let (answer, stored) = match self {
+            Self::Accepted => (status(204), true),
+            Self::AnswerLost => (Answer::TimedOut, true),
+            Self::Refused => (Answer::NoConnection("connection refused".to_owned()), false),
+            Self::Dropped => (status(400), false),
+            Self::ServerError => (status(503), false),
+            Self::AsksForSilence => (Answer::Status { code: 429, retry_after: Some("7200".to_owned()) }, false),
+        };
+        let retry_after = if self == Self::AsksForSilence { RetryAfter::Seconds(7200) } else { RetryAfter::None };
+        Outcome { answer, takes: SECOND, stored, retry_after, faults: [None; 2] }
+    }
+}
+
+const RESPONSES: [Response; 6] = [
+    Response::Accepted,
+    Response::AnswerLost,
+    Response::Refused,
+    Response::Dropped,
+    Response::ServerError,
+    Response::AsksForSilence,
+];
+
+const READINGS: [PulseMood; 8] = [
+    PulseMood::Works,
+    PulseMood::Down,
+    PulseMood::Unauthorized,
+    PulseMood::MissingScope,
+    PulseMood::HalfFilled,
+    PulseMood::Starting,
+    PulseMood::Mock,
+    PulseMood::RateLimited,
+];
+
+/// What went before the first step of a search: nothing; or a startup ping that is under way, was delivered, was
+/// delivered a month ago, could not be sent, or was answered with a wish for silence.
+const BEGINNINGS: [&[Choice]; 6] = [
+    &[],
+    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works)],
+    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works), Choice::Answer(Response::Accepted)],
+    &[
+        Choice::Start,
+        Choice::Wake,
+        Choice::Read(PulseMood::Works),
+        Choice::Answer(Response::Accepted),
+        Choice::Sleep(31 * DAY),
+    ],
+    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works), Choice::Answer(Response::Refused)],
+    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works), Choice::Answer(Response::AsksForSilence)],
+];
+
+/// A step: what happens, whether times are drawn long, and before which action the process crashes, if at all.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub choice: Choice,
+    most: bool,
+    crash_at: Option<usize>,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.choice)?;
+        if self.most {
+            f.write_str(", times drawn long")?;
+        }
+        match self.crash_at {
+            Some(at) => write!(f, ", crash before action {at}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was searched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Searched {
+    pub depth: u32,
+    pub states: u64,
+    pub steps: u64,
+    /// It ended before the depth was searched through, at its bound of states.
+    pub is_cut: bool,
+}
+
+impl fmt::Display for Searched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { depth, states, steps, is_cut } = self;
+        let how = if *is_cut { "begun and cut short" } else { "complete" };
+        writeln!(f, "depth {depth}, {how}: {states} states by {steps} steps")
+    }
+}
+
+/// A rule was broken, by these steps.
+#[derive(Debug)]
+pub struct Found {
+    pub rule: Rule,
+    pub detail: String,
+    pub path: Vec<String>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "broken: {} ({:?})\n{}", self.rule.claim(), self.rule, self.detail)?;
+        self.path.iter().try_for_each(|step| writeln!(f, "  {step}"))
+    }
+}
+
+/// Searches all that can happen in so many steps, or until so many states were seen.
+///
+/// # Errors
+/// The first steps that were found to break a rule.
+pub fn search<S: Saboteur>(depth: u32, states_max: u64) -> Result<Searched, Box<Found>> {
+    let mut search = Search::<S> {
+        seen: HashMap::new(),
+        searched: Searched::default(),
+        states_max,
+        path: Vec::new(),
+        saboteur: PhantomData,
+    };
+    // Shallow things first, so that what is found is short.
+    for depth in 1..=depth {
+        search.searched.depth = depth;
+        for beginning in BEGINNINGS {
+            search.begin(beginning, depth).map_err(|Violation { rule, detail }| {
+                Box::new(Found { rule, detail, path: search.path.iter().map(Step::to_string).collect() })
+            })?;
+        }
+        if search.searched.is_cut {
+            break;
+        }
+    }
+    Ok(search.searched)
+}
+
+/// An installation at some time, and its disk.
+#[derive(Clone)]
+struct Node<S> {
+    world: World<S>,
+    disk: Snapshot,
+    drawn: Extremes,
+}
+
+struct Search<S> {
+    /// For each state, how many steps from it were searched.
+    seen: HashMap<u64, u8>,
+    searched: Searched,
+    states_max: u64,
+    path: Vec<Step>,
+    saboteur: PhantomData<S>,
+}
+
+impl<S: Saboteur> Search<S> {
+    /// Searches what may follow these steps.
+    fn begin(&mut self, beginning: &[Choice], depth: u32) -> Held<()> {
+        let mut node = Node::<S>::root();
+        self.path.clear();
+        for choice in beginning {
+            let step = Step { choice: *choice, most: false, crash_at: None };
+            self.path.push(step);
+            node.step(step)?;
+            node.disk = node.world.disk.fs.snapshot();
+        }
+        self.explore(&node, depth)
+    }
+
+    fn explore(&mut self, node: &Node<S>, left: u32) -> Held<()> {
+        if left == 0 || self.searched.is_cut {
+            return Ok(());
+        }
+        for choice in node.choices() {
+            for most in [false, true] {
+                let (drew, listed) = self.take(node, Step { choice, most, crash_at: None }, left)?;
+                for at in 0..listed {
+                    self.take(node, Step { choice, most, crash_at: Some(at) }, left)?;
+                }
+                if !drew {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a step, and searches what may follow. Says whether a time was drawn, and how many actions there were.
+    fn take(&mut self, node: &Node<S>, step: Step, left: u32) -> Held<(bool, usize)> {
+        self.path.push(step);
+        let mut next = node.clone();
+        next.step(step)?;
+        self.searched.steps += 1;
+        let done = (next.drew(), next.world.listed);
+        let mut hasher = DefaultHasher::new();
+        canonical::write(&next.world, &mut |text| text.hash(&mut hasher));
+        let reach = u8::try_from(left).unwrap_or(u8::MAX);
+        let known = self.seen.entry(hasher.finish()).or_insert(0);
+        if *known == 0 {
+            self.searched.states += 1;
+            self.searched.is_cut |= self.searched.states >= self.states_max;
+        }
+        if *known < reach {
+            *known = reach;
+            next.disk = next.world.disk.fs.snapshot();
+            self.explore(&next, left - 1)?;
+        }
+        self.path.pop();
+        Ok(done)
+    }
+}
+
+impl<S: Saboteur> Node<S> {
+    fn root() -> Self {
+        let mut world = World::<S>::new(1, 0, NEVER);
+        world.fixed = Fixed::new(None, None, true);
+        world.has_battery = true;
+        world.extremes = Some(Arc::default());
+        for due in [&mut world.happens_at, &mut world.reboots_at, &mut world.starts_at] {
+            *due = NEVER;
+        }
+        let disk = world.disk.fs.snapshot();
+        Self { world, disk, drawn: Extremes::default() }
+    }
+
+    fn drew(&self) -> bool {
+        self.drawn.drew
+    }
+
+    /// What can happen now.
+    fn choices(&self) -> Vec<Choice> {
+        let world = &self.world;
+        let mut choices = Vec::new();
+        match &world.process {
+            None => choices.extend([Choice::Start, Choice::Lose(Lost::State), Choice::Lose(Lost::Id)]),
+            Some(process) => {
+                match (&process.reading, &process.sending) {
+                    (Some(_), _) => choices.extend(READINGS.map(Choice::Read)),
+                    (None, Some(_)) => choices.extend(RESPONSES.map(Choice::Answer)),
+                    (None, None) => choices.push(Choice::Wake),
+                }
+                choices.extend([Choice::Reset, Choice::Erase, Choice::Stop, Choice::Crash, Choice::PowerLoss]);
+                choices.extend([Choice::Vandalise(Vandalism::Vanishes), Choice::Vandalise(Vandalism::Replaced)]);
+                choices.push(Choice::LockVanishes);
+            }
+        }
+        choices.push(Choice::Switch { off: !world.disk.switched_off });
+        let senders = [OwnSender::OffByEnvironment, OwnSender::OffBySetting, OwnSender::On];
+        choices.extend(senders.into_iter().filter(|s| *s != world.pulse.own_sender).map(Choice::OwnSender));
+        choices.extend([Choice::Sleep(3 * HOUR), Choice::Sleep(2 * DAY), Choice::Sleep(31 * DAY)]);
+        let steps = [2 * HOUR as i64, 3 * DAY as i64, -(2 * HOUR as i64), -(3 * DAY as i64)];
+        choices.extend(steps.map(|step| Choice::Clock(step / SECOND as i64)));
+        let moods = [Mood::Works, Mood::Full, Mood::ReadOnly, Mood::Hangs, Mood::Only("ledger"), Mood::Only("state")];
+        choices.extend(moods.into_iter().filter(|mood| *mood != world.disk.fs.mood()).map(Choice::Disk));
+        choices
+    }
+
+    fn step(&mut self, step: Step) -> Held<()> {
+        let world = &mut self.world;
+        world.disk.fs.restore(&self.disk);
+        // What the world draws is the same in every step; what the engine draws is an extreme.
+        world.chance = Seeded(1);
+        world.crash_at = step.crash_at;
+        world.listed = 0;
+        let extremes = world.extremes.clone();
+        let extremes = extremes.as_deref();
+        extremes.into_iter().for_each(|shared| {
+            *lock(shared) = Extremes { most: step.most, drew: false, ..self.drawn };
+        });
+        let came = world.take(step.choice)?;
+        self.drawn = extremes.map_or(self.drawn, |shared| *lock(shared));
+        if came.is_err() {
+            world.process_ends();
+        }
+        world.starts_at = NEVER;
+        Ok(())
+    }
+}
+
+impl<S: Saboteur> World<S> {
+    /// Of the readings that tell a part only, the one that does not tell of the nodes.
+    fn read_to_search(&self, mood: PulseMood) -> Read {
+        let misses_nodes =
+            |read: &Read| read.result.as_ref().as_ref().is_ok_and(|reading| reading.snapshot.pve_nodes.is_err());
+        let mut reads = (1..).map(|seed| self.pulse.read(self.readings, &mut Seeded(seed)));
+        let fits = |read: &Read| mood != PulseMood::HalfFilled || misses_nodes(read);
+        reads.find(fits).expect("one in nine does")
+    }
+
+    fn take(&mut self, choice: Choice) -> Held<Result<(), Died>> {
+        // Silence is what the random years look for.
+        self.rules.disturb(self.at);
+        let runs = self.process.is_some();
+        match choice {
+            Choice::Wake => {
+                let wake = self.process.as_ref().map_or(self.at, |process| process.wake);
+                self.at = self.at.max(wake);
+                if self.look_at_the_switch()?.is_err() {
+                    return Ok(Err(Died));
+                }
+                return Ok(self.feed(Input::Tick)?.map(|_| ()));
+            }
+            Choice::Read(mood) => {
+                self.at += SECOND;
+                self.pulse.mood = mood;
+                let read = self.read_to_search(mood);
+                if let Some(reading) = self.process.as_mut().and_then(|process| process.reading.as_mut()) {
+                    reading.1 = read;
+                }
+                return self.on_reading();
+            }
+            Choice::OwnSender(own_sender) => {
+                self.pulse.own_sender = own_sender;
+                if runs {
+                    self.told_of_the_own_sender(Some(own_sender));
+                    return Ok(self.feed(Input::OwnSender(own_sender))?.map(|_| ()));
+                }
+            }
+            Choice::Answer(response) => {
+                self.at += SECOND;
+                if let Some(sending) = self.process.as_mut().and_then(|process| process.sending.as_mut()) {
+                    sending.outcome = response.outcome();
+                }
+                return self.on_answer();
+            }
+            Choice::Switch { off } if runs && off => return Ok(self.switch(true)?.map(|_| ())),
+            Choice::Switch { off: false } if runs => return self.switch_on(),
+            Choice::Switch { off } => self.disk.turn_by_hand(off),
+            Choice::Reset => return self.reset(),
+            Choice::Erase => {
+                let _ = self.disk.erase_history(self.now().wall);
+            }
+            Choice::Stop => {
+                let _ = self.feed(Input::Stop)?;
+                return Ok(Err(Died));
+            }
+            Choice::Crash => return Ok(Err(Died)),
+            Choice::PowerLoss => {
+                self.disk.power_loss();
+                return Ok(Err(Died));
+            }
+            Choice::Start => {
+                self.at += MINUTE;
+                return self.start();
+            }
+            Choice::Sleep(time) => self.at += time,
+            Choice::Clock(seconds) => self.clock.offset += seconds * SECOND as i64,
+            Choice::Disk(mood) => self.disk.fs.set_mood(mood),
+            Choice::Lose(what) => {
+                if what == Lost::State {
+                    self.rules.state_lost();
+                }
+                self.disk.lose(what);
+            }
+            Choice::Vandalise(how) => self.disk.vandalise_the_ledger(how),
+            Choice::LockVanishes => self.disk.vandalise_the_lock(Vandalism::Vanishes),
+        }
+        Ok(Ok(()))
+    }
+}
