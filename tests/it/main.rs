@@ -18,6 +18,7 @@ mod demo;
 mod egress;
 mod engine;
 mod events;
+mod exhaustive;
 mod hostile_clients;
 mod identity;
 mod image;

@@ -9,6 +9,7 @@
 
 mod check;
 mod documents;
+mod exhaust;
 mod generate;
 mod limits;
 mod promises;
@@ -24,6 +25,8 @@ use clap::Parser;
 enum Task {
     /// Hold the source and the documents to the limits of CONTRIBUTING.md
     Check,
+    /// Try everything that can happen to an installation in so many steps, and tell which rule was broken, if one was
+    Exhaust(exhaust::Arguments),
     /// Write the files that are made from the code
     Generate,
     /// Print what a receiver of pings can link over a new ID, by a simulation
@@ -47,6 +50,7 @@ enum Task {
 fn main() -> ExitCode {
     match Task::parse() {
         Task::Check => check::check(),
+        Task::Exhaust(arguments) => exhaust::run(&arguments),
         Task::Generate => {
             generate::generate();
             ExitCode::SUCCESS

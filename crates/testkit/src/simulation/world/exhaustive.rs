@@ -346,7 +346,7 @@ impl<S: Saboteur> World<S> {
     /// Of the readings that tell a part only, the one that does not tell of the nodes.
     fn read_to_search(&self, mood: PulseMood) -> Read {
         let misses_nodes =
-            |read: &Read| read.result.as_ref().as_ref().is_ok_and(|reading| reading.snapshot.pve_nodes.is_err());
+            |read: &Read| read.result.as_ref().as_ref().is_ok_and(|reading| reading.values().pve_nodes.is_err());
         let mut reads = (1..).map(|seed| self.pulse.read(self.readings, &mut Seeded(seed)));
         let fits = |read: &Read| mood != PulseMood::HalfFilled || misses_nodes(read);
         reads.find(fits).expect("one in nine does")

@@ -1,0 +1,39 @@
+//! Everything that can happen to an installation, up to a depth.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use pulse_telemetry_testkit::simulation::exhaustive::search;
+use pulse_telemetry_testkit::simulation::saboteurs::Honest;
+
+/// Tries everything that can happen to an installation in so many steps, and tells which rule was broken, if one was.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// How many steps may follow one another.
+    #[arg(long, default_value_t = 4)]
+    depth: u32,
+    /// Stop at so many states, before the depth is searched through.
+    #[arg(long, default_value_t = u64::MAX)]
+    states: u64,
+}
+
+/// Searches, and tells what came of it.
+pub(crate) fn run(&Arguments { depth, states }: &Arguments) -> ExitCode {
+    let began = now();
+    match search::<Honest>(depth, states) {
+        Ok(searched) => {
+            println!("{searched}no rule was broken; {:.1} s", began.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(found) => {
+            eprintln!("{found}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long the search takes is measured, not simulated")]
+fn now() -> Instant {
+    Instant::now()
+}
