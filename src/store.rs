@@ -145,7 +145,7 @@ pub struct Store {
     lock: Lock,
     ledger: Ledger,
     /// What `state.json` says, but for the ledger's last entry.
-    state: State,
+    state: Vec<u8>,
     /// What it says of that; `None` where it has to be written anew in any case.
     kept_head: Option<Option<Head>>,
     /// The lock or the ledger is not under its name any more: both are taken up before anything else is written.
@@ -178,14 +178,19 @@ impl Store {
         let failed = |what| move |source| StoreError::Io { dir: dir.path().to_owned(), what, source };
         dir.fs().make().map_err(failed("making it"))?;
         // Before anything is touched: a newer version's directory stays as it is.
-        look_at_state(dir)?;
+        let before = read_state(dir)?;
+        let mut found = parse_state(dir, before.as_deref())?;
         let lock = lock(dir)?;
         dir.remove_temporaries()
             .and_then(|()| dir.replace(PROBE, b""))
             .and_then(|()| dir.remove(PROBE))
             .map_err(failed("writing to it"))?;
         let (mut damage, mut kept_head) = (Vec::new(), None);
-        let (state, head) = match look_at_state(dir)? {
+        let content = read_state(dir)?;
+        if content != before {
+            found = parse_state(dir, content.as_deref())?;
+        }
+        let (state, head) = match found {
             state_file::FoundState::State { state, head, is_current } => {
                 kept_head = is_current.then(|| head.clone());
                 (*state, head)
@@ -204,13 +209,15 @@ impl Store {
         };
         let (ledger, interrupted) = Ledger::open(dir, head, &mut damage).map_err(failed("reading ledger.jsonl"))?;
         let found = find(dir).map_err(failed("reading it"))?;
-        let mut store = Self { dir: dir.clone(), lock, ledger, state, kept_head, lost: false, notices: Vec::new() };
+        let encoded = state_file::encode_state(&state).map_err(|error| failed("writing state.json")(error.into()))?;
+        let mut store =
+            Self { dir: dir.clone(), lock, ledger, state: encoded, kept_head, lost: false, notices: Vec::new() };
         store.keep_head().map_err(failed("writing state.json"))?;
         // An older version kept what it could not read.
         dir.remove_put_aside(STATE).map_err(failed("writing to it"))?;
         // The lock and the ledger may be new: their names must outlive a power loss as well.
         dir.sync().map_err(failed("writing to it"))?;
-        let found = Found { state: store.state.clone(), interrupted, damage, warnings: dir.fs().warnings(), ..found };
+        let found = Found { state, interrupted, damage, warnings: dir.fs().warnings(), ..found };
         Ok((store, found))
     }
 
@@ -228,7 +235,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
             Err(source) => return Err(failed("opening its lock")(source)),
         }
-        let state = match look_at_state(dir)? {
+        let state = match parse_state(dir, read_state(dir)?.as_deref())? {
             state_file::FoundState::State { state, .. } => *state,
             _ => State::default(),
         };
@@ -282,7 +289,7 @@ impl Store {
         if self.kept_head.as_ref() == Some(&head) {
             return Ok(());
         }
-        self.dir.replace(STATE, &state_file::encode(&self.state, head.clone())?)?;
+        self.dir.replace(STATE, &state_file::encode(&self.state, head.as_ref())?)?;
         self.kept_head = Some(head);
         Ok(())
     }
@@ -298,7 +305,7 @@ impl Store {
                 self.dir.remove_put_aside(LEDGER)
             }
             DiskAction::Save(state) => {
-                self.state = state.clone();
+                self.state = state_file::encode_state(state)?;
                 self.kept_head = None;
                 self.keep_head()
             }
@@ -473,14 +480,13 @@ fn remove_off(dir: &Dir) -> io::Result<()> {
     dir.remove(SWITCH)
 }
 
-/// Reads `state.json`, and refuses one that a newer version wrote.
-fn look_at_state(dir: &Dir) -> Result<state_file::FoundState, StoreError> {
-    let content = dir.read(STATE).map_err(|source| StoreError::Io {
-        dir: dir.path().to_owned(),
-        what: "reading state.json",
-        source,
-    })?;
-    match state_file::parse(content.as_deref()) {
+fn read_state(dir: &Dir) -> Result<Option<Vec<u8>>, StoreError> {
+    dir.read(STATE).map_err(|source| StoreError::Io { dir: dir.path().to_owned(), what: "reading state.json", source })
+}
+
+/// What `state.json` says. One that a newer version wrote is refused.
+fn parse_state(dir: &Dir, content: Option<&[u8]>) -> Result<state_file::FoundState, StoreError> {
+    match state_file::parse(content) {
         state_file::FoundState::Newer(found) => Err(StoreError::Newer { file: dir.path().join(STATE.name), found }),
         found => Ok(found),
     }

@@ -15,23 +15,31 @@ use super::fs::{Access, At, Fs, FsFile, Kind, RealFs, Stat};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
     pub(super) name: &'static str,
+    /// The name of the file that is to take this one's place.
+    pub(super) temporary: &'static str,
     max_bytes: u64,
 }
 
+impl Name {
+    const fn new(name: &'static str, temporary: &'static str, max_bytes: u64) -> Self {
+        Self { name, temporary, max_bytes }
+    }
+}
+
 /// One record of some 100 bytes. Pulse reads no more of it either.
-pub(super) const ID: Name = Name { name: ".install_id", max_bytes: 4 << 10 };
+pub(super) const ID: Name = Name::new(".install_id", concat!(".install_id", ".new"), 4 << 10);
 /// Only whether it is there counts: it is never opened.
-pub(super) const SWITCH: Name = Name { name: "off", max_bytes: 0 };
+pub(super) const SWITCH: Name = Name::new("off", concat!("off", ".new"), 0);
 /// A pending ping of less than 8 KiB, escaped as JSON, and some dates.
-pub(super) const STATE: Name = Name { name: "state.json", max_bytes: 128 << 10 };
+pub(super) const STATE: Name = Name::new("state.json", concat!("state.json", ".new"), 128 << 10);
 /// Nothing is ever written in it.
-pub(super) const LOCK: Name = Name { name: "lock", max_bytes: 4 << 10 };
+pub(super) const LOCK: Name = Name::new("lock", concat!("lock", ".new"), 4 << 10);
 /// Written and removed at a start, to show that the directory can be written.
-pub(super) const PROBE: Name = Name { name: "probe", max_bytes: 0 };
+pub(super) const PROBE: Name = Name::new("probe", concat!("probe", ".new"), 0);
 /// The ledger makes room before it grows larger.
-pub(super) const LEDGER: Name = Name { name: "ledger.jsonl", max_bytes: super::ledger::FILE_MAX };
+pub(super) const LEDGER: Name = Name::new("ledger.jsonl", concat!("ledger.jsonl", ".new"), super::ledger::FILE_MAX);
 /// 500 events of at most some 1.5 KiB.
-pub(super) const EVENTS: Name = Name { name: "events.jsonl", max_bytes: 1 << 20 };
+pub(super) const EVENTS: Name = Name::new("events.jsonl", concat!("events.jsonl", ".new"), 1 << 20);
 
 const ALL: [Name; 7] = [ID, SWITCH, STATE, LOCK, PROBE, LEDGER, EVENTS];
 
@@ -146,11 +154,10 @@ impl Dir {
 
     /// Replaces a file as a whole, durably.
     pub(super) fn replace(&self, file: Name, content: &[u8]) -> io::Result<()> {
-        let temporary = temporary(file);
-        let new = self.create_temporary(&temporary)?;
+        let new = self.create_temporary(file.temporary)?;
         new.write_all_at(content, 0)?;
         durable(new.sync_all())?;
-        self.rename(&temporary, file.name)?;
+        self.rename(file.temporary, file.name)?;
         self.sync()
     }
 
@@ -169,7 +176,7 @@ impl Dir {
     pub(super) fn remove_temporaries(&self) -> io::Result<()> {
         self.unlink(PROBE.name)?;
         for file in ALL {
-            self.unlink(&temporary(file))?;
+            self.unlink(file.temporary)?;
         }
         self.sync()
     }
@@ -185,8 +192,7 @@ impl Dir {
 
     /// The system's words for an error, with the file before them.
     fn naming(&self, name: &str) -> impl FnOnce(io::Error) -> io::Error {
-        let path = self.path().join(name);
-        move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        move |error| io::Error::new(error.kind(), format!("{}: {error}", self.path().join(name).display()))
     }
 
     /// Without this, a power loss can undo a rename.
@@ -294,11 +300,6 @@ impl Dir {
 
 const DAMAGED: &str = "damaged-";
 const TORN: &str = "torn-";
-
-/// The name of the file that is to take this one's place.
-pub(super) fn temporary(file: Name) -> String {
-    format!("{}.new", file.name)
-}
 
 /// What to do about an error.
 pub(super) fn advice(error: &io::Error) -> &'static str {

@@ -19,7 +19,7 @@ use pulse_telemetry_core::contract::CONTRACT_DATE;
 use pulse_telemetry_core::engine::{Entry, EntryKind};
 use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, sha256};
 
-use super::files::{Dir, LEDGER, durable, temporary};
+use super::files::{Dir, LEDGER, durable};
 use super::fs::{At, FileId, FsFile};
 use super::state_file::Head;
 use opening::Loss;
@@ -31,6 +31,8 @@ pub(super) use reading::{read, read_page, shows};
 pub(super) const FILE_MAX: u64 = 16 << 20;
 /// What is left of a file that would be, the line that tells of it included.
 const KEPT_MAX: u64 = 12 << 20;
+/// Most lines are shorter.
+const LINE_USUAL: usize = 1024;
 /// Entries that could not be written wait for the next one, at most so many.
 const OWED_MAX: usize = 256;
 
@@ -184,7 +186,8 @@ impl Ledger {
 
     /// The line as the next one of the chain, with its newline, and its hash.
     fn encode(&self, line: Line<'_>) -> io::Result<(Vec<u8>, String)> {
-        let mut bytes = serde_json::to_vec(&Line { seq: self.seq + 1, prev: self.prev.clone(), ..line })?;
+        let mut bytes = Vec::with_capacity(LINE_USUAL);
+        serde_json::to_writer(&mut bytes, &Line { seq: self.seq + 1, prev: self.prev.clone(), ..line })?;
         let hash = sha256(&bytes);
         bytes.push(b'\n');
         Ok((bytes, hash))
@@ -208,11 +211,11 @@ impl Ledger {
 
     /// Puts a new file of that length in the ledger's place. Its name is not yet secure.
     fn replace(&mut self, length: u64, write: impl FnOnce(&dyn FsFile) -> io::Result<()>) -> io::Result<()> {
-        let new = temporary(LEDGER);
-        let file = self.dir.create_temporary(&new)?;
+        let new = LEDGER.temporary;
+        let file = self.dir.create_temporary(new)?;
         write(&*file)?;
         durable(file.sync_all())?;
-        self.dir.rename(&new, LEDGER.name)?;
+        self.dir.rename(new, LEDGER.name)?;
         self.id = file.stat()?.id;
         self.file = file;
         self.named = false;
@@ -251,7 +254,7 @@ impl Ledger {
     /// it was written) goes with a later one, never by itself.
     fn end_of_old_lines(&self, before: Timestamp, at_most: Duration, now: Timestamp) -> io::Result<Option<Cut>> {
         let mut lines = self.lines();
-        let (mut bound, mut cut) = (None, None);
+        let (mut bound, mut old) = (None, None);
         while let Some(piece) = lines.next()? {
             let Piece::Line(bytes) = piece else { continue };
             let Some(line) = Line::parse(bytes).filter(|line| (CONTRACT_DATE..=now).contains(&line.at)) else {
@@ -261,10 +264,9 @@ impl Ledger {
             if line.at >= *bound.get_or_insert_with(|| before.min(latest())) {
                 break;
             }
-            let last = sha256(bytes);
-            cut = Some(Cut { through: line.seq, last, offset: lines.end() });
+            old = Some((line.seq, bytes.to_vec(), lines.end()));
         }
-        Ok(cut)
+        Ok(old.map(|(through, bytes, offset)| Cut { through, last: sha256(&bytes), offset }))
     }
 
     /// Where the lines end that have to go because of the file's size.

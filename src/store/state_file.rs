@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The layout that this program writes. 2 has the ledger's last entry.
 pub(super) const VERSION: u32 = 2;
 
+/// Most states are shorter.
+const USUAL: usize = 1024;
+
 /// The last entry of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
@@ -18,12 +21,12 @@ pub(super) struct Head {
 }
 
 /// What stands in the file.
-#[derive(Serialize, Deserialize)]
-struct Content<S> {
+#[derive(Deserialize)]
+struct Content {
     version: u32,
-    state: S,
+    state: State,
     /// So that a ledger that is lost while no daemon runs is seen at the next start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     ledger: Option<Head>,
 }
 
@@ -47,19 +50,48 @@ pub(super) fn parse(content: Option<&[u8]>) -> FoundState {
     }
     let Some(content) = content else { return FoundState::Nothing };
     match serde_json::from_slice(content) {
-        Ok(VersionOnly { version }) if version > VERSION => return FoundState::Newer(version),
-        Ok(VersionOnly { version: 1..=VERSION }) => {}
-        _ => return FoundState::Damaged,
+        Ok(Content { version, state, ledger }) if (1..=VERSION).contains(&version) => {
+            return FoundState::State { state: Box::new(state), head: ledger, is_current: version == VERSION };
+        }
+        _ => {}
     }
     match serde_json::from_slice(content) {
-        Ok(Content { version, state, ledger }) => {
-            FoundState::State { state: Box::new(state), head: ledger, is_current: version == VERSION }
-        }
-        Err(_) => FoundState::Damaged,
+        Ok(VersionOnly { version }) if version > VERSION => FoundState::Newer(version),
+        _ => FoundState::Damaged,
     }
 }
 
-/// The file that says this.
-pub(super) fn encode(state: &State, ledger: Option<Head>) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Content { version: VERSION, state, ledger })
+/// The state as it stands in the file.
+pub(super) fn encode_state(state: &State) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(USUAL);
+    serde_json::to_writer(&mut text, state)?;
+    Ok(text)
+}
+
+/// The file that says this, of the state as it stands in it.
+pub(super) fn encode(state: &[u8], ledger: Option<&Head>) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(state.len() + USUAL);
+    text.extend_from_slice(format!("{{\"version\":{VERSION},\"state\":").as_bytes());
+    text.extend_from_slice(state);
+    if let Some(head) = ledger {
+        text.extend_from_slice(b",\"ledger\":");
+        serde_json::to_writer(&mut text, head)?;
+    }
+    text.push(b'}');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let head = Head { seq: 7, hash: "ab".to_owned() };
+        for known in [None, Some(head)] {
+            let text = encode(&encode_state(&State::default()).unwrap(), known.as_ref()).unwrap();
+            let FoundState::State { state, head, is_current: true } = parse(Some(&text)) else { panic!("not a state") };
+            assert_eq!((*state, head), (State::default(), known));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::files::{Dir, EVENTS, LEDGER, LOCK, PROBE};
-use super::{Found, State, Store, StoreError, find, lock, look_at_state, make_dir, state_file};
+use super::{Found, State, Store, StoreError, find, lock, make_dir, parse_state, read_state, state_file};
 
 impl Store {
     /// Does what [`Store::open`] needs to work, and leaves the directory as it was; one that is not there is made and removed.
@@ -24,7 +24,7 @@ impl Store {
 
 fn try_in(dir: &Dir) -> Result<Found, StoreError> {
     let failed = |what| move |source| StoreError::Io { dir: dir.path().to_owned(), what, source };
-    let state = match look_at_state(dir)? {
+    let state = match parse_state(dir, read_state(dir)?.as_deref())? {
         state_file::FoundState::State { state, .. } => *state,
         _ => State::default(),
     };

@@ -136,6 +136,16 @@ pub fn seq_of(line: &[u8]) -> Option<u64> {
     std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
 }
 
+/// The kind of a line as this program writes it, without reading the rest.
+#[must_use]
+pub fn kind_of(line: &[u8]) -> Option<EntryKind> {
+    let rest = line.strip_prefix(b"{\"seq\":")?;
+    let rest = rest.get(rest.iter().position(|byte| !byte.is_ascii_digit())?..)?.strip_prefix(b",\"at\":\"")?;
+    let rest = rest.get(rest.iter().position(|byte| *byte == b'"')?..)?.strip_prefix(b"\",\"kind\":\"")?;
+    let word = rest.get(..rest.iter().position(|byte| *byte == b'"')?)?;
+    EntryKind::ALL.into_iter().find(|kind| kind.word().as_bytes() == word)
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -143,10 +153,28 @@ fn millis(duration: Duration) -> u64 {
 /// The SHA-256 in hex.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    digest(&SHA256, bytes).as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xf)]);
+    let mut text = String::with_capacity(64);
+    for byte in digest(&SHA256, bytes).as_ref() {
+        text.push(digit(byte >> 4));
+        text.push(digit(*byte));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_a_line_is_told_without_reading_it() {
+        for kind in EntryKind::ALL {
+            let line = serde_json::to_vec(&Line { seq: 17, ..Line::new(kind, Timestamp::UNIX_EPOCH) }).unwrap();
+            assert_eq!((kind_of(&line), seq_of(&line)), (Some(kind), Some(17)));
+            assert_eq!(Line::parse(&line).map(|line| line.kind), Some(kind));
+        }
+        for other in ["", "{}", "{\"seq\":", "{\"seq\":1,\"at\":\"x\",\"kind\":\"unheard of\"}"] {
+            assert_eq!(kind_of(other.as_bytes()), None, "{other}");
+        }
+    }
 }

@@ -75,8 +75,11 @@ struct State {
     /// A look at a name that is open tells of the open file: a mistake on purpose.
     blind: Option<Arc<Inode>>,
     is_blind: bool,
-    /// Files that are open, under a name or under none.
+    /// Files that are open, under a name or under none, and how many before those that were closed are forgotten.
     opened: Vec<Weak<Inode>>,
+    opened_max: usize,
+    /// How often something changed.
+    changed: u64,
 }
 
 /// What a disk was at some time.
@@ -84,6 +87,15 @@ struct State {
 pub struct Snapshot {
     state: State,
     files: Vec<((Data, u64), Arc<Inode>)>,
+}
+
+/// Which file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Which {
+    pub id: u64,
+    pub length: u64,
+    /// How often something else was written than more at its end.
+    pub rewritten: u64,
 }
 
 /// A change of the names that a power loss may undo.
@@ -128,6 +140,7 @@ fn apply(names: &mut Vec<(Arc<str>, Arc<Inode>)>, change: Change) {
 impl State {
     /// Whether this operation is done, and an error where it is not.
     fn may(&mut self, operation: Operation, name: &str) -> io::Result<()> {
+        self.changed += 1;
         if self.died {
             return Err(io::Error::other("the process is gone"));
         }
@@ -192,6 +205,8 @@ impl MemoryFs {
             blind: None,
             is_blind: false,
             opened: Vec::new(),
+            opened_max: OPENED,
+            changed: 0,
         };
         let path = Arc::new(PathBuf::from("/in-memory"));
         Self { path, state: Arc::new(Mutex::new(state)), next: Arc::new(AtomicU64::new(1)) }
@@ -222,7 +237,8 @@ impl MemoryFs {
         }
         let mut state = self.lock();
         let opened = std::mem::take(&mut state.opened);
-        *state = snapshot.state.clone();
+        let changed = state.changed + 1;
+        *state = State { changed, ..snapshot.state.clone() };
         state.opened.extend(opened);
         state.opened.sort_by_key(Weak::as_ptr);
         state.opened.dedup_by_key(|inode| Weak::as_ptr(inode));
@@ -277,6 +293,7 @@ impl MemoryFs {
     pub fn power_loss(&self) {
         let mut state = self.lock();
         let state = &mut *state;
+        state.changed += 1;
         let kept = state.chance.draw(state.changes.len() as u64 + 1) as usize;
         let changes = std::mem::take(&mut state.changes);
         for change in changes.into_iter().take(kept) {
@@ -300,14 +317,24 @@ impl MemoryFs {
         find(&self.lock().names, name).map(|inode| inode.read())
     }
 
+    /// Whether these bytes stand at the beginning of a file.
+    pub fn begins_with(&self, name: &str, bytes: &[u8]) -> bool {
+        find(&self.lock().names, name).is_some_and(|inode| inode.begins_with(bytes))
+    }
+
+    /// A number that grows with every change.
+    pub fn changed(&self) -> u64 {
+        self.lock().changed
+    }
+
     /// Which file has that name, and how long it is.
-    pub fn which(&self, name: &str) -> Option<(u64, u64)> {
-        find(&self.lock().names, name).map(|inode| (inode.id, inode.len()))
+    pub fn which(&self, name: &str) -> Option<Which> {
+        find(&self.lock().names, name).map(|inode| inode.which())
     }
 
     /// The same of what a power loss would certainly leave.
-    pub fn which_durable(&self, name: &str) -> Option<(u64, u64)> {
-        find(&self.lock().durable, name).map(|inode| (inode.id, inode.durable_len()))
+    pub fn which_durable(&self, name: &str) -> Option<Which> {
+        find(&self.lock().durable, name).map(|inode| inode.which_durable())
     }
 
     /// What a power loss would certainly leave in a file from that place on.
@@ -320,6 +347,7 @@ impl MemoryFs {
         let inode = self.inode(Content::of(content));
         inode.sync();
         let mut state = self.lock();
+        state.changed += 1;
         let name: Arc<str> = name.into();
         put(&mut state.durable, Arc::clone(&name), Arc::clone(&inode));
         state.changes.retain(|change| !matches!(change, Change::Link(of, _) | Change::Unlink(of) if *of == name));
@@ -329,6 +357,7 @@ impl MemoryFs {
     /// Somebody else removes a file, durably. Whether there was one.
     pub fn take_away(&self, name: &str) -> bool {
         let mut state = self.lock();
+        state.changed += 1;
         let was_there = find(&state.names, name).is_some();
         state.changes.retain(|change| !matches!(change, Change::Link(of, _) | Change::Unlink(of) if &**of == name));
         state.durable.retain(|(known, _)| &**known != name);
@@ -341,6 +370,7 @@ impl MemoryFs {
         let Some(content) = self.read(name) else { return false };
         let half = content.iter().take(content.len() / 2).rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let half = &content[..half];
+        self.lock().changed += 1;
         match how {
             Vandalism::Vanishes => return self.take_away(name),
             Vandalism::Replaced => self.put(name, half),
@@ -358,7 +388,9 @@ impl MemoryFs {
 
     /// The open file of that number.
     fn of_id(&self, FileId(_, id): FileId) -> Option<Arc<Inode>> {
-        self.lock().opened.iter().filter_map(Weak::upgrade).find(|inode| inode.id == id)
+        let state = self.lock();
+        let named = state.names.iter().map(|(_, inode)| inode).find(|inode| inode.id == id).map(Arc::clone);
+        named.or_else(|| state.opened.iter().filter_map(Weak::upgrade).find(|inode| inode.id == id))
     }
 
     fn inode(&self, content: Content) -> Arc<Inode> {
@@ -367,8 +399,9 @@ impl MemoryFs {
 
     fn opened(&self, name: &str, inode: Arc<Inode>) -> Arc<dyn FsFile> {
         let mut state = self.lock();
-        if state.opened.len() > OPENED {
+        if state.opened.len() > state.opened_max {
             state.opened.retain(|inode| inode.strong_count() > 0);
+            state.opened_max = OPENED.max(2 * state.opened.len());
         }
         state.opened.push(Arc::downgrade(&inode));
         drop(state);
@@ -378,7 +411,7 @@ impl MemoryFs {
 }
 
 /// So many files that are closed may be remembered.
-const OPENED: usize = 16;
+const OPENED: usize = 64;
 
 fn not_found() -> io::Error {
     io::ErrorKind::NotFound.into()
@@ -464,11 +497,8 @@ impl Fs for MemoryFs {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.lock();
         state.may(Operation::SyncDirectory, "")?;
-        if !state.changes.is_empty() {
-            state.changes.clear();
-            let State { names, durable, .. } = &mut *state;
-            durable.clone_from(names);
-        }
+        let State { changes, durable, .. } = &mut *state;
+        changes.drain(..).for_each(|change| apply(durable, change));
         Ok(())
     }
 

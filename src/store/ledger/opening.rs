@@ -1,17 +1,17 @@
 //! Takes up the ledger that is on the disk, and finds out what of it is missing.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 
 use jiff::Timestamp;
 use pulse_telemetry_core::engine::EntryKind;
-use pulse_telemetry_core::ledger::{Line, Piece, sha256};
+use pulse_telemetry_core::ledger::{Line, Piece, kind_of, seq_of, sha256};
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::reason::LedgerReason;
 
 use super::super::files::{Dir, LEDGER, durable, is_unusable};
 use super::super::fs::{At, FsFile};
 use super::super::state_file::Head;
-use super::reading::Lines;
+use super::reading::{Lines, LinesBackwards};
 use super::{Ledger, VecDeque};
 
 /// Entries that were known and are not there.
@@ -23,21 +23,21 @@ pub(super) struct Loss {
     pub(super) known: Option<Head>,
 }
 
-/// What a look at the whole file tells.
+/// What a look at the file tells, from its end as far back as is needed.
 #[derive(Default)]
 struct Scan {
     /// Where the last whole line ends.
     whole: u64,
-    torn: bool,
+    is_torn: bool,
     /// The last whole line.
     last: Option<Vec<u8>>,
     first_seq: Option<u64>,
-    /// The attempt that nothing closed.
-    open: Option<Event>,
+    /// What was attempted last, where nothing closed it.
+    attempt: Option<Option<Event>>,
     /// When a ping was last delivered.
     delivered: Option<Timestamp>,
     /// What the last `pruned` line tells: the last line that was pruned, and its hash.
-    pruned: Option<(u64, String)>,
+    pruned: Option<Option<(u64, String)>>,
     /// The entry that was known is there, or a line says why it is not.
     has_known: bool,
 }
@@ -53,7 +53,7 @@ impl Ledger {
     ) -> io::Result<(Self, Option<Event>)> {
         let was_there = dir.look_at(LEDGER.name)?.is_some();
         let mut file = dir.open_or_create(LEDGER)?;
-        let mut scan = Scan::of(BufReader::new(At::new(&*file, 0)), known.as_ref())?;
+        let mut scan = Scan::of(&*file, known.as_ref())?;
         let last = scan.last.as_deref().and_then(Line::parse).filter(|line| line.seq < u64::MAX);
         let goes_on = || known.clone().map_or((0, String::new()), |head| (head.seq, head.hash));
         let (mut reason, (seq, prev)) = match (&scan.last, last) {
@@ -69,7 +69,7 @@ impl Ledger {
         if known.is_some() && !scan.has_known {
             reason.get_or_insert(if was_there { LedgerReason::Replaced } else { LedgerReason::Missing });
         }
-        if scan.torn {
+        if scan.is_torn {
             let beside = keep_torn(dir, &*file, scan.whole)?;
             file.set_len(scan.whole)?;
             durable(file.sync_all())?;
@@ -94,13 +94,13 @@ impl Ledger {
             owed: VecDeque::new(),
         };
         notices.extend(ledger.loss.as_ref().map(Loss::to_text));
-        if let Some((through, last)) = &scan.pruned
+        if let Some(Some((through, last))) = &scan.pruned
             && scan.first_seq.is_some_and(|first| first <= *through)
         {
             ledger.pruned_to = ledger.end_of(last)?;
             ledger.finish_pruning()?;
         }
-        Ok((ledger, scan.open))
+        Ok((ledger, scan.attempt.flatten()))
     }
 
     /// Takes up what has the ledger's name now, after the open file lost it, and tells of what is missing in it.
@@ -150,39 +150,64 @@ impl Loss {
 }
 
 impl Scan {
-    fn of(from: impl BufRead, known: Option<&Head>) -> io::Result<Self> {
-        let mut scan = Self::default();
-        let mut lines = Lines::new(from);
-        while let Some(piece) = lines.next()? {
-            let bytes = match piece {
-                Piece::Line(bytes) => bytes,
-                Piece::TooLong => &[],
-                Piece::Torn => {
-                    scan.torn = true;
-                    continue;
-                }
-            };
-            scan.last.get_or_insert_default().clear();
-            scan.last.get_or_insert_default().extend_from_slice(bytes);
-            if let Some(line) = Line::parse(bytes) {
-                scan.look_at(&line);
-                scan.has_known |= known.is_some_and(|known| scan.tells_of(&line, bytes, known));
+    fn of(file: &dyn FsFile, known: Option<&Head>) -> io::Result<Self> {
+        let size = file.stat()?.size;
+        let mut lines = LinesBackwards::new(file, size);
+        let whole = lines.skip_torn()?;
+        let mut scan = Self {
+            whole,
+            is_torn: whole < size,
+            first_seq: first_seq(file)?,
+            has_known: known.is_none(),
+            ..Self::default()
+        };
+        while !scan.is_complete()
+            && let Some(piece) = lines.next()?
+        {
+            let bytes = if let Piece::Line(bytes) = piece { bytes } else { &[] };
+            scan.last.get_or_insert_with(|| bytes.to_vec());
+            let may_be_known = known.is_some_and(|known| seq_of(bytes) == Some(known.seq));
+            if !may_be_known && !scan.needs(kind_of(bytes)) {
+                continue;
             }
+            let Some(line) = Line::parse(bytes) else { continue };
+            scan.has_known |= known.is_some_and(|known| scan.tells_of(&line, bytes, known));
+            scan.look_at(line);
         }
-        scan.whole = lines.end();
         Ok(scan)
     }
 
-    fn look_at(&mut self, line: &Line<'_>) {
-        self.first_seq.get_or_insert(line.seq);
+    /// Nothing further back tells more.
+    fn is_complete(&self) -> bool {
+        self.last.is_some()
+            && self.attempt.is_some()
+            && self.delivered.is_some()
+            && self.pruned.is_some()
+            && self.has_known
+    }
+
+    /// Whether a line of that kind may tell something; `None` where only reading it can say its kind.
+    fn needs(&self, kind: Option<EntryKind>) -> bool {
+        match kind {
+            Some(EntryKind::Attempted | EntryKind::Failed) => self.attempt.is_none(),
+            Some(EntryKind::Sent) => self.attempt.is_none() || self.delivered.is_none(),
+            Some(EntryKind::Pruned) => self.pruned.is_none() || !self.has_known,
+            Some(EntryKind::HistoryLost | EntryKind::Erased) => !self.has_known,
+            Some(_) => false,
+            None => true,
+        }
+    }
+
+    /// Takes what a line tells that nothing behind it told.
+    fn look_at(&mut self, line: Line<'_>) {
         match line.kind {
-            EntryKind::Attempted => self.open = line.event,
+            EntryKind::Attempted => drop(self.attempt.get_or_insert(line.event)),
             EntryKind::Sent => {
-                self.open = None;
-                self.delivered = Some(line.at);
+                self.attempt.get_or_insert(None);
+                self.delivered.get_or_insert(line.at);
             }
-            EntryKind::Failed => self.open = None,
-            EntryKind::Pruned => self.pruned = line.through.zip(line.last.clone()),
+            EntryKind::Failed => drop(self.attempt.get_or_insert(None)),
+            EntryKind::Pruned => drop(self.pruned.get_or_insert(line.through.zip(line.last))),
             _ => {}
         }
     }
@@ -197,6 +222,19 @@ impl Scan {
             _ => false,
         }
     }
+}
+
+/// The `seq` of the first line that has one.
+fn first_seq(file: &dyn FsFile) -> io::Result<Option<u64>> {
+    let mut lines = Lines::new(BufReader::new(At::new(file, 0)));
+    while let Some(piece) = lines.next()? {
+        if let Piece::Line(bytes) = piece
+            && let Some(line) = Line::parse(bytes)
+        {
+            return Ok(Some(line.seq));
+        }
+    }
+    Ok(None)
 }
 
 /// Copies what is behind the last whole line to a new file beside the ledger, durably, and gives its name.

@@ -81,14 +81,15 @@ impl<'a> History<'a> {
         let mut newest: Vec<(u64, Vec<u8>)> = Vec::new();
         let (mut bytes, mut more) = (0, false);
         let mut lines = LinesBackwards::new(self.file, end);
-        while let Some(line) = lines.next()? {
-            let Some(seq) = seq_of(&line).filter(|seq| before.is_none_or(|before| *seq < before)) else { continue };
+        while let Some(piece) = lines.next()? {
+            let Piece::Line(line) = piece else { continue };
+            let Some(seq) = seq_of(line).filter(|seq| before.is_none_or(|before| *seq < before)) else { continue };
             bytes += line.len();
             if newest.len() == limit || (!newest.is_empty() && bytes > PAGE_BYTES) {
                 more = true;
                 break;
             }
-            newest.push((seq, line));
+            newest.push((seq, line.to_vec()));
         }
         let oldest = newest.iter().map(|(seq, _)| *seq).min();
         let entries = newest.into_iter().filter_map(|(_, line)| as_stored(line)).collect();
@@ -138,51 +139,88 @@ impl<'a> History<'a> {
 /// How much is read at a time where only a part of the file is.
 const CHUNK: usize = 16 * 1024;
 
-/// Reads whole lines from a place backwards, without their newlines. Those that are too long are left out, and so is what
-/// has no newline behind it.
-struct LinesBackwards<'a> {
+/// Reads from a place backwards, once what has no newline behind it is skipped.
+pub(super) struct LinesBackwards<'a> {
     file: &'a dyn FsFile,
     /// What stands before this place is still to be read.
     unread: u64,
-    /// What was read and not yet given.
+    /// What was read and not yet given: it ends with the newline of the line that comes next.
     buffer: Vec<u8>,
-    /// The end of the buffer is in the middle of a line that is left out.
-    skips: bool,
+    line: Vec<u8>,
+    is_torn_skipped: bool,
+    /// How much is read next: more each time, for mostly the last lines are enough.
+    chunk: u64,
 }
 
 impl<'a> LinesBackwards<'a> {
-    fn new(file: &'a dyn FsFile, end: u64) -> Self {
-        Self { file, unread: end, buffer: Vec::new(), skips: true }
-    }
-
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            // A line ends where the one behind it begins; its own newline is gone already.
-            if let Some(newline) = self.buffer.iter().rposition(|byte| *byte == b'\n') {
-                let line = self.buffer.split_off(newline + 1);
-                self.buffer.pop();
-                if !std::mem::take(&mut self.skips) && line.len() <= LINE_MAX {
-                    return Ok(Some(line));
-                }
-                continue;
-            }
-            if self.unread == 0 {
-                let line = std::mem::take(&mut self.buffer);
-                let is_line = !std::mem::replace(&mut self.skips, true) && line.len() <= LINE_MAX;
-                return Ok(is_line.then_some(line));
-            }
-            if self.buffer.len() > LINE_MAX {
-                self.buffer.clear();
-                self.skips = true;
-            }
-            let size = self.unread.min(CHUNK as u64);
-            self.unread -= size;
-            let mut chunk = vec![0; usize::try_from(size).unwrap_or(CHUNK)];
-            At::new(self.file, self.unread).read_exact(&mut chunk)?;
-            chunk.append(&mut self.buffer);
-            self.buffer = chunk;
+    pub(super) fn new(file: &'a dyn FsFile, end: u64) -> Self {
+        Self {
+            file,
+            unread: end,
+            buffer: Vec::new(),
+            line: Vec::new(),
+            is_torn_skipped: false,
+            chunk: CHUNK as u64 / 8,
         }
     }
+
+    /// Skips what is behind the last newline, and says where that one ends.
+    pub(super) fn skip_torn(&mut self) -> io::Result<u64> {
+        if !self.is_torn_skipped {
+            self.take_last()?;
+            self.is_torn_skipped = true;
+        }
+        Ok(self.unread + self.buffer.len() as u64)
+    }
+
+    /// The line before the one that was given last. Nothing is [`Piece::Torn`] here.
+    pub(super) fn next(&mut self) -> io::Result<Option<Piece<'_>>> {
+        if self.skip_torn()? == 0 {
+            return Ok(None);
+        }
+        self.buffer.pop();
+        let is_whole = self.take_last()?;
+        Ok(Some(if is_whole { Piece::Line(&self.line) } else { Piece::TooLong }))
+    }
+
+    /// Takes everything that is behind the last newline for the line, and says whether it is no longer than one may be.
+    fn take_last(&mut self) -> io::Result<bool> {
+        let mut fits = true;
+        loop {
+            let newline = last_newline(&self.buffer);
+            if newline.is_none() && self.unread > 0 {
+                if self.buffer.len() > LINE_MAX {
+                    self.buffer.clear();
+                    fits = false;
+                }
+                self.read_more()?;
+                continue;
+            }
+            let begin = newline.map_or(0, |newline| newline + 1);
+            self.line.clear();
+            self.line.extend_from_slice(&self.buffer[begin..]);
+            self.buffer.truncate(begin);
+            return Ok(fits && self.line.len() <= LINE_MAX);
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<()> {
+        let size = self.unread.min(self.chunk);
+        self.chunk = (2 * self.chunk).min(CHUNK as u64);
+        self.unread -= size;
+        let mut chunk = vec![0; usize::try_from(size).unwrap_or(CHUNK)];
+        At::new(self.file, self.unread).read_exact(&mut chunk)?;
+        chunk.append(&mut self.buffer);
+        self.buffer = chunk;
+        Ok(())
+    }
+}
+
+/// Where the last newline is. Most of a line is passed over in blocks, which takes a fraction of the time.
+fn last_newline(bytes: &[u8]) -> Option<usize> {
+    let is_in = |block: &&[u8]| block.iter().fold(false, |found, byte| found | (*byte == b'\n'));
+    let passed = bytes.rchunks_exact(64).take_while(|block| !is_in(block)).count() * 64;
+    bytes[..bytes.len() - passed].iter().rposition(|byte| *byte == b'\n')
 }
 
 /// Reads the ledger of a state directory piece by piece, without its lock: beside a running daemon too.

@@ -135,6 +135,23 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Started,
+        Self::Attempted,
+        Self::Sent,
+        Self::Failed,
+        Self::Suppressed,
+        Self::IdRotated,
+        Self::IdReset,
+        Self::ConsentChanged,
+        Self::ClockStepped,
+        Self::Erased,
+        Self::Pruned,
+        Self::HistoryLost,
+        Self::Stopped,
+    ];
+
     /// Says that something is on disk, or about to be sent, which what failed before in the list would make untrue.
     #[must_use]
     pub fn claims_prior_writes(self) -> bool {

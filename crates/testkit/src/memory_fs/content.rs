@@ -1,12 +1,15 @@
-//! The bytes of a file, in pieces that copies share: a ledger is copied at every pruning.
+//! The bytes of a file, in pieces that copies share: a ledger is copied at every pruning, and by every step of a search.
 
 use std::sync::Arc;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     /// Each piece, and where it ends.
-    pieces: Vec<(u64, Arc<[u8]>)>,
+    pieces: Vec<(u64, Arc<Vec<u8>>)>,
 }
+
+/// A piece does not grow beyond this.
+const PIECE: usize = 8 * 1024;
 
 impl Content {
     pub(super) fn of(bytes: &[u8]) -> Self {
@@ -20,16 +23,36 @@ impl Content {
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.pieces.push((self.len() + bytes.len() as u64, bytes.into()));
+        if bytes.is_empty() {
+            return;
         }
+        let length = self.len() + bytes.len() as u64;
+        if let Some((end, piece)) = self.pieces.last_mut()
+            && piece.len() + bytes.len() <= PIECE
+            && let Some(piece) = Arc::get_mut(piece)
+        {
+            piece.extend_from_slice(bytes);
+            *end = length;
+        } else {
+            self.pieces.push((length, Arc::new(bytes.to_vec())));
+        }
+    }
+
+    pub(super) fn write_at(&mut self, bytes: &[u8], offset: u64) {
+        if offset == self.len() {
+            return self.append(bytes);
+        }
+        let rest = self.read_from(offset + bytes.len() as u64);
+        self.truncate(offset);
+        self.append(bytes);
+        self.append(&rest);
     }
 
     pub(super) fn truncate(&mut self, length: u64) {
         while let Some((end, piece)) = self.pieces.pop_if(|(end, _)| *end > length) {
             let begin = end - piece.len() as u64;
             if begin < length {
-                self.pieces.push((length, piece[..(length - begin) as usize].into()));
+                self.pieces.push((length, Arc::new(piece[..(length - begin) as usize].to_vec())));
             }
         }
     }
@@ -50,9 +73,21 @@ impl Content {
     }
 
     pub(super) fn read_from(&self, offset: u64) -> Vec<u8> {
-        let mut bytes = vec![0; self.len().saturating_sub(offset) as usize];
-        self.read_at(&mut bytes, offset);
+        self.read(offset, self.len())
+    }
+
+    /// What stands between the two places.
+    pub(super) fn read(&self, from: u64, to: u64) -> Vec<u8> {
+        let mut bytes = vec![0; to.saturating_sub(from) as usize];
+        self.read_at(&mut bytes, from);
         bytes
+    }
+
+    pub(super) fn begins_with(&self, bytes: &[u8]) -> bool {
+        match &self.pieces[..] {
+            [(_, piece)] => piece.starts_with(bytes),
+            _ => self.read(0, self.len()).starts_with(bytes),
+        }
     }
 
     /// So many bytes from that place on, as far as they are there.

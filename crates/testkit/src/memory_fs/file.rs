@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pulse_telemetry::store::fs::{FsFile, Stat};
 
 use super::content::Content;
-use super::{MemoryFs, Operation, stat_of};
+use super::{MemoryFs, Operation, Which, stat_of};
 use crate::seeded::Seeded;
 
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Inode {
 pub(super) struct Data {
     live: Content,
     durable: Durable,
+    rewritten: u64,
 }
 
 /// What of a file is durable.
@@ -42,6 +43,7 @@ impl Data {
         if let Durable::Prefix(length) = self.durable
             && from < length
         {
+            self.rewritten += 1;
             let mut before = self.live.clone();
             before.truncate(length);
             self.durable = Durable::Before(before);
@@ -51,7 +53,7 @@ impl Data {
 
 impl Inode {
     pub(super) fn new(id: u64, live: Content) -> Self {
-        let data = Mutex::new(Data { live, durable: Durable::Prefix(0) });
+        let data = Mutex::new(Data { live, durable: Durable::Prefix(0), rewritten: 0 });
         Self { id, modified: AtomicI64::new(0), locked: AtomicU64::new(0), data }
     }
 
@@ -77,19 +79,30 @@ impl Inode {
         self.data().live.read_from(0)
     }
 
+    pub(super) fn begins_with(&self, bytes: &[u8]) -> bool {
+        self.data().live.begins_with(bytes)
+    }
+
     pub(super) fn read_durable_from(&self, offset: u64) -> Vec<u8> {
         let data = self.data();
         match &data.durable {
-            Durable::Prefix(length) => data.live.slice(offset, length.saturating_sub(offset)).read_from(0),
+            Durable::Prefix(length) => data.live.read(offset, *length),
             Durable::Before(content) => content.read_from(offset),
         }
     }
 
-    pub(super) fn durable_len(&self) -> u64 {
-        match &self.data().durable {
+    pub(super) fn which(&self) -> Which {
+        let data = self.data();
+        Which { id: self.id, length: data.live.len(), rewritten: data.rewritten }
+    }
+
+    pub(super) fn which_durable(&self) -> Which {
+        let data = self.data();
+        let length = match &data.durable {
             Durable::Prefix(length) => *length,
             Durable::Before(content) => content.len(),
-        }
+        };
+        Which { id: self.id, length, rewritten: data.rewritten }
     }
 
     pub(super) fn is_durable(&self) -> bool {
@@ -105,7 +118,9 @@ impl Inode {
     /// Somebody else writes it, durably.
     pub(super) fn overwrite(&self, bytes: &[u8]) {
         let live = Content::of(bytes);
-        *self.data() = Data { durable: Durable::Prefix(live.len()), live };
+        let mut data = self.data();
+        let rewritten = data.rewritten + 1;
+        *data = Data { durable: Durable::Prefix(live.len()), live, rewritten };
     }
 
     /// Of what was not synced a drawn part is left: none of it, all of it, or a torn piece.
@@ -172,10 +187,7 @@ impl FsFile for MemoryFile {
             let mut data = self.inode.data();
             let bytes = if may.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
             data.before_change(offset);
-            let rest = data.live.slice(offset + bytes.len() as u64, u64::MAX / 2);
-            data.live.truncate(offset);
-            data.live.append(bytes);
-            data.live.append(&rest.read_from(0));
+            data.live.write_at(bytes, offset);
         }
         may
     }

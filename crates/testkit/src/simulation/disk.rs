@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use pulse_telemetry::store::{Disk as _, Found, Store, StoreError};
 use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, State};
 use pulse_telemetry_core::identity::Identity;
-use pulse_telemetry_core::ledger::Line;
 use pulse_telemetry_core::ping::Event;
+use serde::Deserialize;
 
-use crate::memory_fs::{MemoryFs, Mood, Vandalism};
+use crate::memory_fs::{MemoryFs, Mood, Vandalism, Which};
 use crate::seeded::Seeded;
 
 const SWITCH: &str = "off";
@@ -30,9 +30,6 @@ pub fn draw_mood(chance: &mut Seeded) -> Mood {
     }
 }
 
-/// Which file it is, and its length.
-type Which = Option<(u64, u64)>;
-
 #[derive(Clone, Debug)]
 pub struct Disk {
     pub fs: MemoryFs,
@@ -46,13 +43,26 @@ pub struct Disk {
     /// An attempt was recorded while another one was open.
     pub left_open: bool,
     /// The ledger's last entry.
-    pub last: Option<Line<'static>>,
+    pub last: Option<LastEntry>,
     last_bytes: Vec<u8>,
-    id_file: Which,
-    state_file: Which,
-    ledger_file: Which,
+    /// How the state file begins, up to the end of the state in it.
+    state_text: Vec<u8>,
+    id_file: Option<Which>,
+    state_file: Option<Which>,
+    ledger_file: Option<Which>,
     /// Where the last whole line ends that was read of it.
     read: u64,
+    /// What was looked at is of this many changes of the file system.
+    looked_at: u64,
+}
+
+/// What is read of a line of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LastEntry {
+    pub seq: u64,
+    pub kind: EntryKind,
+    pub event: Option<Event>,
+    pub body: Option<String>,
 }
 
 impl Disk {
@@ -67,10 +77,12 @@ impl Disk {
             left_open: false,
             last: None,
             last_bytes: Vec::new(),
+            state_text: Vec::new(),
             id_file: None,
             state_file: None,
             ledger_file: None,
             read: 0,
+            looked_at: u64::MAX,
         };
         disk.look();
         disk
@@ -100,6 +112,9 @@ impl Disk {
     /// Carries out an action on the state directory, or fails to.
     pub fn carry_out(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {
         let done = self.store.as_mut().map_or(Ok(()), |store| store.carry_out(action, now));
+        if let DiskAction::Save(state) = action {
+            self.look_for(state);
+        }
         self.look();
         done
     }
@@ -119,6 +134,11 @@ impl Disk {
 
     /// Looks at the disk, at what has changed there.
     pub fn look(&mut self) {
+        let changed = self.fs.changed();
+        if changed == self.looked_at {
+            return;
+        }
+        self.looked_at = changed;
         self.switched_off = self.fs.which(SWITCH).is_some();
         let id_file = self.fs.which(ID);
         if id_file != self.id_file {
@@ -127,7 +147,7 @@ impl Disk {
         }
         let state_file = self.fs.which(STATE);
         if state_file != self.state_file {
-            self.state = self.fs.read(STATE).as_deref().and_then(state_of).unwrap_or_default();
+            self.read_state();
             self.state_file = state_file;
         }
         // A line that is not durable may be taken back.
@@ -138,35 +158,78 @@ impl Disk {
         }
     }
 
+    /// Whether the state file says this, to the letter. That is found out sooner than what else it says.
+    fn look_for(&mut self, state: &State) {
+        let mut text = Vec::with_capacity(2048);
+        text.extend_from_slice(b"{\"version\":2,\"state\":");
+        if serde_json::to_writer(&mut text, state).is_ok() && self.fs.begins_with(STATE, &text) {
+            self.state.clone_from(state);
+            self.state_text = text;
+            self.state_file = self.fs.which(STATE);
+        }
+    }
+
+    fn read_state(&mut self) {
+        if !self.state_text.is_empty() && self.fs.begins_with(STATE, &self.state_text) {
+            return;
+        }
+        let content = self.fs.read(STATE).unwrap_or_default();
+        self.state = state_of(&content).unwrap_or_default();
+        self.state_text.clear();
+    }
+
     /// Reads the lines that are new.
-    fn read_ledger(&mut self, found: Which) {
-        let Some((id, length)) = found else { return };
-        let is_same = self.ledger_file.is_some_and(|(known, _)| known == id) && self.read <= length;
-        let from = if is_same { self.read } else { length.saturating_sub(NEWEST) };
-        let bytes = self.fs.read_durable_from(LEDGER, from);
-        // What is behind the last newline is not a line yet.
-        self.read = from + bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at as u64 + 1);
-        let whole = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    fn read_ledger(&mut self, found: Option<Which>) {
+        let Some(Which { id, length, rewritten }) = found else { return };
+        let is_same = self.ledger_file.is_some_and(|known| known.id == id && known.rewritten == rewritten);
+        if is_same && self.read <= length {
+            let bytes = self.fs.read_durable_from(LEDGER, self.read);
+            return self.take_lines(&bytes, self.read);
+        }
         // Pruning makes another file of the end of the old one.
-        let of_old = whole.clone().position(|line| !is_same && line == self.last_bytes).map_or(0, |at| at + 1);
-        for line in whole.skip(of_old) {
-            line.clone_into(&mut self.last_bytes);
-            if let Some(line) = Line::parse(line) {
-                self.take(line);
+        for newest in [4 * 1024, NEWEST] {
+            let from = length.saturating_sub(newest);
+            let bytes = self.fs.read_durable_from(LEDGER, from);
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+            let mut end = bytes.len();
+            let known = lines.rev().find_map(|line| {
+                end -= line.len();
+                (line.strip_suffix(b"\n") == Some(&self.last_bytes)).then_some(end + line.len())
+            });
+            if let Some(known) = known {
+                return self.take_lines(&bytes[known..], from + known as u64);
+            }
+            if from == 0 || newest == NEWEST {
+                self.open = None;
+                return self.take_lines(&bytes, from);
             }
         }
     }
 
-    fn take(&mut self, line: Line<'static>) {
-        match line.kind {
+    /// Takes the whole lines of these bytes, which stand there.
+    fn take_lines(&mut self, bytes: &[u8], from: u64) {
+        // What is behind the last newline is not a line yet.
+        self.read = from;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            self.read += line.len() as u64;
+            let line = &line[..line.len() - 1];
+            line.clone_into(&mut self.last_bytes);
+            if let Ok(entry) = serde_json::from_slice(line) {
+                self.take(entry);
+            }
+        }
+    }
+
+    fn take(&mut self, entry: LastEntry) {
+        match entry.kind {
             EntryKind::Attempted => {
                 self.left_open |= self.open.is_some();
-                self.open = line.event;
+                self.open = entry.event;
             }
             EntryKind::Sent | EntryKind::Failed => self.open = None,
             _ => {}
         }
-        self.last = Some(line);
+        self.last = Some(entry);
     }
 
     /// Whether what was acknowledged is under its name on the disk, and a power loss would leave it there.
@@ -256,12 +319,12 @@ pub enum Lost {
     Ledger,
 }
 
-fn says(line: &Line<'_>, entry: &Entry) -> bool {
+fn says(line: &LastEntry, entry: &Entry) -> bool {
     line.kind == entry.kind && line.event == entry.event && line.body.as_deref() == entry.body.as_deref()
 }
 
 fn state_of(content: &[u8]) -> Option<State> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Content {
         state: State,
     }

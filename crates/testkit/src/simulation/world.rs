@@ -195,7 +195,7 @@ impl<S: Saboteur> World<S> {
         let now = self.now();
         let Ok(found) = self.disk.open() else {
             self.meet(Fault::StartFails);
-            self.starts_at = self.at + spread(&mut self.chance, SECOND, HOUR);
+            self.starts_at = self.at + spread(&mut self.chance, MINUTE, 8 * HOUR);
             return Ok(Ok(()));
         };
         let sources = Sources { fixed: self.fixed, switched_off: found.switched_off, off_in_pulse: false };
@@ -266,7 +266,8 @@ impl<S: Saboteur> World<S> {
             return Ok(Ok((true, false)));
         }
         let at = self.at;
-        let on_disk = || actions.iter().filter_map(|action| if let Action::Disk(it) = action { Some(it) } else { None });
+        let on_disk =
+            || actions.iter().filter_map(|action| if let Action::Disk(it) = action { Some(it) } else { None });
         let rotates = on_disk().any(|it| matches!(it, DiskAction::Record(entry) if entry.kind == EntryKind::IdRotated));
         let saves_all = [
             on_disk().any(|it| matches!(it, DiskAction::SaveSwitch { .. })),
@@ -323,7 +324,10 @@ impl<S: Saboteur> World<S> {
 
     fn write(&mut self, action: &DiskAction) -> Held<bool> {
         self.note(|_| format!("write {action:?}"));
-        let before = self.disk.identity.clone();
+        let before = match action {
+            DiskAction::SaveId(_) | DiskAction::DeleteId => self.disk.identity.clone(),
+            _ => None,
+        };
         let done = self.disk.carry_out(action, self.now().wall);
         if done.is_ok() {
             let kept = self.disk.keeps(action);

@@ -15,7 +15,7 @@ use super::super::{Saboteur, World};
 
 /// Fields that decide nothing: identities of files, places in the ledger, what is the same in every state, and what is
 /// only shown.
-const LEFT_OUT: [&str; 23] = [
+const LEFT_OUT: [&str; 25] = [
     "candidate",
     "chance",
     "schedule",
@@ -39,6 +39,8 @@ const LEFT_OUT: [&str; 23] = [
     "ledger_file",
     "read",
     "last_bytes",
+    "state_text",
+    "looked_at",
 ];
 
 /// Hands out what the state means.
@@ -113,6 +115,10 @@ impl Canonical<'_> {
             self.id(id_of(&body));
             (self.out)(if body.contains("\"event\":\"startup\"") { "startup" } else { "heartbeat" });
             self.number(self.newest as i64 - number_of(&body) as i64);
+        } else if let Some(time) =
+            Some(content).filter(|it| it.ends_with('Z')).and_then(|it| it.parse::<Timestamp>().ok())
+        {
+            self.number(time.duration_since(self.now.wall).as_secs());
         } else if content.len() == 36 && content.as_bytes()[8] == b'-' {
             self.id(content);
         } else {
