@@ -1,9 +1,9 @@
 //! The state directory, which no other module touches.
 //!
 //! A file is replaced as a whole (a temporary one, fsync, rename, fsync of the directory), so that a crash leaves the
-//! old one or the new one. The ledger is appended, pruned and erased; of a line that a crash tore the half is cut off and
-//! kept beside. What was acknowledged is on the disk under its name: where the ledger or the lock is not any more, nothing
-//! is written until both are taken up anew.
+//! old one or the new one. The ledger is appended, pruned and erased; of a line that a crash tore the half is cut off
+//! and kept beside. What was acknowledged is on the disk under its name: where the ledger or the lock is not any more,
+//! nothing is written until both are taken up anew.
 
 mod events;
 mod files;
@@ -366,8 +366,8 @@ impl Disk for Store {
     }
 }
 
-/// Lets a command at the state directory; one of root's acts as its owner. Where the lock there is root's own, the daemon
-/// ran as root, whoever has the directory, and its files are root's.
+/// Lets a command at the state directory; one of root's acts as its owner. Where the lock there is root's own, the
+/// daemon ran as root, whoever has the directory, and its files are root's.
 pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
     let is_roots = |lock: std::fs::Metadata| lock.is_file() && lock.uid() == 0 && lock.nlink() == 1;
     if symlink_metadata(dir.join(LOCK.name)).is_ok_and(is_roots) {
@@ -400,7 +400,8 @@ pub fn read_ledger(dir: &Path, each: impl FnMut(Piece<'_>)) -> Result<(), StoreE
     ledger::read(&Dir::new(dir), each).map_err(unreadable(dir))
 }
 
-/// Whether the ledger shows that this ID was made or used here, read without the lock. What cannot be read shows nothing.
+/// Whether the ledger shows that this ID was made or used here, read without the lock. What cannot be read shows
+/// nothing.
 #[must_use]
 pub fn ledger_shows(dir: &Path, identity: &Identity) -> bool {
     ledger::shows(&Dir::new(dir), identity).unwrap_or(false)

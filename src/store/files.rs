@@ -250,9 +250,9 @@ impl Dir {
         self.remove_those(self.put_aside_of(file)?)
     }
 
-    /// Removes what was put aside of a file and last written before that time, at most what was written so long after the
-    /// oldest of it. What is no file of this program's (a link, a file with other names) goes at once: its time belongs to
-    /// somebody else.
+    /// Removes what was put aside of a file and last written before that time, at most what was written so long after
+    /// the oldest of it. What is no file of this program's (a link, a file with other names) goes at once: its time
+    /// belongs to somebody else.
     pub(super) fn prune_put_aside(
         &self,
         file: Name,
@@ -303,8 +303,8 @@ const TORN: &str = "torn-";
 
 /// What to do about an error.
 pub(super) fn advice(error: &io::Error) -> &'static str {
-    const LOCAL: &str = "nothing durable can be promised on such a file system, as some network file systems are: name a \
-                         directory on a local disk in state.dir (PULSE_TELEMETRY_STATE__DIR)";
+    const LOCAL: &str = "nothing durable can be promised on such a file system, as some network file systems are: name \
+                         a directory on a local disk in state.dir (PULSE_TELEMETRY_STATE__DIR)";
     let inner = error.get_ref();
     if inner.is_some_and(|inner| inner.is::<NotDurable>() || inner.is::<NotLocked>()) {
         return LOCAL;

@@ -7,7 +7,8 @@ use super::files::{Dir, EVENTS, LEDGER, LOCK, PROBE};
 use super::{Found, State, Store, StoreError, find, lock, make_dir, parse_state, read_state, state_file};
 
 impl Store {
-    /// Does what [`Store::open`] needs to work, and leaves the directory as it was; one that is not there is made and removed.
+    /// Does what [`Store::open`] needs to work, and leaves the directory as it was; one that is not there is made and
+    /// removed.
     ///
     /// # Errors
     /// Those of [`Store::open`].

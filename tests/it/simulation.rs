@@ -1,5 +1,6 @@
-//! The engine through thousands of years of faults: see the testkit's `simulation`. CI runs 10,000 installation-years
-//! (`YEARS=10000`), `make soak` a million by `cargo xtask simulate`, which is the same simulation as a command.
+//! Engine and state directory through thousands of years of faults: see the testkit's `simulation`. CI runs 10,000
+//! installation-years (`YEARS=10000`), `make soak` a million by `cargo xtask simulate`, which is the same simulation as
+//! a command.
 #![expect(clippy::expect_used, reason = "a test may fail loudly")]
 
 use pulse_telemetry_testkit::simulation::rules::Rule;
@@ -9,7 +10,7 @@ use pulse_telemetry_testkit::simulation::saboteurs::{
     ResetWithoutCancel, RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept,
     SwitchNotWritten, UnknownTakenForZero,
 };
-use pulse_telemetry_testkit::simulation::simulate;
+use pulse_telemetry_testkit::simulation::{simulate, simulate_in_threads};
 
 /// The same in every run; another one by `SEED`.
 const SEED: u64 = 20_261_123;
@@ -21,7 +22,9 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn no_rule_is_broken_in_installation_years_of_faults() {
-    let tally = simulate::<Honest>(number("SEED", SEED), 0, number("YEARS", 400)).unwrap_or_else(|b| panic!("{b}"));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let simulated = simulate_in_threads::<Honest>(number("SEED", SEED), 0, number("YEARS", 48), threads);
+    let tally = simulated.unwrap_or_else(|broken| panic!("{broken}"));
     println!("{tally}");
     assert!(tally.kinds() >= 12, "only {} kinds of fault", tally.kinds());
 }

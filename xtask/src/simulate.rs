@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use pulse_telemetry_testkit::simulation::saboteurs::Honest;
-use pulse_telemetry_testkit::simulation::{Broken, Tally, live_aloud, simulate};
+use pulse_telemetry_testkit::simulation::{live_aloud, simulate_in_threads};
 
 /// Lets installations live in virtual time, and tells which rule was broken, if one was.
 #[derive(Args)]
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let result = if trace {
         live_aloud(seed, installation, years, |step| println!("{step}"))
     } else {
-        in_threads(seed, installation, years, threads)
+        simulate_in_threads::<Honest>(seed, installation, years, threads)
     };
     match result {
         Ok(tally) => {
@@ -47,19 +47,6 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Each thread has installations of its own.
-fn in_threads(seed: u64, first: u64, years: u64, threads: u64) -> Result<Tally, Box<Broken>> {
-    let share = years.div_ceil(threads);
-    let workers: Vec<_> = (0..threads)
-        .map(|thread| std::thread::spawn(move || simulate::<Honest>(seed, first + thread * share, share)))
-        .collect();
-    let mut sum = Tally::default();
-    for worker in workers {
-        sum.add(&worker.join().unwrap()?);
-    }
-    Ok(sum)
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long the simulation takes is measured, not simulated")]

@@ -1,10 +1,11 @@
 //! Many installations in virtual time, with faults at every step, and the rules of `design.md` checked after each.
 //!
-//! An installation is the real engine in a made-up world (`world`): a daemon that keeps the engine's contract, a disk, a
-//! Pulse and an endpoint that fail, clocks that step, and people who change their minds (`world`). Everything is
-//! drawn from one seed, so that a violation can be replayed. The rules (`rules`) know only what the world did and what
-//! reached the disk and the endpoint, never what the engine thinks. A [`Saboteur`] between engine and world makes the
-//! mistakes that the rules must find.
+//! An installation is the real engine, the real state directory and the real ledger in a made-up world (`world`): a
+//! daemon that keeps the engine's contract, a disk (`disk`), a Pulse and an endpoint that fail, clocks that step, and
+//! people who change their minds. Two drivers make things happen: chance, for years, drawn from one seed, so that a
+//! violation can be replayed; and a search through everything that can happen in a few steps (`exhaustive`). The rules
+//! (`rules`) know only what the world did and what reached the disk and the endpoint, never what the engine thinks. A
+//! [`Saboteur`] between engine and world makes the mistakes that the rules must find.
 
 mod clock;
 pub mod disk;
@@ -119,6 +120,22 @@ pub fn simulate<S: Saboteur>(seed: u64, first: u64, years: u64) -> Result<Tally,
         tally.add(&live::<S>(seed, installation, left.min(LIFE))?);
     }
     Ok(tally)
+}
+
+/// The same in threads, each of which has installations of its own.
+pub fn simulate_in_threads<S: Saboteur>(seed: u64, first: u64, years: u64, threads: u64) -> Result<Tally, Box<Broken>> {
+    let share = years.div_ceil(threads).next_multiple_of(LIFE);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| (first + thread * share / LIFE, share.min(years.saturating_sub(thread * share))))
+            .map(|(first, years)| scope.spawn(move || simulate::<S>(seed, first, years)))
+            .collect();
+        let mut sum = Tally::default();
+        for worker in workers {
+            sum.add(&worker.join().expect("a simulation that panics has told why")?);
+        }
+        Ok(sum)
+    })
 }
 
 /// Lets one installation live. Where it breaks a rule, it lives again to tell how.

@@ -1,9 +1,9 @@
 //! The real file system.
 //!
-//! Who can write in the directory can put anything in a file's place: a link to a file of somebody else, a pipe on which
-//! nothing ever comes, a file without end. Regular files alone are opened, under the one name that they have, of the
-//! directory's owner or the user that this process acts as, and of a bounded size. Everything else is refused with words
-//! that name it.
+//! Who can write in the directory can put anything in a file's place: a link to a file of somebody else, a pipe on
+//! which nothing ever comes, a file without end. Regular files alone are opened, under the one name that they have, of
+//! the directory's owner or the user that this process acts as, and of a bounded size. Everything else is refused with
+//! words that name it.
 
 use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -195,16 +195,16 @@ impl FsFile for File {
     }
 }
 
-/// Says so where others can write in the directory. A group that it was given to is what lets this process in, unless the
-/// directory is its own.
+/// Says so where others can write in the directory. A group that it was given to is what lets this process in, unless
+/// the directory is its own.
 fn others_can_write(dir: &Path) -> Option<String> {
     let found = fs::metadata(dir).ok()?;
     let is_own = found.uid() == rustix::process::geteuid().as_raw();
     let others = if is_own { 0o022 } else { 0o002 };
     (found.mode() & others != 0).then(|| {
         format!(
-            "Others can write in the state directory {} (mode {:o}), and so remove the history or switch telemetry off: \
-             chmod 700 it.",
+            "Others can write in the state directory {} (mode {:o}), and so remove the history or switch telemetry \
+             off: chmod 700 it.",
             dir.display(),
             found.mode() & 0o7777
         )

@@ -44,8 +44,8 @@ struct Scan {
 
 impl Ledger {
     /// Opens the ledger, and says which attempt nothing closed. `known` is its last entry, as far as it is known from
-    /// elsewhere. A last line that a crash tore is cut off and kept beside; a ledger whose last whole line cannot be read
-    /// is put aside as a whole; a pruning that a crash cut short is finished.
+    /// elsewhere. A last line that a crash tore is cut off and kept beside; a ledger whose last whole line cannot be
+    /// read is put aside as a whole; a pruning that a crash cut short is finished.
     pub(in super::super) fn open(
         dir: &Dir,
         known: Option<Head>,

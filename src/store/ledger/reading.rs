@@ -1,4 +1,5 @@
-//! Reads a ledger line by line, in memory that does not grow with it: all of it from its beginning, a page from its end.
+//! Reads a ledger line by line, in memory that does not grow with it: all of it from its beginning, a page from its
+//! end.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
@@ -74,8 +75,8 @@ impl<'a> History<'a> {
         Self { file, length }
     }
 
-    /// The newest entries with a `seq` below `before`, at most so many. The larger the file, the longer it takes to find
-    /// the place; what stands before it and behind it is not read.
+    /// The newest entries with a `seq` below `before`, at most so many. The larger the file, the longer it takes to
+    /// find the place; what stands before it and behind it is not read.
     pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
         let end = before.map_or(Ok(self.length), |before| self.begin_of(before))?;
         let mut newest: Vec<(u64, Vec<u8>)> = Vec::new();

@@ -1,4 +1,5 @@
-//! The bytes of a file, in pieces that copies share: a ledger is copied at every pruning, and by every step of a search.
+//! The bytes of a file, in pieces that copies share: a ledger is copied at every pruning, and by every step of a
+//! search.
 
 use std::sync::Arc;
 

@@ -200,8 +200,12 @@ impl Disk {
                 return self.take_lines(&bytes[known..], from + known as u64);
             }
             if from == 0 || newest == NEWEST {
+                // It is another history than the one that was followed.
+                let left_open = self.left_open;
                 self.open = None;
-                return self.take_lines(&bytes, from);
+                self.take_lines(&bytes, from);
+                self.left_open = left_open;
+                return;
             }
         }
     }

@@ -18,13 +18,16 @@ use pulse_telemetry_core::engine::Input;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::verdict::Answer;
 
+use super::super::disk::Lost;
 use super::super::endpoint::{Outcome, RetryAfter};
 use super::super::pulse::{Mood as PulseMood, Read};
-use super::{DAY, Died, HOUR, Held, Lost, MINUTE, Mood, NEVER, SECOND, Saboteur, Seeded, Vandalism, Violation, World};
+use super::super::rules::{Rule, Violation};
+use super::super::saboteurs::Saboteur;
+use super::super::time::{DAY, HOUR, MINUTE, NEVER, SECOND};
+use super::{Died, Held, World};
 use crate::lock;
-use crate::memory_fs::Snapshot;
-use crate::seeded::Extremes;
-use crate::simulation::rules::Rule;
+use crate::memory_fs::{Mood, Snapshot, Vandalism};
+use crate::seeded::{Extremes, Seeded};
 
 /// What happens in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! What a state means: times are relative to now, IDs and readings are numbered as they appear, and sequence numbers,
 //! hashes and what is only shown are left out.
 //!
-//! It is made of what engine, state directory and rules print for a developer, so that nothing that they come to hold is
-//! forgotten here: what is not named below counts.
+//! It is made of what engine, state directory and rules print for a developer, so that nothing that they come to hold
+//! is forgotten here: what is not named below counts.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use pulse_telemetry_core::clock::Now;
 
 use super::super::super::pulse::{id_of, number_of};
-use super::super::{Saboteur, World};
+use super::super::super::saboteurs::Saboteur;
+use super::super::World;
 
 /// Fields that decide nothing: identities of files, places in the ledger, what is the same in every state, and what is
 /// only shown.
