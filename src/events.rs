@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_telemetry_core::clock::{Clock, Now};
+use pulse_telemetry_core::clock::{Clock, DAY, Now};
 use pulse_telemetry_core::contract::CONTRACT_DATE;
 use pulse_telemetry_core::observation::Commercial;
 use serde::{Deserialize, Serialize};
@@ -26,16 +26,14 @@ use file::EventsFile;
 pub use file::Kept;
 
 /// How long an event is kept.
-const KEPT: Duration = Duration::from_secs(KEPT_DAYS * 24 * 60 * 60);
-const KEPT_DAYS: u64 = 90;
+const KEPT: Duration = DAY.saturating_mul(KEPT_DAYS);
+const KEPT_DAYS: u32 = 90;
 /// How many events are kept; the oldest go first. An event is at most some 1.5 KiB, so the file is less than 1 MiB.
 const EVENTS_MAX: usize = 500;
 /// How many events are taken within a second. No person clicks faster, and each may be a write of the whole file.
 const A_SECOND: usize = 10;
 /// How often what is too old is removed: of one day at a time, so that a clock that leaps ahead takes little with it.
 const PRUNING: Duration = DAY;
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// What Pulse calls a pipeline without news.
 const STALE: Duration = Duration::from_secs(5 * 60);
 /// Pulse calls a pipeline degraded in which fewer than two of these were seen.
@@ -512,7 +510,7 @@ fn report(switch: &Switch, kept: &[Kept], off: Option<Off>, now: Timestamp) -> E
         disabled_surfaces: switch.disabled_surfaces.iter().cloned().collect(),
         disable_local_upgrade_metrics: None,
         reduce_pro_upsell_noise: None,
-        kept_days: KEPT_DAYS,
+        kept_days: KEPT_DAYS.into(),
         kept_max: EVENTS_MAX,
         writable: true,
         events,

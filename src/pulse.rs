@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
+use pulse_telemetry_core::clock::MINUTE;
 use pulse_telemetry_core::credential::TokenOrigins;
 use pulse_telemetry_core::observation::{Platform, ReadError, Reading, Reason, Scope};
 use pulse_telemetry_http::host::header_of;
@@ -48,7 +49,7 @@ const PREFIX_MAX: usize = 2 * 1024;
 const REFUSAL_MAX: usize = 4 * 1024;
 
 /// How long Pulse is left alone after a 429 that does not say.
-const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(60);
+const RETRY_AFTER_DEFAULT: Duration = MINUTE;
 /// The longest that a 429 can ask for. One that a proxy says by mistake is not to silence preview and ping for a day.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10 * 60);
 

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::clock::{MINUTE, Now};
 use pulse_telemetry_core::observation::{Commercial, ReadError, Reading};
 
 use crate::pulse::Observation;
@@ -19,7 +19,7 @@ pub const READERS_MAX: usize = 32;
 pub const PAUSE: Duration = Duration::from_secs(10);
 
 /// A reading that is older than this is followed by another one where somebody looks at what it told.
-pub const STALE_AFTER: Duration = Duration::from_secs(60);
+pub const STALE_AFTER: Duration = MINUTE;
 
 /// A reading that has ended.
 #[derive(Debug)]

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use pulse_telemetry_core::clock::{DAY, MINUTE};
 use pulse_telemetry_process::config::{Checker, parse_duration};
 use serde::Deserialize;
 
 use super::Url;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The install ID is replaced when it is 30 days old; a longer interval would give each heartbeat an ID of its own.
-const INTERVAL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const INTERVAL_MAX: Duration = DAY.saturating_mul(30);
 
 /// The shortest interval, for tests on loopback.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);

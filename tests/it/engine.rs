@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::clock::{DAY, HOUR, MINUTE, Now};
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Schedule, Start, State};
@@ -27,9 +27,6 @@ use pulse_telemetry_testkit::readings::handed_over;
 use pulse_telemetry_testkit::seeded::Seeded;
 use serde_json::Value;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 const SCHEDULE: Schedule =
     Schedule { startup_delay: Duration::from_secs(120), interval: DAY, jitter: Duration::from_secs(1800) };
 

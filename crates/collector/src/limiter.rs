@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::civil::Date;
+use pulse_telemetry_core::clock::MINUTE;
 use pulse_telemetry_core::rng::Rng;
 use ring::hmac;
 
@@ -17,9 +18,6 @@ use super::network::{Client, Network, TIMES_MAX};
 
 /// How long one key of the pings is used.
 const KEY_LIFE: Duration = Duration::from_secs(10 * 60);
-
-/// The time in which a network may send `limits.per_minute`.
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// The most networks that are counted at a time, of all widths: 100,000 × about 100 bytes, once for pings and once for
 /// IDs.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::clock::MINUTE;
 use crate::engine::{EntryKind, Schedule};
 use crate::identity::ROTATION;
 use crate::ledger::{LINE_MAX, Line, Piece, sha256};
@@ -27,7 +28,7 @@ use crate::reason::{LedgerReason, ReasonWord};
 const TOLD_MAX: usize = 20;
 
 /// Wall clocks may step by this without a `clock_stepped` line. Of a short distance, for tests, a tenth is allowed.
-const UNRECORDED_STEP: Duration = Duration::from_secs(60);
+const UNRECORDED_STEP: Duration = MINUTE;
 
 /// An audit under way.
 #[derive(Debug)]

@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+/// A minute.
+pub const MINUTE: Duration = Duration::from_secs(60);
+/// An hour.
+pub const HOUR: Duration = MINUTE.saturating_mul(60);
+/// A day of 24 hours.
+pub const DAY: Duration = HOUR.saturating_mul(24);
+
 /// One moment, as both clocks of the machine tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::clock::Now;
+use crate::clock::{DAY, HOUR, MINUTE, Now};
 use crate::consent::Sources;
 use crate::identity::{Identity, InstallId};
 use crate::observation::{ReadError, Reading};
@@ -40,10 +40,6 @@ pub use state::{Concluded, Outcome, PendingRecord, State};
 pub use status::Status;
 pub use suppression::Suppression;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The first pause of the back-off; it doubles up to [`BACKOFF_MAX`], and the real pause is drawn evenly from none of
 /// it to all of it (full jitter).
 const BACKOFF_FIRST: Duration = MINUTE;
@@ -56,7 +52,7 @@ const STARTUP_SPACING: Duration = HOUR;
 const WAKE_MAX: Duration = HOUR;
 /// How long the ledger keeps its entries, and how often those that are older are removed: never more than a day of them
 /// in a day, so that a clock that leaps ahead takes little with it.
-const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+const KEPT: Duration = DAY.saturating_mul(90);
 const PRUNING: Duration = DAY;
 /// How often it is kept on disk for how long the clock has been suspect.
 const SUSPICION_SAVED_EVERY: Duration = Duration::from_secs(10 * 60);

@@ -11,8 +11,10 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::clock::DAY;
+
 /// How long an ID may be used: 30 days, as the privacy page says.
-pub const ROTATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const ROTATION: Duration = DAY.saturating_mul(30);
 
 /// A clock that is set back by up to this makes no new ID of one that was made or used here.
 const SET_BACK: SignedDuration = SignedDuration::from_hours(1);

@@ -41,3 +41,4 @@ pub mod rng;
 pub mod unknown;
 pub mod verdict;
 pub mod version;
+mod words;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::clock::DAY;
 use crate::reason::LedgerReason;
 
 /// The longest `Retry-After` that is honoured.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const RETRY_AFTER_MAX: Duration = DAY;
 
 /// What came of an attempt to send.
 #[derive(Clone, Debug, PartialEq, Eq)]

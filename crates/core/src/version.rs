@@ -3,37 +3,25 @@
 //! The rules are Pulse's own (`internal/updates/version.go` there), so that the sidecar and Pulse's sender count the
 //! same build as the same version; `tests/version.rs` holds them against recorded answers of Pulse's code.
 
+use crate::words::words;
 use std::fmt;
 
 /// The most bytes that each of the texts that are sent may have. Official versions have 20.
 pub const VERSION_MAX: usize = 64;
 
-/// Whether published releases, development or something between is running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
-    /// A release.
-    Stable,
-    /// A release candidate.
-    Rc,
-    /// A development build.
-    Dev,
-    /// Any other prerelease.
-    Prerelease,
-    /// Not a version that could be read.
-    Unknown,
-}
-
-impl Channel {
-    /// The word on the wire.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Rc => "rc",
-            Self::Dev => "dev",
-            Self::Prerelease => "prerelease",
-            Self::Unknown => "unknown",
-        }
+words! {
+    /// Whether published releases, development or something between is running.
+    pub enum Channel {
+        /// A release.
+        Stable = "stable",
+        /// A release candidate.
+        Rc = "rc",
+        /// A development build.
+        Dev = "dev",
+        /// Any other prerelease.
+        Prerelease = "prerelease",
+        /// Not a version that could be read.
+        Unknown = "unknown",
     }
 }
 

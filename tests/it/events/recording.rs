@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_telemetry::events::{EventRefusal, Switch, SwitchOutcome};
-use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::clock::{Clock, DAY};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::endpoint::Endpoint;
@@ -13,8 +13,6 @@ use pulse_telemetry_testkit::sidecar::{Setup, exists};
 use serde_json::json;
 
 use super::{EVENTS, ON, Rig, TestClock, event, run, with};
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[test]
 fn an_event_is_recorded_once_whatever_is_repeated_and_after_a_restart_too() {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use pulse_telemetry::store::{Disk as _, Store, StoreError};
+use pulse_telemetry_core::clock::DAY;
 use pulse_telemetry_core::engine::DiskAction;
 use pulse_telemetry_testkit::disk::{contains, files_below};
 use pulse_telemetry_testkit::sidecar::Setup;
@@ -139,7 +140,6 @@ fn a_directory_of_a_newer_version_is_refused_and_nothing_in_it_is_touched() {
 
 #[test]
 fn what_was_put_aside_goes_after_90_days_and_a_day_of_it_at_a_time() {
-    const DAY: Duration = Duration::from_secs(24 * 3600);
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(dir.path()).unwrap();
     let now = Timestamp::from_second(1_800_000_000).unwrap();

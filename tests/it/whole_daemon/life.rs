@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use pulse_telemetry::daemon::{self, Handle, Parts};
 use pulse_telemetry::metrics::Metrics;
+use pulse_telemetry_core::clock::{DAY, HOUR, MINUTE};
 use pulse_telemetry_core::engine::Engine;
 use pulse_telemetry_process::supervisor::Supervisor;
 
@@ -35,9 +36,6 @@ use pulse_telemetry_testkit::seeded::Seeded;
 use script::{End, Script};
 use witness::Witness;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The readings and pings of an hour need fewer polls than this, whatever is wrong.

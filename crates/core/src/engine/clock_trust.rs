@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::deadlines::{Deadline, Deadlines};
-use super::{DAY, HOUR, plus, since, until};
-use crate::clock::Now;
+use super::{plus, since, until};
+use crate::clock::{DAY, HOUR, Now};
 use crate::contract::CONTRACT_DATE;
 
 /// A wall clock further behind the last trusted time is implausible.

@@ -10,6 +10,7 @@ use crate::observation::{OwnSender, ReadError, Reading};
 use crate::ping::{Event, PingBytes};
 use crate::reason::LedgerReason;
 use crate::verdict::Answer;
+use crate::words::{serde_word, words};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -102,37 +103,38 @@ pub struct Entry {
     pub schedule: Option<(Duration, Duration)>,
 }
 
-/// What an [`Entry`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EntryKind {
-    /// The process started.
-    Started,
-    /// An attempt is about to be made.
-    Attempted,
-    /// The attempt before delivered the ping.
-    Sent,
-    /// The attempt before did not, or the pending ping was given up.
-    Failed,
-    /// Nothing may be sent now.
-    Suppressed,
-    /// A new ID, because there was none or the old one was 30 days old.
-    IdRotated,
-    /// A new ID, because somebody asked for it.
-    IdReset,
-    /// Telemetry was switched on or off.
-    ConsentChanged,
-    /// The wall clock stepped.
-    ClockStepped,
-    /// Everything before was erased, because somebody asked for it. Written by the store.
-    Erased,
-    /// What was too old, or too much, was removed from the beginning of the ledger. Written by the store.
-    Pruned,
-    /// Entries that were known are not on the disk any more, and nobody asked for that. Written by the store.
-    HistoryLost,
-    /// The process stopped.
-    Stopped,
+words! {
+    /// What an [`Entry`] says.
+    pub enum EntryKind {
+        /// The process started.
+        Started = "started",
+        /// An attempt is about to be made.
+        Attempted = "attempted",
+        /// The attempt before delivered the ping.
+        Sent = "sent",
+        /// The attempt before did not, or the pending ping was given up.
+        Failed = "failed",
+        /// Nothing may be sent now.
+        Suppressed = "suppressed",
+        /// A new ID, because there was none or the old one was 30 days old.
+        IdRotated = "id_rotated",
+        /// A new ID, because somebody asked for it.
+        IdReset = "id_reset",
+        /// Telemetry was switched on or off.
+        ConsentChanged = "consent_changed",
+        /// The wall clock stepped.
+        ClockStepped = "clock_stepped",
+        /// Everything before was erased, because somebody asked for it. Written by the store.
+        Erased = "erased",
+        /// What was too old, or too much, was removed from the beginning of the ledger. Written by the store.
+        Pruned = "pruned",
+        /// Entries that were known are not on the disk any more, and nobody asked for that. Written by the store.
+        HistoryLost = "history_lost",
+        /// The process stopped.
+        Stopped = "stopped",
+    }
 }
+serde_word!(EntryKind);
 
 impl EntryKind {
     /// All of them.
@@ -156,26 +158,6 @@ impl EntryKind {
     #[must_use]
     pub fn claims_prior_writes(self) -> bool {
         matches!(self, Self::Attempted | Self::IdRotated | Self::IdReset)
-    }
-
-    /// The word for it in the ledger.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Attempted => "attempted",
-            Self::Sent => "sent",
-            Self::Failed => "failed",
-            Self::Suppressed => "suppressed",
-            Self::IdRotated => "id_rotated",
-            Self::IdReset => "id_reset",
-            Self::ConsentChanged => "consent_changed",
-            Self::ClockStepped => "clock_stepped",
-            Self::Erased => "erased",
-            Self::Pruned => "pruned",
-            Self::HistoryLost => "history_lost",
-            Self::Stopped => "stopped",
-        }
     }
 }
 

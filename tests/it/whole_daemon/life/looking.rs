@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pulse_telemetry::daemon::{self, Handle, NoPreview, ResetAnswer};
 use pulse_telemetry::readings::READERS_MAX;
+use pulse_telemetry_core::clock::MINUTE;
 use pulse_telemetry_core::engine::Engine;
 use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
 use tokio::task::JoinSet;
@@ -18,8 +19,6 @@ use super::{Mistake, SCHEDULE, Seeded, Shared, World, parts};
 
 /// Less than the daemon would need to hear from a Pulse that is slow.
 const AT_ONCE: Duration = Duration::from_millis(10);
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// Lets a daemon run beside that, with that trouble from the start.
 fn beside_a_daemon<F: Future<Output = ()>>(trouble: Option<Trouble>, visit: impl FnOnce(Shared, Handle) -> F) {
