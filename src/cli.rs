@@ -3,7 +3,9 @@
 mod api;
 mod audit;
 mod check;
+mod clients;
 mod compare;
+mod error;
 mod events;
 mod history;
 mod offline;
@@ -21,24 +23,18 @@ use clap::{CommandFactory, Parser, Subcommand};
 use hyper::Method;
 use pulse_telemetry_core::audit::LineHash;
 use pulse_telemetry_core::clock::Clock;
-use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::printable::printable;
-use pulse_telemetry_core::reason::LedgerReason;
-use pulse_telemetry_endpoint::{SendSettings, SendSetupError, Sender};
-use pulse_telemetry_http::server::ServeError;
-use pulse_telemetry_http::tls::{TlsError, Trust};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::command::{self, CommandFailure, Exit};
-use pulse_telemetry_process::config::{ConfigError, Environment};
+use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_process::no_core::leave_no_core;
 use pulse_telemetry_process::runtime;
 use serde::Deserialize;
 
-use crate::config::{Config, Listen};
-use crate::pulse::{PulseClient, PulseSettings, SettingsError};
+use self::api::{Api, ApiError, patience};
+use self::error::CommandError;
+use crate::config::Config;
 use crate::status::StatusReport;
-use crate::store::StoreError;
-use api::{Api, ApiError, patience};
 
 /// How often `status` asks whether a reading of Pulse has ended.
 const ASKS_AGAIN: Duration = Duration::from_millis(100);
@@ -135,54 +131,6 @@ enum SidecarCommand {
     Off,
     /// End with 0 where the daemon answers, for containers
     Healthcheck,
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum CommandError {
-    #[error(transparent)]
-    Configuration(#[from] ConfigError),
-    #[error("{0}")]
-    Log(String),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error(transparent)]
-    PulseSettings(#[from] SettingsError),
-    #[error(transparent)]
-    SendSettings(#[from] SendSetupError),
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    #[error("{0}")]
-    Pulse(String),
-    #[error(transparent)]
-    State(#[from] StoreError),
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    #[error("failed to listen at serve.listen {listen}: {source}")]
-    Listen { listen: Listen, source: std::io::Error },
-    #[error("failed to start: {0}")]
-    Start(#[source] std::io::Error),
-    #[error(transparent)]
-    Output(#[from] std::io::Error),
-    #[error("telemetry stays off: {0} says so, and the switch cannot overrule it")]
-    Locked(OffSource),
-}
-
-impl CommandError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Configuration(_)
-            | Self::Log(_)
-            | Self::Tls(_)
-            | Self::PulseSettings(_)
-            | Self::SendSettings(_)
-            | Self::Serve(_) => Exit::Configuration,
-            Self::Api(ApiError::Refused { status: 503, error, .. }) if *error != LedgerReason::Storage => Exit::Pulse,
-            Self::Pulse(_) => Exit::Pulse,
-            Self::State(_) => Exit::State,
-            Self::Api(_) | Self::Listen { .. } | Self::Start(_) | Self::Output(_) | Self::Locked(_) => Exit::Failed,
-        }
-    }
 }
 
 /// Runs the command line. The binary hands in all that comes from outside.
@@ -315,34 +263,4 @@ async fn newer_status(api: &Api) -> Option<StatusReport> {
 async fn healthcheck(config: &Config) -> Result<Exit, CommandError> {
     Api::new(config)?.ask(Method::GET, "/healthz", None, patience::AT_ONCE).await?;
     Ok(Exit::Done)
-}
-
-/// The client that reads Pulse, out of the configuration.
-fn pulse_client(config: &Config) -> Result<PulseClient, CommandError> {
-    let (pulse, trust) = (&config.pulse, Trust::of(config.authorities.clone()));
-    let trust = match &pulse.ca_file {
-        None => trust,
-        Some(path) => trust.and_file("pulse.ca_file", path)?,
-    };
-    let settings = PulseSettings {
-        url: pulse.url.uri().clone(),
-        tokens: pulse.read_tokens()?,
-        trust,
-        timeout: pulse.timeout,
-        platform: pulse.platform,
-    };
-    Ok(PulseClient::new(settings)?.naming_tokens(pulse.token_origins()))
-}
-
-/// What sends pings, out of the configuration.
-fn sender(config: &Config) -> Result<Sender, CommandError> {
-    Ok(Sender::new(&send_settings(config))?)
-}
-
-fn send_settings(config: &Config) -> SendSettings {
-    SendSettings {
-        endpoint: config.telemetry.endpoint.uri().clone(),
-        proxy: config.proxy.clone(),
-        trust: Trust::of(config.authorities.clone()),
-    }
 }

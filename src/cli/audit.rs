@@ -6,8 +6,10 @@ use pulse_telemetry_core::audit::{Audit, LineHash};
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::ledger::Piece;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::command::Exit;
 
-use super::{CommandError, Exit, offline};
+use super::error::CommandError;
+use super::offline;
 use crate::config::Config;
 use crate::store;
 

@@ -8,9 +8,12 @@ use pulse_telemetry_core::contract::{TokenAccess, ValueRow};
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Unknown};
 use pulse_telemetry_core::reason::LedgerReason;
+use pulse_telemetry_process::command::Exit;
 
 use super::api::{Api, patience};
-use super::{CommandError, Exit, offline, pulse_client};
+use super::clients::{pulse_client, send_settings, sender};
+use super::error::CommandError;
+use super::offline;
 use crate::config::{Config, Listen, TokenSource};
 use crate::serve::Listener;
 use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
@@ -23,11 +26,11 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     for warning in config.warnings() {
         writeln!(out, "  Note: {warning}.")?;
     }
-    for note in config.exposed_secrets().into_iter().chain(super::send_settings(config).not_understood()) {
+    for note in config.exposed_secrets().into_iter().chain(send_settings(config).not_understood()) {
         writeln!(out, "  Note: {note}")?;
     }
     // What a start would need besides: that it can be set up is seen here, not at night.
-    drop(super::sender(config)?);
+    drop(sender(config)?);
     drop(config.serve.read_token()?);
     // Before the state directory is looked at: from then on nothing else can be read.
     let pulse = pulse_client(config);

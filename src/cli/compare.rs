@@ -8,9 +8,11 @@ use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::observation::{OwnSender, Reason};
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::printable::printable;
+use pulse_telemetry_process::command::Exit;
 use serde_json::{Map, Value};
 
-use super::{CommandError, Exit, pulse_client};
+use super::clients::pulse_client;
+use super::error::CommandError;
 use crate::comparison::{Comparison, ComparisonRow, FieldVerdict, Ours};
 use crate::config::Config;
 use crate::pulse::{Observation, PulseClient};

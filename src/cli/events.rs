@@ -4,9 +4,11 @@ use std::io::Write;
 
 use hyper::Method;
 use pulse_telemetry_core::printable::printable;
+use pulse_telemetry_process::command::Exit;
 
 use super::api::{Api, ApiError, patience};
-use super::{CommandError, Exit, offline};
+use super::error::CommandError;
+use super::offline;
 use crate::config::Config;
 use crate::events::{EventsReport, Kept};
 

@@ -6,10 +6,12 @@ use hyper::Method;
 use pulse_telemetry_core::engine::EntryKind;
 use pulse_telemetry_core::ledger::Line;
 use pulse_telemetry_core::printable::printable;
+use pulse_telemetry_process::command::Exit;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError, patience};
-use super::{CommandError, Exit, offline};
+use super::error::CommandError;
+use super::offline;
 use crate::config::Config;
 use crate::store::{self, HistoryPage};
 

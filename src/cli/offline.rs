@@ -15,7 +15,8 @@ use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::rng::SystemRng;
 
-use super::{CommandError, pulse_client};
+use super::clients::pulse_client;
+use super::error::CommandError;
 use crate::config::{Config, Listen};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::events::{self, EventsReport, Off, Recorder};

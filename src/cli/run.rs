@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pulse_telemetry_http::server::ServeSettings;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::command::Exit;
 use pulse_telemetry_process::log::start_log;
 use pulse_telemetry_process::no_core::warn_of_cores;
 use pulse_telemetry_process::signals::asked_to_stop;
@@ -13,7 +14,9 @@ use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{CommandError, Exit, offline, pulse_client};
+use super::clients::{pulse_client, send_settings, sender};
+use super::error::CommandError;
+use super::offline;
 use crate::config::{Config, Listen};
 use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::daemon::{self, Handle};
@@ -35,11 +38,11 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    for note in config.exposed_secrets().into_iter().chain(super::send_settings(config).not_understood()) {
+    for note in config.exposed_secrets().into_iter().chain(send_settings(config).not_understood()) {
         tracing::warn!("{note}");
     }
     let pulse = pulse_client(config)?;
-    let sender = super::sender(config)?;
+    let sender = sender(config)?;
     let token = config.serve.read_token()?;
     let dir = &config.state.dir;
     store::make_dir(dir)?;
@@ -100,7 +103,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
 
 /// What the daemon can still touch, by its configuration.
 fn allowed(config: &Config, is_root: bool) -> Result<Allowed, CommandError> {
-    let endpoint = super::send_settings(config).port()?;
+    let endpoint = send_settings(config).port()?;
     let ports = [config.pulse.url.port(), endpoint];
     let lookups = Lookups::look(Path::new("/etc"));
     for told in &lookups.unreadable {

@@ -5,11 +5,12 @@ use std::io::Write;
 use hyper::Method;
 use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_core::reason::ReasonWord;
+use pulse_telemetry_process::command::Exit;
 use serde::Deserialize;
 
 use super::api::{Api, ApiError, patience};
+use super::error::CommandError;
 use super::offline::{self, OffWritten};
-use super::{CommandError, Exit};
 use crate::config::Config;
 
 /// What came of turning the switch: the answer of `PUT /api/v1/switch`.
