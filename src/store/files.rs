@@ -4,12 +4,12 @@
 //! what is damaged goes.
 
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::fs::{Access, At, Fs, FsFile, Kind, RealFs, Stat};
+use super::fs::{Access, At, Fs, FsFile, Kind, RealFs, Stat, is_unusable};
 
 /// A file of the directory, and how many bytes may stand in it.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Name {
     pub(super) name: &'static str,
     /// The name of the file that is to take this one's place.
     pub(super) temporary: &'static str,
-    max_bytes: u64,
+    pub(super) max_bytes: u64,
 }
 
 impl Name {
@@ -37,7 +37,7 @@ pub(super) const LOCK: Name = Name::new("lock", concat!("lock", ".new"), 4 << 10
 /// Written and removed at a start, to show that the directory can be written.
 pub(super) const PROBE: Name = Name::new("probe", concat!("probe", ".new"), 0);
 /// The ledger makes room before it grows larger.
-pub(super) const LEDGER: Name = Name::new("ledger.jsonl", concat!("ledger.jsonl", ".new"), super::ledger::FILE_MAX);
+pub(super) const LEDGER: Name = Name::new("ledger.jsonl", concat!("ledger.jsonl", ".new"), 16 << 20);
 /// 500 events of at most some 1.5 KiB.
 pub(super) const EVENTS: Name = Name::new("events.jsonl", concat!("events.jsonl", ".new"), 1 << 20);
 
@@ -47,19 +47,6 @@ const ALL: [Name; 7] = [ID, SWITCH, STATE, LOCK, PROBE, LEDGER, EVENTS];
 #[derive(Clone, Debug)]
 pub(super) struct Dir {
     fs: Arc<dyn Fs>,
-}
-
-/// What stands in a file's place and is not used.
-#[derive(Debug, thiserror::Error)]
-#[error("{} is {what}", path.display())]
-pub(super) struct Unusable {
-    pub(super) path: PathBuf,
-    pub(super) what: String,
-}
-
-/// Whether something that is no file of this directory's stands in a file's place.
-pub(super) fn is_unusable(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Unusable>())
 }
 
 /// The file system does not make a file, or the entries of a directory, durable.

@@ -7,7 +7,7 @@ mod real;
 use std::fmt;
 use std::fs::TryLockError;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -219,4 +219,17 @@ impl io::Read for At<'_> {
         self.offset += read as u64;
         Ok(read)
     }
+}
+
+/// What stands in a file's place and is not used.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is {what}", path.display())]
+pub(super) struct Unusable {
+    pub(super) path: PathBuf,
+    pub(super) what: String,
+}
+
+/// Whether something that is no file of this directory's stands in a file's place.
+pub(super) fn is_unusable(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Unusable>())
 }

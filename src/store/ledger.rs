@@ -27,9 +27,7 @@ pub use reading::HistoryPage;
 use reading::{History, Lines};
 pub(super) use reading::{read, read_page, shows};
 
-/// The file is never larger.
-pub(super) const FILE_MAX: u64 = 16 << 20;
-/// What is left of a file that would be, the line that tells of it included.
+/// What is left of a file that would be larger than [`LEDGER`] may be, the line that tells of it included.
 const KEPT_MAX: u64 = 12 << 20;
 /// Most lines are shorter.
 const LINE_USUAL: usize = 1024;
@@ -162,7 +160,7 @@ impl Ledger {
 
     /// Another line may not fit.
     fn is_full(&self) -> bool {
-        self.length + LINE_MAX as u64 > FILE_MAX
+        self.length + LINE_MAX as u64 > LEDGER.max_bytes
     }
 
     fn write_at_end(&mut self, line: Line<'_>) -> io::Result<()> {

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use pulse_telemetry_testkit::boundaries::beyond_the_boundaries;
 
-use crate::{documents, limits};
+use crate::{documents, imports, limits};
 
 /// Tells what goes beyond a limit.
 pub(crate) fn check() -> ExitCode {
-    let found = [beyond_the_boundaries(), documents::beyond_the_limits(), limits::beyond_the_limits()].concat();
+    let found =
+        [beyond_the_boundaries(), documents::beyond_the_limits(), limits::beyond_the_limits(), imports::circles()]
+            .concat();
     for line in &found {
         println!("{line}");
     }

@@ -91,7 +91,8 @@ fn defined(line: &str) -> Option<&str> {
         _ => return None,
     }
     let name = words.next()?;
-    Some(name.split(|character: char| !character.is_alphanumeric()).next().unwrap_or(name))
+    // A macro's own names are none.
+    name.split(|character: char| !character.is_alphanumeric()).next().filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod check;
 mod documents;
 mod exhaust;
 mod generate;
+mod imports;
 mod limits;
 mod promises;
 mod simulate;

@@ -14,8 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 
-use super::super::files::Unusable;
-use super::{Access, FileId, Fs, FsFile, Kind, Stat};
+use super::{Access, FileId, Fs, FsFile, Kind, Stat, Unusable};
 
 /// A directory of the real file system.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Takes up the ledger that is on the disk, and finds out what of it is missing.
 
+use std::collections::VecDeque;
 use std::io::{self, BufReader};
 
 use jiff::Timestamp;
@@ -8,11 +9,11 @@ use pulse_telemetry_core::ledger::{Line, Piece, kind_of, seq_of, sha256};
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::reason::LedgerReason;
 
-use super::super::files::{Dir, LEDGER, durable, is_unusable};
-use super::super::fs::{At, FsFile};
+use super::super::files::{Dir, LEDGER, durable};
+use super::super::fs::{At, FsFile, is_unusable};
 use super::super::state_file::Head;
+use super::Ledger;
 use super::reading::{Lines, LinesBackwards};
-use super::{Ledger, VecDeque};
 
 /// Entries that were known and are not there.
 #[derive(Clone, Debug)]
