@@ -22,7 +22,7 @@ const VERSION: &str = "pulse-telemetry-collector, version ";
 /// The keys of the advisory locks. They only have to differ from those of other programs in the same database.
 pub(super) const LOCK_SCHEMA: i64 = 0x7075_6c73_6501;
 
-/// The limit of one transaction that may take as long as [`PURGE_TIMEOUT`].
+/// The limit of one transaction that may take as long as [`PURGE_TIMEOUT`](super::PURGE_TIMEOUT).
 pub(super) const LONG: &str =
     "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
