@@ -85,6 +85,7 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
         wake: now.mono,
         sending: None,
         storage_works: true,
+        storage_look_at: now.mono,
         storage_error: None,
         endpoint_works: true,
         logged: None,
@@ -163,6 +164,8 @@ struct Daemon<D, K, C> {
     wake: Duration,
     sending: Option<Gives<Answer>>,
     storage_works: bool,
+    /// When the files may be looked at again for a caller, on the monotonic clock.
+    storage_look_at: Duration,
     /// Why not, as of the last try that failed.
     storage_error: Option<String>,
     endpoint_works: bool,

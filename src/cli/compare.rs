@@ -1,12 +1,11 @@
 //! `check --compare`: our ping beside the one that Pulse would send.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use pulse_telemetry_core::contract::Ping;
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::observation::{OwnSender, Reason};
-use pulse_telemetry_core::ping::Event;
+use pulse_telemetry_core::ping::{self, Event};
 use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_process::command::Exit;
 use serde_json::{Map, Value};
@@ -48,8 +47,9 @@ pub(super) async fn compare(config: &Config, out: &mut dyn Write) -> Result<Exit
 async fn ours(client: &PulseClient) -> Result<(Observation, Map<String, Value>), CommandError> {
     let observed = client.observe().await.map_err(|error| failure(&Suppression::from(&error)))?;
     let payload = Suppression::known_payload(&observed.reading).map_err(|because| failure(&because))?;
-    let ping = Ping { payload, install_id: &InstallId::nobodys(), event: Event::Heartbeat }.to_object();
-    Ok((observed, ping))
+    let bytes = ping::encode(payload, &InstallId::nobodys(), Event::Heartbeat);
+    let fields = serde_json::from_str(&bytes).map_err(io::Error::from)?;
+    Ok((observed, fields))
 }
 
 fn failure(because: &Suppression) -> CommandError {

@@ -125,6 +125,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             }
             Command::Switch { on, answer } => drop(answer.send(self.switch(on))),
             Command::History { before, limit, answer } => {
+                self.storage_look_at = Duration::ZERO;
                 self.look_at_the_storage();
                 let page = self.store.history(before, limit);
                 let page = page.inspect_err(|error| warn!(%error, "failed to read the history"));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::engine::{Action, DiskAction, Input};
@@ -24,6 +25,9 @@ impl Tried {
         self.failure = self.failure.take().or(result.err());
     }
 }
+
+/// Between two looks whether the files that were written are still there, for callers.
+const STORAGE_LOOK: Duration = Duration::from_secs(1);
 
 impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     /// Carries out the actions in their order, and says whether all that belongs on the disk got there.
@@ -92,11 +96,14 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
         }
     }
 
-    /// What was written may be gone although nothing had to be written since.
+    /// What was written may be gone although nothing had to be written since. Callers who only want to know how things
+    /// stand do not make it look more often than once a [`STORAGE_LOOK`].
     pub(super) fn look_at_the_storage(&mut self) {
-        if self.engine.status(self.clock.now()).unsaved {
+        let now = self.clock.now();
+        if now.mono < self.storage_look_at || self.engine.status(now).unsaved {
             return;
         }
+        self.storage_look_at = now.mono + STORAGE_LOOK;
         if let Err(error) = self.store.confirm() {
             error!(%error, state_dir = self.state_dir, "the state directory lost what was written; nothing is sent");
             self.storage_works = false;

@@ -7,6 +7,7 @@
 mod declare;
 mod fields;
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use serde_json::{Map, Value, json};
@@ -99,18 +100,18 @@ pub struct ValueRow<'a> {
 
 /// What a field can be made of.
 pub trait FieldValue {
-    /// The value on the wire; `None` where the field is left out.
-    fn to_json(&self) -> Option<Value>;
+    /// The value on the wire, as JSON; `None` where the field is left out.
+    fn to_json(&self) -> Option<Cow<'static, str>>;
 }
 
 impl<T: FieldValue> FieldValue for &T {
-    fn to_json(&self) -> Option<Value> {
+    fn to_json(&self) -> Option<Cow<'static, str>> {
         (*self).to_json()
     }
 }
 
 impl<T: FieldValue> FieldValue for Option<T> {
-    fn to_json(&self) -> Option<Value> {
+    fn to_json(&self) -> Option<Cow<'static, str>> {
         self.as_ref()?.to_json()
     }
 }
@@ -118,27 +119,29 @@ impl<T: FieldValue> FieldValue for Option<T> {
 macro_rules! field_value {
     ($($type:ty: |$value:ident| $json:expr),+ $(,)?) => {
         $(impl FieldValue for $type {
-            fn to_json(&self) -> Option<Value> {
+            fn to_json(&self) -> Option<Cow<'static, str>> {
                 let $value = self;
-                Some(Value::from($json))
+                Some(Cow::from($json))
             }
         })+
     };
 }
 
 field_value! {
-    u32: |value| *value,
-    bool: |value| *value,
-    String: |value| value.as_str(),
-    &'static str: |value| *value,
-    InstallId: |value| value.as_str(),
-    Event: |value| value.word(),
-    Platform: |value| value.word(),
-    Channel: |value| value.word(),
+    u32: |value| value.to_string(),
+    bool: |value| if *value { "true" } else { "false" },
+    String: |value| quoted(value),
+    &'static str: |value| quoted(value),
+    InstallId: |value| quoted(value.as_str()),
+    Event: |value| quoted(value.word()),
+    Platform: |value| quoted(value.word()),
+    Channel: |value| quoted(value.word()),
 }
 
-/// The fields of a ping, by name.
-pub type Object = Map<String, Value>;
+/// A text as JSON.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
 
 /// The field of that name.
 #[must_use]

@@ -56,7 +56,7 @@ impl From<PingBytes> for String {
 /// The bytes of a ping: compact JSON in the order of the contract.
 #[must_use]
 pub fn encode(payload: &Payload, install_id: &InstallId, event: Event) -> PingBytes {
-    PingBytes(Value::Object(Ping { payload, install_id, event }.to_object()).to_string())
+    PingBytes(Ping { payload, install_id, event }.to_json())
 }
 
 /// Why some bytes are no ping as [`encode`] writes it.

@@ -108,15 +108,21 @@ macro_rules! declare_contract {
         }
 
         impl Ping<'_> {
-            /// The fields that are sent, in the order of the contract.
+            /// The fields that are sent, as compact JSON in the order of the contract.
             #[must_use]
-            pub fn to_object(&self) -> $crate::contract::Object {
+            pub fn to_json(&self) -> String {
                 let $ping = self;
-                let fields = [$((
-                    stringify!($name),
-                    $crate::contract::FieldValue::to_json($crate::declare_contract!(@sent $ping $name $($value)?)),
-                ),)+];
-                fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+                let mut json = String::with_capacity(1024);
+                $(let value = $crate::contract::FieldValue::to_json(
+                    $crate::declare_contract!(@sent $ping $name $($value)?),
+                );
+                if let Some(value) = value {
+                    json.push_str(if json.is_empty() { "{" } else { "," });
+                    json.push_str(concat!("\"", stringify!($name), "\":"));
+                    json.push_str(&value);
+                })+
+                json.push('}');
+                json
             }
         }
     };
