@@ -53,29 +53,31 @@ impl Format {
 }
 
 /// OpenMetrics in the text format, where a counter is described by the name of its sample, and nothing says where the
-/// end is or what a unit is.
+/// end is or what a unit is. The encoder writes what a metric is for before it writes its type.
 fn to_text(open_metrics: &str) -> String {
-    let mut counters =
-        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).peekable();
-    let mut text = String::with_capacity(open_metrics.len());
-    for line in open_metrics.lines() {
-        let Some(comment) = line.strip_prefix("# ") else {
-            text.extend([line, "\n"]);
-            continue;
-        };
-        let mut parts = comment.splitn(3, ' ');
-        let (Some(word @ ("HELP" | "TYPE")), Some(name)) = (parts.next(), parts.next()) else { continue };
-        text.extend(["# ", word, " ", name]);
-        if counters.peek() == Some(&name) {
-            text.push_str("_total");
-            if word == "TYPE" {
-                counters.next();
-            }
+    let mut text = String::with_capacity(open_metrics.len() + 256);
+    let mut help = "";
+    let mut rest = open_metrics;
+    while !rest.is_empty() {
+        let (samples, comments) = rest.split_at(comment_at(rest));
+        text.push_str(samples);
+        let (comment, next) = comments.split_once('\n').unwrap_or((comments, ""));
+        if let Some(described) = comment.strip_prefix("# HELP ") {
+            help = described;
+        } else if let Some((name, kind)) = comment.strip_prefix("# TYPE ").and_then(|typed| typed.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let help = help.strip_prefix(name).unwrap_or_default();
+            text.extend(["# HELP ", name, suffix, help, "\n# TYPE ", name, suffix, " ", kind, "\n"]);
         }
-        text.extend(parts.flat_map(|rest| [" ", rest]));
-        text.push('\n');
+        rest = next;
     }
     text
+}
+
+/// Where the first line begins that is a comment, or where the text ends.
+fn comment_at(text: &str) -> usize {
+    let begins_a_line = |at: usize| text.as_bytes().get(..at).is_some_and(|before| matches!(before, [] | [.., b'\n']));
+    text.match_indices('#').map(|(at, _)| at).find(|at| begins_a_line(*at)).unwrap_or(text.len())
 }
 
 /// A range of media types, as `Accept` lists them.
