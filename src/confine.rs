@@ -194,8 +194,8 @@ impl Confinement {
         let landlock = match self.landlock {
             Extent::Fully => None,
             Extent::Partly => Some(
-                "what is newer than this kernel's Landlock (truncating files Linux 6.2, outgoing ports 6.7, device files \
-                 6.10, other processes 6.12)",
+                "what is newer than this kernel's Landlock (truncating files Linux 6.2, outgoing ports 6.7, device \
+                 files 6.10, other processes 6.12)",
             ),
             Extent::None => Some("files, ports and processes (Landlock, which can also be switched off or filtered)"),
         };

@@ -264,8 +264,8 @@ fn explain(suppression: &Suppression) -> String {
             "Pulse started less than two minutes ago and does not know its counts yet.".to_owned()
         }
         Suppression::PulseReportsItself => format!(
-            "{REPORTS_ITSELF} To hand over, set {HAND_OVER_LINE} in Pulse's environment (not in a file that the sidecar \
-             reads as well) and restart Pulse."
+            "{REPORTS_ITSELF} To hand over, set {HAND_OVER_LINE} in Pulse's environment (not in a file that the \
+             sidecar reads as well) and restart Pulse."
         ),
         Suppression::Incomplete(unknown) => incomplete(unknown),
     }
@@ -285,16 +285,16 @@ fn incomplete(unknown: &[Unknown]) -> String {
                 .to_owned(),
         ),
         Reason::OrganizationsNotNamed(names) => Some(format!(
-            "This Pulse has organizations that pulse.organizations does not name: {names}. Name each of them there, with \
-             its token."
+            "This Pulse has organizations that pulse.organizations does not name: {names}. Name each of them there, \
+             with its token."
         )),
         Reason::OrganizationsGone(names) => Some(format!(
-            "pulse.organizations names what its own token does not list: {names}. Remove the organization there, or give \
-             it the token that belongs to it."
+            "pulse.organizations names what its own token does not list: {names}. Remove the organization there, or \
+             give it the token that belongs to it."
         )),
         Reason::OutOfBounds if unknown.what == "version" => Some(format!(
-            "The version that this build of Pulse reports cannot be sent: it has more than letters, digits, ., + and -, \
-             or more than {VERSION_MAX} of them."
+            "The version that this build of Pulse reports cannot be sent: it has more than letters, digits, ., + and \
+             -, or more than {VERSION_MAX} of them."
         )),
         _ => None,
     });
@@ -330,8 +330,8 @@ pub struct PreviewReport<'a> {
     pub message: Option<String>,
 }
 
-/// The answer of `GET /api/v1/posture`: what else may leave the installation. A part that is null is unknown and named in
-/// `unknown`, but for `data_handling`, which is null as well where this Pulse has no such rules.
+/// The answer of `GET /api/v1/posture`: what else may leave the installation. A part that is null is unknown and named
+/// in `unknown`, but for `data_handling`, which is null as well where this Pulse has no such rules.
 #[derive(Debug, Serialize)]
 pub struct PostureReport<'a> {
     /// AI features and their providers.
@@ -370,8 +370,8 @@ pub fn reading_warnings(read: Result<&Reading, &ReadError>) -> Vec<String> {
     left_out
         .map(|(_, field)| {
             format!(
-                "{field} is left out of the ping: what this build of Pulse says there has more than letters, digits, ., + \
-                 and -, or more than {VERSION_MAX} of them."
+                "{field} is left out of the ping: what this build of Pulse says there has more than letters, digits, \
+                 ., + and -, or more than {VERSION_MAX} of them."
             )
         })
         .collect()
@@ -387,8 +387,8 @@ impl SuppressedReport {
 }
 
 impl StatusReport {
-    /// Telemetry is on, and the daemon has not read Pulse to an end since it started, with success or without: nobody knows
-    /// yet whether anything stands in the way.
+    /// Telemetry is on, and the daemon has not read Pulse to an end since it started, with success or without: nobody
+    /// knows yet whether anything stands in the way.
     #[must_use]
     pub fn waits_for_pulse(&self) -> bool {
         self.running && self.enabled && self.suppressed.is_none() && self.as_of.is_none()
@@ -413,17 +413,8 @@ impl StatusReport {
         if !self.running {
             line("No pulse-telemetry answers at serve.listen: this is what the state directory says.".to_owned());
         }
-        if let Some(NextReport { event, at, replaces_id }) = &self.next {
-            line(match (self.running, &self.suppressed) {
-                _ if self.waits_for_pulse() => format!("Next:      a look at Pulse, at {}", seconds(*at)),
-                (false, _) => format!("Next:      a {} ping, once the daemon runs", event.word()),
-                (true, None) if *replaces_id => format!(
-                    "Next:      a new ID, at {}; its first heartbeat goes at a random time of the 12 to 36 hours after",
-                    seconds(*at)
-                ),
-                (true, None) => format!("Next:      a {} ping, at {}", event.word(), seconds(*at)),
-                (true, Some(_)) => format!("Next:      a look at Pulse, at {}", seconds(*at)),
-            });
+        if let Some(next) = &self.next {
+            line(self.next_to_text(next));
         }
         if let Some(PendingReport { event, attempts, .. }) = &self.pending {
             line(format!("Pending:   a {} ping, after {attempts} attempts without success", event.word()));
@@ -458,6 +449,19 @@ impl StatusReport {
         }
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    fn next_to_text(&self, NextReport { event, at, replaces_id }: &NextReport) -> String {
+        match (self.running, &self.suppressed) {
+            _ if self.waits_for_pulse() => format!("Next:      a look at Pulse, at {}", seconds(*at)),
+            (false, _) => format!("Next:      a {} ping, once the daemon runs", event.word()),
+            (true, None) if *replaces_id => format!(
+                "Next:      a new ID, at {}; its first heartbeat goes at a random time of the 12 to 36 hours after",
+                seconds(*at)
+            ),
+            (true, None) => format!("Next:      a {} ping, at {}", event.word(), seconds(*at)),
+            (true, Some(_)) => format!("Next:      a look at Pulse, at {}", seconds(*at)),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use hyper::Method;
+use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::contract::{TokenAccess, ValueRow};
 use pulse_telemetry_core::engine::Suppression;
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Unknown};
@@ -19,6 +20,34 @@ use crate::serve::Listener;
 use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warnings};
 
 pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
+    write_configuration(config, out)?;
+    // What a start would need besides: that it can be set up is seen here, not at night.
+    drop(sender(config)?);
+    drop(config.serve.read_token()?);
+    // Before the state directory is looked at: from then on nothing else can be read.
+    let pulse = pulse_client(config);
+    let here = check_here(config, out).await?;
+    writeln!(out, "Endpoint: {} (not contacted by this command)", config.telemetry.endpoint)?;
+
+    writeln!(out, "\nPulse at {}", config.pulse.url)?;
+    if matches!(config.pulse.tokens, TokenSource::None) {
+        writeln!(out, "  No API token is configured.")?;
+    }
+    let read = pulse?.read().await;
+    let is_usable = write_read(read.as_ref(), here.sources.is_forced_on(), out)?;
+    match here.listens {
+        // What has it may be the daemon, which could not be asked.
+        Err((is_taken, error)) if here.has_usable_state && !is_taken => return Err(error),
+        _ => {}
+    }
+    Ok(match (here.has_usable_state, is_usable) {
+        (false, _) => Exit::State,
+        (true, false) => Exit::Pulse,
+        (true, true) => Exit::Done,
+    })
+}
+
+fn write_configuration(config: &Config, out: &mut dyn Write) -> Result<(), CommandError> {
     writeln!(out, "Configuration")?;
     for setting in config.origins() {
         writeln!(out, "  {:<24} {:<46} {}", setting.key, setting.value, setting.origin)?;
@@ -29,11 +58,19 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     for note in config.exposed_secrets().into_iter().chain(send_settings(config).not_understood()) {
         writeln!(out, "  Note: {note}")?;
     }
-    // What a start would need besides: that it can be set up is seen here, not at night.
-    drop(sender(config)?);
-    drop(config.serve.read_token()?);
-    // Before the state directory is looked at: from then on nothing else can be read.
-    let pulse = pulse_client(config);
+    Ok(())
+}
+
+/// What was found on this machine.
+struct Here {
+    sources: Sources,
+    has_usable_state: bool,
+    /// Why a daemon could not listen, and whether it is because somebody does.
+    listens: Result<(), (bool, CommandError)>,
+}
+
+/// Looks at the daemon; where none answers, at what one would need.
+async fn check_here(config: &Config, out: &mut dyn Write) -> Result<Here, CommandError> {
     let daemon = Api::new(config)?.ask(Method::GET, "/api/v1/status", None, patience::AT_ONCE).await;
     if let Err(error) = &daemon
         && !error.is_no_daemon()
@@ -41,46 +78,42 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
         writeln!(out, "\nThe daemon could not be asked: {error}.")?;
     }
     let daemon: Option<StatusReport> = daemon.ok().and_then(|answer| serde_json::from_slice(&answer).ok());
-    let (mut usable_state, mut listens) = (true, Ok(()));
-    let sources = match &daemon {
-        Some(report) => {
-            writeln!(out, "\nA daemon answers at serve.listen: {}", report.summary)?;
-            writeln!(out, "State directory: {}", report.state_dir)?;
-            offline::sources(config, report.off_by == Some(LedgerReason::OffBySwitch.into()))
-        }
-        None => {
-            // Before the state directory is opened, for then nothing can listen any more.
-            listens = try_to_listen(config).await;
-            let state = offline::try_out(config);
-            usable_state = state.is_ok();
-            match &state {
-                Ok(_) => writeln!(out, "\nState directory: {}", config.state.dir.display())?,
-                Err(error) => writeln!(out, "\nState directory: {error}")?,
-            }
-            let sources = offline::sources(config, state.is_ok_and(|found| found.switched_off));
-            match sources.off() {
-                Some(source) => writeln!(out, "Telemetry: off, by {source}")?,
-                None => writeln!(out, "Telemetry: on, unless Pulse's own setting says off (below)")?,
-            }
-            sources
-        }
-    };
-    let listens = listens.map_err(|source| {
+    if let Some(report) = daemon {
+        writeln!(out, "\nA daemon answers at serve.listen: {}", report.summary)?;
+        writeln!(out, "State directory: {}", report.state_dir)?;
+        let sources = offline::sources(config, report.off_by == Some(LedgerReason::OffBySwitch.into()));
+        return Ok(Here { sources, has_usable_state: true, listens: Ok(()) });
+    }
+    // Before the state directory is opened, for then nothing can listen any more.
+    let listens = try_to_listen(config).await.map_err(|source| {
         let is_taken = source.kind() == ErrorKind::AddrInUse;
         (is_taken, CommandError::Listen { listen: config.serve.listen.clone(), source })
     });
+    let state = offline::try_out(config);
+    let has_usable_state = state.is_ok();
+    match &state {
+        Ok(_) => writeln!(out, "\nState directory: {}", config.state.dir.display())?,
+        Err(error) => writeln!(out, "\nState directory: {error}")?,
+    }
+    let sources = offline::sources(config, state.is_ok_and(|found| found.switched_off));
+    match sources.off() {
+        Some(source) => writeln!(out, "Telemetry: off, by {source}")?,
+        None => writeln!(out, "Telemetry: on, unless Pulse's own setting says off (below)")?,
+    }
     if let Err((_, error)) = &listens {
         writeln!(out, "Note: {error}.")?;
     }
-    writeln!(out, "Endpoint: {} (not contacted by this command)", config.telemetry.endpoint)?;
+    Ok(Here { sources, has_usable_state, listens })
+}
 
-    writeln!(out, "\nPulse at {}", config.pulse.url)?;
-    if matches!(config.pulse.tokens, TokenSource::None) {
-        writeln!(out, "  No API token is configured.")?;
-    }
-    let read = pulse?.read().await;
-    let usable = match &read {
-        Ok(reading) => write_reading(reading, sources.is_forced_on(), out)?,
+/// Shows what came of reading Pulse, and says whether a ping could be built of it.
+fn write_read(
+    read: Result<&Reading, &ReadError>,
+    is_forced_on: bool,
+    out: &mut dyn Write,
+) -> Result<bool, CommandError> {
+    let is_usable = match read {
+        Ok(reading) => write_reading(reading, is_forced_on, out)?,
         Err(ReadError::Unauthorized(credential)) => {
             writeln!(out, "  Pulse refuses to be read (pulse_unauthorized).\n  {credential}")?;
             false
@@ -95,23 +128,14 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
             false
         }
     };
-    for warning in reading_warnings(read.as_ref()) {
+    for warning in reading_warnings(read) {
         writeln!(out, "  Note: {warning}")?;
     }
-    if let Ok(Reading { retry_after: Some(pause), .. }) = &read {
+    if let Ok(Reading { retry_after: Some(pause), .. }) = read {
         let seconds = pause.as_secs();
         writeln!(out, "  Note: Pulse asked for fewer requests (429), and to be left alone for {seconds} seconds.")?;
     }
-    match listens {
-        // What has it may be the daemon, which could not be asked.
-        Err((is_taken, error)) if usable_state && !is_taken => return Err(error),
-        _ => {}
-    }
-    Ok(match (usable_state, usable) {
-        (false, _) => Exit::State,
-        (true, false) => Exit::Pulse,
-        (true, true) => Exit::Done,
-    })
+    Ok(is_usable)
 }
 
 /// Binds the address of `serve.listen` for a moment.

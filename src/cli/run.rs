@@ -35,10 +35,8 @@ const STOP_TIME: Duration = Duration::from_millis(1800);
 pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) -> Result<Exit, CommandError> {
     start_log(&config.log).map_err(CommandError::Log)?;
     warn_of_cores(leaves_no_core);
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
-    for note in config.exposed_secrets().into_iter().chain(send_settings(config).not_understood()) {
+    let notes = config.exposed_secrets().into_iter().chain(send_settings(config).not_understood());
+    for note in config.warnings().iter().map(ToString::to_string).chain(notes) {
         tracing::warn!("{note}");
     }
     let pulse = pulse_client(config)?;

@@ -35,7 +35,8 @@ impl Direct {
         Ok(Self { peer, tcp, tls, has_ca_file: trust.has_own() })
     }
 
-    /// Why the connection was not secured, and what may help: most people's Pulse has a certificate of their own making.
+    /// Why the connection was not secured, and what may help: most people's Pulse has a certificate of their own
+    /// making.
     fn describe(&self, error: &NotSecured) -> DialError {
         let NotSecured::Tls(problem) = error else { return DialError::Peer(error.to_string()) };
         let hint = match (problem, self.has_ca_file) {

@@ -84,42 +84,43 @@ impl fmt::Display for NotPulse {
             Answered::SpeaksHttps => write!(f, "was refused, for {SPEAKS_HTTPS} in pulse.url"),
             Answered::RedirectToHttps => f.write_str("is redirected to https: try https:// in pulse.url"),
             Answered::Redirect => f.write_str(
-                "is redirected to another page, as a sign-on page before Pulse does it: let the sidecar past it, or name \
-                 Pulse's own address in pulse.url",
+                "is redirected to another page, as a sign-on page before Pulse does it: let the sidecar past it, or \
+                 name Pulse's own address in pulse.url",
             ),
             Answered::Status(404) if self.has_path => write!(f, "is not there (404): {path}"),
-            Answered::Status(404) => {
-                f.write_str("is not there (404): pulse.url most likely names another port, or lacks the path that a proxy wants")
-            }
+            Answered::Status(404) => f.write_str(
+                "is not there (404): pulse.url most likely names another port, or lacks the path that a proxy wants",
+            ),
             Answered::Status(status @ 500..) => write!(
                 f,
-                "was answered {status}: Pulse fails, or a proxy before it does not reach it. Look at Pulse's log and at \
-                 pulse.url"
+                "was answered {status}: Pulse fails, or a proxy before it does not reach it. Look at Pulse's log and \
+                 at pulse.url"
             ),
-            Answered::Status(status) => {
-                write!(f, "was answered {status}: another program most likely listens there; look at the port in pulse.url")
-            }
+            Answered::Status(status) => write!(
+                f,
+                "was answered {status}: another program most likely listens there; look at the port in pulse.url"
+            ),
             Answered::NotJson if self.has_path => write!(f, "was answered with something else than JSON: {path}"),
             Answered::NotJson => f.write_str(
-                "was answered with something else than JSON: another program most likely listens there; look at the port in \
-                 pulse.url",
+                "was answered with something else than JSON: another program most likely listens there; look at the \
+                 port in pulse.url",
             ),
             Answered::OtherJson if self.has_path => write!(f, "was answered with JSON that is not Pulse's: {path}"),
             Answered::OtherJson => f.write_str(
-                "was answered with JSON that is not Pulse's: another program most likely listens there; look at the port in \
-                 pulse.url",
-            ),
-            Answered::CutShort => {
-                f.write_str("ended without an answer: another program most likely listens there; look at the port in pulse.url")
-            }
-            Answered::TooMuch => f.write_str(
-                "was answered with more bytes than Pulse ever says: another program most likely listens there; look at the \
+                "was answered with JSON that is not Pulse's: another program most likely listens there; look at the \
                  port in pulse.url",
+            ),
+            Answered::CutShort => f.write_str(
+                "ended without an answer: another program most likely listens there; look at the port in pulse.url",
+            ),
+            Answered::TooMuch => f.write_str(
+                "was answered with more bytes than Pulse ever says: another program most likely listens there; look \
+                 at the port in pulse.url",
             ),
             Answered::Nothing(timeout) => write!(
                 f,
-                "was not answered within pulse.timeout ({} s): Pulse hangs, or another program listens there. Where Pulse \
-                 is only slow, a longer pulse.timeout helps",
+                "was not answered within pulse.timeout ({} s): Pulse hangs, or another program listens there. Where \
+                 Pulse is only slow, a longer pulse.timeout helps",
                 timeout.as_secs()
             ),
         }

@@ -108,6 +108,7 @@ mod tests {
             ("type Place = places::Place<Longest>;", Some("Place")),
             ("    type Caller = ();", None),
             ("impl Table for Longest {", None),
+            ("pub enum $name {", None),
             ("/// A struct Foo.", None),
         ] {
             assert_eq!(defined(line), name, "{line}");

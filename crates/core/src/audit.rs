@@ -6,8 +6,8 @@
 //!
 //! Whoever wrote the newest line's hash down elsewhere sees later whether the chain still holds that line.
 //!
-//! A finding is a fact about the ledger. Where a line cannot be read, or does not follow from the one before, everything
-//! that hangs on what went before is forgotten, so that one damage is one finding.
+//! A finding is a fact about the ledger. Where a line cannot be read, or does not follow from the one before,
+//! everything that hangs on what went before is forgotten, so that one damage is one finding.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -431,8 +431,8 @@ impl Audit {
             }
             EntryKind::Failed => {
                 self.known.open = None;
-                // An attempt whose state could not be written was not made; a ping whose ID expired, or that was damaged
-                // on disk, is built anew at once.
+                // An attempt whose state could not be written was not made; a ping whose ID expired, or that was
+                // damaged on disk, is built anew at once.
                 let is_built_anew = matches!(
                     line.known_reason(),
                     Some(LedgerReason::Storage | LedgerReason::IdExpired | LedgerReason::Damaged)

@@ -1,8 +1,8 @@
 //! The contract: the 25 fields of Pulse's privacy page, and nothing else.
 //!
-//! The table in `fields` is the one place that says what leaves. The payload, the encoder ([`crate::ping`]), the list of
-//! what is unknown, the JSON Schema (`config/ping.schema.json`), the field table of `docs/PRIVACY.md`, the rows of `check`
-//! and the collector's columns are made from it.
+//! The table in `fields` is the one place that says what leaves. The payload, the encoder ([`crate::ping`]), the list
+//! of what is unknown, the JSON Schema (`config/ping.schema.json`), the field table of `docs/PRIVACY.md`, the rows of
+//! `check` and the collector's columns are made from it.
 
 mod declare;
 mod fields;
@@ -170,8 +170,8 @@ impl Field {
     }
 
     /// A value as a receiver takes it: whole numbers are clamped (`1.0` is one, as the schema has it), an ID has one
-    /// spelling, and an optional text that is out of bounds is as good as none, since Pulse's own sender bounds neither.
-    /// Anything else is left as it is, for [`Field::accepts`] to judge; `Null` stands for no value.
+    /// spelling, and an optional text that is out of bounds is as good as none, since Pulse's own sender bounds
+    /// neither. Anything else is left as it is, for [`Field::accepts`] to judge; `Null` stands for no value.
     #[must_use]
     pub fn clamp(&self, value: Value) -> Value {
         match self.kind {

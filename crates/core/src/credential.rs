@@ -51,8 +51,8 @@ impl Default for Credential {
 }
 
 /// How a token is made in Pulse.
-const MAKE_ONE: &str = "In Pulse, under Settings, API Access (Security), create one with the scopes monitoring:read and \
-                        settings:read";
+const MAKE_ONE: &str = "In Pulse, under Settings, API Access (Security), create one with the scopes monitoring:read \
+                        and settings:read";
 
 impl fmt::Display for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,8 +64,8 @@ impl fmt::Display for Credential {
                 }
                 write!(
                     f,
-                    ". {MAKE_ONE}, write it to a file that only the sidecar can read, name the file in pulse.token_file \
-                     (PULSE_TOKEN_FILE), and restart the sidecar."
+                    ". {MAKE_ONE}, write it to a file that only the sidecar can read, name the file in \
+                     pulse.token_file (PULSE_TOKEN_FILE), and restart the sidecar."
                 )
             }
             Self::Refused { origin, organization } => {
@@ -78,9 +78,9 @@ impl fmt::Display for Credential {
                 }
                 write!(
                     f,
-                    ": it has expired, was revoked, or belongs to another Pulse. {MAKE_ONE}, write it there, and restart the \
-                     sidecar, which reads it at its start only. Where a new one is refused too, a proxy before Pulse asks for a \
-                     login of its own."
+                    ": it has expired, was revoked, or belongs to another Pulse. {MAKE_ONE}, write it there, and \
+                     restart the sidecar, which reads it at its start only. Where a new one is refused too, a proxy \
+                     before Pulse asks for a login of its own."
                 )
             }
         }

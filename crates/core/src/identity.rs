@@ -109,7 +109,8 @@ pub fn is_install_id(text: &str) -> bool {
     Uuid::try_parse(text).is_ok()
 }
 
-/// The same UUID in the spelling that most have: small letters, hyphens, nothing around it. `None` where the text is none.
+/// The same UUID in the spelling that most have: small letters, hyphens, nothing around it. `None` where the text is
+/// none.
 #[must_use]
 pub fn canonical_install_id(text: &str) -> Option<String> {
     Uuid::try_parse(text).ok().map(|id| id.to_string())
@@ -166,8 +167,8 @@ fn folded(key: &str) -> String {
         .collect()
 }
 
-/// The time in a JSON string, by the letter of RFC 3339 and without escapes, as Go's `time.Time` takes it; only the year
-/// one, which Go takes for "no time", is refused.
+/// The time in a JSON string, by the letter of RFC 3339 and without escapes, as Go's `time.Time` takes it; only the
+/// year one, which Go takes for "no time", is refused.
 fn rfc3339(json: &str) -> Option<Timestamp> {
     let text = json.strip_prefix('"')?.strip_suffix('"')?;
     let bytes = text.as_bytes();

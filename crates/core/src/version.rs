@@ -58,8 +58,8 @@ pub fn identify(raw: &str) -> Option<VersionIdentity> {
     VersionIdentity::of(raw).sendable()
 }
 
-/// Whether a text may be sent as a version, a raw version or a build: letters, digits, `.`, `+` and `-`, and few of them,
-/// so that no name, path or markup of somebody's own build leaves by accident.
+/// Whether a text may be sent as a version, a raw version or a build: letters, digits, `.`, `+` and `-`, and few of
+/// them, so that no name, path or markup of somebody's own build leaves by accident.
 #[must_use]
 pub fn is_sendable(text: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-');

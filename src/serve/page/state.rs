@@ -61,8 +61,9 @@ fn reports_itself(suppressed: &SuppressedReport) -> bool {
 fn unanswered() -> Markup {
     html! {
         p {
-            "Telemetry is on, and what a ping holds is read from Pulse. Where no answer comes, this page says why after \
-             30 seconds, or after " (code("pulse.timeout")) " where that is longer. Look whether Pulse runs, and at "
+            "Telemetry is on, and what a ping holds is read from Pulse. Where no answer comes, this page says why \
+             after 30 seconds, or after "
+            (code("pulse.timeout")) " where that is longer. Look whether Pulse runs, and at "
             (code("pulse.url")) " (" (code("PULSE_URL")) "): " (code("pulse-telemetry check"))
             " tries it and says what it finds. "
             a class="without-script" href={ "?" (READ) } { "Look again" }
@@ -95,11 +96,12 @@ fn decided(status: &StatusReport) -> &'static str {
         Some(ReasonWord::Known(LedgerReason::OffBySwitch)) => "The button below turns it on again, with a new ID.",
         Some(ReasonWord::Known(LedgerReason::OffByPulse)) => "It can be turned on again in Pulse, not here.",
         Some(ReasonWord::Known(LedgerReason::OffByConfig)) => {
-            "Only there can it be turned on again: change the file and restart the sidecar. No button here overrules it."
+            "Only there can it be turned on again: change the file and restart the sidecar. No button here overrules \
+             it."
         }
         Some(_) => {
-            "Only there can it be turned on again: unset the variable and restart the sidecar. No button here overrules \
-             it."
+            "Only there can it be turned on again: unset the variable and restart the sidecar. No button here \
+             overrules it."
         }
     }
 }

@@ -2,9 +2,9 @@
 
 /// Declares a contract, a row a field, in the order in which they stand on the wire.
 ///
-/// A row says why the field is collected, what it `holds` and an `example`. Where Pulse is `read` for it, it says as what
-/// type, and what a token `needs` for that: the field is then one of `Values` and of `Payload`. What is `sent` is that
-/// value, or what the row says of the ping.
+/// A row says why the field is collected, what it `holds` and an `example`. Where Pulse is `read` for it, it says as
+/// what type, and what a token `needs` for that: the field is then one of `Values` and of `Payload`. What is `sent` is
+/// that value, or what the row says of the ping.
 ///
 /// It makes `FIELDS`, `Values` (each value known, or unknown for a named reason), `Payload` (all of them known),
 /// `Incomplete`, and the encoder `Ping`.
@@ -61,7 +61,9 @@ macro_rules! declare_contract {
             /// Where one is not.
             pub fn complete(self) -> Result<Payload, Incomplete> {
                 match self {
-                    Self { $($($name: Ok::<$type, _>($name),)?)+ } => Ok(Payload { $($($name: { let known: $type = $name; known },)?)+ }),
+                    Self { $($($name: Ok::<$type, _>($name),)?)+ } => {
+                        Ok(Payload { $($($name: { let known: $type = $name; known },)?)+ })
+                    }
                     values => Err(Incomplete(Box::new(values))),
                 }
             }

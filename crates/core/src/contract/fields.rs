@@ -11,8 +11,9 @@ use crate::version::VersionIdentity;
 declare_contract! {
     |ping|
     install_id {
-        purpose: "Tells installations apart. It is a random pseudonym, derived from nothing; no account or person belongs \
-                  to it. It is replaced every 30 days, but the counts of a ping can tell an installation longer.",
+        purpose: "Tells installations apart. It is a random pseudonym, derived from nothing; no account or person \
+                  belongs to it. It is replaced every 30 days, but the counts of a ping can tell an installation \
+                  longer.",
         holds: FieldKind::InstallId,
         example: "\"a1b2c3d4-0000-4000-8000-000000000000\"",
         sent: ping.install_id,

@@ -41,8 +41,9 @@ pub enum Input {
 
 /// What is to be done, in this order.
 ///
-/// Every [`DiskAction`] is tried; where one fails, [`Action::Send`] later in the same list is left out, and so is an entry
-/// that would say that it was done ([`EntryKind::claims_prior_writes`]), and the engine is told with [`Input::StorageFailed`].
+/// Every [`DiskAction`] is tried; where one fails, [`Action::Send`] later in the same list is left out, and so is an
+/// entry that would say that it was done ([`EntryKind::claims_prior_writes`]), and the engine is told with
+/// [`Input::StorageFailed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a list has a few, and lives for a moment")]
 pub enum Action {

@@ -121,7 +121,8 @@ impl<C: Rng> Engine<C> {
         leaves
     }
 
-    /// Looks whether the ID has had its time: for a retry, for what the endpoint asked for, for a heartbeat that is due.
+    /// Looks whether the ID has had its time: for a retry, for what the endpoint asked for, for a heartbeat that is
+    /// due.
     pub(super) fn replace_what_has_expired(&mut self, now: Now, out: &mut Vec<Action>) {
         if self.sources.off().is_some() || self.is_clock_suspect() || self.phase == Phase::Sending {
             return;

@@ -60,8 +60,8 @@ pub struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// The bytes and the ID in them, where they are a ping with that event and that ID, as the encoder writes it now: what
-    /// stands in a file is not sent because it stands there.
+    /// The bytes and the ID in them, where they are a ping with that event and that ID, as the encoder writes it now:
+    /// what stands in a file is not sent because it stands there.
     pub(super) fn sound(&self) -> Option<(PingBytes, InstallId)> {
         let document = ping::decode(&self.body).ok()?;
         let says_so = document["install_id"] == self.install_id && document["event"] == self.event.word();
