@@ -34,15 +34,17 @@ test-package: ## the Debian packages, installed, upgraded and purged under a boo
 	test -x $(TOOLS)/bin/cargo-deb || $(INSTALL) --debug $(CARGO_DEB)
 	$(CARGO) build --workspace --bins && $(CARGO) test --test it -- --ignored package::
 
-test-years: ## 10,000 installation-years of the engine and 300 of the whole daemon, optimised
+test-years: ## 10,000 installation-years of engine and disk, 300 of the whole daemon, and all that three steps can bring
 	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
+	DEPTH=3 $(CARGO) test --profile soak --test it exhaustive:: -- --include-ignored
 	YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
 
-soak: ## the long sizes of what CI samples; takes about an hour
+soak: ## the long sizes of what CI samples; takes about two hours
 	KILLS=200 FAULTS=all $(CARGO) test --test it -- kills:: storage_faults::
 	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --workspace --test it collector_kills::
 	LOSSES=200 $(CARGO) test --workspace --test it -- --ignored system::
 	SEED=7 YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
+	$(CARGO) run --profile soak --package xtask -- exhaust --depth 5 --states 10000000 --threads 2
 	$(CARGO) run --profile soak --package xtask -- simulate --years 1000000 --threads 2
 
 linkage: ## what a receiver of pings can link over a new ID, by a simulation

@@ -145,7 +145,7 @@ pub struct Store {
     lock: Lock,
     ledger: Ledger,
     /// What `state.json` says, but for the ledger's last entry.
-    state: Vec<u8>,
+    state: String,
     /// What it says of that; `None` where it has to be written anew in any case.
     kept_head: Option<Option<Head>>,
     /// The lock or the ledger is not under its name any more: both are taken up before anything else is written.
@@ -209,7 +209,7 @@ impl Store {
         };
         let (ledger, interrupted) = Ledger::open(dir, head, &mut damage).map_err(failed("reading ledger.jsonl"))?;
         let found = find(dir).map_err(failed("reading it"))?;
-        let encoded = state_file::encode_state(&state).map_err(|error| failed("writing state.json")(error.into()))?;
+        let encoded = state_file::encode_state(&state).map_err(failed("writing state.json"))?;
         let mut store =
             Self { dir: dir.clone(), lock, ledger, state: encoded, kept_head, lost: false, notices: Vec::new() };
         store.keep_head().map_err(failed("writing state.json"))?;

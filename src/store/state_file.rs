@@ -3,6 +3,8 @@
 //! A file of an older layout is read and written anew, one of a newer layout is refused before anything is touched, and
 //! one that is damaged is replaced: losing it costs a ping at a wrong time.
 
+use std::io;
+
 use pulse_telemetry_core::engine::State;
 use serde::{Deserialize, Serialize};
 
@@ -62,17 +64,17 @@ pub(super) fn parse(content: Option<&[u8]>) -> FoundState {
 }
 
 /// The state as it stands in the file.
-pub(super) fn encode_state(state: &State) -> serde_json::Result<Vec<u8>> {
+pub(super) fn encode_state(state: &State) -> io::Result<String> {
     let mut text = Vec::with_capacity(USUAL);
     serde_json::to_writer(&mut text, state)?;
-    Ok(text)
+    String::from_utf8(text).map_err(io::Error::other)
 }
 
 /// The file that says this, of the state as it stands in it.
-pub(super) fn encode(state: &[u8], ledger: Option<&Head>) -> serde_json::Result<Vec<u8>> {
+pub(super) fn encode(state: &str, ledger: Option<&Head>) -> serde_json::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(state.len() + USUAL);
     text.extend_from_slice(format!("{{\"version\":{VERSION},\"state\":").as_bytes());
-    text.extend_from_slice(state);
+    text.extend_from_slice(state.as_bytes());
     if let Some(head) = ledger {
         text.extend_from_slice(b",\"ledger\":");
         serde_json::to_writer(&mut text, head)?;

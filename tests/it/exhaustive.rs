@@ -5,43 +5,56 @@
 use pulse_telemetry_testkit::simulation::exhaustive::search;
 use pulse_telemetry_testkit::simulation::rules::Rule;
 use pulse_telemetry_testkit::simulation::saboteurs::{
-    AttemptBeforeItsEntry, BodyBuiltAnewForRetry, FailureTakenForDelivery, Honest, IdKeptAfterReset, LedgerNotCompared,
-    PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce, ResetWithoutCancel, RetryAfterIgnored,
-    RetryAfterKeptOverNewId, RotationForgotten, Saboteur, SwitchNotWritten, UnknownTakenForZero,
+    AttemptBeforeItsEntry, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest, IdKeptAfterReset,
+    LedgerNotCompared, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce, ResetWithoutCancel,
+    RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten,
+    UnknownTakenForZero,
 };
 
 /// `DEPTH` asks for more, as CI does where the tests are optimised.
 #[expect(clippy::disallowed_methods, reason = "whoever runs the test says how deep")]
 fn depth() -> u32 {
-    std::env::var("DEPTH").map_or(2, |depth| depth.parse().expect("a number"))
+    std::env::var("DEPTH").map_or(1, |depth| depth.parse().expect("a number"))
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 #[test]
 fn nothing_that_can_happen_in_a_few_steps_breaks_a_rule() {
-    let searched = search::<Honest>(depth(), u64::MAX).unwrap_or_else(|found| panic!("{found}"));
+    let searched = search::<Honest>(depth(), u64::MAX, threads()).unwrap_or_else(|found| panic!("{found}"));
     println!("{searched}");
-    assert!(!searched.is_cut && searched.states > 500, "{searched}");
+    assert!(!searched.is_cut && searched.states > 400, "{searched}");
 }
 
 /// An engine or a disk with that mistake breaks one of these rules within that many steps.
 fn is_caught<S: Saboteur>(depth: u32, rules: &[Rule]) {
-    let found = search::<S>(depth, u64::MAX).expect_err("the mistake was not seen");
+    let found = search::<S>(depth, u64::MAX, 1).expect_err("the mistake was not seen");
     assert!(rules.contains(&found.rule), "{found}");
 }
 
 #[test]
-fn each_mistake_that_shows_within_a_few_steps_is_found_by_trying_everything() {
+fn each_mistake_that_shows_within_two_steps_is_found_by_trying_everything() {
     is_caught::<LedgerNotCompared>(2, &[Rule::AcknowledgedIsKept]);
-    is_caught::<RotationForgotten>(3, &[Rule::IdIsCurrent]);
     is_caught::<IdKeptAfterReset>(1, &[Rule::ResetIsKept, Rule::AcknowledgedIsKept]);
     is_caught::<ResetWithoutCancel>(1, &[Rule::ResetIsKept]);
     is_caught::<PendingKeptWhenOff>(2, &[Rule::OffLeavesNothing]);
     is_caught::<SwitchNotWritten>(2, &[Rule::SwitchIsKept]);
-    is_caught::<AttemptBeforeItsEntry>(3, &[Rule::RecordedBefore]);
-    is_caught::<RetryAfterIgnored>(3, &[Rule::RetryAfterIsHonoured]);
     is_caught::<PhaseKeptOverReset>(2, &[Rule::NewIdHasItsOwnTime]);
     is_caught::<RetryAfterKeptOverNewId>(2, &[Rule::RetryAfterIsForgotten]);
     is_caught::<FailureTakenForDelivery>(1, &[Rule::LedgerTellsTheTruth]);
+    is_caught::<DueTimeNotKept>(2, &[Rule::NewIdHasItsOwnTime]);
+    is_caught::<StartupTimeNotKept>(2, &[Rule::StartupsKeepTheirDistance]);
+}
+
+/// Of the mistakes of `simulation` the crash loop that hammers alone is not here: it shows with the twelfth attempt.
+#[test]
+#[ignore = "takes minutes where it is not optimised: make test-years"]
+fn each_mistake_that_shows_within_three_steps_is_found_by_trying_everything() {
+    is_caught::<RotationForgotten>(3, &[Rule::IdIsCurrent]);
+    is_caught::<AttemptBeforeItsEntry>(3, &[Rule::RecordedBefore]);
+    is_caught::<RetryAfterIgnored>(3, &[Rule::RetryAfterIsHonoured]);
     is_caught::<PulsesSettingReadOnce>(3, &[Rule::OffSendsNothing, Rule::OffLeavesNothing, Rule::UnknownIsNotSent]);
     is_caught::<UnknownTakenForZero>(3, &[Rule::UnknownIsNotSent]);
     is_caught::<BodyBuiltAnewForRetry>(3, &[Rule::BytesAreTheBytesBuilt]);

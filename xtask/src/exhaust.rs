@@ -16,12 +16,15 @@ pub(crate) struct Arguments {
     /// Stop at so many states, before the depth is searched through.
     #[arg(long, default_value_t = u64::MAX)]
     states: u64,
+    /// How many threads share the first steps.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
 }
 
 /// Searches, and tells what came of it.
-pub(crate) fn run(&Arguments { depth, states }: &Arguments) -> ExitCode {
+pub(crate) fn run(&Arguments { depth, states, threads }: &Arguments) -> ExitCode {
     let began = now();
-    match search::<Honest>(depth, states) {
+    match search::<Honest>(depth, states, threads) {
         Ok(searched) => {
             println!("{searched}no rule was broken; {:.1} s", began.elapsed().as_secs_f64());
             ExitCode::SUCCESS

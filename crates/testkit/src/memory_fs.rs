@@ -80,6 +80,8 @@ struct State {
     opened_max: usize,
     /// How often something changed.
     changed: u64,
+    /// A power loss leaves nothing that was not durable.
+    forgets: bool,
 }
 
 /// What a disk was at some time.
@@ -207,6 +209,7 @@ impl MemoryFs {
             opened: Vec::new(),
             opened_max: OPENED,
             changed: 0,
+            forgets: false,
         };
         let path = Arc::new(PathBuf::from("/in-memory"));
         Self { path, state: Arc::new(Mutex::new(state)), next: Arc::new(AtomicU64::new(1)) }
@@ -279,6 +282,28 @@ impl MemoryFs {
         self.lock().is_blind = true;
     }
 
+    /// From now on a power loss leaves nothing of what was not made durable.
+    pub fn forget_what_is_not_durable(&self) {
+        self.lock().forgets = true;
+    }
+
+    /// The names, and of each whether a power loss would leave it as it is, and whether its last line is whole. Those
+    /// that differ by a number are one.
+    pub fn outline(&self) -> Vec<(String, bool, bool)> {
+        let state = self.lock();
+        let of = |(name, inode): &(Arc<str>, Arc<Inode>)| {
+            let is_same = find(&state.durable, name).is_some_and(|durable| durable.id == inode.id);
+            let name = name.trim_end_matches(|last: char| last.is_ascii_digit()).to_owned();
+            (name, is_same && inode.is_durable(), inode.ends_with_a_line())
+        };
+        let lost = |(name, _): &&(Arc<str>, Arc<Inode>)| find(&state.names, name).is_none();
+        let mut outline: Vec<_> = state.names.iter().map(of).collect();
+        outline.extend(state.durable.iter().filter(lost).map(|(name, _)| (name.to_string(), false, false)));
+        outline.sort_unstable();
+        outline.dedup();
+        outline
+    }
+
     /// The process is gone, and the machine runs on.
     pub fn process_ends(&self) {
         let mut state = self.lock();
@@ -294,14 +319,15 @@ impl MemoryFs {
         let mut state = self.lock();
         let state = &mut *state;
         state.changed += 1;
-        let kept = state.chance.draw(state.changes.len() as u64 + 1) as usize;
+        let most = if state.forgets { 0 } else { state.changes.len() as u64 };
+        let kept = state.chance.draw(most + 1) as usize;
         let changes = std::mem::take(&mut state.changes);
         for change in changes.into_iter().take(kept) {
             apply(&mut state.durable, change);
         }
         state.names.clone_from(&state.durable);
         for (_, inode) in &state.names {
-            inode.lose_power(&mut state.chance);
+            inode.lose_power(&mut state.chance, state.forgets);
         }
         (state.dies_at, state.died, state.blind) = (None, false, None);
     }

@@ -79,6 +79,12 @@ impl Inode {
         self.data().live.read_from(0)
     }
 
+    pub(super) fn ends_with_a_line(&self) -> bool {
+        let data = self.data();
+        let length = data.live.len();
+        data.live.read(length.saturating_sub(1), length) == b"\n"
+    }
+
     pub(super) fn begins_with(&self, bytes: &[u8]) -> bool {
         self.data().live.begins_with(bytes)
     }
@@ -124,14 +130,14 @@ impl Inode {
     }
 
     /// Of what was not synced a drawn part is left: none of it, all of it, or a torn piece.
-    pub(super) fn lose_power(&self, chance: &mut Seeded) {
+    pub(super) fn lose_power(&self, chance: &mut Seeded, forgets: bool) {
         let mut data = self.data();
         self.locked.store(0, SeqCst);
         match data.durable.clone() {
             Durable::Prefix(length) => {
                 let unsynced = data.live.len() - length;
                 if unsynced > 0 {
-                    let kept = chance.draw(unsynced + 1);
+                    let kept = if forgets { 0 } else { chance.draw(unsynced + 1) };
                     data.live.truncate(length + kept);
                 }
             }

@@ -1,5 +1,6 @@
 //! The state directory that ships, on a disk in memory, and what somebody sees who looks at that disk.
 
+use std::fmt;
 use std::io;
 
 use jiff::Timestamp;
@@ -44,9 +45,9 @@ pub struct Disk {
     pub left_open: bool,
     /// The ledger's last entry.
     pub last: Option<LastEntry>,
-    last_bytes: Vec<u8>,
+    last_bytes: Bytes,
     /// How the state file begins, up to the end of the state in it.
-    state_text: Vec<u8>,
+    state_text: Bytes,
     id_file: Option<Which>,
     state_file: Option<Which>,
     ledger_file: Option<Which>,
@@ -54,6 +55,16 @@ pub struct Disk {
     read: u64,
     /// What was looked at is of this many changes of the file system.
     looked_at: u64,
+}
+
+/// Bytes that are kept to be compared. Nothing shows them: that takes long.
+#[derive(Clone, Default)]
+struct Bytes(Vec<u8>);
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
 }
 
 /// What is read of a line of the ledger.
@@ -76,8 +87,8 @@ impl Disk {
             open: None,
             left_open: false,
             last: None,
-            last_bytes: Vec::new(),
-            state_text: Vec::new(),
+            last_bytes: Bytes::default(),
+            state_text: Bytes::default(),
             id_file: None,
             state_file: None,
             ledger_file: None,
@@ -164,18 +175,18 @@ impl Disk {
         text.extend_from_slice(b"{\"version\":2,\"state\":");
         if serde_json::to_writer(&mut text, state).is_ok() && self.fs.begins_with(STATE, &text) {
             self.state.clone_from(state);
-            self.state_text = text;
+            self.state_text = Bytes(text);
             self.state_file = self.fs.which(STATE);
         }
     }
 
     fn read_state(&mut self) {
-        if !self.state_text.is_empty() && self.fs.begins_with(STATE, &self.state_text) {
+        if !self.state_text.0.is_empty() && self.fs.begins_with(STATE, &self.state_text.0) {
             return;
         }
         let content = self.fs.read(STATE).unwrap_or_default();
         self.state = state_of(&content).unwrap_or_default();
-        self.state_text.clear();
+        self.state_text.0.clear();
     }
 
     /// Reads the lines that are new.
@@ -194,7 +205,7 @@ impl Disk {
             let mut end = bytes.len();
             let known = lines.rev().find_map(|line| {
                 end -= line.len();
-                (line.strip_suffix(b"\n") == Some(&self.last_bytes)).then_some(end + line.len())
+                (line.strip_suffix(b"\n") == Some(&self.last_bytes.0)).then_some(end + line.len())
             });
             if let Some(known) = known {
                 return self.take_lines(&bytes[known..], from + known as u64);
@@ -217,7 +228,7 @@ impl Disk {
         for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             self.read += line.len() as u64;
             let line = &line[..line.len() - 1];
-            line.clone_into(&mut self.last_bytes);
+            line.clone_into(&mut self.last_bytes.0);
             if let Ok(entry) = serde_json::from_slice(line) {
                 self.take(entry);
             }

@@ -144,6 +144,8 @@ pub struct Rules {
     heartbeat: Option<(u64, String)>,
     /// Since then there is a new ID, or may be one: what hung on the old one is over.
     new_id_at: Option<u64>,
+    /// What that was before telemetry was switched off: so it is again where a crash undoes the off.
+    before_off: Option<Option<u64>>,
     /// The time of the first heartbeat was drawn before the start, while there was no ID. An off that a crash undid
     /// since then has not drawn another one.
     keeps_the_draw: bool,
@@ -183,6 +185,7 @@ impl Rules {
             concluded: None,
             heartbeat: None,
             new_id_at: None,
+            before_off: None,
             keeps_the_draw: false,
             asked_of: None,
             startup_at: None,
@@ -212,6 +215,11 @@ impl Rules {
         self.starts_in_doubt = disk.state.suspect_seconds.is_some();
         let doubted_for = u64::from(disk.state.suspect_seconds.unwrap_or(0)) * SECOND;
         self.answered = None;
+        if let Some(before) = self.before_off.take()
+            && disk.identity.is_some()
+        {
+            self.new_id_at = before;
+        }
         if std::mem::take(&mut self.dirty) {
             self.forget_the_schedule();
         }
@@ -259,8 +267,11 @@ impl Rules {
     /// The process looks at the clock.
     pub fn process_looks(&mut self, at: u64, now: Now, offset: i64, disk: &Disk) {
         if self.consent.is_off() {
+            self.before_off.get_or_insert(self.new_id_at);
             self.new_id_at = Some(at);
             self.keeps_the_draw = false;
+        } else {
+            self.before_off = None;
         }
         let knew_better = self.adopts.is_none();
         if let Some(since) = self.adopts {
@@ -346,6 +357,7 @@ impl Rules {
             && after != Some(&before.install_id)
         {
             self.replaced.insert(before.install_id.to_string());
+            self.before_off = None;
             // An ID that no ping went with is replaced without a pause; and what could not be written when it happened
             // has happened earlier.
             if self.last.as_ref().is_some_and(|(_, body)| id_of(body) == before.install_id.as_str()) {
@@ -519,7 +531,7 @@ impl Rules {
             (self.new_id_at.map(age), self.keeps_the_draw, self.asked_of.clone(), self.startup_at.map(age)),
             (self.not_before.saturating_sub(at) / SECOND, self.saved_offset, self.adopts.map(age)),
             (self.starts_in_doubt, self.seen_offset, self.doubt.map(|doubt| (age(doubt.since), doubt.offset))),
-            (self.dirty, self.answered),
+            (self.dirty, self.answered, self.before_off.map(|before| before.map(age))),
         )
     }
 

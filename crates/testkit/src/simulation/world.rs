@@ -61,6 +61,24 @@ struct Sending {
 /// The process is gone.
 struct Died;
 
+/// Where in a list of actions the process crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CrashPoint {
+    /// The number of an action.
+    before: usize,
+    /// After so many operations of the file system that the action takes; `None`: before it begins.
+    operations: Option<u32>,
+    /// The power goes, too.
+    power: bool,
+}
+
+impl CrashPoint {
+    fn draw(chance: &mut Seeded, actions: u64) -> Self {
+        let before = chance.draw(actions) as usize;
+        Self { before, operations: Some(chance.draw(8) as u32), power: chance.draw(2) == 0 }
+    }
+}
+
 #[derive(Clone)]
 pub struct World<S> {
     pub tally: Tally,
@@ -94,9 +112,11 @@ pub struct World<S> {
     /// So many more crashes follow, the next one then.
     crashes_left: u64,
     crashes_at: u64,
-    /// The exhaustive driver says what is drawn, and before which action the process crashes.
+    /// The exhaustive driver says what is drawn, and where the process crashes.
     extremes: Option<Arc<Mutex<Extremes>>>,
-    crash_at: Option<usize>,
+    crash: Option<CrashPoint>,
+    /// It crashed within an operation, not after the last one.
+    crashed_within: bool,
     /// How many actions the last list had.
     listed: usize,
     next_of_world: u64,
@@ -138,7 +158,8 @@ impl<S: Saboteur> World<S> {
             crashes_left: 0,
             crashes_at: NEVER,
             extremes: None,
-            crash_at: None,
+            crash: None,
+            crashed_within: false,
             listed: 0,
             next_of_world: 0,
             chance,

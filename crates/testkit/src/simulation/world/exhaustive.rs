@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use pulse_telemetry_core::consent::Fixed;
 use pulse_telemetry_core::engine::Input;
@@ -24,7 +25,7 @@ use super::super::pulse::{Mood as PulseMood, Read};
 use super::super::rules::{Rule, Violation};
 use super::super::saboteurs::Saboteur;
 use super::super::time::{DAY, HOUR, MINUTE, NEVER, SECOND};
-use super::{Died, Held, World};
+use super::{CrashPoint, Died, Held, World};
 use crate::lock;
 use crate::memory_fs::{Mood, Snapshot, Vandalism};
 use crate::seeded::{Extremes, Seeded};
@@ -106,29 +107,27 @@ const READINGS: [PulseMood; 8] = [
     PulseMood::RateLimited,
 ];
 
+const SENDS: [Choice; 3] = [Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works)];
+const DELIVERS: [Choice; 4] = [SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::Accepted)];
+
 /// What went before the first step of a search: nothing; or a startup ping that is under way, was delivered, was
-/// delivered a month ago, could not be sent, or was answered with a wish for silence.
-const BEGINNINGS: [&[Choice]; 6] = [
+/// delivered before a restart or a month ago, could not be sent, or was answered with a wish for silence.
+const BEGINNINGS: [&[Choice]; 7] = [
     &[],
-    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works)],
-    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works), Choice::Answer(Response::Accepted)],
-    &[
-        Choice::Start,
-        Choice::Wake,
-        Choice::Read(PulseMood::Works),
-        Choice::Answer(Response::Accepted),
-        Choice::Sleep(31 * DAY),
-    ],
-    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works), Choice::Answer(Response::Refused)],
-    &[Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works), Choice::Answer(Response::AsksForSilence)],
+    &SENDS,
+    &DELIVERS,
+    &[DELIVERS[0], DELIVERS[1], DELIVERS[2], DELIVERS[3], Choice::Stop, Choice::Start],
+    &[DELIVERS[0], DELIVERS[1], DELIVERS[2], DELIVERS[3], Choice::Sleep(31 * DAY)],
+    &[SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::Refused)],
+    &[SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::AsksForSilence)],
 ];
 
-/// A step: what happens, whether times are drawn long, and before which action the process crashes, if at all.
+/// A step: what happens, whether times are drawn long, and where the process crashes meanwhile, if at all.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    pub choice: Choice,
+    choice: Choice,
     most: bool,
-    crash_at: Option<usize>,
+    crash: Option<CrashPoint>,
 }
 
 impl fmt::Display for Step {
@@ -137,9 +136,11 @@ impl fmt::Display for Step {
         if self.most {
             f.write_str(", times drawn long")?;
         }
-        match self.crash_at {
-            Some(at) => write!(f, ", crash before action {at}"),
-            None => Ok(()),
+        let Some(CrashPoint { before, operations, power }) = self.crash else { return Ok(()) };
+        let what = if power { "power loss" } else { "crash" };
+        match operations {
+            Some(operations) => write!(f, ", {what} in action {before} after {operations} operations"),
+            None => write!(f, ", {what} before action {before}"),
         }
     }
 }
@@ -177,31 +178,42 @@ impl fmt::Display for Found {
     }
 }
 
-/// Searches all that can happen in so many steps, or until so many states were seen.
+/// Searches all that can happen in so many steps, or until so many states were seen, in so many threads.
 ///
 /// # Errors
-/// The first steps that were found to break a rule.
-pub fn search<S: Saboteur>(depth: u32, states_max: u64) -> Result<Searched, Box<Found>> {
-    let mut search = Search::<S> {
-        seen: HashMap::new(),
-        searched: Searched::default(),
+/// Steps that were found to break a rule.
+pub fn search<S: Saboteur>(depth: u32, states_max: u64, threads: usize) -> Result<Searched, Box<Found>> {
+    let shared = Shared {
+        seen: std::array::from_fn(|_| Mutex::default()),
+        states: AtomicU64::new(0),
+        steps: AtomicU64::new(0),
         states_max,
-        path: Vec::new(),
-        saboteur: PhantomData,
+        next: AtomicUsize::new(0),
+        found: Mutex::new(None),
+        is_over: AtomicBool::new(false),
     };
+    let mut searched = Searched::default();
     // Shallow things first, so that what is found is short.
     for depth in 1..=depth {
-        search.searched.depth = depth;
-        for beginning in BEGINNINGS {
-            search.begin(beginning, depth).map_err(|Violation { rule, detail }| {
-                Box::new(Found { rule, detail, path: search.path.iter().map(Step::to_string).collect() })
-            })?;
+        searched.depth = depth;
+        shared.next.store(0, Relaxed);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let path = Vec::new();
+                scope.spawn(|| Search::<S> { shared: &shared, path, saboteur: PhantomData }.take_turns(depth));
+            }
+        });
+        if let Some(found) = lock(&shared.found).take() {
+            return Err(found);
         }
-        if search.searched.is_cut {
+        if shared.is_over.load(Relaxed) {
+            searched.is_cut = true;
             break;
         }
     }
-    Ok(search.searched)
+    searched.states = shared.states.load(Relaxed);
+    searched.steps = shared.steps.load(Relaxed);
+    Ok(searched)
 }
 
 /// An installation at some time, and its disk.
@@ -212,70 +224,131 @@ struct Node<S> {
     drawn: Extremes,
 }
 
-struct Search<S> {
-    /// For each state, how many steps from it were searched.
-    seen: HashMap<u64, u8>,
-    searched: Searched,
+/// What the threads of a search have together.
+struct Shared {
+    /// For each state, how many steps from it were searched. In parts, so that threads seldom wait for each other.
+    seen: [Mutex<HashMap<u64, u8>>; 64],
+    states: AtomicU64,
+    steps: AtomicU64,
     states_max: u64,
+    /// The first steps are shared out by number.
+    next: AtomicUsize,
+    found: Mutex<Option<Box<Found>>>,
+    /// A rule was broken, or enough was seen.
+    is_over: AtomicBool,
+}
+
+struct Search<'a, S> {
+    shared: &'a Shared,
     path: Vec<Step>,
     saboteur: PhantomData<S>,
 }
 
-impl<S: Saboteur> Search<S> {
-    /// Searches what may follow these steps.
-    fn begin(&mut self, beginning: &[Choice], depth: u32) -> Held<()> {
+impl<S: Saboteur> Search<'_, S> {
+    /// Searches from each beginning, in so many steps, what may follow the first steps that fall to this thread.
+    fn take_turns(&mut self, depth: u32) {
+        let mut turn = self.shared.next.fetch_add(1, Relaxed);
+        let mut passed = 0;
+        for beginning in BEGINNINGS {
+            let searched = self.begin(beginning).and_then(|node| {
+                let choices = node.choices();
+                while turn < passed + choices.len() && !self.shared.is_over.load(Relaxed) {
+                    self.explore_one(&node, choices[turn - passed], depth)?;
+                    turn = self.shared.next.fetch_add(1, Relaxed);
+                }
+                passed += choices.len();
+                Ok(())
+            });
+            if let Err(Violation { rule, detail }) = searched {
+                let path = self.path.iter().map(Step::to_string).collect();
+                lock(&self.shared.found).get_or_insert_with(|| Box::new(Found { rule, detail, path }));
+                self.shared.is_over.store(true, Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// The installation after these steps.
+    fn begin(&mut self, beginning: &[Choice]) -> Held<Node<S>> {
         let mut node = Node::<S>::root();
         self.path.clear();
         for choice in beginning {
-            let step = Step { choice: *choice, most: false, crash_at: None };
+            let step = Step { choice: *choice, most: false, crash: None };
             self.path.push(step);
             node.step(step)?;
             node.disk = node.world.disk.fs.snapshot();
         }
-        self.explore(&node, depth)
+        Ok(node)
     }
 
     fn explore(&mut self, node: &Node<S>, left: u32) -> Held<()> {
-        if left == 0 || self.searched.is_cut {
+        if left == 0 {
             return Ok(());
         }
-        for choice in node.choices() {
-            for most in [false, true] {
-                let (drew, listed) = self.take(node, Step { choice, most, crash_at: None }, left)?;
-                for at in 0..listed {
-                    self.take(node, Step { choice, most, crash_at: Some(at) }, left)?;
+        node.choices().into_iter().try_for_each(|choice| self.explore_one(node, choice, left))
+    }
+
+    /// Lets one thing happen, with times drawn short and long, and with a crash at each place.
+    fn explore_one(&mut self, node: &Node<S>, choice: Choice, left: u32) -> Held<()> {
+        for most in [false, true] {
+            let Taken { drew, listed, .. } = self.take(node, Step { choice, most, crash: None }, left)?;
+            for (before, power) in (0..listed).flat_map(|at| [(at, false), (at, true)]) {
+                let crash = |operations| Some(CrashPoint { before, operations, power });
+                self.take(node, Step { choice, most, crash: crash(None) }, left)?;
+                for operations in 0.. {
+                    let step = Step { choice, most, crash: crash(Some(operations)) };
+                    if !self.take(node, step, left)?.crashed_within {
+                        break;
+                    }
                 }
-                if !drew {
-                    break;
-                }
+            }
+            if !drew {
+                break;
             }
         }
         Ok(())
     }
 
-    /// Takes a step, and searches what may follow. Says whether a time was drawn, and how many actions there were.
-    fn take(&mut self, node: &Node<S>, step: Step, left: u32) -> Held<(bool, usize)> {
-        self.path.push(step);
+    /// Takes a step, and searches what may follow.
+    fn take(&mut self, node: &Node<S>, step: Step, left: u32) -> Held<Taken> {
         let mut next = node.clone();
+        self.path.push(step);
         next.step(step)?;
-        self.searched.steps += 1;
-        let done = (next.drew(), next.world.listed);
+        let World { listed, crashed_within, .. } = next.world;
+        let taken = Taken { drew: next.drawn.drew, listed, crashed_within };
+        self.shared.steps.fetch_add(1, Relaxed);
         let mut hasher = DefaultHasher::new();
         canonical::write(&next.world, &mut |text| text.hash(&mut hasher));
-        let reach = u8::try_from(left).unwrap_or(u8::MAX);
-        let known = self.seen.entry(hasher.finish()).or_insert(0);
-        if *known == 0 {
-            self.searched.states += 1;
-            self.searched.is_cut |= self.searched.states >= self.states_max;
-        }
-        if *known < reach {
-            *known = reach;
+        if self.is_new(hasher.finish(), u8::try_from(left).unwrap_or(u8::MAX)) {
             next.disk = next.world.disk.fs.snapshot();
             self.explore(&next, left - 1)?;
         }
         self.path.pop();
-        Ok(done)
+        Ok(taken)
     }
+
+    /// Whether less was searched from this state than so many steps.
+    fn is_new(&self, state: u64, left: u8) -> bool {
+        let shared = self.shared;
+        let mut seen = lock(&shared.seen[(state % 64) as usize]);
+        let known = seen.entry(state / 64).or_insert(0);
+        if *known == 0 && shared.states.fetch_add(1, Relaxed) + 1 >= shared.states_max {
+            shared.is_over.store(true, Relaxed);
+        }
+        let is_new = *known < left;
+        *known = left.max(*known);
+        is_new && !shared.is_over.load(Relaxed)
+    }
+}
+
+/// What came of a step.
+struct Taken {
+    /// A time was drawn.
+    drew: bool,
+    /// How many actions there were.
+    listed: usize,
+    /// The crash came before the last operation of the action.
+    crashed_within: bool,
 }
 
 impl<S: Saboteur> Node<S> {
@@ -287,12 +360,9 @@ impl<S: Saboteur> Node<S> {
         for due in [&mut world.happens_at, &mut world.reboots_at, &mut world.starts_at] {
             *due = NEVER;
         }
+        world.disk.fs.forget_what_is_not_durable();
         let disk = world.disk.fs.snapshot();
         Self { world, disk, drawn: Extremes::default() }
-    }
-
-    fn drew(&self) -> bool {
-        self.drawn.drew
     }
 
     /// What can happen now.
@@ -328,8 +398,8 @@ impl<S: Saboteur> Node<S> {
         world.disk.fs.restore(&self.disk);
         // What the world draws is the same in every step; what the engine draws is an extreme.
         world.chance = Seeded(1);
-        world.crash_at = step.crash_at;
-        world.listed = 0;
+        world.crash = step.crash;
+        (world.listed, world.crashed_within) = (0, false);
         let extremes = world.extremes.clone();
         let extremes = extremes.as_deref();
         extremes.into_iter().for_each(|shared| {

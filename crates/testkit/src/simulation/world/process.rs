@@ -16,7 +16,7 @@ use super::super::faults::{Fault, spread};
 use super::super::rules::{Permission, Rule, Violation, hold};
 use super::super::saboteurs::Saboteur;
 use super::super::time::{DAY, HOUR, MINUTE, NEVER, SECOND};
-use super::{Died, Held, Process, SCHEDULE, Sending, World};
+use super::{CrashPoint, Died, Held, Process, SCHEDULE, Sending, World};
 use crate::memory_fs::Mood;
 use crate::seeded::{Draws, Seeded};
 
@@ -109,14 +109,14 @@ impl<S: Saboteur> World<S> {
         });
         let touched = on_disk().next().is_some();
         self.listed = self.listed.max(actions.len());
-        let crash_at = match self.extremes {
-            Some(_) => self.crash_at,
-            None => self.draws_crash().then(|| self.chance.draw(actions.len() as u64) as usize),
+        let crash = match self.extremes {
+            Some(_) => self.crash,
+            None => self.draws_crash().then(|| CrashPoint::draw(&mut self.chance, actions.len() as u64)),
         };
         let (mut stored, mut send_left_out) = (true, false);
         for (number, action) in actions.into_iter().enumerate() {
-            if crash_at == Some(number) {
-                self.crash_in(&action)?;
+            if let Some(crash) = crash.filter(|crash| crash.before == number) {
+                self.crash_in(&action, crash)?;
                 return Ok(Err(Died));
             }
             match action {
@@ -194,25 +194,28 @@ impl<S: Saboteur> World<S> {
         }
     }
 
-    /// The process dies before, during or after this action.
-    pub(super) fn crash_in(&mut self, action: &Action) -> Held<()> {
+    /// The process dies before this action or in the middle of it, and the power goes with it or stays.
+    pub(super) fn crash_in(&mut self, action: &Action, crash: CrashPoint) -> Held<()> {
         self.meet(Fault::CrashBetweenActions);
-        if let Action::Disk(action) = action {
+        let mut written = None;
+        if let (Action::Disk(action), Some(operations)) = (action, crash.operations) {
             self.meet(Fault::TornWrite);
-            self.disk.fs.die_after(self.chance.draw(8) as u32);
+            self.disk.fs.die_after(operations);
             let before = self.disk.identity.clone();
             let done = self.disk.carry_out(action, self.now().wall);
-            if self.chance.draw(2) == 0 {
-                self.meet(Fault::PowerLoss);
-                self.disk.power_loss();
-            } else {
-                self.disk.process_ends();
-            }
-            if done.is_ok() {
-                let kept = self.disk.keeps(action);
-                hold!(AcknowledgedIsKept, kept.is_ok(), "after a crash: {}", kept.err().unwrap_or_default());
-            }
-            self.tell_what_got_there(action, before.as_ref(), done.is_ok());
+            self.crashed_within = self.disk.fs.has_died();
+            written = Some((action, before, done.is_ok()));
+        }
+        if crash.power {
+            self.meet(Fault::PowerLoss);
+            self.disk.power_loss();
+        } else {
+            self.disk.process_ends();
+        }
+        if let Some((action, before, done)) = written {
+            let kept = if done { self.disk.keeps(action) } else { Ok(()) };
+            hold!(AcknowledgedIsKept, kept.is_ok(), "after a crash: {}", kept.err().unwrap_or_default());
+            self.tell_what_got_there(action, before.as_ref(), done);
         }
         self.rules.answer_lost();
         Ok(())

@@ -58,7 +58,8 @@ pub(super) fn write<S: Saboteur>(world: &World<S>, out: &mut dyn FnMut(&str)) {
     });
     let _ = write!(
         text,
-        "{process:?} {disk:?} {ledger_of_state} {:?} {:?} {:?} {:?}",
+        "{process:?} {disk:?} {ledger_of_state} {:?} {:?} {:?} {:?} {:?}",
+        disk.fs.outline(),
         disk.fs.mood(),
         world.pulse.own_sender,
         world.clock.offset,
@@ -88,6 +89,11 @@ impl Canonical<'_> {
             at = end;
             if bytes.get(at..at + 2) == Some(b": ") && LEFT_OUT.contains(&token) {
                 at = end_of_value(bytes, at + 2);
+                continue;
+            }
+            // The same in JSON.
+            if token == "\"last\"" && bytes.get(at) == Some(&b':') {
+                at = end_of_value(bytes, at + 1);
                 continue;
             }
             self.token(token);
@@ -120,6 +126,9 @@ impl Canonical<'_> {
             Some(content).filter(|it| it.ends_with('Z')).and_then(|it| it.parse::<Timestamp>().ok())
         {
             self.number(time.duration_since(self.now.wall).as_secs());
+        } else if content.starts_with("{\\\"") {
+            // JSON within a value.
+            self.write(&unescaped(content));
         } else if content.len() == 36 && content.as_bytes()[8] == b'-' {
             self.id(content);
         } else {
@@ -142,6 +151,15 @@ impl Canonical<'_> {
 
 fn is_of_a_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | 0x80..)
+}
+
+fn unescaped(content: &str) -> String {
+    let mut text = String::with_capacity(content.len());
+    let mut characters = content.chars();
+    while let Some(character) = characters.next() {
+        text.extend(if character == '\\' { characters.next() } else { Some(character) });
+    }
+    text
 }
 
 /// A time has colons in it.
