@@ -315,7 +315,7 @@ impl Recorder {
         }
     }
 
-    /// The switch as Pulse's route tells it: what is in force, whoever decided it.
+    /// The switch as Pulse's route tells it: what is in force, by any source.
     #[must_use]
     pub fn switch(&self, in_pulse: Option<Commercial>) -> Switch {
         let held = self.held();
@@ -416,7 +416,7 @@ impl Recorder {
             let written = self.write(&changes, false).map_err(Arc::new);
             for done in done {
                 let written = written.clone().map_err(|error| io::Error::new(error.kind(), error));
-                // Whoever has gone away no longer needs to know.
+                // A caller that has gone away needs no answer.
                 let _ = done.send(written);
             }
         }

@@ -175,7 +175,7 @@ impl Metrics {
         self.read_time.observe(took.as_secs_f64());
     }
 
-    /// The history takes so many bytes on disk.
+    /// How many bytes the history takes on disk.
     pub fn ledger(&self, bytes: u64) {
         self.ledger.set(bytes);
     }

@@ -181,7 +181,7 @@ impl PulseClient {
         Ok(Observation { reading, posture: posture::read(&answers) })
     }
 
-    /// The same, for whoever needs only what a ping is made of.
+    /// The same, without what no ping is made of.
     ///
     /// # Errors
     /// As for [`PulseClient::observe`].

@@ -1,7 +1,7 @@
 //! Readings of Pulse: who asks for one, when the next may start, and what the last ones gave.
 //!
 //! A state machine without IO: where [`Readings::start`] says so, the daemon reads Pulse, and hands in what it read.
-//! One reading at a time, and one in ten seconds, whoever asks. Nobody who only looks waits for one.
+//! One reading at a time, and one in ten seconds, for all callers together. Nobody who only looks waits for one.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -55,7 +55,7 @@ pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// So many of the newest entries, the newest first.
+/// At most `limit` of the newest entries, the newest first.
 async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, CommandError> {
     let api = Api::new(config)?;
     let mut entries = Vec::new();

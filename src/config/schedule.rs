@@ -44,7 +44,7 @@ impl RawSchedule {
         // Without an interval, the jitter's form alone can be checked.
         let room = interval.unwrap_or(Duration::MAX);
         let jitter = match jitter(&self.jitter, free, room, &self.interval) {
-            // Whoever only shortens the interval need not think of the jitter: it keeps the default's proportion.
+            // Where only the interval is shortened, the jitter keeps the default's proportion.
             Err(_) if check.is_default("schedule.jitter") => {
                 let jitter = room / 48;
                 let value = format!("\"{}ms\"", jitter.as_millis());

@@ -35,7 +35,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
         let now = self.clock.now();
         for waiting in self.readings.take_answerable(now) {
             let Some(source) = self.readings.preview_source(now) else { continue };
-            // Whoever has gone away no longer needs the answer.
+            // A caller that has gone away needs no answer.
             match waiting {
                 Waiting::Preview(answer) => drop(answer.send(self.preview(source, now))),
                 Waiting::Reset(answer) => drop(answer.send(ResetAnswer::Done(self.preview(source, now)))),
@@ -105,7 +105,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     pub(super) fn on_command(&mut self, command: Command) {
         self.look_at_the_switch();
         match command {
-            // Whoever has gone away no longer needs the answer.
+            // A caller that has gone away needs no answer.
             Command::Status { is_looked_at, answer } => {
                 self.look_at_the_storage();
                 drop(answer.send(self.report(is_looked_at)));
@@ -153,7 +153,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     }
 
     /// How things stand, as of the last reading. Where somebody looks at it and that reading is old, another one
-    /// begins; whoever only scrapes asks nothing of Pulse.
+    /// begins; a scraper asks nothing of Pulse.
     fn report(&mut self, is_looked_at: bool) -> StatusReport {
         let now = self.clock.now();
         if is_looked_at && matches!(self.engine.sources().off(), None | Some(OffSource::Pulse)) {
@@ -195,7 +195,7 @@ impl Waiting {
     /// Answers somebody for whom there is no room.
     fn turn_away(self, enabled: bool, commercial: Option<Commercial>) {
         let no = || NoPreview { enabled, because: SuppressedReport::busy(), retry_after: PAUSE };
-        // Whoever has gone away no longer needs the answer.
+        // A caller that has gone away needs no answer.
         match self {
             Self::Preview(answer) => drop(answer.send(Err(no()))),
             Self::Reset(answer) => drop(answer.send(ResetAnswer::Done(Err(no())))),

@@ -51,7 +51,7 @@ pub enum Command {
     History {
         /// Entries with a `seq` below this one; the newest where there is none.
         before: Option<u64>,
-        /// At most so many.
+        /// The most entries to tell.
         limit: usize,
         /// Where the answer goes: `None` where the ledger cannot be read.
         answer: oneshot::Sender<Option<HistoryPage>>,
@@ -135,7 +135,7 @@ pub enum SwitchAnswer {
 }
 
 impl Handle {
-    /// A handle, and where its questions arrive. At most so many wait at a time.
+    /// A handle, and where its questions arrive. At most `waiting` of them wait at a time.
     #[must_use]
     pub fn new(waiting: usize) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(waiting);
@@ -198,7 +198,7 @@ impl Handle {
         self.ask(|answer| Command::Switch { on, answer }).await
     }
 
-    /// The newest entries of the history with a `seq` below `before`, at most so many; `None` where the ledger cannot
+    /// The newest entries of the history with a `seq` below `before`, at most `limit`; `None` where the ledger cannot
     /// be read.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use super::shapes::{
     MockMode, Nodes, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
 };
 
-/// So many seconds after its start Pulse's counts are not filled yet.
+/// For how many seconds after its start Pulse has not filled its counts.
 const STARTING_SECONDS: f64 = 120.0;
 
 /// What one request told, or why it told nothing. A feature's absence is a status like any other here.

@@ -112,7 +112,7 @@ enum ScanState {
     AfterValue,
     Text(Text),
     Escape(Text),
-    /// So many digits of a `\u` escape are missing; those before them say this.
+    /// How many digits of a `\u` escape are missing, and what those before them say.
     Hex(Text, u8, u16),
     /// What is missing of `true`, `false` or `null`.
     Word(&'static [u8]),

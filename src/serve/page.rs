@@ -40,7 +40,7 @@ pub(super) struct Shown<'a> {
     /// These are not the newest ones.
     pub(super) is_older: bool,
     pub(super) events: &'a EventsReport,
-    /// So many of them at most.
+    /// How many of them at most.
     pub(super) events_shown: usize,
 }
 

@@ -4,7 +4,7 @@
 //! what is damaged goes.
 
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -54,6 +54,14 @@ pub(super) struct Dir {
 #[error("making {what} durable: {source}")]
 pub(super) struct NotDurable {
     what: &'static str,
+    source: io::Error,
+}
+
+/// What the system said of a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+struct FileError {
+    path: PathBuf,
     source: io::Error,
 }
 
@@ -179,7 +187,7 @@ impl Dir {
 
     /// The system's words for an error, with the file before them.
     fn naming(&self, name: &str) -> impl FnOnce(io::Error) -> io::Error {
-        move |error| io::Error::new(error.kind(), format!("{}: {error}", self.path().join(name).display()))
+        move |source| io::Error::new(source.kind(), FileError { path: self.path().join(name), source })
     }
 
     /// Without this, a power loss can undo a rename.

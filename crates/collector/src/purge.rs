@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::clock::{DAY, MINUTE};
 use pulse_telemetry_core::contract::CONTRACT_DATE;
 use tokio::time::sleep;
 
@@ -14,16 +15,16 @@ use super::queue::{Readiness, SharedClock};
 use super::storage::PingStore;
 
 /// How soon a purge that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = MINUTE;
 
-/// How often it is looked whether a storage that failed works again.
+/// How often a storage that failed is probed.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// So many looks in a row have to work to end a failure; a commit ends it at once.
+/// Consecutive successful probes that clear a failure; a commit clears it at once.
 const LOOKS: u32 = 10;
 
 /// A wall clock that leaps by more than this since the last purge is not believed.
-const LEAP: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+const LEAP: Duration = DAY.saturating_mul(2);
 
 /// How far ahead of the newest row the clock may be at the start to be believed at once, and how far behind it: the
 /// clocks of two collectors differ.
@@ -31,10 +32,10 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
 const BEHIND: SignedDuration = SignedDuration::from_hours(24);
 
 /// For how long a clock has to go on telling what is doubted until it is believed.
-const DOUBT: Duration = Duration::from_secs(24 * 60 * 60);
+const DOUBT: Duration = DAY;
 
 /// The oldest row's time is told this much later at most.
-const HOUR: i64 = 60 * 60;
+const TOLD_LATE_SECONDS: i64 = 60 * 60;
 
 /// Purges for ever. `newest` is when the newest row was received that was there before the start: a clock that is far
 /// from it, or one that leaps later, is not believed before it has gone on for a day from there. It may be one that was
@@ -150,7 +151,7 @@ pub fn is_plausible(now: Timestamp) -> bool {
 }
 
 fn until_the_full_hour(now: Timestamp) -> Duration {
-    let rest = HOUR - now.as_second().rem_euclid(HOUR);
+    let rest = TOLD_LATE_SECONDS - now.as_second().rem_euclid(TOLD_LATE_SECONDS);
     Duration::from_secs(rest.unsigned_abs())
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use pulse_telemetry_core::clock::{HOUR, MINUTE};
 use pulse_telemetry_core::rng::Rng;
 
 /// The longest that anybody is told to wait.
-const WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+const WAIT_MAX: Duration = HOUR;
 
 /// While the storage does not work, the time until the first ones should come back, and the time that they are spread
 /// over.
@@ -13,7 +14,7 @@ const OUTAGE: Duration = Duration::from_secs(30);
 const OUTAGE_SPREAD: Duration = Duration::from_secs(270);
 
 /// The time that those are spread over who wait for the next day.
-const DAY_SPREAD: Duration = Duration::from_secs(60);
+const DAY_SPREAD: Duration = MINUTE;
 
 /// What is believed of the storage before anything was measured: so many rows in so many seconds. It weighs little, so
 /// that the first commit already says more. Turns that were given out too slowly would leave the storage idle.

@@ -2,9 +2,9 @@
 //!
 //! Pure: it is fed the ledger piece by piece and remembers little of it. The chain shows a line that was changed,
 //! removed, repeated or moved, but for what is at the very end: nothing follows the newest line, so that nothing shows
-//! whether it was changed or whether newer ones were cut off. A forgery by whoever owns the disk cannot be shown.
+//! whether it was changed or whether newer ones were cut off. A forgery by the owner of the disk cannot be shown.
 //!
-//! Whoever wrote the newest line's hash down elsewhere sees later whether the chain still holds that line.
+//! The newest line's hash, written down elsewhere, shows later whether the chain still holds that line.
 //!
 //! A finding is a fact about the ledger. Where a line cannot be read, or does not follow from the one before,
 //! everything that hangs on what went before is forgotten, so that one damage is one finding.

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::html::{code, joined, time};
 use crate::events::{EventsReport, Kept};
 
-/// The newest events, at most so many, below the word of who decides about them.
+/// The newest events, a limited number, below the word of who decides about them.
 pub(super) fn events(report: &EventsReport, most: usize) -> Markup {
     let surfaces: Vec<Markup> = report.disabled_surfaces.iter().map(|surface| code(surface)).collect();
     html! {

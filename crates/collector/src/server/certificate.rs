@@ -1,5 +1,6 @@
 //! The certificate of the collector's own TLS: which of the file's fits the key, and when it ends.
 
+use pulse_telemetry_core::clock::DAY;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::queue::SharedClock;
 
 /// How long before its end the log begins to warn, once a day.
 const WARNING: SignedDuration = SignedDuration::from_hours(14 * 24);
-const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+const AGAIN: Duration = DAY;
 
 /// TLS as the collector speaks it, and when its certificate ends.
 pub struct Tls {

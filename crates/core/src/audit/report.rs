@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-/// So many findings of a check are told one by one; more are only counted.
+/// How many findings of a check are told one by one; more are only counted.
 const TOLD_MAX: usize = 20;
 
 /// What was found.

@@ -17,7 +17,7 @@ use crate::words::{serde_word, words};
 pub enum Input {
     /// Time passed.
     Tick,
-    /// What Pulse says of its own sender. Every reading tells it, whoever asked for it.
+    /// What Pulse says of its own sender. Every reading tells it, not only one that the engine asked for.
     OwnSender(OwnSender),
     /// What the reading of Pulse gave that [`Action::ReadPulse`] asked for.
     Reading(Box<Result<Reading, ReadError>>),

@@ -1,6 +1,6 @@
 //! Every way to a new ID, and what it takes with it.
 //!
-//! Whoever receives the pings of two IDs must not be able to tell by their times that they are one installation. So
+//! A receiver of the pings of two IDs must not be able to tell by their times that they are one installation. So
 //! the first heartbeat of a new ID goes at a random time, whatever the schedule of the old one was, and what the
 //! endpoint asked the old one for is forgotten.
 
