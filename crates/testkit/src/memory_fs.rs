@@ -70,6 +70,8 @@ struct State {
     /// The process dies at the operation after so many more.
     dies_at: Option<u32>,
     died: bool,
+    /// The operation after so many more fails, and no other one because of that.
+    fails_at: Option<u32>,
     hung: u32,
     failed: u32,
     /// A look at a name that is open tells of the open file: a mistake on purpose.
@@ -154,6 +156,15 @@ impl State {
             Some(left) => *left -= 1,
             None => {}
         }
+        match &mut self.fails_at {
+            Some(0) => {
+                self.fails_at = None;
+                self.failed += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let kind = match self.mood {
             Mood::Works => return Ok(()),
             Mood::Hangs => {
@@ -202,6 +213,7 @@ impl MemoryFs {
             chance,
             dies_at: None,
             died: false,
+            fails_at: None,
             hung: 0,
             failed: 0,
             blind: None,
@@ -262,6 +274,22 @@ impl MemoryFs {
     /// The process dies at the operation after so many more.
     pub fn die_after(&self, operations: u32) {
         self.lock().dies_at = Some(operations);
+    }
+
+    /// The process is not to die, if it has not yet.
+    pub fn spare(&self) {
+        self.lock().dies_at = None;
+    }
+
+    /// The operation after so many more fails.
+    pub fn fail_after(&self, operations: u32) {
+        self.lock().fails_at = Some(operations);
+    }
+
+    /// Something fails, or is going to.
+    pub fn is_troubled(&self) -> bool {
+        let state = self.lock();
+        state.mood != Mood::Works || state.dies_at.is_some() || state.fails_at.is_some()
     }
 
     pub fn has_died(&self) -> bool {

@@ -1,5 +1,5 @@
 //! An installation in virtual time: the real daemon, its real clients and a real hyper on the other side of each, over
-//! pipes in memory; a disk in memory; and a script that lets things happen to all of them.
+//! pipes in memory; the real state directory on a disk in memory; and a script that lets things happen to all of them.
 //!
 //! Everything is drawn from the seed and the number of the installation, so that a life can be replayed. The witness
 //! knows only what a person could see from outside: what reached the disk, what was dialled, and what the endpoint
@@ -134,7 +134,7 @@ impl World {
         Self {
             mistake,
             time: Time::new(),
-            disk: Content::default(),
+            disk: Content::new(Seeded(seed.draw(u64::MAX))),
             pulse: Pulse::new(seed.draw(8) == 0),
             endpoint: Endpoint::new(Seeded(seed.draw(u64::MAX))),
             witness: Witness::default(),
@@ -162,7 +162,7 @@ impl World {
 
     /// Nothing stands in the way of a ping.
     fn all_is_well(&self) -> bool {
-        let off = self.disk.off || self.witness.expects_off() || self.do_not_track;
+        let off = self.disk.is_off() || self.witness.expects_off() || self.do_not_track;
         !off && self.endpoint.trouble.is_none() && self.pulse.trouble.is_none() && !self.disk.fails()
     }
 
@@ -225,7 +225,7 @@ async fn a_process(world: &Shared, script: &mut Script, chance: Seeded) -> End {
     let engine = {
         let mut world = world.lock();
         let do_not_track = world.do_not_track;
-        let start = world.disk.power_up(do_not_track);
+        let start = world.power_up(do_not_track);
         let (now, passed) = (world.time.now(), world.time.passed());
         let off = start.sources.off().is_some();
         let clock_is_right = world.time.is_right();
@@ -273,6 +273,6 @@ impl World {
             }
             None => false,
         };
-        killed || self.disk.lost_power || self.witness.violation.is_some()
+        killed || self.disk.fs.has_died() || self.witness.violation.is_some()
     }
 }

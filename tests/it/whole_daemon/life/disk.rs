@@ -1,43 +1,36 @@
-//! The disk: what a process leaves to the next one.
-//!
-//! A write is done as a whole or not at all; torn ones are what `storage_faults` and `system` are about. Nothing is
-//! pruned: `ledger` does that with the real store.
+//! The disk: the state directory and the ledger that ship, on a file system in memory that fails, and on which the
+//! power goes. What a witness sees of it is what a power loss would leave.
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use pulse_telemetry::store::{Disk, HistoryPage};
+use pulse_telemetry::store::{Disk, HistoryPage, Store};
+use pulse_telemetry_core::audit::Audit;
 use pulse_telemetry_core::consent::{Fixed, Sources};
 use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, Start, State};
 use pulse_telemetry_core::identity::Identity;
-use pulse_telemetry_core::ledger::{Line, sha256};
+use pulse_telemetry_core::ledger::{Line, Piece};
 use pulse_telemetry_core::ping::Event;
-use pulse_telemetry_core::reason::ReasonWord;
-use serde_json::value::RawValue;
+use pulse_telemetry_testkit::memory_fs::{MemoryFs, Mood, Which};
+use pulse_telemetry_testkit::seeded::Seeded;
+use serde::Deserialize;
 
 use super::{Mistake, Shared, World};
 
-/// What is on the disk, and what is wrong with it.
-#[derive(Default)]
+const SWITCH: &str = "off";
+const ID: &str = ".install_id";
+const STATE: &str = "state.json";
+const LEDGER: &str = "ledger.jsonl";
+
+/// What is on the disk, and what the process has of it.
 pub(super) struct Content {
-    pub(super) off: bool,
-    pub(super) id: Option<String>,
-    pub(super) state: Option<String>,
-    /// Each line without its newline.
-    pub(super) ledger: Vec<Vec<u8>>,
-    seq: u64,
-    prev: String,
-    /// What this process could not write yet.
-    owed: VecDeque<(Entry, Timestamp)>,
-    /// Every write fails.
-    pub(super) full: bool,
-    /// The write after so many more fails.
-    pub(super) fails_at: Option<u32>,
-    /// The power goes at the write after so many more.
-    pub(super) dies_at: Option<u32>,
-    pub(super) lost_power: bool,
+    pub(super) fs: MemoryFs,
+    store: Option<Store>,
+    /// The files that the witness was told of last.
+    told: [Option<Which>; 2],
+    /// An attempt that a mistake writes down later.
+    late: Option<(Entry, Timestamp)>,
 }
 
 /// An attempt that nothing has closed yet.
@@ -47,32 +40,41 @@ pub(super) struct OpenAttempt {
 }
 
 impl Content {
-    pub(super) fn fails(&self) -> bool {
-        self.full || self.fails_at.is_some() || self.dies_at.is_some()
+    pub(super) fn new(chance: Seeded) -> Self {
+        Self { fs: MemoryFs::new(chance), store: None, told: [None; 2], late: None }
     }
 
-    /// What the next process finds.
-    pub(super) fn power_up(&mut self, do_not_track: bool) -> Start {
-        self.lost_power = false;
-        self.owed.clear();
-        let fixed = Fixed::new(None, do_not_track.then_some("1"), true);
-        Start {
-            sources: Sources { fixed, switched_off: self.off, off_in_pulse: false },
-            identity_is_ours: true,
-            identity: self.id.as_deref().and_then(|id| Identity::parse(id.as_bytes())),
-            state: self.state(),
-            interrupted: self.open_attempt().map(|attempt| attempt.event),
-        }
+    pub(super) fn fails(&self) -> bool {
+        self.fs.is_troubled()
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.fs.which(SWITCH).is_some()
+    }
+
+    /// Somebody leaves the file of the switch.
+    pub(super) fn leave_off(&self) {
+        self.fs.put(SWITCH, b"");
+    }
+
+    /// The record of the ID.
+    pub(super) fn id(&self) -> Option<String> {
+        self.fs.which_durable(ID).map(|_| String::from_utf8(self.fs.read_durable_from(ID, 0)).unwrap())
     }
 
     pub(super) fn state(&self) -> State {
-        self.state.as_deref().map(|state| serde_json::from_str(state).unwrap()).unwrap_or_default()
+        #[derive(Deserialize)]
+        struct File {
+            state: State,
+        }
+        let content = self.fs.read_durable_from(STATE, 0);
+        if content.is_empty() { State::default() } else { serde_json::from_slice::<File>(&content).unwrap().state }
     }
 
     /// The attempt that the ledger does not say the end of.
     pub(super) fn open_attempt(&self) -> Option<OpenAttempt> {
-        for line in self.ledger.iter().rev() {
-            let line = Line::parse(line).unwrap();
+        let ledger = self.fs.read_durable_from(LEDGER, 0);
+        for line in ledger.rsplit(|byte| *byte == b'\n').filter_map(Line::parse) {
             match line.kind {
                 EntryKind::Sent | EntryKind::Failed => return None,
                 EntryKind::Attempted => {
@@ -84,106 +86,72 @@ impl Content {
         None
     }
 
-    /// What the real audit finds in the ledger.
-    pub(super) fn audit(&self) -> Result<(), String> {
-        let mut audit = pulse_telemetry_core::audit::Audit::new(Timestamp::MAX, None);
-        for line in &self.ledger {
-            audit.take(pulse_telemetry_core::ledger::Piece::Line(line));
+    /// What the real audit finds in the ledger, once it was opened again.
+    pub(super) fn audit(&mut self) -> Result<(), String> {
+        self.power_up(false);
+        let mut audit = Audit::new(Timestamp::MAX, None);
+        let ledger = self.fs.read(LEDGER).unwrap_or_default();
+        for line in ledger.split_inclusive(|byte| *byte == b'\n') {
+            audit.take(line.strip_suffix(b"\n").map_or(Piece::Torn, Piece::Line));
         }
         let report = audit.finish();
         if report.is_clean() { Ok(()) } else { Err(format!("the audit found something\n{}", report.to_text())) }
     }
 
-    /// Whether this write is made.
-    fn may_write(&mut self) -> io::Result<()> {
-        if counted_down(&mut self.dies_at) {
-            self.lost_power = true;
+    /// What the next process finds. Where it cannot start, somebody sees to the disk first.
+    fn power_up(&mut self, do_not_track: bool) -> Start {
+        self.store = None;
+        self.late = None;
+        if self.fs.has_died() {
+            self.fs.power_loss();
+        } else {
+            self.fs.process_ends();
         }
-        if self.lost_power || counted_down(&mut self.fails_at) || self.full {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, entry: &Entry, now: Timestamp) {
-        let body = entry.body.as_deref();
-        self.append_line(Line {
-            event: entry.event,
-            body: body.map(Cow::Borrowed),
-            sha256: body.map(|body| sha256(body.as_bytes())),
-            status: entry.status,
-            reason: entry.reason.map(ReasonWord::Known),
-            step_seconds: entry.step_seconds,
-            interval_ms: entry.schedule.map(|(interval, _)| interval.as_millis() as u64),
-            jitter_ms: entry.schedule.map(|(_, jitter)| jitter.as_millis() as u64),
-            ..Line::new(entry.kind, now)
+        let opened = Store::open_on(Arc::new(self.fs.clone()));
+        let (store, found) = opened.unwrap_or_else(|_| {
+            self.fs.set_mood(Mood::Works);
+            Store::open_on(Arc::new(self.fs.clone())).unwrap()
         });
+        self.store = Some(store);
+        let fixed = Fixed::new(None, do_not_track.then_some("1"), true);
+        Start {
+            sources: Sources { fixed, switched_off: found.switched_off, off_in_pulse: false },
+            identity_is_ours: true,
+            identity: found.identity,
+            state: found.state,
+            interrupted: found.interrupted,
+        }
     }
 
-    fn append_line(&mut self, line: Line<'_>) {
-        self.seq += 1;
-        let line = serde_json::to_vec(&Line { seq: self.seq, prev: std::mem::take(&mut self.prev), ..line }).unwrap();
-        self.prev = sha256(&line);
-        self.ledger.push(line);
-    }
-
-    /// As the real ledger does it: what could not be written waits for the next entry, but for an attempt, which is not
-    /// made.
-    fn record(&mut self, entry: &Entry, now: Timestamp) -> io::Result<()> {
-        if let Err(error) = self.may_write() {
-            if entry.kind != EntryKind::Attempted {
-                self.owed.push_back((entry.clone(), now));
-            }
-            return Err(error);
-        }
-        for (entry, at) in std::mem::take(&mut self.owed) {
-            self.append(&entry, at);
-        }
-        self.append(entry, now);
-        Ok(())
-    }
-}
-
-/// Counts down to the write that it is about, and says whether this is it.
-fn counted_down(count: &mut Option<u32>) -> bool {
-    match count {
-        Some(0) => {
-            *count = None;
-            true
-        }
-        Some(left) => {
-            *left -= 1;
-            false
-        }
-        None => false,
+    fn store(&mut self) -> &mut Store {
+        self.store.as_mut().unwrap()
     }
 }
 
 impl World {
+    /// What the next process finds.
+    pub(super) fn power_up(&mut self, do_not_track: bool) -> Start {
+        let start = self.disk.power_up(do_not_track);
+        self.tell_the_witness();
+        start
+    }
+
     fn write(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {
         let mistake = self.mistake;
         let disk = &mut self.disk;
-        if let DiskAction::Record(entry) = action {
-            if mistake == Mistake::AttemptRecordedLate && entry.kind == EntryKind::Attempted {
-                disk.owed.push_back((entry.clone(), now));
-                return Ok(());
+        let done = match action {
+            DiskAction::Record(entry) if mistake == Mistake::AttemptRecordedLate => {
+                if let Some((late, at)) = disk.late.take() {
+                    let _ = disk.store().carry_out(&DiskAction::Record(late), at);
+                }
+                if entry.kind == EntryKind::Attempted {
+                    disk.late = Some((entry.clone(), now));
+                    return Ok(());
+                }
+                disk.store().carry_out(action, now)
             }
-            let result = disk.record(entry, now);
-            self.tell_of(entry, result.is_ok());
-            return result;
-        }
-        disk.may_write()?;
-        match action {
-            DiskAction::SaveSwitch { off } => disk.off = *off && mistake != Mistake::OffNotWritten,
-            DiskAction::SaveId(_) if mistake == Mistake::IdNotWritten && disk.id.is_some() => {}
-            DiskAction::SaveId(identity) => {
-                disk.id = Some(identity.to_file());
-                self.witness.on_id(self.time.passed(), Some(identity.install_id.as_str()));
-            }
-            DiskAction::DeleteId => {
-                disk.id = None;
-                self.witness.on_id(self.time.passed(), None);
-            }
+            DiskAction::SaveSwitch { off: true } if mistake == Mistake::OffNotWritten => Ok(()),
+            DiskAction::SaveId(_) if mistake == Mistake::IdNotWritten && disk.id().is_some() => Ok(()),
             DiskAction::Save(state) => {
                 let mut state = state.clone();
                 match mistake {
@@ -192,12 +160,30 @@ impl World {
                     Mistake::PendingKept if state.pending.is_none() => state.pending = disk.state().pending,
                     _ => {}
                 }
-                disk.state = Some(serde_json::to_string(&state).unwrap());
-                self.witness.on_pending(state.pending.as_ref().map(|pending| pending.body.as_str()));
+                disk.store().carry_out(&DiskAction::Save(state), now)
             }
-            _ => {}
+            _ => disk.store().carry_out(action, now),
+        };
+        if let DiskAction::Record(entry) = action {
+            self.tell_of(entry, done.is_ok());
         }
-        Ok(())
+        self.tell_the_witness();
+        done
+    }
+
+    /// Tells what became durable.
+    fn tell_the_witness(&mut self) {
+        let disk = &self.disk;
+        let found = [disk.fs.which_durable(ID), disk.fs.which_durable(STATE)];
+        let [had_id, had_state] = std::mem::replace(&mut self.disk.told, found);
+        if had_id != found[0] {
+            let id = self.disk.id().and_then(|record| Identity::parse(record.as_bytes()));
+            self.witness.on_id(self.time.passed(), id.as_ref().map(|identity| identity.install_id.as_str()));
+        }
+        if had_state != found[1] {
+            let pending = self.disk.state().pending;
+            self.witness.on_pending(pending.as_ref().map(|pending| pending.body.as_str()));
+        }
     }
 
     fn tell_of(&mut self, entry: &Entry, written: bool) {
@@ -212,7 +198,7 @@ pub(super) struct SimulatedDisk(pub(super) Shared);
 
 impl Disk for SimulatedDisk {
     fn is_switched_off(&self) -> bool {
-        self.0.lock().disk.off
+        self.0.lock().disk.store().is_switched_off()
     }
 
     fn carry_out(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {
@@ -220,36 +206,26 @@ impl Disk for SimulatedDisk {
     }
 
     fn confirm(&mut self) -> io::Result<()> {
-        Ok(())
+        self.0.lock().disk.store().confirm()
     }
 
     fn take_notices(&mut self) -> Vec<String> {
-        Vec::new()
+        self.0.lock().disk.store().take_notices()
     }
 
     fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {
-        let disk = &mut self.0.lock().disk;
-        disk.may_write()?;
-        disk.ledger.clear();
-        disk.owed.clear();
-        disk.append_line(Line::new(EntryKind::Erased, now));
-        Ok(())
+        self.0.lock().disk.store().erase_history(now)
     }
 
     fn ledger_bytes(&self) -> u64 {
-        self.0.lock().disk.ledger.iter().map(|line| line.len() as u64).sum()
+        self.0.lock().disk.store().ledger_bytes()
     }
 
     fn last_delivery(&self) -> Option<Timestamp> {
-        let lines = self.0.lock().disk.ledger.iter().rev().filter_map(|line| Line::parse(line)).collect::<Vec<_>>();
-        lines.iter().find(|line| line.kind == EntryKind::Sent).map(|line| line.at)
+        self.0.lock().disk.store().last_delivery()
     }
 
     fn history(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
-        let disk = &self.0.lock().disk;
-        let as_stored = |line: &Vec<u8>| RawValue::from_string(String::from_utf8(line.clone()).unwrap()).unwrap();
-        let older = |line: &&Vec<u8>| before.is_none_or(|before| Line::parse(line).unwrap().seq < before);
-        let entries: Vec<_> = disk.ledger.iter().rev().filter(older).take(limit).map(as_stored).collect();
-        Ok(HistoryPage { entries, before: None })
+        self.0.lock().disk.store().history(before, limit)
     }
 }

@@ -148,7 +148,7 @@ async fn receive(world: Shared, attempt: Attempt, request: Request<Incoming>) ->
 impl World {
     /// The daemon asks for a connection to the endpoint, which may take so long. `None` where the power is gone.
     fn on_dial(&mut self) -> Option<(Attempt, Duration)> {
-        if self.disk.lost_power {
+        if self.disk.fs.has_died() {
             return None;
         }
         let (now, passed) = (self.time.now(), self.time.passed());

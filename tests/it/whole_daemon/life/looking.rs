@@ -29,7 +29,7 @@ fn beside_a_daemon<F: Future<Output = ()>>(trouble: Option<Trouble>, visit: impl
         let (handle, commands) = Handle::new(64);
         let engine = {
             let mut world = world.lock();
-            let start = world.disk.power_up(false);
+            let start = world.power_up(false);
             Engine::start(SCHEDULE, start, Seeded(8), world.time.now())
         };
         tokio::select! {

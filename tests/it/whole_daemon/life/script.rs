@@ -8,10 +8,14 @@ use pulse_telemetry::daemon::{Handle, ResetAnswer, SwitchAnswer};
 
 use super::witness::install_id;
 use super::{DAY, HOUR, MINUTE, Shared, endpoint, pulse};
+use pulse_telemetry_testkit::memory_fs::Mood;
 use pulse_telemetry_testkit::seeded::Seeded;
 
 /// Nobody waits longer for the daemon's answer.
 const PATIENCE: Duration = MINUTE;
+
+/// A disk fails within so many operations from now on: those of a ping or two.
+const OPERATIONS: u64 = 60;
 
 /// A downtime up to here is a restart and no trouble.
 const RESTART_MAX: Duration = Duration::from_secs(10 * 60);
@@ -76,7 +80,7 @@ impl Script {
     /// Whoever turned telemetry off turns it on again some day.
     pub(super) fn on_start(&mut self, world: &Shared) {
         let world = world.lock();
-        if world.disk.off && !self.turns.values().any(|turn| matches!(turn, Turn::SwitchOn)) {
+        if world.disk.is_off() && !self.turns.values().any(|turn| matches!(turn, Turn::SwitchOn)) {
             let at = world.time.passed() + self.a_while();
             self.plan(at, Turn::SwitchOn);
         }
@@ -92,7 +96,7 @@ impl Script {
             let mut world = world.lock();
             world.tell(format_args!("the process is gone for {down:?}: {end:?}"));
             world.polls_left = None;
-            world.disk.dies_at = None;
+            world.disk.fs.spare();
         }
         tokio::time::sleep(down).await;
         let mut world = world.lock();
@@ -164,7 +168,7 @@ impl Script {
             Turn::DiskWorks => {
                 let mut world = world.lock();
                 world.tell("the disk works again");
-                world.disk.full = false;
+                world.disk.fs.set_mood(Mood::Works);
                 world.witness.on_wrong_times(passed);
             }
             Turn::ClockRight => {
@@ -239,7 +243,7 @@ impl Script {
                 self.plan(at, Turn::SwitchOn);
                 let mut world = world.lock();
                 world.happens("off is left in the directory");
-                world.disk.off = true;
+                world.disk.leave_off();
                 world.witness.on_off_left();
             }
             36 | 37 => self.reset(passed, world, handle).await,
@@ -263,13 +267,13 @@ impl Script {
             25 | 26 => {
                 let mut world = world.lock();
                 world.happens("a power cut at a write");
-                world.disk.dies_at = Some(self.chance.draw(12).try_into().unwrap());
+                world.disk.fs.die_after(self.chance.draw(OPERATIONS).try_into().unwrap());
                 world.witness.on_wrong_times(passed);
             }
             27 => {
                 let mut world = world.lock();
                 world.happens("a write fails");
-                world.disk.fails_at = Some(self.chance.draw(12).try_into().unwrap());
+                world.disk.fs.fail_after(self.chance.draw(OPERATIONS).try_into().unwrap());
                 world.witness.on_wrong_times(passed);
             }
             _ => {
@@ -277,7 +281,7 @@ impl Script {
                 self.plan(until, Turn::DiskWorks);
                 let mut world = world.lock();
                 world.happens("the disk is full");
-                world.disk.full = true;
+                world.disk.fs.set_mood(Mood::Full);
             }
         }
     }
@@ -399,7 +403,7 @@ impl Script {
             let mut world = world.lock();
             world.happens("a reset");
             world.witness.on_trouble(passed);
-            world.disk.id.as_deref().map(install_id)
+            world.disk.id().as_deref().map(install_id)
         };
         if let Ok(Ok(ResetAnswer::Done(_))) = tokio::time::timeout(PATIENCE, handle.reset()).await {
             let world = &mut *world.lock();

@@ -119,7 +119,7 @@ impl Witness {
     pub(super) fn on_switched(&mut self, off: bool, persisted: bool, disk: &Content) {
         self.off = off;
         self.off_for_good = off && persisted;
-        if self.off_for_good && (disk.id.is_some() || disk.state().pending.is_some()) {
+        if self.off_for_good && (disk.id().is_some() || disk.state().pending.is_some()) {
             self.violate("off was answered, and an ID or a pending ping is still on disk".to_owned());
         }
     }
@@ -139,7 +139,7 @@ impl Witness {
     /// A reset was answered, with that ID on disk before it was asked for.
     pub(super) fn on_reset(&mut self, before: Option<String>, disk: &Content) {
         let Some(before) = before else { return };
-        if disk.id.as_deref().map(install_id).as_ref() == Some(&before) {
+        if disk.id().as_deref().map(install_id).as_ref() == Some(&before) {
             self.violate("a reset was answered, and the old ID is still on disk".to_owned());
         }
         self.gone.insert(before);
@@ -253,16 +253,16 @@ impl Witness {
     fn check_id(&self, attempt: &Attempt, wall: Timestamp, disk: &Content) -> Result<(), String> {
         let document: Value = serde_json::from_str(&attempt.body).map_err(|error| error.to_string())?;
         let id = document["install_id"].as_str().unwrap_or_default();
-        let Some(record) = disk.id.as_deref() else {
+        let Some(record) = disk.id() else {
             return Err("an attempt is made, and no ID is on disk".to_owned());
         };
-        if install_id(record) != id {
+        if install_id(&record) != id {
             return Err("an attempt is made with another ID than the one on disk".to_owned());
         }
         if self.gone.contains(id) {
             return Err("an attempt is made with an ID that was replaced, deleted or reset".to_owned());
         }
-        let record: Value = serde_json::from_str(record).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
         let issued: Timestamp = record["issued_at"].as_str().unwrap().parse().unwrap();
         match Duration::try_from(wall.duration_since(issued)) {
             Ok(age) if age < ROTATION => Ok(()),
