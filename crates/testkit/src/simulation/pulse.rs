@@ -94,60 +94,66 @@ impl Pulse {
             OwnSender::Absent | OwnSender::OffByEnvironment => None,
         };
         let mut takes = SECOND / 20 + chance.draw(2 * SECOND);
-        let fault = match mood {
-            Mood::Works | Mood::Mixed => None,
-            Mood::Down | Mood::Unauthorized => {
-                let (error, fault) = match mood {
-                    Mood::Down => (ReadError::Unreachable("connection refused".to_owned()), Fault::PulseDown),
-                    _ => (ReadError::Unauthorized(Credential::default()), Fault::PulseUnauthorized),
-                };
-                return Read {
-                    result: Box::new(Err(error)),
-                    takes,
-                    own_sender: None,
-                    allows_a_ping: false,
-                    faults: [Some(fault), None],
-                };
-            }
-            Mood::MissingScope => {
-                let scope = Reason::MissingScope(Scope::new("settings:read"));
-                change(&mut reading, |values| values.ai_enabled = Err(unknown("ai_enabled", scope.clone())));
-                reading.gate.own_sender = Err(unknown("own_sender", scope));
-                Some(Fault::PulseMissingScope)
-            }
-            Mood::HalfFilled => {
-                forget_one(&mut reading, chance);
-                Some(Fault::PulseHalfFilled)
-            }
-            Mood::Starting => {
-                reading.gate.starting = Ok(true);
-                Some(Fault::PulseStarting)
-            }
-            Mood::Mock => {
-                reading.gate.mock_mode = Ok(true);
-                Some(Fault::PulseMock)
-            }
-            Mood::Demo => {
-                reading.gate.demo_mode = Ok(true);
-                Some(Fault::PulseDemo)
-            }
-            Mood::RateLimited => {
-                let retry_after = [0, SECOND, 30 * SECOND, 10 * MINUTE, 60 * MINUTE][chance.draw(5) as usize];
-                change(&mut reading, |values| values.ai_enabled = Err(unknown("ai_enabled", Reason::RateLimited)));
-                reading.retry_after = (retry_after > 0).then(|| Duration::from_nanos(retry_after));
-                Some(Fault::PulseRateLimited)
-            }
-            Mood::Slow => {
-                takes = SECOND + chance.draw(10 * MINUTE);
-                Some(Fault::PulseSlow)
-            }
+        let failure = match mood {
+            Mood::Down => Some((ReadError::Unreachable("connection refused".to_owned()), Fault::PulseDown)),
+            Mood::Unauthorized => Some((ReadError::Unauthorized(Credential::default()), Fault::PulseUnauthorized)),
+            _ => None,
         };
+        if let Some((error, fault)) = failure {
+            return Read {
+                result: Box::new(Err(error)),
+                takes,
+                own_sender: None,
+                allows_a_ping: false,
+                faults: [Some(fault), None],
+            };
+        }
+        let fault = trouble(mood, &mut reading, &mut takes, chance);
         Read {
             own_sender: reading.gate.own_sender.as_ref().ok().copied(),
             allows_a_ping: matches!(mood, Mood::Works | Mood::Slow),
             takes,
             faults: [fault, of_the_sender],
             result: Box::new(Ok(reading)),
+        }
+    }
+}
+
+/// What a mood makes of a reading that comes about.
+fn trouble(mood: Mood, reading: &mut Reading, takes: &mut u64, chance: &mut Seeded) -> Option<Fault> {
+    match mood {
+        Mood::Works | Mood::Mixed | Mood::Down | Mood::Unauthorized => None,
+        Mood::MissingScope => {
+            let scope = Reason::MissingScope(Scope::new("settings:read"));
+            change(reading, |values| values.ai_enabled = Err(unknown("ai_enabled", scope.clone())));
+            reading.gate.own_sender = Err(unknown("own_sender", scope));
+            Some(Fault::PulseMissingScope)
+        }
+        Mood::HalfFilled => {
+            forget_one(reading, chance);
+            Some(Fault::PulseHalfFilled)
+        }
+        Mood::Starting => {
+            reading.gate.starting = Ok(true);
+            Some(Fault::PulseStarting)
+        }
+        Mood::Mock => {
+            reading.gate.mock_mode = Ok(true);
+            Some(Fault::PulseMock)
+        }
+        Mood::Demo => {
+            reading.gate.demo_mode = Ok(true);
+            Some(Fault::PulseDemo)
+        }
+        Mood::RateLimited => {
+            let retry_after = [0, SECOND, 30 * SECOND, 10 * MINUTE, 60 * MINUTE][chance.draw(5) as usize];
+            change(reading, |values| values.ai_enabled = Err(unknown("ai_enabled", Reason::RateLimited)));
+            reading.retry_after = (retry_after > 0).then(|| Duration::from_nanos(retry_after));
+            Some(Fault::PulseRateLimited)
+        }
+        Mood::Slow => {
+            *takes = SECOND + chance.draw(10 * MINUTE);
+            Some(Fault::PulseSlow)
         }
     }
 }

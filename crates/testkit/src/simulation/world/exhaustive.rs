@@ -425,28 +425,32 @@ impl<S: Saboteur> World<S> {
         reads.find(fits).expect("one in nine does")
     }
 
+    fn wake(&mut self) -> Held<Result<(), Died>> {
+        let wake = self.process.as_ref().map_or(self.at, |process| process.wake);
+        self.at = self.at.max(wake);
+        if self.look_at_the_switch()?.is_err() {
+            return Ok(Err(Died));
+        }
+        Ok(self.feed(Input::Tick)?.map(|_| ()))
+    }
+
+    fn read_with(&mut self, mood: PulseMood) -> Held<Result<(), Died>> {
+        self.at += SECOND;
+        self.pulse.mood = mood;
+        let read = self.read_to_search(mood);
+        if let Some(reading) = self.process.as_mut().and_then(|process| process.reading.as_mut()) {
+            reading.1 = read;
+        }
+        self.on_reading()
+    }
+
     fn take(&mut self, choice: Choice) -> Held<Result<(), Died>> {
         // Silence is what the random years look for.
         self.rules.disturb(self.at);
         let runs = self.process.is_some();
         match choice {
-            Choice::Wake => {
-                let wake = self.process.as_ref().map_or(self.at, |process| process.wake);
-                self.at = self.at.max(wake);
-                if self.look_at_the_switch()?.is_err() {
-                    return Ok(Err(Died));
-                }
-                return Ok(self.feed(Input::Tick)?.map(|_| ()));
-            }
-            Choice::Read(mood) => {
-                self.at += SECOND;
-                self.pulse.mood = mood;
-                let read = self.read_to_search(mood);
-                if let Some(reading) = self.process.as_mut().and_then(|process| process.reading.as_mut()) {
-                    reading.1 = read;
-                }
-                return self.on_reading();
-            }
+            Choice::Wake => return self.wake(),
+            Choice::Read(mood) => return self.read_with(mood),
             Choice::OwnSender(own_sender) => {
                 self.pulse.own_sender = own_sender;
                 if runs {

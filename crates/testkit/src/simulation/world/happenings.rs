@@ -106,21 +106,7 @@ impl<S: Saboteur> World<S> {
             }
             41..43 => return Ok(self.lose_a_file()),
             43 => self.vandalise(),
-            44..58 => {
-                self.endpoint = endpoint::Mood::draw(&mut self.chance);
-                self.endpoint_works_at = self.at + spread(&mut self.chance, MINUTE, 40 * DAY);
-            }
-            58..70 => {
-                self.pulse.mood = pulse::Mood::draw(&mut self.chance);
-                self.pulse_works_at = self.at + spread(&mut self.chance, MINUTE, 20 * DAY);
-            }
-            70..76 => {
-                let choices = [OwnSender::On, OwnSender::OffBySetting];
-                self.pulse.own_sender = match self.pulse.own_sender {
-                    OwnSender::OffByEnvironment | OwnSender::Absent => choices[self.chance.draw(2) as usize],
-                    _ => OwnSender::OffByEnvironment,
-                };
-            }
+            44..76 => self.trouble_a_server(draw),
             76..84 if self.disk.switched_off => {
                 self.meet(Fault::SwitchedOn);
                 return self.switch_on();
@@ -142,16 +128,40 @@ impl<S: Saboteur> World<S> {
                     return self.reset();
                 }
             }
-            _ => {
-                self.meet(Fault::Viewer);
-                let read = self.pulse.read(self.readings, &mut self.chance);
-                if let (Some(own_sender), true) = (read.own_sender, self.process.is_some()) {
-                    self.told_of_the_own_sender(Some(own_sender));
-                    return Ok(self.feed(Input::OwnSender(own_sender))?.map(|_| ()));
-                }
-            }
+            _ => return self.somebody_looks(),
         }
         Ok(Ok(()))
+    }
+
+    fn somebody_looks(&mut self) -> Held<Result<(), Died>> {
+        self.meet(Fault::Viewer);
+        let read = self.pulse.read(self.readings, &mut self.chance);
+        if let (Some(own_sender), true) = (read.own_sender, self.process.is_some()) {
+            self.told_of_the_own_sender(Some(own_sender));
+            return Ok(self.feed(Input::OwnSender(own_sender))?.map(|_| ()));
+        }
+        Ok(Ok(()))
+    }
+
+    /// The endpoint or Pulse is in another mood for a while, or Pulse's own sender is switched.
+    fn trouble_a_server(&mut self, draw: u64) {
+        match draw {
+            44..58 => {
+                self.endpoint = endpoint::Mood::draw(&mut self.chance);
+                self.endpoint_works_at = self.at + spread(&mut self.chance, MINUTE, 40 * DAY);
+            }
+            58..70 => {
+                self.pulse.mood = pulse::Mood::draw(&mut self.chance);
+                self.pulse_works_at = self.at + spread(&mut self.chance, MINUTE, 20 * DAY);
+            }
+            _ => {
+                let choices = [OwnSender::On, OwnSender::OffBySetting];
+                self.pulse.own_sender = match self.pulse.own_sender {
+                    OwnSender::OffByEnvironment | OwnSender::Absent => choices[self.chance.draw(2) as usize],
+                    _ => OwnSender::OffByEnvironment,
+                };
+            }
+        }
     }
 
     /// As the daemon does: on that is not on the disk is not on.

@@ -85,6 +85,14 @@ impl<S: Saboteur> World<S> {
         Ok(Ok(stored))
     }
 
+    /// Where among so many actions the process crashes.
+    fn crash_among(&mut self, actions: usize) -> Option<CrashPoint> {
+        match self.extremes {
+            Some(_) => self.crash,
+            None => self.draws_crash().then(|| CrashPoint::draw(&mut self.chance, actions as u64)),
+        }
+    }
+
     pub(super) fn try_all(&mut self, mut actions: Vec<Action>, stops: bool) -> Held<Result<(bool, bool), Died>> {
         self.saboteur.actions(&mut actions);
         let now = self.now();
@@ -109,10 +117,7 @@ impl<S: Saboteur> World<S> {
         });
         let touched = on_disk().next().is_some();
         self.listed = self.listed.max(actions.len());
-        let crash = match self.extremes {
-            Some(_) => self.crash,
-            None => self.draws_crash().then(|| CrashPoint::draw(&mut self.chance, actions.len() as u64)),
-        };
+        let crash = self.crash_among(actions.len());
         let (mut stored, mut send_left_out) = (true, false);
         for (number, action) in actions.into_iter().enumerate() {
             if let Some(crash) = crash.filter(|crash| crash.before == number) {
