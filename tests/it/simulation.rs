@@ -50,7 +50,7 @@ fn a_rotation_that_is_forgotten_is_caught() {
 
 #[test]
 fn an_id_that_is_used_after_its_reset_is_caught() {
-    is_caught::<IdKeptAfterReset>(&[Rule::ResetIsKept]);
+    is_caught::<IdKeptAfterReset>(&[Rule::ResetIsKept, Rule::IdIsCurrent]);
 }
 
 #[test]

@@ -138,7 +138,7 @@ impl<S: Saboteur> World<S> {
             temper,
             clock: Clock::new(began),
             has_battery: chance.draw(8) > 0,
-            restarted_daily: chance.draw(5) == 0,
+            restarted_daily: chance.draw(10) == 0,
             fixed: fixed(&mut chance),
             disk: S::disk(MemoryFs::new(Seeded(chance.draw(u64::MAX)))),
             pulse: Pulse::new(),
