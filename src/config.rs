@@ -27,6 +27,7 @@ use serde::Deserialize;
 pub use self::environment::ConsentVariables;
 use self::environment::proxy_variables;
 pub use self::events::Events;
+pub(crate) use self::pulse::DEFAULT_ORGANIZATION;
 pub use self::pulse::{PlatformSetting, Pulse};
 pub use self::schedule::ScheduleConfig;
 pub use self::serve::{Listen, Serve};

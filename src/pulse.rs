@@ -24,6 +24,7 @@ use pulse_telemetry_http::tls::{TlsError, Trust};
 use pulse_telemetry_http::wire::{self, Dial, Dialing, Exchange, ExchangeError};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::config::DEFAULT_ORGANIZATION;
 pub use crate::config::{PlatformSetting, Tokens};
 use crate::posture::Posture;
 use answers::{Answers, Estate, LocalOverrides, PulseAnswer, Registry};
@@ -33,9 +34,6 @@ use shapes::{
     ALERTS, ApiTokens, Health, JsonField, MissingScope, MockMode, Organizations, OwnPreview, STATE, STATE_MEMBERS,
     Security, Shape, Stats, Summary, Version,
 };
-
-/// The organization that flags of the whole installation are read from.
-pub(crate) const DEFAULT_ORGANIZATION: &str = "default";
 
 const X_API_TOKEN: HeaderName = HeaderName::from_static("x-api-token");
 const X_PULSE_ORG_ID: HeaderName = HeaderName::from_static("x-pulse-org-id");

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{TokenSource, Tokens, Url};
 
 /// The organization from which the flags of the whole installation come.
-const DEFAULT_ORGANIZATION: &str = "default";
+pub(crate) const DEFAULT_ORGANIZATION: &str = "default";
 
 /// The longest name of an organization, as Pulse's own identifiers of organizations are.
 const ORGANIZATION_MAX: usize = 64;

@@ -9,6 +9,7 @@ mod state;
 
 use maud::{Markup, PreEscaped};
 
+pub(super) use self::state::READ;
 use crate::daemon::{NoPreview, PostureSeen, Preview};
 use crate::events::EventsReport;
 use crate::status::StatusReport;
@@ -24,9 +25,6 @@ pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 /// The icon.
 pub(super) const ICON: &str = include_str!("icon.svg");
-
-/// The query that asks for a reading of Pulse first.
-pub(super) const READ: &str = "read";
 
 /// What the page is made of.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use pulse_telemetry_core::contract::{FIELDS, Field};
 use pulse_telemetry_core::ledger::sha256;
 use serde_json::{Map, Value};
 
-use super::READ;
 use super::html::{code, copyable, not_read_yet, row, table, time, told, unknown};
+use super::state::READ;
 use crate::daemon::{NoPreview, Preview};
 use crate::status::{StatusReport, SuppressedReport, paused};
 

@@ -4,9 +4,11 @@ use maud::{Markup, html};
 use pulse_telemetry_core::engine::{Concluded, Outcome};
 use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
 
-use super::READ;
 use super::html::{code, copyable, facts, json, time, told};
 use crate::status::{HAND_OVER_LINE, REPORTS_ITSELF, StatusReport, SuppressedReport, UNANSWERED};
+
+/// The query that asks for a reading of Pulse first.
+pub(in crate::serve) const READ: &str = "read";
 
 /// The first thing that a person sees.
 pub(super) fn state(status: &StatusReport) -> Markup {
