@@ -360,12 +360,6 @@ impl MemoryFs {
         (state.dies_at, state.died, state.blind) = (None, false, None);
     }
 
-    /// Everything is as a power loss would leave it.
-    pub fn is_durable(&self) -> bool {
-        let state = self.lock();
-        state.changes.is_empty() && state.names.iter().all(|(_, inode)| inode.is_durable())
-    }
-
     /// What stands in a file.
     pub fn read(&self, name: &str) -> Option<Vec<u8>> {
         find(&self.lock().names, name).map(|inode| inode.read())
