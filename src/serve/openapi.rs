@@ -1,4 +1,4 @@
-//! `GET /openapi.json`: the routes in a form that programs read. `tests/openapi.rs` holds it against the code.
+//! `GET /openapi.json`: the routes in a form that programs read. `tests/it/openapi.rs` holds it against the code.
 
 use pulse_telemetry_core::contract;
 use serde_json::{Value, json};

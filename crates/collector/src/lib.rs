@@ -1,7 +1,7 @@
 //! The receiving end of the promise: it keeps the fields of the contract for 90 days, and nothing else.
 //!
-//! A ping goes this way. [`server`] accepts a connection, [`places`] gives it a place, and [`network`] turns its
-//! address into a value that nobody can print. The [`limiter`] counts it for its networks. [`ingest`] makes a row of
+//! A ping goes this way. [`server`] accepts a connection, [`network`] turns its address into a value that nobody can
+//! print, and [`places`] gives it a place. The [`limiter`] counts it for its networks. [`ingest`] makes a row of
 //! its bytes, or says which field is wrong, and [`capacity`] says whether the disk has room. The [`queue`] commits what
 //! waits together to the [`storage`] ([`sqlite`] for one machine, [`postgres`] for several collectors), and only then
 //! is the request answered; [`retry`] says when the refused come back.

@@ -1,6 +1,6 @@
 //! The install ID: which one is kept, and which is rotated.
 //!
-//! File and rules are Pulse's own (`.install_id`), so that an ID can be moved over; `tests/identity.rs` holds them
+//! File and rules are Pulse's own (`.install_id`), so that an ID can be moved over; `tests/it/identity.rs` holds them
 //! against recorded decisions of Pulse's code.
 
 use std::fmt;

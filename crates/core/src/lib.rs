@@ -1,10 +1,11 @@
 //! What decides, and nothing that waits.
 //!
 //! A ping comes about here in this order. [`observation`] is what a reading of Pulse gave: values that are known, or
-//! [`unknown`] for a named reason, some of them by Pulse's own rules ([`version`]). [`engine`] is the state machine:
+//! [`unknown`] for a named reason; [`version`] has Pulse's rules for its version. [`engine`] is the state machine:
 //! what happened goes in, what is to be done comes out. It checks [`consent`], keeps the install ID ([`identity`]) and
 //! has [`ping`] make the bytes, whose fields [`contract`] lists. [`verdict`] says what the endpoint's answer means.
-//! [`ledger`] is the format in which all of it is recorded, and [`audit`] holds a ledger against the promises.
+//! [`ledger`] is the format in which attempts, and what kept them back, are recorded, and [`audit`] holds a ledger
+//! against the promises.
 //!
 //! There is no runtime here, no HTTP, no TLS, no file, no socket, no environment. The time ([`clock`]) and chance
 //! ([`rng`]) are arguments.

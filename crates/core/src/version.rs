@@ -1,7 +1,7 @@
 //! Version identity: what a raw version string says of the build that reports it.
 //!
 //! The rules are Pulse's own (`internal/updates/version.go` there), so that the sidecar and Pulse's sender count the
-//! same build as the same version; `tests/version.rs` holds them against recorded answers of Pulse's code.
+//! same build as the same version; `tests/it/version.rs` holds them against recorded answers of Pulse's code.
 
 use crate::words::words;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! What both clients share: one HTTP/1.1 request over a connection of its own, and how TLS is set up.
 //!
-//! Nothing here opens a socket: `send` dials the endpoint, `pulse` dials Pulse. A request is driven by whoever waits
-//! for it; dropping the future, or the [`Exchange`], closes the connection at once.
+//! Nothing here opens a socket: crate `endpoint` dials the endpoint, `pulse` dials Pulse. A request is driven by its
+//! caller; dropping the future, or the [`Exchange`], closes the connection at once.
 
 mod error;
 mod metered;

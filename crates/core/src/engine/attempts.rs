@@ -12,7 +12,7 @@ use crate::rng::Rng;
 use crate::verdict::{Answer, Verdict};
 
 impl<C: Rng> Engine<C> {
-    /// The one door that every attempt passes: consent and suppression were looked at just now.
+    /// Makes an attempt; [`Engine::on_reading`] has looked at consent and suppression just now.
     pub(super) fn attempt(&mut self, now: Now, payload: &Payload, out: &mut Vec<Action>) {
         self.replace_what_has_expired(now, out);
         if self.deadlines.expired(Deadline::GiveUp, now) || self.attempt_due() > now.mono {
