@@ -36,7 +36,7 @@ test-package: ## the Debian packages, installed, upgraded and purged under a boo
 
 test-years: ## 10,000 installation-years of engine and disk, 300 of the whole daemon, and all that three steps can bring
 	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
-	DEPTH=3 $(CARGO) test --profile soak --test it exhaustive:: -- --include-ignored
+	DEPTH=3 $(CARGO) test --profile soak --test it -- --include-ignored exhaustive::
 	YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
 
 soak: ## the long sizes of what CI samples; takes about two hours
