@@ -7,7 +7,7 @@ mod storage;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -24,8 +24,8 @@ pub use self::run::end_at_a_panic;
 use self::storage::{reader, trust};
 use super::export::export;
 use super::postgres::PostgresStore;
+use super::publish;
 use super::purge::is_plausible;
-use super::report::report;
 use super::sqlite::SqliteStore;
 use super::storage::{PingStore, Purged, StorageError};
 use crate::config::{CollectorConfig, Storage};
@@ -51,12 +51,20 @@ enum CollectorCommand {
     Purge,
     /// Tell how many installations there are, and of what kind, without showing any single one
     ///
-    /// Install IDs rotate every 30 days, so counts are corrected for that, and the correction is shown. Cells of fewer
-    /// than five installations are folded together, and numbers of IDs rounded to multiples of five.
+    /// An install ID counts on the last whole UTC day where it pinged on that day and on an earlier one. Numbers are
+    /// rounded to multiples of five, and those of fewer than ten are not shown.
     Report {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Write these numbers as a site that any web server can show
+    ///
+    /// Each whole day is counted once, kept in the storage for good and published from there.
+    Publish {
+        /// The directory of the site; it is made where it is not there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
     /// Write the rows of the last 90 days in the form that Pulse's own adoption report reads
     ///
@@ -98,6 +106,7 @@ fn execute(line: &CollectorArgs, environment: &Environment, out: &mut dyn Write)
             CollectorCommand::Run => run::run(&config, leaves_no_core).await,
             CollectorCommand::Purge => purge(&config.storage, out).await,
             CollectorCommand::Report { json } => tell(&config.storage, *json, out).await,
+            CollectorCommand::Publish { dir } => publish_into(&config.storage, dir, out).await,
             CollectorCommand::Export { sqlite } => {
                 let rows = export(reader(&config.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
                 Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
@@ -127,23 +136,35 @@ async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), CollectorEr
 
 /// Purges what is there, and makes nothing.
 async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, CollectorError> {
+    Ok(open_existing(storage).await?.purge(now).await?)
+}
+
+/// The storage that a collector has made, to write to.
+async fn open_existing(storage: &Storage) -> Result<Box<dyn PingStore>, CollectorError> {
     Ok(match storage {
-        Storage::Sqlite(path) => SqliteStore::open_existing(path)?.purge(now).await?,
+        Storage::Sqlite(path) => Box::new(SqliteStore::open_existing(path)?),
         Storage::Postgres(postgres) => {
             let (password, trust) = (postgres.read_password()?, trust(postgres)?);
             let connect = postgres.connect.clone();
-            PostgresStore::open_existing(connect, password.as_ref(), &trust).await?.purge(now).await?
+            Box::new(PostgresStore::open_existing(connect, password.as_ref(), &trust).await?)
         }
     })
 }
 
 async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), CollectorError> {
-    let report = report(reader(storage)?.as_ref(), SystemClock.now().wall).await?;
+    let published = publish::report(reader(storage)?.as_ref(), SystemClock.now().wall).await?;
     if json {
-        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        serde_json::to_writer_pretty(&mut *out, &published.to_file()).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", report.to_text())?;
+        write!(out, "{}", published.to_text())?;
     }
     Ok(())
+}
+
+async fn publish_into(storage: &Storage, dir: &Path, out: &mut dyn Write) -> Result<(), CollectorError> {
+    let store = open_existing(storage).await?;
+    let published = publish::publish(reader(storage)?.as_ref(), store.as_ref(), SystemClock.now().wall).await?;
+    publish::write(&published, dir).map_err(|error| CollectorError::Other(error.to_string()))?;
+    Ok(writeln!(out, "{} days in {}.", published.days.len(), dir.join("index.html").display())?)
 }

@@ -5,6 +5,7 @@
 
 mod commit;
 mod failed;
+mod published;
 mod reader;
 mod schema;
 mod session;
@@ -29,8 +30,8 @@ use self::reader::{not_yet, span};
 use self::schema::{LOCK_SCHEMA, LONG, Migration, TABLE, check_version, is_there, migrate, partitions};
 use self::session::{begin_commit, connection, lock, pool, writing};
 use super::storage::{
-    Arrival, ID, PingStore, Purged, RowOutcome, Span, StorageError, Working, day_of, day_table, first_day_kept,
-    last_day_kept,
+    Arrival, ID, PUBLISHED_DAYS, PingStore, PublishedDay, Purged, RowOutcome, Span, StorageError, Working, day_of,
+    day_table, first_day_kept, last_day_kept,
 };
 
 const LOCK_PURGE: i64 = 0x7075_6c73_6502;
@@ -304,6 +305,19 @@ impl PingStore for PostgresStore {
 
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
         Box::pin(self.purge_days(now))
+    }
+
+    fn keep_published(&self, published: PublishedDay) -> Working<'_, ()> {
+        Box::pin(self.working(WORK_TIMEOUT, move |mut client| async move {
+            let transaction = writing(&mut client).await?;
+            let keep = format!(
+                "INSERT INTO {PUBLISHED_DAYS} (day, numbers) VALUES ($1::text::date, $2) ON CONFLICT DO NOTHING"
+            );
+            let day = published.day.to_string();
+            transaction.query_typed(&keep, &[(&day, Type::TEXT), (&published.numbers, Type::TEXT)]).await?;
+            transaction.commit().await?;
+            Ok((client, ()))
+        }))
     }
 
     fn span(&self) -> Working<'_, Option<Span>> {

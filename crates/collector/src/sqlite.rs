@@ -4,6 +4,7 @@
 //! (`secure_delete`), and the write-ahead log is emptied after it, so that purged bytes are in neither file.
 
 mod files;
+mod published;
 mod schema;
 mod writer;
 
@@ -13,17 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::task::yield_now;
 
 pub(super) use self::files::create_file;
 use self::files::{LOG, LOG_INDEX, TRIAL, as_owner, beside, is_free, lock_of, named, not_opened, taken};
+use self::published::{publication, scan_day};
 pub(super) use self::schema::time_text;
 use self::schema::{BUSY_TIMEOUT, bring_up_to_date, check_columns, days, read_row, refuse_newer, version_of};
 use self::writer::{Writer, read_days, span};
 use super::storage::{
-    Arrival, PingStore, Purged, RECEIVED_AT, Read, RowOutcome, Scanning, Span, StorageError, Visitor, Working,
-    column_list, day_of, day_table,
+    Arrival, DayVisitor, PingStore, Publication, PublishedDay, Purged, RECEIVED_AT, Read, Reading, RowOutcome, Span,
+    StorageError, Visitor, Working, column_list, day_of, day_table,
 };
 
 /// Pings in a SQLite file. What it is asked for it does at once, on the thread that waits for it.
@@ -136,6 +139,10 @@ impl PingStore for SqliteStore {
         self.ask(Writer::span)
     }
 
+    fn keep_published(&self, published: PublishedDay) -> Working<'_, ()> {
+        self.ask(move |writer| writer.keep_published(&published))
+    }
+
     fn probe(&self) -> Working<'_, ()> {
         self.ask(|writer| writer.probe())
     }
@@ -190,8 +197,24 @@ impl SqliteReader {
 
 impl Read for SqliteReader {
     /// Blocks the thread: only commands read.
-    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Reading<'a, ()> {
         Box::pin(async move { self.read(since, visit) })
+    }
+
+    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> Reading<'a, ()> {
+        Box::pin(async move {
+            let connection = as_owner(&self.path, || self.open())?;
+            let reading = connection.unchecked_transaction()?;
+            scan_day(&reading, day, visit)
+        })
+    }
+
+    fn publication(&self) -> Reading<'_, Publication> {
+        Box::pin(async move { publication(&as_owner(&self.path, || self.open())?) })
+    }
+
+    fn days(&self) -> Reading<'_, Vec<Date>> {
+        Box::pin(async move { days(&as_owner(&self.path, || self.open())?) })
     }
 }
 

@@ -12,6 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::contract::FIELDS;
 
 use super::ingest::Cells;
+use super::numbers::Lent;
+use super::numbers::rounding::{KEY_LENGTH, RoundingKey};
 
 /// How long a ping is kept: 90 days, as the privacy page says.
 pub const RETENTION_DAYS: i64 = 90;
@@ -36,6 +38,10 @@ pub(super) const ID: usize = 0;
 
 /// What begins the name of the table, or partition, of a day; the day follows as `YYYYMMDD`.
 pub const DAY_PREFIX: &str = "pings_";
+
+/// The table of what was published, and that of the key by which numbers are rounded.
+pub(super) const PUBLISHED_DAYS: &str = "published_days";
+pub(super) const ROUNDING_KEY: &str = "rounding_key";
 
 /// What the pings of the last 90 days can be read from.
 pub const VIEW: &str = "telemetry_pings";
@@ -171,17 +177,49 @@ pub trait PingStore: Send + Sync {
     /// When the oldest and the newest row were received.
     fn span(&self) -> Working<'_, Option<Span>>;
 
+    /// Keeps what is published of a day for good, where nothing is kept of that day yet.
+    fn keep_published(&self, published: PublishedDay) -> Working<'_, ()>;
+
     /// Whether rows could be stored now.
     fn probe(&self) -> Working<'_, ()>;
 }
 
 /// A reading that is under way.
-pub type Scanning<'a> = Pin<Box<dyn Future<Output = Result<(), StorageError>> + 'a>>;
+pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + 'a>>;
+
+/// Is shown values of one row, in the order of [`super::numbers::counted_fields`].
+pub type DayVisitor<'a> = dyn FnMut(&[Lent<'_>]) + 'a;
+
+/// What is published of a UTC day. It outlives the rows that it was counted from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedDay {
+    /// The day.
+    pub day: Date,
+    /// Its numbers, as JSON.
+    pub numbers: String,
+}
+
+/// What was published, and the key by which the next day is rounded.
+pub struct Publication {
+    /// Secret.
+    pub key: RoundingKey,
+    /// The oldest day first.
+    pub days: Vec<PublishedDay>,
+}
 
 /// Where pings can be read from, for reports and exports.
 pub trait Read {
     /// Shows every row that was received at that time or later.
-    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a>;
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Reading<'a, ()>;
+
+    /// Shows the last row of the UTC day of each ID that has one on an earlier day, too.
+    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> Reading<'a, ()>;
+
+    /// What was published.
+    fn publication(&self) -> Reading<'_, Publication>;
+
+    /// The days that have rows, the oldest first.
+    fn days(&self) -> Reading<'_, Vec<Date>>;
 }
 
 /// The times between which a row is the same ping as one that was received at `at`. Both ways, for the clocks of two
@@ -301,4 +339,20 @@ mod tests {
             assert_eq!(day_of_table(other), None, "{other}");
         }
     }
+}
+
+/// The key of these bytes, as they are stored.
+pub(super) fn stored_key(bytes: &[u8]) -> Result<RoundingKey, StorageError> {
+    let bytes: &[u8; KEY_LENGTH] = bytes
+        .try_into()
+        .map_err(|_| StorageError::Failed(format!("the key in {ROUNDING_KEY} does not have {KEY_LENGTH} bytes")))?;
+    Ok(RoundingKey::new(bytes))
+}
+
+/// There is none in a storage that an older collector made.
+pub(super) fn no_key() -> StorageError {
+    StorageError::Failed(
+        "the storage has no key yet by which its numbers are rounded: the first start of this version makes it"
+            .to_owned(),
+    )
 }

@@ -15,7 +15,9 @@ use pulse_telemetry_collector::purge::look_after_the_storage;
 use pulse_telemetry_collector::queue::{Readiness, queue};
 use pulse_telemetry_collector::retry::Retry;
 use pulse_telemetry_collector::server::{self, Admin, App};
-use pulse_telemetry_collector::storage::{Arrival, PingStore, Purged, Row, RowOutcome, Span, StorageError, Working};
+use pulse_telemetry_collector::storage::{
+    Arrival, PingStore, PublishedDay, Purged, Row, RowOutcome, Span, StorageError, Working,
+};
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_process::clock::SystemClock;
@@ -87,6 +89,10 @@ impl PingStore for Obedient {
 
     fn purge(&self, _: Timestamp) -> Working<'_, Purged> {
         Box::pin(async { Ok(Purged::default()) })
+    }
+
+    fn keep_published(&self, _: PublishedDay) -> Working<'_, ()> {
+        Box::pin(async { Ok(()) })
     }
 
     fn span(&self) -> Working<'_, Option<Span>> {

@@ -9,15 +9,17 @@ use secrecy::SecretString;
 use tokio_postgres::error::SqlState;
 
 use super::failed::{Failed, civil, timestamp};
+use super::published::{publication, scan_day};
 use super::schema::{TABLE, check_columns, check_version, is_there, partitions};
 use super::session::{connection, pool, reading};
 use crate::ingest::{Cell, Cells};
 use crate::storage::{
-    RECEIVED_AT, Read, Row, Scanning, Span, StorageError, Visitor, column_list, day_table, unreadable,
+    DayVisitor, Publication, RECEIVED_AT, Read, Reading, Row, Span, StorageError, Visitor, column_list, day_table,
+    unreadable,
 };
 
 /// How often a reader begins anew because a day was purged while it began.
-const READ_TRIES: u32 = 10;
+pub(super) const READ_TRIES: u32 = 10;
 
 /// Pings in a PostgreSQL database to read from. It changes nothing, and the server sees to that.
 pub struct PostgresReader {
@@ -39,10 +41,31 @@ impl PostgresReader {
 }
 
 impl Read for PostgresReader {
-    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Scanning<'a> {
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Reading<'a, ()> {
         Box::pin(async move {
             let mut client = connection(&self.pool).await?;
             read(&mut client, since, visit).await.map_err(StorageError::from)
+        })
+    }
+
+    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> Reading<'a, ()> {
+        Box::pin(async move {
+            let mut client = connection(&self.pool).await?;
+            scan_day(&mut client, day, visit).await.map_err(StorageError::from)
+        })
+    }
+
+    fn publication(&self) -> Reading<'_, Publication> {
+        Box::pin(async move {
+            let mut client = connection(&self.pool).await?;
+            publication(&mut client).await.map_err(StorageError::from)
+        })
+    }
+
+    fn days(&self) -> Reading<'_, Vec<Date>> {
+        Box::pin(async move {
+            let client = connection(&self.pool).await?;
+            partitions(&client).await.map_err(StorageError::from)
         })
     }
 }
@@ -82,7 +105,7 @@ pub(super) async fn span(client: &mut Object) -> Result<Option<Span>, Failed> {
 }
 
 /// The days since `from`, none of which goes before the transaction ends.
-async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
+pub(super) async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
     if !is_there(transaction.client(), TABLE).await? {
         return Err(not_yet().into());
     }
@@ -115,7 +138,7 @@ async fn show(transaction: &Transaction<'_>, day: Date, from: DateTime, visit: &
 }
 
 /// Whether a day was there when the days were listed, and another collector has purged it since.
-fn is_gone(error: &tokio_postgres::Error) -> bool {
+pub(super) fn is_gone(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }
 

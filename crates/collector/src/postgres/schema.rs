@@ -9,7 +9,8 @@ use tokio_postgres::types::Type;
 use super::failed::Failed;
 use super::session::{lock, writing};
 use crate::storage::{
-    Column, DAY_PREFIX, RECEIVED_AT, RETENTION_DAYS, StorageError, VIEW, column_list, compare_columns, day_of_table,
+    Column, DAY_PREFIX, PUBLISHED_DAYS, RECEIVED_AT, RETENTION_DAYS, ROUNDING_KEY, StorageError, VIEW, column_list,
+    compare_columns, day_of_table,
 };
 
 /// The table that the days are partitions of.
@@ -59,6 +60,16 @@ pub(super) async fn migrate(client: &mut Object, migration: Migration) -> Result
             .await?;
     }
     check_columns(transaction.client()).await?;
+    // Three random UUIDs hold more than the key's 256 bits, and the digest spreads them.
+    transaction
+        .batch_execute(&format!(
+            "CREATE TABLE IF NOT EXISTS {PUBLISHED_DAYS} (day date PRIMARY KEY, numbers text NOT NULL);
+             CREATE TABLE IF NOT EXISTS {ROUNDING_KEY} (key bytea NOT NULL);
+             INSERT INTO {ROUNDING_KEY}
+             SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+             WHERE NOT EXISTS (SELECT FROM {ROUNDING_KEY})"
+        ))
+        .await?;
     // Rows older than 90 days are not in it, whether they were purged or not.
     let view = format!(
         "SELECT {} FROM {TABLE}

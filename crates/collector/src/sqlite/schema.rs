@@ -14,10 +14,11 @@ use rusqlite::{Connection, Transaction};
 
 use super::files::{named, not_opened};
 use crate::ingest::Cell;
+use crate::numbers::rounding::KEY_LENGTH;
 use crate::storage::LATER_COLUMNS;
 use crate::storage::{
-    Column, DAY_PREFIX, RECEIVED_AT, RETENTION_DAYS, Row, StorageError, VIEW, column_list, compare_columns,
-    day_of_table, day_table, unreadable,
+    Column, DAY_PREFIX, PUBLISHED_DAYS, RECEIVED_AT, RETENTION_DAYS, ROUNDING_KEY, Row, StorageError, VIEW,
+    column_list, compare_columns, day_of_table, day_table, unreadable,
 };
 
 /// The version of what is in the file.
@@ -64,6 +65,11 @@ pub(super) fn refuse_newer(path: &Path) -> Result<(), StorageError> {
 
 pub(super) fn bring_up_to_date(transaction: &Transaction<'_>) -> Result<(), StorageError> {
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS {PUBLISHED_DAYS} (day TEXT PRIMARY KEY NOT NULL, numbers TEXT NOT NULL) STRICT;
+         CREATE TABLE IF NOT EXISTS {ROUNDING_KEY} (key BLOB NOT NULL) STRICT;
+         INSERT INTO {ROUNDING_KEY} SELECT randomblob({KEY_LENGTH}) WHERE NOT EXISTS (SELECT 1 FROM {ROUNDING_KEY})"
+    ))?;
     // The view may come from a program that knew other later columns.
     make_view(transaction)
 }

@@ -27,7 +27,7 @@ const STATEMENTS: usize = 128;
 
 /// The one connection that writes.
 pub(super) struct Writer {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
     /// The files that the connection has open: their names, and which files they were.
     place: Vec<(PathBuf, DatabaseFileId)>,

@@ -10,7 +10,7 @@ use pulse_telemetry_collector::export::export;
 use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::purge::purge_by_itself;
 use pulse_telemetry_collector::report::report;
-use pulse_telemetry_collector::storage::{Arrival, PingStore, Purged, Row, RowOutcome, Span, Working};
+use pulse_telemetry_collector::storage::{Arrival, PingStore, PublishedDay, Purged, Row, RowOutcome, Span, Working};
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_http::exposition::Format;
 use pulse_telemetry_process::clock::SystemClock;
@@ -237,6 +237,10 @@ impl PingStore for Counting {
         self.purges.lock().unwrap().push(now);
         let lock_held_by_other = self.lock_held_by_other;
         Box::pin(async move { Ok(Purged { days: 0, lock_held_by_other }) })
+    }
+
+    fn keep_published(&self, _: PublishedDay) -> Working<'_, ()> {
+        Box::pin(async { Ok(()) })
     }
 
     fn span(&self) -> Working<'_, Option<Span>> {

@@ -5,6 +5,7 @@ mod collector_duplicates;
 mod collector_ingest;
 mod collector_kills;
 mod collector_load;
+mod collector_numbers;
 mod collector_postgres;
 mod collector_purge;
 mod collector_report;

@@ -1,0 +1,113 @@
+//! What is counted of a day, and what was published.
+
+use deadpool_postgres::{Object, Transaction};
+use jiff::civil::Date;
+use pulse_telemetry_core::contract::{FIELDS, FieldKind};
+
+use super::failed::Failed;
+use super::reader::{READ_TRIES, hold_days, is_gone};
+use super::schema::{TABLE, is_there};
+use super::session::reading;
+use crate::numbers::{Lent, counted_fields};
+use crate::storage::{
+    DayVisitor, PUBLISHED_DAYS, Publication, PublishedDay, RECEIVED_AT, ROUNDING_KEY, StorageError, day_table, no_key,
+    stored_key, unreadable,
+};
+
+pub(super) async fn scan_day(client: &mut Object, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), Failed> {
+    let mut tries = 1;
+    loop {
+        let transaction = reading(client).await?;
+        match hold_days(&transaction, Date::MIN).await {
+            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
+            days => {
+                show(&transaction, day, &days?, visit).await?;
+                return Ok(transaction.commit().await?);
+            }
+        }
+    }
+}
+
+/// Shows the last row of the day of each ID that has one on an earlier day. Almost every ID is found on the newest of
+/// these, which is hashed; only the others are looked for by the index of all.
+async fn show(
+    transaction: &Transaction<'_>,
+    day: Date,
+    known: &[Date],
+    visit: &mut DayVisitor<'_>,
+) -> Result<(), Failed> {
+    let Some(newest) = known.iter().copied().filter(|known| *known < day).max() else { return Ok(()) };
+    if !known.contains(&day) {
+        return Ok(());
+    }
+    let (table, before) = (day_table(day), day_table(newest));
+    let columns: Vec<&str> = counted_fields().map(|field| field.name).collect();
+    let columns = columns.join(", ");
+    transaction
+        .batch_execute(&format!(
+            "DECLARE counted NO SCROLL CURSOR FOR
+             WITH last AS MATERIALIZED (
+                 SELECT DISTINCT ON (install_id COLLATE \"C\") install_id, {columns} FROM {table}
+                 ORDER BY install_id COLLATE \"C\", {RECEIVED_AT} DESC
+             ), found AS MATERIALIZED (
+                 SELECT last.*, EXISTS (SELECT FROM {before} b WHERE b.install_id = last.install_id) AS is_found FROM last
+             )
+             SELECT {columns} FROM found WHERE is_found
+             UNION ALL
+             SELECT {columns} FROM found, LATERAL (
+                 SELECT FROM {TABLE} p
+                 WHERE p.install_id = found.install_id AND p.{RECEIVED_AT} < '{newest}' LIMIT 1
+             ) AS earlier
+             WHERE NOT is_found"
+        ))
+        .await?;
+    loop {
+        let rows = transaction.query_typed("FETCH 10000 FROM counted", &[]).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in rows {
+            show_row(&row, day, visit)?;
+        }
+    }
+    transaction.batch_execute("CLOSE counted").await?;
+    Ok(())
+}
+
+fn show_row(row: &tokio_postgres::Row, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), StorageError> {
+    let mut values = [Lent::Flag(false); FIELDS.len()];
+    let mut count = 0;
+    for (field, value) in counted_fields().zip(&mut values) {
+        let found = match field.kind {
+            FieldKind::Count => {
+                row.try_get(count).ok().and_then(|count: i32| u32::try_from(count).ok()).map(Lent::Count)
+            }
+            FieldKind::Flag => row.try_get(count).ok().map(Lent::Flag),
+            _ => row.try_get(count).ok().map(Lent::Text),
+        };
+        *value = found.ok_or_else(|| unreadable(field.name, day))?;
+        count += 1;
+    }
+    visit(&values[..count]);
+    Ok(())
+}
+
+pub(super) async fn publication(client: &mut Object) -> Result<Publication, Failed> {
+    let transaction = reading(client).await?;
+    if !is_there(transaction.client(), ROUNDING_KEY).await? {
+        return Err(no_key().into());
+    }
+    let key = transaction.query_typed(&format!("SELECT key FROM {ROUNDING_KEY}"), &[]).await?;
+    let key: &[u8] = key.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+    let key = stored_key(key)?;
+    let published = format!("SELECT day::text, numbers FROM {PUBLISHED_DAYS} ORDER BY day");
+    let rows = transaction.query_typed(&published, &[]).await?;
+    let mut days = Vec::with_capacity(rows.len());
+    for row in rows {
+        let day: &str = row.try_get(0)?;
+        let day = day.parse().map_err(|_| StorageError::Failed(format!("{PUBLISHED_DAYS} holds no day: {day:?}")))?;
+        days.push(PublishedDay { day, numbers: row.try_get(1)? });
+    }
+    transaction.commit().await?;
+    Ok(Publication { key, days })
+}

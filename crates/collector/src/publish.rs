@@ -1,0 +1,179 @@
+//! Numbers that everybody may see.
+//!
+//! Each whole UTC day is counted once, kept in the storage for good, and published from there: what was published stays
+//! when its rows are gone, is the same from each collector, and never changes.
+
+mod chart;
+mod directory;
+mod page;
+mod text;
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+pub use self::directory::{PublishError, write};
+pub use self::page::page;
+use super::numbers::rounding::{RoundingKey, STEP};
+use super::numbers::{DayNumbers, DayTally, FORMAT, ValueCell, VersionCell};
+use super::storage::{PingStore, Publication, PublishedDay, Read, StorageError, day_of};
+
+/// How long after its end a day is counted: what a collector was told in its last second is stored by then, and the
+/// clocks of two collectors differ.
+const SETTLED: SignedDuration = SignedDuration::from_mins(10);
+
+/// Over how many days the page tells whether the number of installations grows.
+const TREND_DAYS: usize = 7;
+
+/// All that was published, the oldest day first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The days, none of which changes.
+    pub days: Vec<DayNumbers>,
+}
+
+/// Whether the number of installations changes by more than one per cent a day. It is told, for then the correction for
+/// rotation and the day on which an installation is not counted yet shift the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trend {
+    /// It grows.
+    Growing,
+    /// It shrinks.
+    Shrinking,
+    /// It does neither.
+    Steady,
+}
+
+/// The file `numbers.json`.
+#[derive(Debug, Serialize)]
+pub struct NumbersFile<'a> {
+    /// The version of its form.
+    pub format: u32,
+    /// The last day that was published.
+    pub latest: &'a DayNumbers,
+    /// Its IDs by channel, the sums of its versions.
+    pub channels: Vec<ValueCell>,
+    /// Its IDs by whether the version was published, the sums of its versions.
+    pub published: Vec<ValueCell>,
+    /// Whether the number of installations changes.
+    pub trend: Option<Trend>,
+    /// Each day that was published.
+    pub days: Vec<DayLine<'a>>,
+}
+
+/// A day in `numbers.json`.
+#[derive(Debug, Serialize)]
+pub struct DayLine<'a> {
+    /// The day.
+    pub day: Date,
+    /// Its installations.
+    pub installations: Option<u64>,
+    /// Its versions.
+    pub versions: &'a [VersionCell],
+}
+
+/// Counts the whole days that were not published yet, and keeps them for good. Gives all that was published.
+///
+/// # Errors
+/// The storage cannot be read or written, or what it holds was published by a newer program.
+pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -> Result<Published, StorageError> {
+    let Publication { key, days } = reader.publication().await?;
+    for day in reader.days().await?.into_iter().filter(|day| is_whole(*day, now)) {
+        if days.iter().any(|published| published.day == day) {
+            continue;
+        }
+        let numbers = count(reader, day, &key).await?;
+        let numbers = serde_json::to_string(&numbers).map_err(|error| StorageError::Failed(error.to_string()))?;
+        store.keep_published(PublishedDay { day, numbers }).await?;
+    }
+    // Another collector may have been first, so what is kept counts.
+    parsed(reader.publication().await?.days)
+}
+
+/// All that was published, and the last whole day, counted where it was not. Nothing is kept of it: published, it will
+/// be the same.
+///
+/// # Errors
+/// The storage cannot be read, or what it holds was published by a newer program.
+pub async fn report(reader: &dyn Read, now: Timestamp) -> Result<Published, StorageError> {
+    let Publication { key, days } = reader.publication().await?;
+    let mut published = parsed(days)?;
+    let last = reader.days().await?.into_iter().rfind(|day| is_whole(*day, now));
+    if let Some(day) = last.filter(|day| published.latest().is_none_or(|latest| latest.day < *day)) {
+        published.days.push(count(reader, day, &key).await?);
+    }
+    Ok(published)
+}
+
+/// Whether a day is over, and all that was received on it is stored.
+fn is_whole(day: Date, now: Timestamp) -> bool {
+    day < day_of(now.saturating_sub(SETTLED).unwrap_or(Timestamp::MIN))
+}
+
+async fn count(reader: &dyn Read, day: Date, key: &RoundingKey) -> Result<DayNumbers, StorageError> {
+    let mut tally = DayTally::default();
+    reader.scan_day(day, &mut |values| tally.add(values)).await?;
+    Ok(DayNumbers::new(day, &tally, key))
+}
+
+fn parsed(days: Vec<PublishedDay>) -> Result<Published, StorageError> {
+    let days = days.into_iter().map(|PublishedDay { day, numbers }| {
+        let numbers: DayNumbers = serde_json::from_str(&numbers)
+            .map_err(|error| StorageError::Failed(format!("what was published of {day} cannot be read: {error}")))?;
+        if numbers.format > FORMAT {
+            let said = format!("what was published of {day} has the form {}: use the newer program", numbers.format);
+            return Err(StorageError::Failed(said));
+        }
+        Ok(numbers)
+    });
+    Ok(Published { days: days.collect::<Result<_, _>>()? })
+}
+
+impl Published {
+    /// The last day.
+    #[must_use]
+    pub fn latest(&self) -> Option<&DayNumbers> {
+        self.days.last()
+    }
+
+    /// Whether the number of installations changes; `None` where a week was not published yet.
+    #[must_use]
+    pub fn trend(&self) -> Option<Trend> {
+        let latest = self.latest()?;
+        let since = latest.day.checked_sub(jiff::Span::new().days(i64::try_from(TREND_DAYS).ok()?)).ok()?;
+        let before = self.days.iter().rev().find(|numbers| numbers.day <= since)?.ids?;
+        let now = latest.ids?;
+        // A hundredth a day, and what the rounding of both can make.
+        let room = before * TREND_DAYS as u64 / 100 + 2 * STEP;
+        Some(if now > before + room {
+            Trend::Growing
+        } else if now + room < before {
+            Trend::Shrinking
+        } else {
+            Trend::Steady
+        })
+    }
+
+    /// What `numbers.json` holds.
+    #[must_use]
+    pub fn to_file(&self) -> Option<NumbersFile<'_>> {
+        let latest = self.latest()?;
+        Some(NumbersFile {
+            format: FORMAT,
+            latest,
+            channels: latest.channels(),
+            published: latest.published(),
+            trend: self.trend(),
+            days: self
+                .days
+                .iter()
+                .map(|numbers| DayLine {
+                    day: numbers.day,
+                    installations: numbers.installations,
+                    versions: &numbers.versions,
+                })
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! The directory that a web server shows.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Published, page};
+
+/// The JSON Schema of `numbers.json`.
+pub(super) const SCHEMA: &str = include_str!("../../../../config/numbers.schema.json");
+
+/// Why the directory was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No whole day has been counted.
+    #[error("nothing to publish yet: a day is counted when it is over, from the second day with pings on")]
+    Nothing,
+    /// A file cannot be written.
+    #[error("failed to write {path}: {error}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Writes the site. Each file appears complete or not at all; those of other programs stay as they are.
+///
+/// # Errors
+/// Nothing was published yet, or a file cannot be written.
+pub fn write(published: &Published, dir: &Path) -> Result<(), PublishError> {
+    let Some(numbers) = published.to_file() else { return Err(PublishError::Nothing) };
+    let days = dir.join("days");
+    fs::create_dir_all(&days).map_err(|error| PublishError::Io { path: days.clone(), error })?;
+    for day in &published.days {
+        put(&days.join(format!("{}.json", day.day)), &json(day))?;
+    }
+    put(&dir.join("numbers.schema.json"), SCHEMA)?;
+    put(&dir.join("numbers.json"), &json(&numbers))?;
+    put(&dir.join("index.html"), &page(published).into_string())
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // These have neither maps nor numbers that JSON cannot hold.
+    serde_json::to_string_pretty(value).map(|json| json + "\n").unwrap_or_default()
+}
+
+/// Makes the file hold this text, where it does not.
+fn put(path: &Path, text: &str) -> Result<(), PublishError> {
+    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    let temporary = path.with_extension("new");
+    let written = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    written().map_err(|error| PublishError::Io { path: path.to_owned(), error })
+}

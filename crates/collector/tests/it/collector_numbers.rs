@@ -1,0 +1,274 @@
+//! Numbers that are published are right, and are the same however often somebody asks.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::{Date, date};
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_collector::numbers::rounding::{RoundingKey, STEP, THRESHOLD_MIN};
+use pulse_telemetry_collector::numbers::{DayNumbers, DayTally, Lent, counted_fields, installations};
+use pulse_telemetry_collector::publish::{self, Trend};
+use pulse_telemetry_core::contract::{self, FieldKind};
+use pulse_telemetry_testkit::collector::{Storage, block_on, open, ping_of, reader, row};
+use pulse_telemetry_testkit::disk::files_below;
+use pulse_telemetry_testkit::seeded::Seeded;
+
+const KEY: [u8; 32] = [7; 32];
+const TODAY: Date = date(2026, 11, 25);
+const DAY: u64 = 24 * 60 * 60;
+const HOUR: u64 = 60 * 60;
+
+fn noon(day: Date) -> Timestamp {
+    Offset::UTC.to_timestamp(day.at(12, 0, 0, 0)).unwrap()
+}
+
+fn days_before(day: Date, days: i64) -> Date {
+    day.checked_sub(jiff::Span::new().days(days)).unwrap()
+}
+
+/// One ID's values, where these fields have other ones than usual.
+fn values(change: &BTreeMap<&str, Lent<'static>>) -> Vec<Lent<'static>> {
+    let usual = |field: &contract::Field| match field.kind {
+        FieldKind::Count => Lent::Count(3),
+        FieldKind::Flag => Lent::Flag(field.name == "version_is_published_release"),
+        FieldKind::Choice(words) => Lent::Text(words[0]),
+        _ => Lent::Text(if field.name == "version" { "6.3.0" } else { "linux" }),
+    };
+    counted_fields().map(|field| change.get(field.name).copied().unwrap_or_else(|| usual(field))).collect()
+}
+
+fn numbers_of(groups: &[(u64, &[(&'static str, Lent<'static>)])], key: [u8; 32]) -> DayNumbers {
+    let mut tally = DayTally::default();
+    for (ids, change) in groups {
+        for _ in 0..*ids {
+            tally.add(&values(&change.iter().copied().collect()));
+        }
+    }
+    DayNumbers::new(TODAY, &tally, &RoundingKey::new(&key))
+}
+
+/// Whether an installation pings on a day, with which ID: by the sidecar's rules, or by those of Pulse's own sender.
+fn days_of_an_installation(seed: &mut Seeded, days: u64, sidecar: bool, born: u64) -> BTreeMap<u64, BTreeSet<u64>> {
+    let mut pings: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    let mut id = 0;
+    let mut time = born * DAY + seed.draw(DAY);
+    let mut expires = time + if born == 0 { seed.draw(30 * DAY) } else { 30 * DAY };
+    while time < days * DAY {
+        if time >= expires {
+            id += 1;
+            expires = time + 30 * DAY;
+            if sidecar {
+                // Half an interval to one and a half, after which the first heartbeat of the new ID goes.
+                time += DAY / 2 + seed.draw(DAY);
+                continue;
+            }
+        }
+        pings.entry(time / DAY).or_default().insert(id);
+        // A restart now and then.
+        let restart = (time + seed.draw(20 * HOUR)) / DAY;
+        if seed.draw(10) == 0 && restart < days {
+            pings.entry(restart).or_default().insert(id);
+        }
+        time += if sidecar { DAY - HOUR / 2 + seed.draw(HOUR) } else { DAY };
+    }
+    pings
+}
+
+#[test]
+fn what_is_shown_is_within_3_percent_and_5_of_the_installations_that_pinged_that_day_and_before() {
+    // Up to one per cent of new installations a day, of which half send by Pulse's own sender.
+    for (fleet, new_a_day) in [(300_u64, 0), (300, 3), (6_225, 62), (20_000, 100)] {
+        let mut seed = Seeded(20_261_126 + fleet);
+        let days = 75;
+        let (mut counted, mut truth) = (vec![0_u64; 75], vec![0_u64; 75]);
+        let births = std::iter::repeat_n(0, usize::try_from(fleet).unwrap())
+            .chain((1..days).flat_map(|day| std::iter::repeat_n(day, usize::try_from(new_a_day).unwrap())));
+        for (number, born) in births.enumerate() {
+            let pings = days_of_an_installation(&mut seed, days, number % 2 == 0, born);
+            let mut seen: BTreeSet<u64> = BTreeSet::new();
+            for (at, (day, ids)) in pings.iter().enumerate() {
+                let day = usize::try_from(*day).unwrap();
+                truth[day] += u64::from(at > 0);
+                counted[day] += ids.iter().filter(|id| seen.contains(id)).count() as u64;
+                seen.extend(ids);
+            }
+        }
+        for day in 35..75 {
+            let shown = RoundingKey::new(&KEY).shown("", "", counted[day]).map(installations).unwrap();
+            let room = truth[day] * 3 / 100 + 5;
+            assert!(shown.abs_diff(truth[day]) <= room, "{fleet}, day {day}: {shown} shown, {} true", truth[day]);
+        }
+    }
+}
+
+#[test]
+fn a_share_is_within_2_percentage_points_and_its_rounding() {
+    let numbers = numbers_of(
+        &[(700, &[]), (230, &[("os", Lent::Text("freebsd"))]), (70, &[("ai_enabled", Lent::Flag(true))])],
+        KEY,
+    );
+    for (field, value, exact) in [("os", "linux", 77.0), ("os", "freebsd", 23.0), ("ai_enabled", "yes", 7.0)] {
+        let cells = &numbers.fields.iter().find(|numbers| numbers.field == field).unwrap().cells;
+        let all: u64 = cells.iter().map(|cell| cell.ids).sum();
+        let ids = cells.iter().find(|cell| cell.value == value).unwrap().ids;
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let share = 100.0 * ids as f64 / all as f64;
+        assert!((share - exact).abs() < 2.5, "{field} {value}: {share}");
+    }
+}
+
+#[test]
+fn each_number_is_a_multiple_of_five_from_ten_on_and_the_same_for_the_same_cell() {
+    let groups: [(u64, &[(&str, Lent<'_>)]); 3] = [
+        (43, &[]),
+        (9, &[("version", Lent::Text("6.2.1")), ("vms", Lent::Count(80))]),
+        (4, &[("os", Lent::Text("plan9")), ("version_channel", Lent::Text("rc"))]),
+    ];
+    let mut seen = BTreeSet::new();
+    for secret in 0..50 {
+        let numbers = numbers_of(&groups, [secret; 32]);
+        assert_eq!(numbers, numbers_of(&groups, [secret; 32]));
+        let cells = numbers.fields.iter().flat_map(|field| &field.cells).map(|cell| cell.ids);
+        for ids in cells.chain(numbers.versions.iter().map(|cell| cell.ids)) {
+            assert!(ids % STEP == 0 && ids >= THRESHOLD_MIN, "{ids}");
+        }
+        let text = serde_json::to_string(&numbers).unwrap();
+        assert!(!text.contains("plan9") && !text.contains("6.2.1"), "groups below the threshold have no name");
+        seen.insert(numbers.ids);
+    }
+    assert_eq!(seen, BTreeSet::from([Some(55), Some(60)]), "another key rounds otherwise");
+}
+
+#[test]
+fn sizes_that_are_rare_are_joined_with_their_neighbours_and_none_is_lost() {
+    let vms = |count| [("vms", Lent::Count(count))];
+    let numbers = numbers_of(&[(60, &vms(0)), (3, &vms(1)), (50, &vms(4)), (30, &vms(20)), (2, &vms(5000))], KEY);
+    let cells = &numbers.fields.iter().find(|numbers| numbers.field == "vms").unwrap().cells;
+    let names: Vec<&str> = cells.iter().map(|cell| cell.value.as_str()).collect();
+    assert_eq!(names, ["0", "1 to 5", "6 and more"]);
+    let all: u64 = cells.iter().map(|cell| cell.ids).sum();
+    assert!(all.abs_diff(145) < STEP * 3, "{cells:?}");
+}
+
+#[test]
+fn both_storages_count_the_ids_that_pinged_on_the_day_and_before_by_their_last_ping() {
+    let now = noon(TODAY) + SignedDuration::from_hours(24);
+    let mut published = Vec::new();
+    for storage in Storage::all() {
+        let name = storage.name();
+        let rows = |numbers: std::ops::Range<u64>, day: Date| {
+            numbers.map(move |number| row(&ping_of(number), noon(day))).collect::<Vec<_>>()
+        };
+        let (numbers, again) = block_on(async {
+            let store = open(&storage).await;
+            // Some were seen yesterday, some only long ago; those from 300 on are new and count nothing.
+            store.commit(rows(0..100, days_before(TODAY, 1))).await.unwrap();
+            store.commit(rows(100..200, days_before(TODAY, 20))).await.unwrap();
+            store.commit(rows(0..150, TODAY)).await.unwrap();
+            store.commit(rows(300..400, TODAY)).await.unwrap();
+            // A second ping of the same day, with another version.
+            let mut later = rows(0..40, TODAY);
+            for row in &mut later {
+                row.received_at = row.received_at + SignedDuration::from_hours(3);
+                row.cells[1] = pulse_telemetry_collector::ingest::Cell::Text("9.9.9".to_owned());
+            }
+            store.commit(later).await.unwrap();
+            let reader = reader(&storage);
+            let mut counted = DayTally::default();
+            reader.scan_day(TODAY, &mut |values| counted.add(values)).await.unwrap();
+            let exact = DayNumbers::new(TODAY, &counted, &RoundingKey::new(&KEY));
+            let published = publish::publish(reader.as_ref(), store.as_ref(), now).await.unwrap();
+            let again = publish::publish(reader.as_ref(), store.as_ref(), now).await.unwrap();
+            assert_eq!(published, again, "{name}: it was published once");
+            (exact, again)
+        });
+        assert!(numbers.ids.unwrap().abs_diff(150) < STEP, "{name}: {numbers:?}");
+        let newest = numbers.versions.iter().find(|cell| cell.version.as_deref() == Some("9.9.9")).unwrap();
+        assert!(newest.ids.abs_diff(40) < STEP, "{name}: {numbers:?}");
+        assert_eq!(again.days.len(), 3, "{name}: each whole day with rows");
+        assert_eq!(again.trend(), None, "{name}");
+        published.push(numbers);
+    }
+    assert!(published.windows(2).all(|two| two[0] == two[1]), "{published:#?}");
+}
+
+#[test]
+fn made_up_ids_add_nothing_on_their_first_day_and_later_at_most_their_own_number() {
+    for storage in Storage::all() {
+        block_on(async {
+            let store = open(&storage).await;
+            let rows = |numbers: std::ops::Range<u64>, day: Date| {
+                numbers.map(move |number| row(&ping_of(number), noon(day))).collect::<Vec<_>>()
+            };
+            for before in [3, 2, 1, 0] {
+                store.commit(rows(0..60, days_before(TODAY, before))).await.unwrap();
+            }
+            store.commit(rows(1000..1500, days_before(TODAY, 1))).await.unwrap();
+            store.commit(rows(1000..1500, TODAY)).await.unwrap();
+            let reader = reader(&storage);
+            let published =
+                publish::publish(reader.as_ref(), store.as_ref(), noon(TODAY) + SignedDuration::from_hours(24))
+                    .await
+                    .unwrap();
+            let ids: Vec<Option<u64>> = published.days.iter().map(|numbers| numbers.ids).collect();
+            assert_eq!(ids[1], ids[2], "{}: their first day", storage.name());
+            assert!(ids[3].unwrap() <= ids[2].unwrap() + 500 + STEP, "{}: {ids:?}", storage.name());
+        });
+    }
+}
+
+#[test]
+fn what_was_published_outlives_its_rows_and_a_lost_directory() {
+    for storage in Storage::all() {
+        block_on(async {
+            let store = open(&storage).await;
+            for before in [1, 0] {
+                let day = noon(days_before(TODAY, before));
+                store.commit((0..60).map(|number| row(&ping_of(number), day)).collect()).await.unwrap();
+            }
+            let now = noon(TODAY) + SignedDuration::from_hours(24);
+            let site = tempfile::tempdir().unwrap();
+            let files = || files_below(site.path());
+            let reader = reader(&storage);
+            let published = publish::publish(reader.as_ref(), store.as_ref(), now).await.unwrap();
+            publish::write(&published, site.path()).unwrap();
+            let before = files();
+            let later = now + SignedDuration::from_hours(24 * 100);
+            assert_eq!(store.purge(later).await.unwrap().days, 2);
+            std::fs::remove_dir_all(site.path()).unwrap();
+            let published = publish::publish(reader.as_ref(), store.as_ref(), later).await.unwrap();
+            publish::write(&published, site.path()).unwrap();
+            assert_eq!(files(), before, "{}", storage.name());
+            let names: BTreeSet<_> = before.iter().map(|(path, _)| path.file_name().unwrap().to_owned()).collect();
+            let expected = ["2026-11-24.json", "2026-11-25.json", "index.html", "numbers.json", "numbers.schema.json"];
+            assert_eq!(names, expected.map(Into::into).into());
+            let json = |name: &str| -> serde_json::Value {
+                serde_json::from_slice(&std::fs::read(site.path().join(name)).unwrap()).unwrap()
+            };
+            let numbers = json("numbers.json");
+            assert!(jsonschema::is_valid(&json("numbers.schema.json"), &numbers), "{numbers:#}");
+        });
+    }
+}
+
+#[test]
+fn a_fleet_that_grows_by_more_than_a_percent_a_day_is_said_to_grow() {
+    let days = |counts: [u64; 8]| publish::Published {
+        days: (0..8)
+            .zip(counts)
+            .map(|(at, ids)| DayNumbers {
+                format: 1,
+                day: days_before(TODAY, 7 - at),
+                ids: Some(ids),
+                installations: Some(installations(ids)),
+                versions: Vec::new(),
+                fields: Vec::new(),
+            })
+            .collect(),
+    };
+    assert_eq!(days([1000; 8]).trend(), Some(Trend::Steady));
+    assert_eq!(days([1000, 1000, 1000, 1000, 1000, 1000, 1000, 1060]).trend(), Some(Trend::Steady));
+    assert_eq!(days([1000, 1000, 1000, 1000, 1000, 1000, 1000, 1100]).trend(), Some(Trend::Growing));
+    assert_eq!(days([1000, 1000, 1000, 1000, 1000, 1000, 1000, 900]).trend(), Some(Trend::Shrinking));
+}
