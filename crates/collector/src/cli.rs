@@ -21,13 +21,11 @@ use pulse_telemetry_process::runtime;
 
 use self::error::CollectorError;
 pub use self::run::end_at_a_panic;
-use self::storage::{reader, trust};
+use self::storage::{open_existing, reader};
 use super::export::export;
-use super::postgres::PostgresStore;
 use super::publish;
 use super::purge::is_plausible;
-use super::sqlite::SqliteStore;
-use super::storage::{PingStore, Purged, StorageError};
+use super::storage::{Purged, StorageError};
 use crate::config::{CollectorConfig, Storage};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
@@ -137,18 +135,6 @@ async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), CollectorEr
 /// Purges what is there, and makes nothing.
 async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, CollectorError> {
     Ok(open_existing(storage).await?.purge(now).await?)
-}
-
-/// The storage that a collector has made, to write to.
-async fn open_existing(storage: &Storage) -> Result<Box<dyn PingStore>, CollectorError> {
-    Ok(match storage {
-        Storage::Sqlite(path) => Box::new(SqliteStore::open_existing(path)?),
-        Storage::Postgres(postgres) => {
-            let (password, trust) = (postgres.read_password()?, trust(postgres)?);
-            let connect = postgres.connect.clone();
-            Box::new(PostgresStore::open_existing(connect, password.as_ref(), &trust).await?)
-        }
-    })
 }
 
 async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), CollectorError> {

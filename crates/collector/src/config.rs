@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod database;
+pub mod publish;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 use self::admin::AdminConfig;
 use self::database::Database;
+use self::publish::PublishConfig;
 
 /// The defaults: the text of `config/collector.toml`.
 pub const DEFAULTS: &str = include_str!("../../../config/collector.toml");
@@ -46,6 +48,8 @@ pub struct CollectorConfig {
     pub serve: CollectorServe,
     /// Where metrics and readiness are told, and whom.
     pub admin: AdminConfig,
+    /// Whether numbers are published, and when.
+    pub publish: PublishConfig,
     /// Where pings are kept.
     pub storage: Storage,
     /// What is taken in how much time.
@@ -170,6 +174,7 @@ impl CollectorConfig {
 struct CollectorSections {
     serve: WrittenServe,
     admin: admin::RawAdmin,
+    publish: publish::RawPublish,
     storage: WrittenStorage,
     limits: WrittenLimits,
     log: pulse_telemetry_process::config::RawLog,
@@ -208,12 +213,14 @@ impl CollectorSections {
         // Each section is checked before the first `?`, so that one error does not hide another.
         let serve = self.serve.check(check);
         let admin = self.admin.check(check);
+        let publish = self.publish.check(check);
         let storage = self.storage.check(check, env);
         let limits = self.limits.check(check);
         let log = self.log.check(check);
         Some(CollectorConfig {
             serve: serve?,
             admin: admin?,
+            publish: publish?,
             storage: storage?,
             limits: limits?,
             log: log?,

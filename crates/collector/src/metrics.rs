@@ -277,4 +277,27 @@ impl CollectorMetrics {
     pub(super) fn oldest(&self, at: Option<Timestamp>) {
         self.oldest.set(at.map_or(0.0, |at| at.as_duration().as_secs_f64()));
     }
+
+    /// How the collector is, for its maintainers' page: a name and a value each.
+    pub(super) fn health(&self) -> Vec<(&'static str, String)> {
+        let pings = |outcome| self.pings.get_or_create(&OutcomeLabel { outcome }).get().to_string();
+        let time = |seconds: f64, none: &str| match Timestamp::from_second(seconds as i64) {
+            Ok(at) if seconds > 0.0 => at.to_string(),
+            _ => none.to_owned(),
+        };
+        let limit = match self.storage_limit_bytes.get() {
+            0 => "no limit".to_owned(),
+            bytes => format!("{bytes} at most"),
+        };
+        vec![
+            ("pings stored since the start", pings("stored")),
+            ("duplicates", pings("duplicate")),
+            ("refused, limited, turned away, failed", ["refused", "limited", "turned_away", "failed"].map(pings).join(", ")),
+            ("storage", if self.works.get() == 1 { "works" } else { "does not work" }.to_owned()),
+            ("bytes of the storage", format!("{}, {limit}", self.storage_bytes.get())),
+            ("oldest ping", time(self.oldest.get(), "none")),
+            ("last purge", time(self.purged_at.get(), "none yet")),
+            ("end of the certificate", time(self.certificate_ends.get(), "none of its own")),
+        ]
+    }
 }

@@ -4,14 +4,16 @@
 //! when its rows are gone, is the same from each collector, and never changes.
 
 mod chart;
+mod daily;
 mod directory;
-mod page;
+pub(crate) mod page;
 mod text;
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+pub use self::daily::{LatestNumbers, count_by_itself};
 pub use self::directory::{PublishError, write};
 pub use self::page::page;
 use super::numbers::rounding::{RoundingKey, STEP};

@@ -5,6 +5,7 @@
 mod answers;
 mod app;
 mod certificate;
+mod overview;
 mod routes;
 
 use std::io;

@@ -173,6 +173,7 @@ impl Inside {
                         queue,
                         health: Arc::clone(&health),
                         metrics: Arc::clone(&metrics),
+                        numbers: Arc::default(),
                         retry,
                         clock: Arc::new(SystemClock),
                         commit_timeout: settings.commit_timeout,

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use pulse_telemetry_http::server::places::Places;
+use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::log::start_log;
 use pulse_telemetry_process::no_core::warn_of_cores;
 use pulse_telemetry_process::rng::SystemRng;
+use pulse_telemetry_process::runtime;
 use pulse_telemetry_process::signals::asked_to_stop;
 use pulse_telemetry_process::supervisor::Supervisor;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,18 +21,19 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::error::CollectorError;
-use super::storage::open_postgres;
+use super::storage::{open_existing, open_postgres, reader};
 use crate::capacity::Capacity;
 use crate::config::{CollectorConfig, Storage};
 use crate::limiter::Limiter;
 use crate::metrics::CollectorMetrics;
 use crate::places::{self, Networks};
+use crate::publish::{self, LatestNumbers, Published, count_by_itself};
 use crate::purge::{look_after_the_storage, purge_by_itself};
 use crate::queue::{Readiness, SharedClock, queue};
 use crate::retry::Retry;
 use crate::server::{self, Admin, App, STORAGE_END};
 use crate::sqlite::SqliteStore;
-use crate::storage::PingStore;
+use crate::storage::{PingStore, StorageError};
 
 pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Result<(), CollectorError> {
     set_up_process(config, leaves_no_core)?;
@@ -127,6 +130,7 @@ struct BackgroundTasks {
     purging: JoinHandle<()>,
     looking: JoinHandle<()>,
     answering: JoinHandle<()>,
+    counting: JoinHandle<()>,
 }
 
 impl BackgroundTasks {
@@ -150,7 +154,9 @@ impl BackgroundTasks {
             Arc::clone(&retry),
             Arc::clone(&clock),
         );
-        let connections = config.serve.connections;
+        let (connections, numbers) = (config.serve.connections, Arc::new(LatestNumbers::default()));
+        let counting = (config.storage.clone(), config.publish.dir.is_some());
+        let count = move || count(counting.0.clone(), counting.1);
         let app = Arc::new(App {
             limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemRng)),
             trusted_proxies: config.serve.trusted_proxies.clone(),
@@ -159,6 +165,7 @@ impl BackgroundTasks {
             queue,
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
+            numbers: Arc::clone(&numbers),
             retry,
             clock: Arc::clone(&clock),
             commit_timeout: config.limits.commit_timeout,
@@ -167,6 +174,7 @@ impl BackgroundTasks {
         let tasks = Self {
             answering: tokio::spawn(answerer.run()),
             committing: storage.spawn(committer.run()),
+            counting: tokio::spawn(count_by_itself(config.publish.clone(), numbers, Arc::clone(&clock), count)),
             purging: storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest)),
             looking: storage.spawn(look_after_the_storage(store, health, capacity, metrics)),
         };
@@ -182,11 +190,13 @@ impl BackgroundTasks {
             _ = &mut self.purging => "purges",
             _ = &mut self.looking => "looks after the storage",
             _ = &mut self.answering => "answers",
+            _ = &mut self.counting => "counts the days",
         }
     }
 
     /// Ends them, after the server.
     async fn end(self) {
+        self.counting.abort();
         self.purging.abort();
         self.looking.abort();
         let ended = async {
@@ -230,4 +240,25 @@ pub fn end_at_a_panic() {
 fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// What there is to show: all that was published, where it is kept, else the last whole day beside it. On a thread of its
+/// own, for a large day takes seconds and SQLite blocks.
+async fn count(storage: Storage, keeps: bool) -> Result<Published, StorageError> {
+    let counting = tokio::task::spawn_blocking(move || {
+        let counted = runtime::run(async {
+            let reader = reader(&storage)?;
+            let now = SystemClock.now().wall;
+            Ok::<_, CollectorError>(if keeps {
+                publish::publish(reader.as_ref(), open_existing(&storage).await?.as_ref(), now).await?
+            } else {
+                publish::report(reader.as_ref(), now).await?
+            })
+        });
+        counted.map_err(|error| StorageError::Failed(format!("failed to start: {error}")))?.map_err(|error| match error {
+            CollectorError::Storage(error) => error,
+            other => StorageError::Failed(other.to_string()),
+        })
+    });
+    counting.await.map_err(|error| StorageError::Failed(error.to_string()))?
 }

@@ -6,8 +6,8 @@ use tokio_postgres::config::SslMode;
 use super::error::CollectorError;
 use crate::config::{Postgres, Storage};
 use crate::postgres::{PostgresReader, PostgresStore};
-use crate::sqlite::SqliteReader;
-use crate::storage::Read;
+use crate::sqlite::{SqliteReader, SqliteStore};
+use crate::storage::{PingStore, Read};
 
 /// What a command reads from. It makes and changes nothing.
 pub(super) fn reader(storage: &Storage) -> Result<Box<dyn Read>, CollectorError> {
@@ -39,4 +39,16 @@ pub(super) fn trust(postgres: &Postgres) -> Result<Trust, CollectorError> {
         tls(&trust).map_err(set_up)?;
     }
     Ok(trust)
+}
+
+/// The storage that a collector has made, to write to.
+pub(super) async fn open_existing(storage: &Storage) -> Result<Box<dyn PingStore>, CollectorError> {
+    Ok(match storage {
+        Storage::Sqlite(path) => Box::new(SqliteStore::open_existing(path)?),
+        Storage::Postgres(postgres) => {
+            let (password, trust) = (postgres.read_password()?, trust(postgres)?);
+            let connect = postgres.connect.clone();
+            Box::new(PostgresStore::open_existing(connect, password.as_ref(), &trust).await?)
+        }
+    })
 }

@@ -30,7 +30,7 @@ pub fn page(published: &Published) -> Markup {
 }
 
 /// A whole page, as the maintainers' page has it, too.
-pub(super) fn document(title: &str, body: &Markup) -> Markup {
+pub(crate) fn document(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -49,7 +49,7 @@ pub(super) fn document(title: &str, body: &Markup) -> Markup {
 }
 
 /// The numbers of the last day, and those over time.
-pub(super) fn numbers(published: &Published) -> Markup {
+pub(crate) fn numbers(published: &Published) -> Markup {
     let Some(latest) = published.latest() else {
         return html! { p { "No whole day was counted yet: a day is counted when it is over, from the second day with pings on." } };
     };
@@ -216,7 +216,7 @@ fn kind_of(field: &FieldNumbers) -> Option<Kind> {
     })
 }
 
-fn method() -> Markup {
+pub(crate) fn method() -> Markup {
     html! {
         section aria-labelledby="method" {
             h2 id="method" { "How this is counted, and what is not shown" }

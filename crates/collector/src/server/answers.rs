@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, SERVER};
 pub(super) use pulse_telemetry_http::server::answers::{
-    FullResponse, empty, error, json, metrics, refused as stranger, with_allow,
+    FullResponse, body, empty, error, json, metrics, refused as stranger, with_allow,
 };
 use serde_json::json;
 
@@ -17,6 +17,11 @@ use crate::retry::in_seconds;
 pub(super) fn add_headers(headers: &mut HeaderMap) {
     headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// A page.
+pub(super) fn html(page: &str) -> FullResponse {
+    body(StatusCode::OK, "text/html; charset=utf-8", page.to_owned())
 }
 
 /// The body is no ping.

@@ -11,6 +11,7 @@ use crate::capacity::Capacity;
 use crate::limiter::Limiter;
 use crate::metrics::CollectorMetrics;
 use crate::places::Networks;
+use crate::publish::LatestNumbers;
 use crate::queue::{Queue, Readiness, SharedClock};
 use crate::retry::Retry;
 
@@ -30,6 +31,8 @@ pub struct App {
     pub health: Arc<Readiness>,
     /// What is counted.
     pub metrics: Arc<CollectorMetrics>,
+    /// The numbers of the last whole day.
+    pub numbers: Arc<LatestNumbers>,
     /// When those who are refused should come back.
     pub retry: Arc<Mutex<Retry>>,
     /// The time.

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::answers::{self, FullResponse};
 use super::app::App;
+use super::overview;
 use crate::capacity::Fullness;
 use crate::ingest;
 use crate::metrics::{NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
@@ -77,12 +78,16 @@ pub(super) async fn answer_admin(app: &App, guards: &Guards, request: Request<In
             let says_so = ready.status() == StatusCode::OK;
             answers::with_allow(if says_so { answers::empty(StatusCode::NO_CONTENT) } else { ready }, READ)
         }
-        Ok(()) => match read(&head.method, head.uri.path(), &["/metrics", "/readyz", "/healthz"]) {
+        Ok(()) => match read(&head.method, head.uri.path(), &["/", "/metrics", "/readyz", "/healthz"]) {
             Ok("/metrics") => {
                 app.metrics.counted_networks(app.limiter.networks());
                 answers::metrics(&head.headers, |format| app.metrics.text(format))
             }
             Ok("/readyz") => ready(app),
+            Ok("/") => match guards.check_token(&head) {
+                Ok(()) => answers::html(&overview::page(app).into_string()),
+                Err(refusal) => answers::stranger(&refusal),
+            },
             Ok(_) => healthy(),
             Err(answer) => *answer,
         },

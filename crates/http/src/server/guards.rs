@@ -57,7 +57,15 @@ impl Guards {
     pub fn check(&self, request: &Parts) -> Result<(), Refusal> {
         let host = self.check_host(request)?;
         check_site(request, host)?;
-        if is_api(request) && !self.may_see(request) { Err(Refusal::Unauthorized(self.section)) } else { Ok(()) }
+        if is_api(request) { self.check_token(request) } else { Ok(()) }
+    }
+
+    /// Whether this caller may see data.
+    ///
+    /// # Errors
+    /// A token is asked for, and it shows none or another one.
+    pub fn check_token(&self, request: &Parts) -> Result<(), Refusal> {
+        if self.may_see(request) { Ok(()) } else { Err(Refusal::Unauthorized(self.section)) }
     }
 
     /// Whether this caller may see data: it shows the token, or none is asked for.
