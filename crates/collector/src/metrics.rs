@@ -285,16 +285,20 @@ impl CollectorMetrics {
             Ok(at) if seconds > 0.0 => at.to_string(),
             _ => none.to_owned(),
         };
+        let megabytes = |bytes: i64| format!("{} MB", (bytes + 500_000) / 1_000_000);
         let limit = match self.storage_limit_bytes.get() {
             0 => "no limit".to_owned(),
-            bytes => format!("{bytes} at most"),
+            bytes => format!("at most {}", megabytes(bytes)),
         };
         vec![
+            ("storage", if self.works.get() == 1 { "works" } else { "does not work" }.to_owned()),
+            ("size of the storage", format!("{}, {limit}", megabytes(self.storage_bytes.get()))),
             ("pings stored since the start", pings("stored")),
             ("duplicates", pings("duplicate")),
-            ("refused, limited, turned away, failed", ["refused", "limited", "turned_away", "failed"].map(pings).join(", ")),
-            ("storage", if self.works.get() == 1 { "works" } else { "does not work" }.to_owned()),
-            ("bytes of the storage", format!("{}, {limit}", self.storage_bytes.get())),
+            ("refused", pings("refused")),
+            ("limited", pings("limited")),
+            ("turned away", pings("turned_away")),
+            ("failed", pings("failed")),
             ("oldest ping", time(self.oldest.get(), "none")),
             ("last purge", time(self.purged_at.get(), "none yet")),
             ("end of the certificate", time(self.certificate_ends.get(), "none of its own")),

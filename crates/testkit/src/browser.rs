@@ -331,6 +331,17 @@ impl Page {
         self.keep(&format!("{name}-first-screen"), &first);
     }
 
+    /// Holds the page against the rules of axe, whose source this is.
+    pub fn audit(&self, axe: &str, state: &str) {
+        self.eval(&format!("{axe}; void 0"));
+        let found = self.eval(
+            "axe.run(document, { resultTypes: ['violations'] }).then(({ violations, passes }) => ({ passes: \
+             passes.length, violations: violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html)]) }))",
+        );
+        assert_eq!(found["violations"], json!([]), "{state}");
+        assert!(found["passes"].as_u64().unwrap() > 10, "{state}: axe looked at nothing");
+    }
+
     fn keep(&self, name: &str, shot: &Value) {
         let folder = target().join("test-output/page");
         std::fs::create_dir_all(&folder).unwrap();

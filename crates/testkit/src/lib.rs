@@ -25,6 +25,7 @@ pub mod collector;
 pub mod contract_of_tests;
 pub mod disk;
 pub mod endpoint;
+pub mod fleet;
 pub mod generated;
 pub mod history;
 pub mod inside;

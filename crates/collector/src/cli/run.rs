@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::log::start_log;
 use pulse_telemetry_process::no_core::warn_of_cores;
@@ -255,7 +255,8 @@ async fn count(storage: Storage, keeps: bool) -> Result<Published, StorageError>
                 publish::report(reader.as_ref(), now).await?
             })
         });
-        counted.map_err(|error| StorageError::Failed(format!("failed to start: {error}")))?.map_err(|error| match error {
+        counted.map_err(|error| StorageError::Failed(format!("failed to start: {error}")))?.map_err(|error| match error
+        {
             CollectorError::Storage(error) => error,
             other => StorageError::Failed(other.to_string()),
         })

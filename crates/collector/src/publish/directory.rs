@@ -36,16 +36,17 @@ pub fn write(published: &Published, dir: &Path) -> Result<(), PublishError> {
     let days = dir.join("days");
     fs::create_dir_all(&days).map_err(|error| PublishError::Io { path: days.clone(), error })?;
     for day in &published.days {
-        put(&days.join(format!("{}.json", day.day)), &json(day))?;
+        put_json(&days.join(format!("{}.json", day.day)), day)?;
     }
     put(&dir.join("numbers.schema.json"), SCHEMA)?;
-    put(&dir.join("numbers.json"), &json(&numbers))?;
+    put_json(&dir.join("numbers.json"), &numbers)?;
     put(&dir.join("index.html"), &page(published).into_string())
 }
 
-fn json(value: &impl serde::Serialize) -> String {
-    // These have neither maps nor numbers that JSON cannot hold.
-    serde_json::to_string_pretty(value).map(|json| json + "\n").unwrap_or_default()
+fn put_json(path: &Path, value: &impl serde::Serialize) -> Result<(), PublishError> {
+    let json = serde_json::to_string_pretty(value);
+    let json = json.map_err(|error| PublishError::Io { path: path.to_owned(), error: error.into() })?;
+    put(path, &(json + "\n"))
 }
 
 /// Makes the file hold this text, where it does not.
