@@ -13,7 +13,7 @@ WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
 .PHONY: demo test test-system test-boot test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe fuzzer deny \
 	dist sbom reproducible dist-tools test-package
 
-demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page
+demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page, the collector and what it publishes
 	@$(CARGO) build --workspace --bins --example demo
 	@$(TARGET)/debug/examples/demo
 

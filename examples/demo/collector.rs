@@ -1,5 +1,6 @@
 //! The real collector as a child that does not outlive the demo, with SQLite in the demo's own directory.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,18 +8,25 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use bytes::Bytes;
+use jiff::Span;
+use jiff::tz::Offset;
+use pulse_telemetry_collector::sqlite::SqliteStore;
+use pulse_telemetry_collector::storage::{PingStore as _, StorageError};
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::client::fetch;
-use pulse_telemetry_testkit::collector::{binary, ping};
+use pulse_telemetry_testkit::collector::binary;
 use pulse_telemetry_testkit::endpoint::PING_PATH;
+use pulse_telemetry_testkit::fleet::Fleet;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
-use uuid::Uuid;
 
 /// What the collector logs as soon as it listens, up to the address.
 const LISTENS: &str = "the collector listens address=";
 
-/// How many other installations there are: with one alone the report would have nothing to show.
-pub(super) const OTHERS: u32 = 40;
+/// How many other installations there are at first, and for how many days they have sent pings: with one alone there
+/// would be no numbers to show.
+pub(super) const OTHERS: u64 = 400;
+pub(super) const DAYS: i64 = 40;
 
 /// The collector, running. One that was not stopped is killed when this is dropped.
 pub(super) struct Collector {
@@ -59,26 +67,19 @@ impl Collector {
         fetch(address, "POST", PING_PATH, &headers, body).map_or(503, |answer| answer.status)
     }
 
-    /// Lets other installations send a ping each.
-    pub(super) fn add_others(&self) {
-        for number in 0..OTHERS {
-            let version = if number % 3 == 0 { "6.3.0" } else { "6.0.0-rc.1" };
-            let ping = ping(&json!({
-                "install_id": Uuid::from_u128(u128::from(number) << 64).to_string(),
-                "version": version,
-                "version_channel": if number % 3 == 0 { "stable" } else { "rc" },
-                "event": "heartbeat",
-                "platform": if number % 2 == 0 { "docker" } else { "binary" },
-                "vms": number * number,
-                "ai_enabled": number % 4 == 0,
-            }));
-            Self::take(self.address, Bytes::from(ping.to_string()));
-        }
-    }
-
     /// What `report` says.
     pub(super) fn report(&self) -> io::Result<String> {
-        let said = command(&self.config).arg("report").output()?;
+        self.ask(&["report".as_ref()])
+    }
+
+    /// Publishes into that directory, and tells where the page lies.
+    pub(super) fn publish(&self, site: &Path) -> io::Result<PathBuf> {
+        self.ask(&["publish".as_ref(), site.as_os_str()])?;
+        std::path::absolute(site.join("index.html"))
+    }
+
+    fn ask(&self, arguments: &[&OsStr]) -> io::Result<String> {
+        let said = command(&self.config).args(arguments).output()?;
         if said.status.success() {
             return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
         }
@@ -92,6 +93,21 @@ impl Collector {
         let ended = self.child.wait()?;
         if ended.success() { Ok(()) } else { Err(io::Error::other(format!("the collector ended with {ended}"))) }
     }
+}
+
+/// Stores what the others have sent until yesterday, as a collector that ran all the time would have.
+pub(super) fn store_others(storage: &Path) -> io::Result<()> {
+    let today = Offset::UTC.to_datetime(SystemClock.now().wall).date();
+    let first = today.saturating_sub(Span::new().days(DAYS));
+    let fleet = Fleet::new(OTHERS, first, DAYS, 17);
+    let store = SqliteStore::open(storage).map_err(io::Error::other)?;
+    let stored = async {
+        for day in 0..DAYS {
+            store.commit(fleet.rows(day)).await?;
+        }
+        Ok::<_, StorageError>(())
+    };
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(stored).map_err(io::Error::other)
 }
 
 impl Drop for Collector {

@@ -1,6 +1,6 @@
 //! `make demo`: the way of a ping on one machine. A simulated Pulse, the real sidecar and the real collector, all on
 //! loopback and on free ports. In between stands an endpoint that shows what arrives, compares it with what the sidecar
-//! says it sent, and hands it on to the collector. At the end the collector's report is shown.
+//! says it sent, and hands it on to the collector. At the end the collector's report is shown, and its page published.
 
 mod collector;
 mod files;
@@ -9,6 +9,7 @@ mod sidecar;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use clap::Parser;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::collector::binary;
 use pulse_telemetry_testkit::endpoint::PING_PATH;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse};
 use pulse_telemetry_testkit::server::{ResponsePlan, Server};
@@ -41,6 +43,9 @@ struct Arguments {
     /// End after N pings; fail where one takes longer than a minute [default: run until Ctrl-C]
     #[arg(long, value_name = "N")]
     pings: Option<usize>,
+    /// Where the collector publishes its page at the end [default: demo-site beside the build]
+    #[arg(long, value_name = "DIR")]
+    site: Option<PathBuf>,
 }
 
 /// What the demo waits for.
@@ -58,7 +63,7 @@ enum News {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().pings) {
+    match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever was reading has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -70,30 +75,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(wanted: Option<usize>) -> io::Result<()> {
+fn run(arguments: &Arguments) -> io::Result<()> {
     let (teller, news) = mpsc::channel();
     listen_for_signals(teller.clone())?;
     let pulse = SimulatedPulse::start(PulseModel::default());
     let mut files = Files::create(&pulse.url())?;
+    collector::store_others(&files.storage())?;
     let mut collector = Collector::start(&files.collector_config())?;
-    collector.add_others();
     let endpoint = start_endpoint(teller.clone(), collector.address);
     files.name_endpoint(&format!("{}{PING_PATH}", endpoint.url()))?;
     let mut sidecar = Sidecar::start(&files.config(), teller.clone())?;
     start_ticking(teller);
 
-    let mut show = Show::new(&files, &pulse, wanted);
+    let mut show = Show::new(&files, &pulse, arguments.pings);
     let shown = show.open(sidecar.pid(), collector.pid()).and_then(|()| show.follow(&news));
     let ended = sidecar.stop()?;
     let report = collector.report();
+    let site = arguments.site.clone().unwrap_or_else(site_beside_the_build);
+    let published = collector.publish(&site);
     collector.stop()?;
     let shown = shown.and_then(|()| show.close(&news)).and_then(|()| show.report(&report?));
+    let shown = shown.and_then(|()| show.site(&published?));
     files.remove()?;
     shown?;
     if ended.success() {
         return Ok(());
     }
     Err(io::Error::other(format!("the sidecar ended with {ended}; its log above says why")))
+}
+
+/// It stays when the demo's own files are removed.
+fn site_beside_the_build() -> PathBuf {
+    binary().with_file_name("demo-site")
 }
 
 /// From here on the usual signals end the demo in order.

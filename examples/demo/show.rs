@@ -13,7 +13,7 @@ use pulse_telemetry_testkit::sidecar::binary;
 use serde_json::Value;
 
 use super::News;
-use super::collector::OTHERS;
+use super::collector::{DAYS, OTHERS};
 use super::files::{Files, INTERVAL, STARTUP_DELAY};
 
 /// How long a ping may take, where a number of them was asked for.
@@ -59,7 +59,7 @@ pulse-telemetry, shown with a simulated Pulse. Everything is on this machine, an
   endpoint  {endpoint}
             shows below what passes, and hands it to the collector
   collector process {collector}
-            the real program on SQLite; {OTHERS} other installations have sent it a ping each
+            the real program on SQLite; {OTHERS} simulated installations and more have sent it pings for {DAYS} days
   files     {dir}
             removed at the end
 "
@@ -100,7 +100,23 @@ pulse-telemetry, shown with a simulated Pulse. Everything is on this machine, an
 
     /// Shows what the collector makes of it all.
     pub(super) fn report(&mut self, report: &str) -> io::Result<()> {
-        writeln!(self.out, "\nThe collector's report, as `pulse-telemetry-collector report` tells it:\n\n{report}")
+        writeln!(
+            self.out,
+            "
+The collector's report of the last whole day, as `pulse-telemetry-collector report` tells it. An install ID counts from
+its second day on, so this sidecar is not in it yet.
+
+{report}"
+        )
+    }
+
+    /// Says where the numbers are published.
+    pub(super) fn site(&mut self, page: &Path) -> io::Result<()> {
+        writeln!(
+            self.out,
+            "The same as a page, as `pulse-telemetry-collector publish` writes it; open it in a browser:\n  {}",
+            page.display()
+        )
     }
 
     fn log(&mut self, line: &str) -> io::Result<()> {

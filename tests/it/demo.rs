@@ -24,7 +24,14 @@ fn the_demo_shows_a_startup_and_a_heartbeat_that_are_what_the_ledger_holds() {
     let changed = after(&said, "changed since ping 1: ");
     assert!(changed.is_some_and(|changed| changed != "nothing"), "the simulated Pulse changes:\n{said}");
     assert!(said.contains("Pings received: 2; different install IDs: 1."), "{said}");
-    assert!(said.contains("active installations: 40 (40 install IDs / 1.000"), "the collector's report:\n{said}");
+    let active = after(&said, "active installations: ").and_then(|told| told.split(' ').next()?.parse().ok());
+    assert!(active.is_some_and(|active: u64| (400..500).contains(&active)), "the collector's report:\n{said}");
+    let page = Path::new(said.lines().next_back().unwrap().trim());
+    assert_eq!(page, demo.site.path().join("index.html"), "it ends by telling where the page lies");
+    let shown = std::fs::read_to_string(page).unwrap();
+    assert!(shown.contains(&format!("<p class=\"total\">{}</p>", active.unwrap())), "the same number");
+    let days = std::fs::read_dir(demo.site.path().join("days")).unwrap().count();
+    assert!(days >= 39, "{days} days over which the page tells");
     demo.left_nothing(&said);
 }
 
@@ -57,16 +64,18 @@ struct Demo {
     child: Child,
     out: Option<Lines<BufReader<ChildStdout>>>,
     temporary: TempDir,
+    /// Where it publishes its page, which stays.
+    site: TempDir,
 }
 
 impl Demo {
     fn start(arguments: &[&str]) -> Self {
-        let temporary = tempfile::tempdir().unwrap();
+        let (temporary, site) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut command = Command::new(binary());
-        command.args(arguments).env("TMPDIR", temporary.path());
+        command.args(arguments).arg("--site").arg(site.path()).env("TMPDIR", temporary.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = child.stdout.take().map(|out| BufReader::new(out).lines());
-        Self { child, out, temporary }
+        Self { child, out, temporary, site }
     }
 
     /// What it says up to a line that starts so.
