@@ -6,8 +6,9 @@
 //! waits together to the [`storage`] ([`sqlite`] for one machine, [`postgres`] for several collectors), and only then
 //! is the request answered; [`retry`] says when the refused come back.
 //!
-//! Beside that way: [`purge`] drops whole days, [`report`] and [`export`] read what is left, [`metrics`] counts,
-//! [`cli`] puts all together by the [`config`].
+//! Beside that way: [`purge`] drops whole days, [`export`] reads what is left, [`numbers`] makes of the rows of a day
+//! what may be shown, and [`publish`] keeps that for good and shows it; [`metrics`] counts, [`cli`] puts all together by
+//! the [`config`].
 
 pub mod capacity;
 pub mod cli;
@@ -23,7 +24,6 @@ pub mod postgres;
 pub mod publish;
 pub mod purge;
 pub mod queue;
-pub mod report;
 pub mod retry;
 pub mod server;
 pub mod sqlite;

@@ -130,7 +130,8 @@ impl Storage {
         }
     }
 
-    /// The tables, or partitions, that hold rows, and the columns of each.
+    /// The tables, or partitions, that hold rows, and the columns of each. Beside them there is nothing but what was
+    /// published, and the key by which it is rounded.
     pub fn columns(&self) -> BTreeMap<String, Vec<String>> {
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
         match self {
@@ -153,6 +154,9 @@ impl Storage {
                     tables.entry(table.to_owned()).or_default().push(column.to_owned());
                 }
             }
+        }
+        for (beside, columns) in [("published_days", &["day", "numbers"][..]), ("rounding_key", &["key"])] {
+            assert_eq!(tables.remove(beside).unwrap(), columns, "{beside}");
         }
         tables
     }

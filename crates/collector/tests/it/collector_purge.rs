@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_collector::export::export;
 use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::purge::purge_by_itself;
-use pulse_telemetry_collector::report::report;
+use pulse_telemetry_collector::publish;
 use pulse_telemetry_collector::storage::{Arrival, PingStore, PublishedDay, Purged, Row, RowOutcome, Span, Working};
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_http::exposition::Format;
@@ -168,8 +168,8 @@ fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
             let reader = reader(&storage);
             assert_eq!(export(reader.as_ref(), now, &file).await.unwrap(), 10, "{name}");
             let later = now + days(90);
-            let report = report(reader.as_ref(), later).await.unwrap();
-            assert!(report.windows.iter().all(|window| window.active.is_none()), "{name}");
+            let numbers = publish::report(reader.as_ref(), later).await.unwrap();
+            assert!(numbers.days.iter().all(|day| day.ids.is_none()), "{name}");
         });
     }
 }

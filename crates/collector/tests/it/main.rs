@@ -2,12 +2,12 @@
 
 mod collector_addresses;
 mod collector_duplicates;
+mod collector_export;
 mod collector_ingest;
 mod collector_kills;
 mod collector_load;
 mod collector_numbers;
 mod collector_postgres;
 mod collector_purge;
-mod collector_report;
 mod collector_storage;
 mod collector_system;
