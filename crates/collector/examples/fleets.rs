@@ -88,8 +88,20 @@ fn value(field: &Field, seed: &mut Seeded) -> Lent<'static> {
         }
         (_, FieldKind::Count) => Lent::Count(u32::try_from(seed.draw(1 + seed_size(rare))).unwrap_or_default()),
         ("platform", _) => Lent::Text(if rare < 550 { "docker" } else { "binary" }),
-        ("os", _) => Lent::Text(if rare < 985 { "linux" } else if rare < 994 { "freebsd" } else { "darwin" }),
-        ("arch", _) => Lent::Text(if rare < 840 { "amd64" } else if rare < 988 { "arm64" } else { "arm" }),
+        ("os", _) => Lent::Text(if rare < 985 {
+            "linux"
+        } else if rare < 994 {
+            "freebsd"
+        } else {
+            "darwin"
+        }),
+        ("arch", _) => Lent::Text(if rare < 840 {
+            "amd64"
+        } else if rare < 988 {
+            "arm64"
+        } else {
+            "arm"
+        }),
         _ => Lent::Text(""),
     }
 }

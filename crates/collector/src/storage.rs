@@ -348,11 +348,3 @@ pub(super) fn stored_key(bytes: &[u8]) -> Result<RoundingKey, StorageError> {
         .map_err(|_| StorageError::Failed(format!("the key in {ROUNDING_KEY} does not have {KEY_LENGTH} bytes")))?;
     Ok(RoundingKey::new(bytes))
 }
-
-/// There is none in a storage that an older collector made.
-pub(super) fn no_key() -> StorageError {
-    StorageError::Failed(
-        "the storage has no key yet by which its numbers are rounded: the first start of this version makes it"
-            .to_owned(),
-    )
-}

@@ -48,7 +48,9 @@ pub(super) async fn open_existing(storage: &Storage) -> Result<Box<dyn PingStore
         Storage::Postgres(postgres) => {
             let (password, trust) = (postgres.read_password()?, trust(postgres)?);
             let connect = postgres.connect.clone();
-            Box::new(PostgresStore::open_existing(connect, password.as_ref(), &trust).await?)
+            // What is made by now can be brought up to date.
+            drop(PostgresStore::open_existing(connect.clone(), password.as_ref(), &trust).await?);
+            Box::new(PostgresStore::open(connect, password.as_ref(), &trust).await?)
         }
     })
 }

@@ -5,12 +5,12 @@ use jiff::civil::Date;
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 
 use super::failed::Failed;
-use super::reader::{READ_TRIES, hold_days, is_gone};
-use super::schema::{TABLE, is_there};
+use super::reader::{READ_TRIES, hold_days, is_gone, not_yet};
+use super::schema::{NEW_KEY, TABLE, check_version, is_there};
 use super::session::reading;
 use crate::numbers::{Lent, counted_fields};
 use crate::storage::{
-    DayVisitor, PUBLISHED_DAYS, Publication, PublishedDay, RECEIVED_AT, ROUNDING_KEY, StorageError, day_table, no_key,
+    DayVisitor, PUBLISHED_DAYS, Publication, PublishedDay, RECEIVED_AT, ROUNDING_KEY, StorageError, day_table,
     stored_key, unreadable,
 };
 
@@ -94,8 +94,14 @@ fn show_row(row: &tokio_postgres::Row, day: Date, visit: &mut DayVisitor<'_>) ->
 
 pub(super) async fn publication(client: &mut Object) -> Result<Publication, Failed> {
     let transaction = reading(client).await?;
+    if !is_there(transaction.client(), TABLE).await? {
+        return Err(not_yet().into());
+    }
+    check_version(transaction.client()).await?;
     if !is_there(transaction.client(), ROUNDING_KEY).await? {
-        return Err(no_key().into());
+        // An older collector made the storage: nothing was published, and what is told now is rounded once.
+        let key = transaction.query_typed_one(&format!("SELECT {NEW_KEY}"), &[]).await?;
+        return Ok(Publication { key: stored_key(key.try_get(0)?)?, days: Vec::new() });
     }
     let key = transaction.query_typed(&format!("SELECT key FROM {ROUNDING_KEY}"), &[]).await?;
     let key: &[u8] = key.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();

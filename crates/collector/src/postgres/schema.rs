@@ -27,6 +27,10 @@ pub(super) const LOCK_SCHEMA: i64 = 0x7075_6c73_6501;
 pub(super) const LONG: &str =
     "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
+/// A new key for [`ROUNDING_KEY`]: three random UUIDs hold more than its 256 bits, and the digest spreads them.
+pub(super) const NEW_KEY: &str =
+    "sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))";
+
 /// What becomes of a migration that worked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Migration {
@@ -60,14 +64,12 @@ pub(super) async fn migrate(client: &mut Object, migration: Migration) -> Result
             .await?;
     }
     check_columns(transaction.client()).await?;
-    // Three random UUIDs hold more than the key's 256 bits, and the digest spreads them.
     transaction
         .batch_execute(&format!(
             "CREATE TABLE IF NOT EXISTS {PUBLISHED_DAYS} (day date PRIMARY KEY, numbers text NOT NULL);
              CREATE TABLE IF NOT EXISTS {ROUNDING_KEY} (key bytea NOT NULL);
              INSERT INTO {ROUNDING_KEY}
-             SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
-             WHERE NOT EXISTS (SELECT FROM {ROUNDING_KEY})"
+             SELECT {NEW_KEY} WHERE NOT EXISTS (SELECT FROM {ROUNDING_KEY})"
         ))
         .await?;
     // Rows older than 90 days are not in it, whether they were purged or not.
@@ -113,9 +115,11 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
                         quote_ident(current_schema())::text,
                         coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
                         coalesce(
-                            (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($1)), true),
+                            (SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class
+                             WHERE oid IN (to_regclass($1), to_regclass($2), to_regclass($3))), true),
                         quote_ident(current_user)::text, quote_ident(current_database())::text";
-    let row = client.query_typed_one(query, &[(&TABLE, Type::TEXT)]).await?;
+    let tables = [(&TABLE as _, Type::TEXT), (&PUBLISHED_DAYS as _, Type::TEXT), (&ROUNDING_KEY as _, Type::TEXT)];
+    let row = client.query_typed_one(query, &tables).await?;
     let (encoding, schema): (String, Option<String>) = (row.get(0), row.get(2));
     let [temporary, makes, owns]: [bool; 3] = [row.get(1), row.get(3), row.get(4)];
     let (role, database): (String, String) = (row.get(5), row.get(6));
@@ -135,7 +139,7 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
     } else if !owns {
         format!(
             "the table {TABLE} belongs to another role, and only its owner can add and drop days: ALTER TABLE {TABLE} \
-             OWNER TO {role}, and each {DAY_PREFIX}… and {VIEW} likewise"
+             OWNER TO {role}, and each {DAY_PREFIX}…, {VIEW}, {PUBLISHED_DAYS} and {ROUNDING_KEY} likewise"
         )
     } else {
         return Ok(());

@@ -7,9 +7,10 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::schema::{check_columns, days};
 use super::writer::Writer;
+use crate::numbers::rounding::KEY_LENGTH;
 use crate::numbers::{Lent, counted_fields};
 use crate::storage::{
-    DayVisitor, PUBLISHED_DAYS, Publication, PublishedDay, ROUNDING_KEY, StorageError, day_table, no_key, stored_key,
+    DayVisitor, PUBLISHED_DAYS, Publication, PublishedDay, ROUNDING_KEY, StorageError, day_table, stored_key,
     unreadable,
 };
 
@@ -58,7 +59,9 @@ pub(super) fn publication(connection: &Connection) -> Result<Publication, Storag
     let has_key: bool =
         connection.query_row("SELECT count(*) FROM sqlite_master WHERE name = ?1", [ROUNDING_KEY], |row| row.get(0))?;
     if !has_key {
-        return Err(no_key());
+        // An older collector made the storage: nothing was published, and what is told now is rounded once.
+        let key: Vec<u8> = connection.query_row(&format!("SELECT randomblob({KEY_LENGTH})"), [], |row| row.get(0))?;
+        return Ok(Publication { key: stored_key(&key)?, days: Vec::new() });
     }
     let key = connection.query_row(&format!("SELECT key FROM {ROUNDING_KEY}"), [], |row| row.get::<_, Vec<u8>>(0));
     let key = key.optional()?.unwrap_or_default();
