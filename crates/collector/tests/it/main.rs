@@ -9,5 +9,6 @@ mod collector_load;
 mod collector_numbers;
 mod collector_postgres;
 mod collector_purge;
+mod collector_site;
 mod collector_storage;
 mod collector_system;
