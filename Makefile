@@ -34,16 +34,18 @@ test-package: ## the Debian packages, installed, upgraded and purged under a boo
 	test -x $(TOOLS)/bin/cargo-deb || $(INSTALL) --debug $(CARGO_DEB)
 	$(CARGO) build --workspace --bins && $(CARGO) test --test it -- --ignored package::
 
-test-years: ## 10,000 installation-years of engine and disk, 300 of the whole daemon, and all that three steps can bring
+test-years: ## 10,000 installation-years of engine and disk, 300 of the whole daemon, all that three steps can bring, and 18 fleets' published numbers
 	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
 	DEPTH=3 $(CARGO) test --profile soak --test it -- --include-ignored exhaustive::
 	YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
+	FLEETS=300:11,6225:6,100000:1 SEED=3 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
 
-soak: ## the long sizes of what CI samples; takes about two hours
+soak: ## the long sizes of what CI samples; takes about five hours
 	KILLS=200 FAULTS=all $(CARGO) test --test it -- kills:: storage_faults::
 	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --workspace --test it collector_kills::
 	LOSSES=200 $(CARGO) test --workspace --test it -- --ignored system::
 	SEED=7 YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
+	FLEETS=300:850,6225:135,100000:14,1000000:1 SEED=1000 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
 	$(CARGO) run --profile soak --package xtask -- exhaust --depth 5 --states 10000000 --threads 2
 	$(CARGO) run --profile soak --package xtask -- simulate --years 1000000 --threads 2
 
@@ -119,7 +121,7 @@ axe: ## axe-core, beside the build, for the test of the page
 	cp .ci/tools/package.json .ci/tools/package-lock.json $(TARGET)/axe
 	npm ci --silent --no-fund --no-audit --prefix $(TARGET)/axe
 
-fuzzer: ## schemathesis and Prometheus' parser, beside the build, for the tests of the OpenAPI document and the metrics
+fuzzer: ## Python's tools of the tests, beside the build: schemathesis, Prometheus' parser, HiGHS, DuckDB
 	python3 -m venv $(FUZZER)
 	$(FUZZER)/bin/pip install --quiet --require-hashes --requirement .ci/tools/requirements.txt
 

@@ -1,12 +1,13 @@
 """Solves for the sizes of groups with all that was published: all cells, tables and days at once.
 
-    fleets 300 20 1 | adversary.py [SECONDS]
-
-Each line of the input is a fleet with its exact numbers and what the program publishes of it. The adversary knows how
-the numbers are made, which values there are, and that each table has the same total; it does not know the key, so each
-cell has an offset and a threshold that it does not know. The solver is HiGHS. A group is pinned where every solution has
-its size in 1 to 4, or the same change of it that is not zero. First it breaks six publishers that are wrong on purpose,
-then it tries the program's. Exits with 1 where one of the six holds, or something of the program's is pinned.
+Each line of the input is a fleet with its exact numbers and what the program publishes of it, as the test
+`collector_adversary` makes them; the first argument is how many seconds the solver has for a question (10). The
+adversary knows how the numbers are made, which values there are, and that each table has the same total; it does not
+know the key, so each cell has an offset and a threshold that it does not know, the same on each day. The solver is HiGHS.
+A group is pinned where every solution has its size in 1 to 4, or the same change of it that is not zero. Which sizes were
+joined tells something, too, which is no linear constraint: there a solution is looked for by which the same are joined.
+First it breaks six publishers that are wrong on purpose, then it tries the program's. Exits with 1 where one of the six
+holds, or something of the program's is pinned.
 """
 
 import json
@@ -117,31 +118,84 @@ def ranges():
 RANGES = ranges()
 
 
+def folded(counts, secrets):
+    """The ranges of sizes as the program joins and shows them, where these are the counts of all."""
+    sizes = [(at, at, count) for at, count in enumerate(counts)]
+    while True:
+        shown, hidden = [], []
+        for at, (first, last, count) in enumerate(sizes):
+            offset, threshold = secrets[(first, last)]
+            if count >= threshold:
+                shown.append(((first, last), (count + offset) // STEP * STEP))
+            else:
+                hidden.append((count, at))
+        if not hidden:
+            return shown
+        if len(sizes) == 1:
+            return []
+        at = min(hidden)[1]
+        to_left = at > 0 and (at + 1 == len(sizes) or sizes[at - 1][2] <= sizes[at + 1][2])
+        left = at - 1 if to_left else at
+        (first, _, one), (_, last, other) = sizes[left : left + 2]
+        sizes[left : left + 2] = [(first, last, one + other)]
+
+
 class Fleet:
     """A fleet, with what everybody knows of it: which values there are."""
 
     def __init__(self, line):
         self.days = line["days"]
-        self.sizes = {cell["field"] for day in self.days for cell in day["published"]["fields"]}
+        self.secrets = {
+            field: {(at.start, at.stop - 1): cells[name] for name, at in RANGES.items()}
+            for field, cells in line["secrets"].items()
+        }
         self.truth = [{} for _ in self.days]
         self.fields = {}
         for day, at in zip(self.days, self.truth):
             for field, cells in day["exact"].items():
-                is_size = all(value.isdigit() for value in cells) and field != "version"
-                for value, count in cells.items():
-                    group = (field, bin_of(int(value)) if is_size else value)
-                    at[group] = at.get(group, 0) + count
-                    self.fields.setdefault(field, set()).add(group[1])
-        for field, values in self.fields.items():
-            if all(isinstance(value, int) for value in values):
-                values.update(range(len(SIZES)))
+                if "sizes" in cells:
+                    self.fields.setdefault(field, set(range(len(SIZES))))
+                    cells = [(bin_of(size), count) for size, count in cells["sizes"]]
+                else:
+                    self.fields.setdefault(field, set()).update(cells)
+                    cells = cells.items()
+                for value, count in cells:
+                    at[(field, value)] = at.get((field, value), 0) + count
         self.total = [sum(n for (field, _), n in day.items() if field == "os") for day in self.truth]
+        for day in range(len(self.days)):
+            for field in self.secrets:
+                assert self.joined(field, day, self.sizes(field, day)), (field, day)
 
     def count(self, group, day):
         return self.truth[day].get(group, 0)
 
     def groups(self):
         return [(field, value) for field, values in self.fields.items() for value in sorted(values, key=str)]
+
+    def sizes(self, field, day):
+        return [self.count((field, value), day) for value in range(len(SIZES))]
+
+    def joined(self, field, day, counts):
+        """Whether these counts would be published as the true ones are."""
+        published = self.days[day]["published"]
+        if published["ids"] is None:
+            return True
+        cells = next(of["cells"] for of in published["fields"] if of["field"] == field)
+        cells = [((RANGES[cell["value"]].start, RANGES[cell["value"]].stop - 1), cell["ids"]) for cell in cells]
+        return folded(counts, self.secrets[field]) == cells
+
+    def may_be_other(self, group, day):
+        """Whether a group of sizes may have another number, not in 1 to 4 where it is, and all else be published so."""
+        field, value = group
+        counts = self.sizes(field, day)
+        for number in (0, 5, 6) if counts[value] else range(1, STEP + 1):
+            for other in range(len(SIZES)):
+                moved = list(counts)
+                moved[value] = number
+                moved[other] += counts[value] - number
+                if other != value and moved[other] >= 0 and self.joined(field, day, moved):
+                    return True
+        return False
 
 
 def version_class(version):
@@ -186,21 +240,21 @@ def ours(fleet):
         elif remaining:
             model.hidden(remaining, ("version", OTHER))
         for field in published["fields"]:
-            name, cells = field["field"], {cell["value"]: cell["ids"] for cell in field["cells"]}
+            name, shown = field["field"], {cell["value"]: cell["ids"] for cell in field["cells"]}
             values = fleet.fields[name]
             if all(isinstance(value, int) for value in values):
-                for value, number in cells.items():
+                for value, number in shown.items():
                     model.rounded([column(name, at_bin) for at_bin in RANGES[value]], number, (name, value))
                 continue
-            hidden = [value for value in sorted(values) if value not in cells]
+            hidden = [value for value in sorted(values) if value not in shown]
             for value in values:
-                if value in cells:
-                    model.rounded([column(name, value)], cells[value], (name, value))
+                if value in shown:
+                    model.rounded([column(name, value)], shown[value], (name, value))
                 else:
                     model.hidden([column(name, value)], (name, value))
             columns = [column(name, value) for value in hidden]
-            if OTHER in cells:
-                model.rounded(columns, cells[OTHER], (name, OTHER))
+            if OTHER in shown:
+                model.rounded(columns, shown[OTHER], (name, OTHER))
             elif columns and values != {"yes", "no"}:
                 model.hidden(columns, (name, OTHER))
     return model
@@ -214,40 +268,42 @@ def base(fleet):
     return model
 
 
+def cells(fleet, model, field, at):
+    """Each value of a field with its number and its column."""
+    return [(value, fleet.count((field, value), at), model.group((field, value), at)) for value in fleet.fields[field]]
+
+
 def exact_total_beside_folded_cells(fleet):
-    """The total is exact, and so are the cells of five and more; the others are folded away."""
+    """The total is exact, and so are the cells of ten and more; the others are folded away."""
     model = base(fleet)
     for at in range(len(fleet.days)):
         model.exact([model.totals[at]], fleet.total[at])
-        for value in fleet.fields["multi_tenant"]:
-            count, column = fleet.count(("multi_tenant", value), at), model.group(("multi_tenant", value), at)
-            model.exact([column], count) if count >= 5 else model.between([column], 0, 4)
+        for _, count, column in cells(fleet, model, "multi_tenant", at):
+            model.exact([column], count) if count >= THRESHOLD else model.between([column], 0, THRESHOLD - 1)
     return model
 
 
 def small_cell_folded_alone(fleet):
-    """The cell `other` is exact, also where one value alone is in it; which that is, is known by name."""
+    """Exact from ten on; the others are exact together, also where only one is folded there."""
     model = base(fleet)
     for at in range(len(fleet.days)):
-        small = [value for value in fleet.fields["version"] if 0 < fleet.count(("version", value), at) < 5]
-        for value in fleet.fields["version"]:
-            count, column = fleet.count(("version", value), at), model.group(("version", value), at)
-            if value not in small:
-                model.exact([column], count)
-        model.exact([model.group(("version", value), at) for value in small[:1]], fleet.count(("version", small[0]), at)) if small else None
+        for field in ("os", "arch", "multi_tenant"):
+            other = [(count, column) for _, count, column in cells(fleet, model, field, at) if count < THRESHOLD]
+            for _, count, column in cells(fleet, model, field, at):
+                model.exact([column], count) if count >= THRESHOLD else model.between([column], 0, THRESHOLD - 1)
+            if other:
+                model.exact([column for _, column in other], sum(count for count, _ in other))
     return model
 
 
 def rounding_drawn_anew(fleet):
-    """The page of each day shows the days before again, rounded with new chance each time."""
+    """Rounded up or down by chance. The page of each day shows the 30 days before again, each time with new chance."""
     model = base(fleet)
     chance = random.Random(1)
     for at in range(len(fleet.days)):
-        for value in fleet.fields["os"]:
-            count, column = fleet.count(("os", value), at), model.group(("os", value), at)
-            for _ in range(at, min(at + 30, len(fleet.days))):
-                offset = chance.randrange(STEP)
-                number = (count + offset) // STEP * STEP
+        for _, count, column in cells(fleet, model, "os", at):
+            for _ in range(min(30, len(fleet.days) - at)):
+                number = (count + chance.randrange(STEP)) // STEP * STEP
                 model.between([column], number - STEP + 1, number + STEP - 1)
     return model
 
@@ -257,8 +313,7 @@ def threshold_crossed_on_two_days(fleet):
     model = base(fleet)
     for at in range(len(fleet.days)):
         hidden = []
-        for value in fleet.fields["arch"]:
-            count, column = fleet.count(("arch", value), at), model.group(("arch", value), at)
+        for _, count, column in cells(fleet, model, "arch", at):
             if count >= 5:
                 model.exact([column], count)
             else:
@@ -275,24 +330,26 @@ def one_field_at_two_granularities(fleet):
     model = base(fleet)
     for at in range(len(fleet.days)):
         channels = {}
-        for value in fleet.fields["version"]:
-            count, column = fleet.count(("version", value), at), model.group(("version", value), at)
+        for value, count, column in cells(fleet, model, "version", at):
             channels.setdefault(version_class(value), []).append((count, column))
             model.exact([column], count) if count >= 5 else model.between([column], 0, 4)
-        for cells in channels.values():
-            if sum(count for count, _ in cells) >= 5:
-                model.exact([column for _, column in cells], sum(count for count, _ in cells))
+        for channel in channels.values():
+            if sum(count for count, _ in channel) >= 5:
+                model.exact([column for _, column in channel], sum(count for count, _ in channel))
     return model
 
 
 def shares_finer_than_the_counts(fleet):
-    """Counts are rounded to five, but shares are told in hundredths of a per cent."""
+    """Counts are shown from ten on and rounded to five, but shares are told in hundredths of a per cent."""
     model = base(fleet)
     for at in range(len(fleet.days)):
         total = fleet.total[at]
-        model.between([model.totals[at]], total // STEP * STEP, total // STEP * STEP + STEP - 1)
-        for value in fleet.fields["os"]:
-            count, column = fleet.count(("os", value), at), model.group(("os", value), at)
+        model.rounded([model.totals[at]], total // STEP * STEP, "total")
+        for value, count, column in cells(fleet, model, "multi_tenant", at):
+            if count < THRESHOLD:
+                model.between([column], 0, THRESHOLD - 1)
+                continue
+            model.between([column], count // STEP * STEP, count // STEP * STEP + STEP - 1)
             share = round(10_000 * count / total)
             model.row(-highspy.kHighsInf, 0, {column: 10_000, model.totals[at]: -(share + 0.5)})
             model.row(0, highspy.kHighsInf, {column: 10_000, model.totals[at]: -(share - 0.5)})
@@ -309,43 +366,53 @@ WRONG = [
 ]
 
 
-def attack(fleet, model, seconds, at_once=None):
-    """Which groups are pinned, and about which the solver did not decide."""
+def attack(fleet, model, seconds, at_once=None, joins=False):
+    """Which groups are pinned, and about which the solver did not decide. `joins`: whether sizes were joined."""
     pinned, undecided = [], []
-    known = [(group, at) for group in fleet.groups() for at in range(len(fleet.days)) if ("group", group, at) in model.columns]
+    known = [(group, at) for group in fleet.groups() for at in range(len(fleet.days))]
+    known = [key for key in known if ("group", *key) in model.columns]
     small = [(group, at) for group, at in known if 1 <= fleet.count(group, at) <= 4]
     columns = {key: model.columns[("group", *key)] for key in known}
+    by_joins = lambda group, at: not joins or group[0] not in fleet.secrets or fleet.may_be_other(group, at)
     if model.solve(seconds) is None:
         raise SystemExit("what was published contradicts itself: the adversary's model is wrong")
     # Two solutions clear most groups of all days at once: one with none of them, one with many.
     model.solve(seconds, {columns[key]: 1 for key in small})
     model.solve(seconds, {columns[key]: 1 for key in small}, maximise=True)
     seen = lambda column: {values[column] for values in model.solutions if column < len(values)}
+
+    def judge(outcomes, *what):
+        if True not in outcomes:
+            (undecided if "undecided" in outcomes else pinned).append(what)
+
     for key in small:
         column = columns[key]
-        if all(1 <= value <= 4 for value in seen(column)):
-            outcomes = [model.within({column: 1}, 0, 0, seconds), model.within({column: 1}, 5, 10_000_000, seconds)]
-            if True in outcomes:
-                continue
-            (undecided if "undecided" in outcomes else pinned).append(("size", *key))
-            if at_once and len(pinned) >= at_once:
-                return pinned, undecided
+        if not by_joins(*key):
+            undecided.append(("size by what was joined", *key))
+        if any(not 1 <= value <= 4 for value in seen(column)):
+            continue
+        outcomes = [model.within({column: 1}, 0, 0, seconds), model.within({column: 1}, 5, 10_000_000, seconds)]
+        judge(outcomes, "size", *key)
+        if at_once and len(pinned) >= at_once:
+            return pinned, undecided
     for group, at in known:
         following = (group, at + 1)
-        if following not in columns or fleet.count(group, at) > 4 or fleet.count(group, at + 1) > 4:
+        if following not in columns or fleet.count(group, at) > 4 or fleet.count(*following) > 4:
             continue
-        change = fleet.count(group, at + 1) - fleet.count(group, at)
+        change = fleet.count(*following) - fleet.count(group, at)
+        if change == 0:
+            continue
         first, second = columns[(group, at)], columns[following]
-        if change == 0 or len({values[second] - values[first] for values in model.solutions}) > 1:
+        if not by_joins(group, at) and not by_joins(*following):
+            undecided.append(("change by what was joined", group, at))
+        if len({values[second] - values[first] for values in model.solutions}) > 1:
             continue
         terms = {second: 1, first: -1}
         outcomes = [
             model.within(terms, -10_000_000, change - 1, seconds),
             model.within(terms, change + 1, 10_000_000, seconds),
         ]
-        if True in outcomes:
-            continue
-        (undecided if "undecided" in outcomes else pinned).append(("change", group, at))
+        judge(outcomes, "change", group, at)
     return pinned, undecided
 
 
@@ -360,7 +427,7 @@ def main():
             if pinned:
                 print(f"wrong on purpose, {publisher.__name__}: broken by fleet {number}, {pinned[0]}", flush=True)
                 standing.remove(publisher)
-        pinned, undecided = attack(fleet, ours(fleet), seconds)
+        pinned, undecided = attack(fleet, ours(fleet), seconds, joins=True)
         found = f"{len(pinned)} pinned {pinned[:5]}, {len(undecided)} undecided {undecided[:3]}"
         print(f"fleet {number}, {fleet.total[0]} installations on its first day: {found}", flush=True)
         failed |= bool(pinned)

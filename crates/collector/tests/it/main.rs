@@ -1,6 +1,7 @@
 //! The tests of the collector, one module a subject. A test's name is the promise that it keeps.
 
 mod collector_addresses;
+mod collector_adversary;
 mod collector_duplicates;
 mod collector_export;
 mod collector_ingest;
