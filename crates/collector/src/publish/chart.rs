@@ -96,18 +96,22 @@ pub(super) fn line(title: &str, days: &[Date], series: &Series) -> Markup {
     )
 }
 
-/// Numbers over time, each on top of the one before, with a gap where a day is missing. What was not shown is left out.
+/// Numbers over time, each on top of the one before, with a gap where a day is missing or nothing of it was shown.
 pub(super) fn layers(title: &str, days: &[Date], series: &[Series]) -> Markup {
-    let sum = |at: usize| series.iter().filter_map(|series| *series.counts.get(at)?).sum();
+    let count = |series: &Series, at: usize| series.counts.get(at).copied().flatten();
+    let is_shown = |at: usize| series.iter().any(|series| count(series, at).is_some());
+    let sum = |at: usize| series.iter().filter_map(|series| count(series, at)).sum();
     let axis = Axis::new((0..days.len()).map(sum).max().unwrap_or_default());
     let mut below = vec![0; days.len()];
     let mut areas = Vec::new();
     for series in series {
         let mut points = Vec::new();
-        for ((day, below), count) in days.iter().zip(&mut below).zip(&series.counts) {
+        for (at, (day, below)) in days.iter().zip(&mut below).enumerate() {
             let bottom = axis.place(*below);
-            *below += count.unwrap_or_default();
-            points.push(Point { x: across(days, *day), bottom, top: axis.place(*below) });
+            *below += count(series, at).unwrap_or_default();
+            if is_shown(at) {
+                points.push(Point { x: across(days, *day), bottom, top: axis.place(*below) });
+            }
         }
         areas.push(runs(&points).iter().map(|run| area_of(run)).collect::<String>());
     }
@@ -203,7 +207,7 @@ impl Axis {
     fn new(most: u64) -> Self {
         let most = most.max(1);
         let steps = (0..19).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
-        let step = steps.into_iter().find(|step| most.div_ceil(*step) <= 4).unwrap_or(most);
+        let step = steps.into_iter().find(|step| most.div_ceil(*step) <= 5).unwrap_or(most);
         Self { step, most: most.div_ceil(step) * step }
     }
 
@@ -267,13 +271,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_axis_has_at_most_four_round_steps_and_holds_the_largest_number() {
-        for (most, step, end) in [(0, 1, 1), (4, 1, 4), (11, 5, 15), (3_105, 1_000, 4_000), (99_999, 50_000, 100_000)] {
+    fn an_axis_has_at_most_five_round_steps_and_holds_the_largest_number() {
+        for (most, step, end) in [(0, 1, 1), (4, 1, 4), (11, 5, 15), (3_105, 1_000, 4_000), (99_999, 20_000, 100_000)] {
             let axis = Axis::new(most);
             assert_eq!((axis.step, axis.most), (step, end), "{most}");
             assert_eq!((axis.place(0), axis.place(end)), (PLOT, 0));
         }
-        assert_eq!([Axis::new(4_000).label(3_000), Axis::new(99_999).label(50_000)], ["3,000", "50k"]);
+        assert_eq!([Axis::new(4_000).label(3_000), Axis::new(99_999).label(20_000)], ["3,000", "20k"]);
     }
 
     #[test]
@@ -282,6 +286,15 @@ mod tests {
         let series = Series { label: String::new(), counts: vec![Some(4), Some(2), Some(4), None, Some(4)] };
         let drawn = line("", &days, &series).into_string();
         assert!(drawn.contains(r#"class="line" d="M0 0h0L10 100M30 0h0M50 0h0""#), "{drawn}");
+    }
+
+    #[test]
+    fn layers_stand_on_one_another_and_have_a_gap_where_a_day_was_not_shown() {
+        let days: Vec<Date> = [1, 2, 3].map(|day| jiff::civil::date(2026, 11, day)).into();
+        let series = |counts: [Option<u64>; 3]| Series { label: String::new(), counts: counts.into() };
+        let drawn = layers("", &days, &[series([None, Some(2), Some(1)]), series([None, None, Some(3)])]).into_string();
+        assert!(drawn.contains(r#"class="layer v1" d="M10 100h0L20 150L20 200L10 200Z""#), "{drawn}");
+        assert!(drawn.contains(r#"class="layer v2" d="M10 100h0L20 0L20 150L10 100Z""#), "{drawn}");
     }
 
     #[test]

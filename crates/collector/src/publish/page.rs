@@ -8,6 +8,7 @@ use super::chart::{self, Bar, Series, grouped};
 use super::{Published, Trend};
 use crate::numbers::rounding::{STEP, THRESHOLD_MIN};
 use crate::numbers::{CYCLE_DAYS, DayNumbers, FieldNumbers, ValueCell, VersionCell, installations};
+use crate::storage::RETENTION_DAYS;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -71,7 +72,10 @@ pub(crate) fn numbers(published: &Published) -> Markup {
         return html! { p { "No whole day was counted yet: a day is counted when it is over, from the second day with \
         pings on." } };
     };
-    let shown = published.days.get(published.days.len().saturating_sub(DAYS_SHOWN)..).unwrap_or_default();
+    // On the first day no ID was seen before.
+    let began = published.days.iter().position(|numbers| numbers.ids.is_some()).unwrap_or_default();
+    let from = began.max(published.days.len().saturating_sub(DAYS_SHOWN));
+    let shown = published.days.get(from..).unwrap_or_default();
     html! {
         (active(latest, published.trend(), shown))
         section aria-labelledby="versions" {
@@ -372,7 +376,7 @@ pub(crate) fn method() -> Markup {
                     dt { "Days" }
                     dd {
                         "A day is published once and never changes. It stays here after its rows are deleted, which \
-                         happens after 90 days."
+                         happens after " (RETENTION_DAYS) " days."
                     }
                 }
             }

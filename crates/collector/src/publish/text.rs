@@ -28,7 +28,7 @@ impl Published {
         match (latest.installations, latest.ids) {
             (Some(installations), Some(ids)) => writeln!(
                 text,
-                "active installations: {installations} ({ids} install IDs that pinged on that day and on an earlier one)"
+                "active installations: {installations} ({ids} install IDs that pinged on that day and an earlier one)"
             )?,
             _ => writeln!(text, "too few to be shown")?,
         }
