@@ -46,6 +46,7 @@ soak: ## the long sizes of what CI samples; takes about five hours
 	LOSSES=200 $(CARGO) test --workspace --test it -- --ignored system::
 	SEED=7 YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
 	FLEETS=300:850,6225:135,100000:14,1000000:1 SEED=1000 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
+	ROWS=30000000 $(CARGO) bench --package pulse-telemetry-collector --bench collector_numbers
 	$(CARGO) run --profile soak --package xtask -- exhaust --depth 5 --states 10000000 --threads 2
 	$(CARGO) run --profile soak --package xtask -- simulate --years 1000000 --threads 2
 
@@ -99,7 +100,7 @@ bench: ## figures of the sidecar against peers; a few minutes, and those of an o
 	fi && SIDECAR=$$(realpath $$sidecar/pulse-telemetry) \
 		$(CARGO) bench --bench counting --bench footprint --bench serving
 
-bench-collector: ## figures of the collector: durable pings a second, a purge at 1 and 10 million rows, a storm, a crowd that attacks
+bench-collector: ## figures of the collector: durable pings a second, a purge at 1 and 10 million rows, the numbers of a day beside DuckDB, a storm, a crowd that attacks
 	$(CARGO) bench --package pulse-telemetry-collector --benches
 
 generate: ## write the files that are made from the code
