@@ -309,9 +309,13 @@ def rounding_drawn_anew(fleet):
 
 
 def threshold_crossed_on_two_days(fleet):
-    """Exact from five on, and so is `other`: what falls below the threshold joins what was hidden there before."""
+    """Exact from five on, and so is `other`: what falls below five joins what was hidden before. Two days are shown
+    where a value is on the one side on the first, and on the other on the second."""
     model = base(fleet)
-    for at in range(len(fleet.days)):
+    is_shown = lambda value, at: fleet.count(("arch", value), at) >= 5
+    crossed = [at for at in range(1, len(fleet.days))
+               if any(is_shown(value, at - 1) != is_shown(value, at) for value in fleet.fields["arch"])]
+    for at in sorted({day for at in crossed for day in (at - 1, at)}):
         hidden = []
         for _, count, column in cells(fleet, model, "arch", at):
             if count >= 5:
