@@ -38,7 +38,7 @@ test-years: ## 10,000 installation-years of engine and disk, 300 of the whole da
 	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
 	DEPTH=3 $(CARGO) test --profile soak --test it -- --include-ignored exhaustive::
 	YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
-	FLEETS=300:11,6225:6,100000:1 SEED=3 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
+	FLEETS=300:11,6225:6,100000:1 SEED=5 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
 
 soak: ## the long sizes of what CI samples; takes about five hours
 	KILLS=200 FAULTS=all $(CARGO) test --test it -- kills:: storage_faults::
