@@ -25,6 +25,9 @@ _pulse__telemetry__collector() {
             pulse__telemetry__collector,help)
                 cmd="pulse__telemetry__collector__subcmd__help"
                 ;;
+            pulse__telemetry__collector,publish)
+                cmd="pulse__telemetry__collector__subcmd__publish"
+                ;;
             pulse__telemetry__collector,purge)
                 cmd="pulse__telemetry__collector__subcmd__purge"
                 ;;
@@ -43,6 +46,9 @@ _pulse__telemetry__collector() {
             pulse__telemetry__collector__subcmd__help,help)
                 cmd="pulse__telemetry__collector__subcmd__help__subcmd__help"
                 ;;
+            pulse__telemetry__collector__subcmd__help,publish)
+                cmd="pulse__telemetry__collector__subcmd__help__subcmd__publish"
+                ;;
             pulse__telemetry__collector__subcmd__help,purge)
                 cmd="pulse__telemetry__collector__subcmd__help__subcmd__purge"
                 ;;
@@ -59,7 +65,7 @@ _pulse__telemetry__collector() {
 
     case "${cmd}" in
         pulse__telemetry__collector)
-            opts="-h -V --config --help --version run purge report export check help"
+            opts="-h -V --config --help --version run purge report publish export check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -117,7 +123,7 @@ _pulse__telemetry__collector() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__collector__subcmd__help)
-            opts="run purge report export check help"
+            opts="run purge report publish export check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -172,6 +178,20 @@ _pulse__telemetry__collector() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pulse__subcmd__telemetry__subcmd__collector__subcmd__help__subcmd__publish)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pulse__subcmd__telemetry__subcmd__collector__subcmd__help__subcmd__purge)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -207,6 +227,24 @@ _pulse__telemetry__collector() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pulse__subcmd__telemetry__subcmd__collector__subcmd__publish)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -7,8 +7,8 @@
 //! is the request answered; [`retry`] says when the refused come back.
 //!
 //! Beside that way: [`purge`] drops whole days, [`export`] reads what is left, [`numbers`] makes of the rows of a day
-//! what may be shown, and [`publish`] keeps that for good and shows it; [`metrics`] counts, [`cli`] puts all together by
-//! the [`config`].
+//! what may be shown, and [`publish`] keeps that for good and shows it; [`metrics`] counts, [`cli`] puts all together
+//! by the [`config`].
 
 pub mod capacity;
 pub mod cli;

@@ -3,7 +3,7 @@
 //! An ID counts where it pinged on that day and on an earlier one, by its last ping of the day: who makes IDs up adds
 //! nothing on their first day. An installation whose ID was just replaced is missed for a day, one in [`CYCLE_DAYS`],
 //! so the number of installations is that of the IDs, corrected by that. Everything shown is computed from the numbers
-//! of IDs that [`rounding`] lets through, and nothing from the exact ones. `docs/NUMBERS.md` derives all of it.
+//! of IDs that [`rounding`] lets through, and nothing from the exact ones. `crates/collector/NUMBERS.md` derives it.
 
 pub mod rounding;
 mod tally;
@@ -125,8 +125,8 @@ impl DayNumbers {
     }
 }
 
-/// Installations by the number of their IDs that pinged on a day and on an earlier one: of the days of an ID, one is its
-/// first.
+/// Installations by the number of their IDs that pinged on a day and on an earlier one: of the days of an ID, one is
+/// its first.
 #[must_use]
 pub fn installations(ids: u64) -> u64 {
     let missed = CYCLE_DAYS - 1;

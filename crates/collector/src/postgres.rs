@@ -4,6 +4,7 @@
 //! purge, and one for each commit, so that two of them do not both store a ping that was sent twice.
 
 mod commit;
+mod days;
 mod failed;
 mod published;
 mod reader;
@@ -24,9 +25,10 @@ use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use self::commit::{Columns, KnownIds, RowVerdict, insert_statement, text};
+use self::days::not_yet;
 use self::failed::Failed;
 pub use self::reader::PostgresReader;
-use self::reader::{not_yet, span};
+use self::reader::span;
 use self::schema::{LOCK_SCHEMA, LONG, Migration, TABLE, check_version, is_there, migrate, partitions};
 use self::session::{begin_commit, connection, lock, pool, writing};
 use super::storage::{

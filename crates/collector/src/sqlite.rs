@@ -25,8 +25,8 @@ pub(super) use self::schema::time_text;
 use self::schema::{BUSY_TIMEOUT, bring_up_to_date, check_columns, days, read_row, refuse_newer, version_of};
 use self::writer::{Writer, read_days, span};
 use super::storage::{
-    Arrival, DayVisitor, PingStore, Publication, PublishedDay, Purged, RECEIVED_AT, Read, Reading, RowOutcome, Span,
-    StorageError, Visitor, Working, column_list, day_of, day_table,
+    Arrival, DayVisitor, PendingRead, PingStore, Publication, PublishedDay, Purged, RECEIVED_AT, Read, RowOutcome,
+    Span, StorageError, Visitor, Working, column_list, day_of, day_table,
 };
 
 /// Pings in a SQLite file. What it is asked for it does at once, on the thread that waits for it.
@@ -197,11 +197,11 @@ impl SqliteReader {
 
 impl Read for SqliteReader {
     /// Blocks the thread: only commands read.
-    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Reading<'a, ()> {
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> PendingRead<'a, ()> {
         Box::pin(async move { self.read(since, visit) })
     }
 
-    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> Reading<'a, ()> {
+    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()> {
         Box::pin(async move {
             let connection = as_owner(&self.path, || self.open())?;
             let reading = connection.unchecked_transaction()?;
@@ -209,11 +209,11 @@ impl Read for SqliteReader {
         })
     }
 
-    fn publication(&self) -> Reading<'_, Publication> {
+    fn publication(&self) -> PendingRead<'_, Publication> {
         Box::pin(async move { publication(&as_owner(&self.path, || self.open())?) })
     }
 
-    fn days(&self) -> Reading<'_, Vec<Date>> {
+    fn days(&self) -> PendingRead<'_, Vec<Date>> {
         Box::pin(async move { days(&as_owner(&self.path, || self.open())?) })
     }
 }

@@ -185,7 +185,7 @@ pub trait PingStore: Send + Sync {
 }
 
 /// A reading that is under way.
-pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + 'a>>;
+pub type PendingRead<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + 'a>>;
 
 /// Is shown values of one row, in the order of [`super::numbers::counted_fields`].
 pub type DayVisitor<'a> = dyn FnMut(&[Lent<'_>]) + 'a;
@@ -210,16 +210,16 @@ pub struct Publication {
 /// Where pings can be read from, for reports and exports.
 pub trait Read {
     /// Shows every row that was received at that time or later.
-    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Reading<'a, ()>;
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> PendingRead<'a, ()>;
 
     /// Shows the last row of the UTC day of each ID that has one on an earlier day, too.
-    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> Reading<'a, ()>;
+    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()>;
 
     /// What was published.
-    fn publication(&self) -> Reading<'_, Publication>;
+    fn publication(&self) -> PendingRead<'_, Publication>;
 
     /// The days that have rows, the oldest first.
-    fn days(&self) -> Reading<'_, Vec<Date>>;
+    fn days(&self) -> PendingRead<'_, Vec<Date>>;
 }
 
 /// The times between which a row is the same ping as one that was received at `at`. Both ways, for the clocks of two
@@ -315,6 +315,14 @@ impl fmt::Display for Column {
     }
 }
 
+/// The key of these bytes, as they are stored.
+pub(super) fn stored_key(bytes: &[u8]) -> Result<RoundingKey, StorageError> {
+    let bytes: &[u8; KEY_LENGTH] = bytes
+        .try_into()
+        .map_err(|_| StorageError::Failed(format!("the key in {ROUNDING_KEY} does not have {KEY_LENGTH} bytes")))?;
+    Ok(RoundingKey::new(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,12 +347,4 @@ mod tests {
             assert_eq!(day_of_table(other), None, "{other}");
         }
     }
-}
-
-/// The key of these bytes, as they are stored.
-pub(super) fn stored_key(bytes: &[u8]) -> Result<RoundingKey, StorageError> {
-    let bytes: &[u8; KEY_LENGTH] = bytes
-        .try_into()
-        .map_err(|_| StorageError::Failed(format!("the key in {ROUNDING_KEY} does not have {KEY_LENGTH} bytes")))?;
-    Ok(RoundingKey::new(bytes))
 }

@@ -156,7 +156,7 @@ impl Storage {
             }
         }
         for (beside, columns) in [("published_days", &["day", "numbers"][..]), ("rounding_key", &["key"])] {
-            assert_eq!(tables.remove(beside).unwrap(), columns, "{beside}");
+            assert!(tables.remove(beside).is_none_or(|found| found == columns), "{beside}");
         }
         tables
     }

@@ -64,9 +64,10 @@ fn describe(roff: &mut Roff, command: &Command) {
         roff.text([roman(paragraph)]);
     }
     for argument in command.get_arguments().filter(own) {
-        let mut option = vec![bold(format!("--{}", argument.get_long().unwrap()))];
+        let mut option: Vec<_> = argument.get_long().map(|long| bold(format!("--{long}"))).into_iter().collect();
         if argument.get_action().takes_values() {
-            option.extend([roman(" "), italic(argument.get_value_names().unwrap()[0].as_str())]);
+            let space = argument.get_long().map(|_| roman(" "));
+            option.extend(space.into_iter().chain([italic(argument.get_value_names().unwrap()[0].as_str())]));
         }
         roff.control("TP", []).text(option).text([roman(argument.get_help().unwrap().to_string())]);
     }

@@ -242,8 +242,8 @@ fn allow_many_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// What there is to show: all that was published, where it is kept, else the last whole day beside it. On a thread of its
-/// own, for a large day takes seconds and SQLite blocks.
+/// What there is to show: all that was published, where it is kept, else the last whole day beside it. On a thread of
+/// its own, for a large day takes seconds and SQLite blocks.
 async fn count(storage: Storage, keeps: bool) -> Result<Published, StorageError> {
     let counting = tokio::task::spawn_blocking(move || {
         let counted = runtime::run(async {

@@ -3,7 +3,8 @@
 //! A number is shown from a threshold on, rounded to a multiple of [`STEP`]. Each cell has a threshold and an offset
 //! of its own, drawn once from a secret key that the storage keeps: the same cell always has the same, so that asking
 //! again averages nothing away, and a sender who adds installations until a number moves learns the sum of the number
-//! and an offset that it does not know. `docs/NUMBERS.md` says why no group of one to four can be told from none.
+//! and an offset that it does not know. `crates/collector/NUMBERS.md` says why no group of one to four can be told from
+//! none.
 
 use ring::hmac::{self, HMAC_SHA256};
 

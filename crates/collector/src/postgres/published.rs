@@ -4,8 +4,8 @@ use deadpool_postgres::{Object, Transaction};
 use jiff::civil::Date;
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 
+use super::days::{READ_TRIES, hold_days, is_gone, not_yet};
 use super::failed::Failed;
-use super::reader::{READ_TRIES, hold_days, is_gone, not_yet};
 use super::schema::{NEW_KEY, TABLE, check_version, is_there};
 use super::session::reading;
 use crate::numbers::{Lent, counted_fields};
@@ -50,7 +50,8 @@ async fn show(
                  SELECT DISTINCT ON (install_id COLLATE \"C\") install_id, {columns} FROM {table}
                  ORDER BY install_id COLLATE \"C\", {RECEIVED_AT} DESC
              ), found AS MATERIALIZED (
-                 SELECT last.*, EXISTS (SELECT FROM {before} b WHERE b.install_id = last.install_id) AS is_found FROM last
+                 SELECT last.*, EXISTS (SELECT FROM {before} b WHERE b.install_id = last.install_id) AS is_found
+                 FROM last
              )
              SELECT {columns} FROM found WHERE is_found
              UNION ALL

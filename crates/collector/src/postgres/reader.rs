@@ -6,20 +6,17 @@ use jiff::civil::{Date, DateTime};
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_http::tls::Trust;
 use secrecy::SecretString;
-use tokio_postgres::error::SqlState;
 
+use super::days::{READ_TRIES, hold_days, is_gone};
 use super::failed::{Failed, civil, timestamp};
 use super::published::{publication, scan_day};
-use super::schema::{TABLE, check_columns, check_version, is_there, partitions};
+use super::schema::partitions;
 use super::session::{connection, pool, reading};
 use crate::ingest::{Cell, Cells};
 use crate::storage::{
-    DayVisitor, Publication, RECEIVED_AT, Read, Reading, Row, Span, StorageError, Visitor, column_list, day_table,
+    DayVisitor, PendingRead, Publication, RECEIVED_AT, Read, Row, Span, StorageError, Visitor, column_list, day_table,
     unreadable,
 };
-
-/// How often a reader begins anew because a day was purged while it began.
-pub(super) const READ_TRIES: u32 = 10;
 
 /// Pings in a PostgreSQL database to read from. It changes nothing, and the server sees to that.
 pub struct PostgresReader {
@@ -41,28 +38,28 @@ impl PostgresReader {
 }
 
 impl Read for PostgresReader {
-    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> Reading<'a, ()> {
+    fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> PendingRead<'a, ()> {
         Box::pin(async move {
             let mut client = connection(&self.pool).await?;
             read(&mut client, since, visit).await.map_err(StorageError::from)
         })
     }
 
-    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> Reading<'a, ()> {
+    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()> {
         Box::pin(async move {
             let mut client = connection(&self.pool).await?;
             scan_day(&mut client, day, visit).await.map_err(StorageError::from)
         })
     }
 
-    fn publication(&self) -> Reading<'_, Publication> {
+    fn publication(&self) -> PendingRead<'_, Publication> {
         Box::pin(async move {
             let mut client = connection(&self.pool).await?;
             publication(&mut client).await.map_err(StorageError::from)
         })
     }
 
-    fn days(&self) -> Reading<'_, Vec<Date>> {
+    fn days(&self) -> PendingRead<'_, Vec<Date>> {
         Box::pin(async move {
             let client = connection(&self.pool).await?;
             partitions(&client).await.map_err(StorageError::from)
@@ -104,21 +101,6 @@ pub(super) async fn span(client: &mut Object) -> Result<Option<Span>, Failed> {
     }
 }
 
-/// The days since `from`, none of which goes before the transaction ends.
-pub(super) async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
-    if !is_there(transaction.client(), TABLE).await? {
-        return Err(not_yet().into());
-    }
-    check_version(transaction.client()).await?;
-    check_columns(transaction.client()).await?;
-    let days: Vec<Date> = partitions(transaction.client()).await?.into_iter().filter(|day| *day >= from).collect();
-    if !days.is_empty() {
-        let tables: Vec<String> = days.iter().map(|day| day_table(*day)).collect();
-        transaction.batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "))).await?;
-    }
-    Ok(days)
-}
-
 /// Shows the rows of one day. A cursor keeps what is on the way small, and needs no statement with a name.
 async fn show(transaction: &Transaction<'_>, day: Date, from: DateTime, visit: &mut Visitor<'_>) -> Result<(), Failed> {
     let (columns, table) = (column_list(), day_table(day));
@@ -135,15 +117,6 @@ async fn show(transaction: &Transaction<'_>, day: Date, from: DateTime, visit: &
     }
     transaction.batch_execute("CLOSE rows").await?;
     Ok(())
-}
-
-/// Whether a day was there when the days were listed, and another collector has purged it since.
-pub(super) fn is_gone(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::UNDEFINED_TABLE)
-}
-
-pub(super) fn not_yet() -> StorageError {
-    StorageError::NotYet("the database of storage.url".to_owned())
 }
 
 /// The first time that there is, at that end of the first of these days that has any.

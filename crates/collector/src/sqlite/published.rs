@@ -14,8 +14,8 @@ use crate::storage::{
     unreadable,
 };
 
-/// Shows the last row of the day of each ID that has one on an earlier day. An earlier one is looked for by the index of
-/// each day, the newest first, where almost every ID is found.
+/// Shows the last row of the day of each ID that has one on an earlier day. An earlier one is looked for by the index
+/// of each day, the newest first, where almost every ID is found.
 pub(super) fn scan_day(reading: &Transaction<'_>, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), StorageError> {
     let known = days(reading)?;
     let earlier: Vec<String> = known

@@ -1,5 +1,4 @@
 //! The export is what Pulse's own report reads.
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use pulse_telemetry_collector::storage::LATER_COLUMNS;
 use pulse_telemetry_core::contract::FIELDS;

@@ -9,8 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_collector::numbers::rounding::{RoundingKey, STEP, THRESHOLD_MIN};
 use pulse_telemetry_collector::numbers::{DayNumbers, DayTally, Lent, counted_fields, installations};
 use pulse_telemetry_collector::publish::{self, Trend};
+use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::{self, FieldKind};
-use pulse_telemetry_testkit::collector::{Storage, block_on, open, ping_of, reader, row};
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open, ping_of, reader, row};
 use pulse_telemetry_testkit::disk::files_below;
 use pulse_telemetry_testkit::seeded::Seeded;
 
@@ -170,7 +172,7 @@ fn both_storages_count_the_ids_that_pinged_on_the_day_and_before_by_their_last_p
             // A second ping of the same day, with another version.
             let mut later = rows(0..40, TODAY);
             for row in &mut later {
-                row.received_at = row.received_at + SignedDuration::from_hours(3);
+                row.received_at += SignedDuration::from_hours(3);
                 row.cells[1] = pulse_telemetry_collector::ingest::Cell::Text("9.9.9".to_owned());
             }
             store.commit(later).await.unwrap();
@@ -271,4 +273,76 @@ fn a_fleet_that_grows_by_more_than_a_percent_a_day_is_said_to_grow() {
     assert_eq!(days([1000, 1000, 1000, 1000, 1000, 1000, 1000, 1060]).trend(), Some(Trend::Steady));
     assert_eq!(days([1000, 1000, 1000, 1000, 1000, 1000, 1000, 1100]).trend(), Some(Trend::Growing));
     assert_eq!(days([1000, 1000, 1000, 1000, 1000, 1000, 1000, 900]).trend(), Some(Trend::Shrinking));
+}
+
+/// Pings of 60 installations, yesterday and the day before, by the clock of this machine.
+async fn two_days(storage: &Storage) -> Date {
+    let store = open(storage).await;
+    let now = SystemClock.now().wall;
+    let before = |days: i64| now - SignedDuration::from_hours(24 * days);
+    for days in [2, 1] {
+        store.commit((0..60).map(|number| row(&ping_of(number), before(days))).collect()).await.unwrap();
+    }
+    Offset::UTC.to_datetime(before(1)).date()
+}
+
+#[test]
+fn the_collector_publishes_by_itself_where_a_directory_is_set_and_shows_its_maintainers_the_same() {
+    for storage in Storage::all() {
+        let yesterday = block_on(two_days(&storage));
+        let site = tempfile::tempdir().unwrap();
+        let dir = site.path().join("site");
+        let setup = Setup::new(&storage).with("PUBLISH__DIR", dir.to_str().unwrap());
+        let (one, other) = (setup.start(), Setup::new(&storage));
+        one.wait_for("the site", || dir.join("index.html").exists());
+        let page = std::fs::read_to_string(dir.join("index.html")).unwrap();
+        let total = |html: &str| html.split("class=\"total\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
+        one.wait_for("the maintainers' page", || one.ask_admin("/").text().contains("class=\"total\""));
+        let shown = one.ask_admin("/");
+        assert_eq!((shown.status, total(&shown.text())), (200, total(&page)), "{}", storage.name());
+        assert!(shown.text().contains("last purge"), "{}", shown.text());
+        let said = String::from_utf8(other.run(&["report"]).stdout).unwrap();
+        let expected = format!("on {yesterday}\nactive installations: {} (", total(&page));
+        assert!(said.contains(&expected), "{said}");
+        one.stop();
+        // Another collector, or the command, publishes the very same.
+        let files = files_below(&dir);
+        let again = site.path().join("again");
+        let ended = other.run(&["publish", again.to_str().unwrap()]);
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        let same = |files: Vec<(std::path::PathBuf, Vec<u8>)>, dir: &std::path::Path| -> BTreeMap<_, _> {
+            files.into_iter().map(|(path, bytes)| (path.strip_prefix(dir).unwrap().to_owned(), bytes)).collect()
+        };
+        assert_eq!(same(files, &dir), same(files_below(&again), &again), "{}", storage.name());
+    }
+}
+
+#[test]
+fn nothing_is_published_where_no_directory_is_set_and_none_is_written_before_there_are_numbers() {
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage);
+    let collector = setup.start();
+    assert!(collector.ask_admin("/").text().contains("counted"));
+    collector.stop();
+    let site = tempfile::tempdir().unwrap();
+    let ended = setup.run(&["publish", site.path().join("site").to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code() == Some(1) && said.contains("nothing to publish yet"), "{said}");
+    assert!(files_below(site.path()).is_empty());
+    block_on(async {
+        let reader = reader(&storage);
+        assert!(publish::report(reader.as_ref(), SystemClock.now().wall).await.unwrap().days.is_empty());
+    });
+}
+
+#[test]
+fn the_page_of_the_maintainers_needs_the_token_where_there_is_one() {
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage);
+    let token = setup.write("token", "the-token-of-the-maintainers");
+    let collector = setup.with("ADMIN__TOKEN_FILE", token.to_str().unwrap()).start();
+    assert_eq!(collector.ask_admin("/").status, 401);
+    let shown = [("authorization", "Bearer the-token-of-the-maintainers")];
+    assert_eq!(collector.ask_admin_with("/", &shown).status, 200);
+    assert_eq!(collector.get("/").status, 404, "it is nothing for everybody");
 }
