@@ -45,7 +45,7 @@ soak: ## the long sizes of what CI samples; takes about five hours
 	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --workspace --test it collector_kills::
 	LOSSES=200 $(CARGO) test --workspace --test it -- --ignored system::
 	SEED=7 YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
-	FLEETS=300:850,6225:135,100000:14,1000000:1 SEED=1000 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
+	FLEETS=300:500,6225:450,100000:49,1000000:1 SEED=1000 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
 	ROWS=30000000 $(CARGO) bench --package pulse-telemetry-collector --bench collector_numbers
 	$(CARGO) run --profile soak --package xtask -- exhaust --depth 5 --states 10000000 --threads 2
 	$(CARGO) run --profile soak --package xtask -- simulate --years 1000000 --threads 2
