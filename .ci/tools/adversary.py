@@ -188,14 +188,35 @@ class Fleet:
         """Whether a group of sizes may have another number, not in 1 to 4 where it is, and all else be published so."""
         field, value = group
         counts = self.sizes(field, day)
-        for number in (0, 5, 6) if counts[value] else range(1, STEP + 1):
+        numbers = (0, 5, 6, 7, 8, 9) if counts[value] else range(1, 10)
+        for number in numbers:
             for other in range(len(SIZES)):
                 moved = list(counts)
                 moved[value] = number
                 moved[other] += counts[value] - number
                 if other != value and moved[other] >= 0 and self.joined(field, day, moved):
                     return True
-        return False
+        # Where all are few, more than two of them have to be others.
+        chance = random.Random(1)
+        return any(self.joined(field, day, self.shuffled(group, day, numbers[at % len(numbers)], chance))
+                   for at in range(20_000))
+
+    def shuffled(self, group, day, number, chance):
+        """Other counts by chance, by which each range that is shown has as many as it has, and the group that number."""
+        field, value = group
+        counts = self.sizes(field, day)
+        shown = next(of["cells"] for of in self.days[day]["published"]["fields"] if of["field"] == field)
+        moved = [0] * len(SIZES)
+        for cells in [RANGES[cell["value"]] for cell in shown] or [range(len(SIZES))]:
+            free = sum(counts[at] for at in cells)
+            if value in cells:
+                moved[value] = number
+                free -= number
+            others = [at for at in cells if at != value]
+            others = chance.sample(others, chance.randint(min(1, len(others)), len(others)))
+            for _ in range(free if others else 0):
+                moved[chance.choice(others)] += 1
+        return moved
 
 
 def version_class(version):
