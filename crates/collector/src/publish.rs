@@ -81,7 +81,10 @@ pub struct DayLine<'a> {
 /// The storage cannot be read or written, or what it holds was published by a newer program.
 pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -> Result<Published, StorageError> {
     let Publication { key, days } = reader.publication().await?;
-    for day in reader.days().await?.into_iter().filter(|day| is_whole(*day, now)) {
+    let (stored, whole) = (reader.days().await?, last_whole_day(now));
+    // By a clock that is ahead, a day that goes on looks over, and what is published of it could not be mended.
+    let is_plausible = stored.last().is_some_and(|newest| *newest >= whole.yesterday().unwrap_or(Date::MIN));
+    for day in stored.into_iter().filter(|day| is_plausible && *day <= whole) {
         if days.iter().any(|published| published.day == day) {
             continue;
         }
@@ -101,16 +104,16 @@ pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -
 pub async fn report(reader: &dyn Read, now: Timestamp) -> Result<Published, StorageError> {
     let Publication { key, days } = reader.publication().await?;
     let mut published = parsed(days)?;
-    let last = reader.days().await?.into_iter().rfind(|day| is_whole(*day, now));
+    let last = reader.days().await?.into_iter().rfind(|day| *day <= last_whole_day(now));
     if let Some(day) = last.filter(|day| published.latest().is_none_or(|latest| latest.day < *day)) {
         published.days.push(count(reader, day, &key).await?);
     }
     Ok(published)
 }
 
-/// Whether a day is over, and all that was received on it is stored.
-fn is_whole(day: Date, now: Timestamp) -> bool {
-    day < day_of(now.saturating_sub(SETTLED).unwrap_or(Timestamp::MIN))
+/// The last day that is over, and of which all that was received is stored.
+fn last_whole_day(now: Timestamp) -> Date {
+    day_of(now.saturating_sub(SETTLED).unwrap_or(Timestamp::MIN)).yesterday().unwrap_or(Date::MIN)
 }
 
 async fn count(reader: &dyn Read, day: Date, key: &RoundingKey) -> Result<DayNumbers, StorageError> {

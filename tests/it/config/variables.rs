@@ -29,6 +29,7 @@ fn every_key(defaults: &str) -> Vec<(String, String)> {
             ("schedule.interval", _) => "'25h'".to_owned(),
             ("schedule.jitter", _) => "'3m'".to_owned(),
             ("serve.listen" | "admin.listen", _) => "'127.0.0.1:3'".to_owned(),
+            ("publish.at", _) => "'01:00'".to_owned(),
             ("storage.url", _) => "'sqlite:/elsewhere'".to_owned(),
             (_, toml::Value::String(default)) if default.starts_with("http") => "'https://elsewhere/'".to_owned(),
             (_, toml::Value::String(default)) if default.is_empty() => "'/elsewhere'".to_owned(),

@@ -116,6 +116,8 @@ fn behind_nginx_and_caddy_as_documented_the_buttons_work_and_without_the_host_th
     let mut world = World::new(homelab());
     world.setup = world.setup.with("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", &format!("[\"{PROXIED}\"]"));
     let sidecar = world.setup.start();
+    // Once Pulse is read, nothing of the page moves any more between a look where the button is and the click.
+    assert_eq!(sidecar.get("/api/v1/preview").status, 200);
     let behind = [Proxy::nginx(test, sidecar.address(), None), Proxy::caddy(test, sidecar.address())];
     for proxy in behind.into_iter().flatten() {
         let page = browser.open();

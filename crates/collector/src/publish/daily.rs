@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use tokio::time::sleep;
 
-use super::{Published, write};
+use super::{PublishError, Published, last_whole_day, write};
 use crate::config::publish::PublishConfig;
 use crate::queue::SharedClock;
 use crate::storage::StorageError;
@@ -44,16 +44,16 @@ pub async fn count_by_itself<F>(
 {
     let mut counted: Option<Date> = None;
     loop {
-        let now = Offset::UTC.to_datetime(clock.now().wall);
-        let is_due = counted.is_none_or(|day| day < now.date() && now.time() >= config.at);
-        if is_due {
+        let now = clock.now().wall;
+        let (whole, time) = (last_whole_day(now), Offset::UTC.to_datetime(now).time());
+        if counted.is_none_or(|day| day < whole && time >= config.at) {
             match count().await {
                 Ok(published) => {
                     if let Some(dir) = &config.dir {
                         publish(&published, dir);
                     }
                     numbers.set(Arc::new(published));
-                    counted = Some(now.date());
+                    counted = Some(whole);
                 }
                 // Before the first ping there is nothing to count.
                 Err(StorageError::NotYet(_)) => {}
@@ -67,7 +67,7 @@ pub async fn count_by_itself<F>(
 fn publish(published: &Published, dir: &Path) {
     match write(published, dir) {
         Ok(()) => tracing::info!(dir = %dir.display(), days = published.days.len(), "numbers are published"),
-        Err(super::PublishError::Nothing) => tracing::info!("there are no numbers to publish yet"),
+        Err(PublishError::Nothing) => tracing::info!("there are no numbers to publish yet"),
         Err(error) => tracing::error!(%error, "failed to publish numbers; it is tried again tomorrow"),
     }
 }

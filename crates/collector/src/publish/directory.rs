@@ -34,13 +34,24 @@ pub enum PublishError {
 pub fn write(published: &Published, dir: &Path) -> Result<(), PublishError> {
     let Some(numbers) = published.to_file() else { return Err(PublishError::Nothing) };
     let days = dir.join("days");
-    fs::create_dir_all(&days).map_err(|error| PublishError::Io { path: days.clone(), error })?;
+    for path in [dir, &days] {
+        make(path).map_err(|error| PublishError::Io { path: path.to_owned(), error })?;
+    }
     for day in &published.days {
         put_json(&days.join(format!("{}.json", day.day)), day)?;
     }
     put(&dir.join("numbers.schema.json"), SCHEMA)?;
     put_json(&dir.join("numbers.json"), &numbers)?;
     put(&dir.join("index.html"), &page(published).into_string())
+}
+
+/// Makes a directory that a web server can read, whatever this process's umask is, where there is none.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 fn put_json(path: &Path, value: &impl serde::Serialize) -> Result<(), PublishError> {
@@ -51,12 +62,18 @@ fn put_json(path: &Path, value: &impl serde::Serialize) -> Result<(), PublishErr
 
 /// Makes the file hold this text, where it does not.
 fn put(path: &Path, text: &str) -> Result<(), PublishError> {
-    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|there| there.is_file());
+    if is_file && fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
         return Ok(());
     }
     let temporary = path.with_extension("new");
     let written = || {
-        let mut file = File::create(&temporary)?;
+        // What another user put there, such as a link, is neither followed nor written.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::create_new(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.sync_all()?;

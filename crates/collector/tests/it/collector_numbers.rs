@@ -2,14 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use jiff::civil::{Date, date};
+use jiff::civil::{Date, date, time};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_collector::config::publish::PublishConfig;
 use pulse_telemetry_collector::numbers::rounding::{RoundingKey, STEP, THRESHOLD_MIN};
 use pulse_telemetry_collector::numbers::{DayNumbers, DayTally, Lent, counted_fields, installations};
 use pulse_telemetry_collector::publish::{self, Trend};
-use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_core::contract::{self, FieldKind};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open, ping_of, reader, row};
@@ -345,4 +349,78 @@ fn the_page_of_the_maintainers_needs_the_token_where_there_is_one() {
     let shown = [("authorization", "Bearer the-token-of-the-maintainers")];
     assert_eq!(collector.ask_admin_with("/", &shown).status, 200);
     assert_eq!(collector.get("/").status, 404, "it is nothing for everybody");
+}
+
+/// A clock that goes with the runtime's own time.
+struct Virtual {
+    began: tokio::time::Instant,
+    wall: Timestamp,
+}
+
+impl Clock for Virtual {
+    fn now(&self) -> Now {
+        let mono = self.began.elapsed();
+        Now { wall: self.wall + SignedDuration::try_from(mono).unwrap(), mono }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn days_are_counted_at_the_start_and_daily_at_the_time_that_is_set_as_soon_as_they_are_over() {
+    for (start, expected) in [
+        ("2026-11-25T09:00:00Z", ["2026-11-25T09:00", "2026-11-26T00:30", "2026-11-27T00:30"]),
+        // Yesterday is not settled yet.
+        ("2026-11-25T00:05:00Z", ["2026-11-25T00:05", "2026-11-25T00:30", "2026-11-26T00:30"]),
+        ("2026-11-25T00:15:00Z", ["2026-11-25T00:15", "2026-11-26T00:30", "2026-11-27T00:30"]),
+    ] {
+        let clock = Arc::new(Virtual { began: tokio::time::Instant::now(), wall: start.parse().unwrap() });
+        let counted = Arc::new(Mutex::new(Vec::new()));
+        let (config, asked) = (PublishConfig { dir: None, at: time(0, 30, 0, 0) }, Arc::clone(&clock));
+        let count = || {
+            counted.lock().unwrap().push(asked.now().wall.to_string()[..16].to_owned());
+            async { Ok(publish::Published { days: Vec::new() }) }
+        };
+        let counting = publish::count_by_itself(config, Arc::default(), clock, count);
+        let _ = tokio::time::timeout(Duration::from_secs(2 * DAY), counting).await;
+        let counted = counted.lock().unwrap();
+        assert_eq!(counted[..expected.len().min(counted.len())], expected[..counted.len().min(3)], "{start}");
+        assert!(counted.len() >= 2, "{start}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_ahead_publishes_no_day_that_goes_on() {
+    for storage in Storage::all() {
+        block_on(async {
+            let store = open(&storage).await;
+            for before in [1, 0] {
+                let day = noon(days_before(TODAY, before));
+                store.commit((0..60).map(|number| row(&ping_of(number), day)).collect()).await.unwrap();
+            }
+            let reader = reader(&storage);
+            let ahead = noon(TODAY) + SignedDuration::from_hours(24 * 365);
+            let published = publish::publish(reader.as_ref(), store.as_ref(), ahead).await.unwrap();
+            assert_eq!(published.days, [], "{}", storage.name());
+        });
+    }
+}
+
+#[test]
+fn what_is_planted_where_the_site_is_written_is_neither_followed_nor_waited_for_and_a_web_server_can_read_it() {
+    let storage = Storage::sqlite();
+    block_on(two_days(&storage));
+    let site = tempfile::tempdir().unwrap();
+    let (dir, secret) = (site.path().join("site"), site.path().join("secret"));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(&secret, "secret").unwrap();
+    for name in ["index.new", "index.html", "numbers.new"] {
+        std::os::unix::fs::symlink(&secret, dir.join(name)).unwrap();
+    }
+    let pipe = dir.join("numbers.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    Setup::new(&storage).start().stop();
+    let ended = Setup::new(&storage).run(&["publish", dir.to_str().unwrap()]);
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+    let mode = |name: &str| std::fs::symlink_metadata(dir.join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!([mode("index.html"), mode("numbers.json"), mode("days")], [0o644, 0o644, 0o755]);
 }
