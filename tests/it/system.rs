@@ -64,6 +64,14 @@ fn ext4(image: &Path) -> Mount {
     Mount::new(&["-o", "loop", image])
 }
 
+/// Waits until no loop device has the file any more: the kernel takes it away some time after the unmounting, and what
+/// it holds in between may be older than the file.
+fn until_detached(image: &Path) {
+    let is_held = || !Command::new("losetup").arg("-j").arg(image).output().unwrap().stdout.is_empty();
+    let tries = (0..500).take_while(|_| is_held()).inspect(|_| std::thread::sleep(Duration::from_millis(10)));
+    assert!(tries.count() < 500, "a loop device keeps {}", image.display());
+}
+
 /// A set-up whose state directory is on that file system.
 fn setup(mount: &Mount, pulse: &SimulatedPulse, endpoint: &Endpoint) -> Setup {
     let setup = Setup::in_dir(mount.path(), &pulse.url(), &endpoint.url())
@@ -167,6 +175,7 @@ fn a_power_loss_at_any_moment_undoes_no_reset_and_no_opt_out_that_was_answered()
         run("python3", &["-c", CUT, mount.path().to_str().unwrap()]);
         drop(sidecar);
         mount.unmount();
+        until_detached(image.path());
         mount.mount(&["-o", "loop", image.path().to_str().unwrap()]);
 
         check_the_state(&setup);
