@@ -167,8 +167,12 @@ impl World {
     }
 
     fn check_silence(&mut self) {
+        let passed = self.time.passed();
         if self.all_is_well() {
-            self.witness.check_silence(self.time.passed());
+            self.witness.check_silence(passed);
+        } else {
+            // However it ends: a restart may find a disk with room, or an on that a failing disk refused.
+            self.witness.on_trouble(passed);
         }
     }
 }
