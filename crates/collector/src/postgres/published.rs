@@ -4,7 +4,7 @@ use deadpool_postgres::{Object, Transaction};
 use jiff::civil::Date;
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 
-use super::days::{READ_TRIES, hold_days, is_gone, not_yet};
+use super::days::{in_portions, not_yet, with_days};
 use super::failed::Failed;
 use super::schema::{NEW_KEY, TABLE, check_version, is_there};
 use super::session::reading;
@@ -15,17 +15,7 @@ use crate::storage::{
 };
 
 pub(super) async fn scan_day(client: &mut Object, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), Failed> {
-    let mut tries = 1;
-    loop {
-        let transaction = reading(client).await?;
-        match hold_days(&transaction, Date::MIN).await {
-            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
-            days => {
-                show(&transaction, day, &days?, visit).await?;
-                return Ok(transaction.commit().await?);
-            }
-        }
-    }
+    with_days(client, Date::MIN, async |transaction, days| show(transaction, day, &days, visit).await).await
 }
 
 /// Shows the last row of the day of each ID that has one on an earlier day. Almost every ID is found on the newest of
@@ -43,36 +33,22 @@ async fn show(
     let (table, before) = (day_table(day), day_table(newest));
     let columns: Vec<&str> = counted_fields().map(|field| field.name).collect();
     let columns = columns.join(", ");
-    transaction
-        .batch_execute(&format!(
-            "DECLARE counted NO SCROLL CURSOR FOR
-             WITH last AS MATERIALIZED (
-                 SELECT DISTINCT ON (install_id COLLATE \"C\") install_id, {columns} FROM {table}
-                 ORDER BY install_id COLLATE \"C\", {RECEIVED_AT} DESC
-             ), found AS MATERIALIZED (
-                 SELECT last.*, EXISTS (SELECT FROM {before} b WHERE b.install_id = last.install_id) AS is_found
-                 FROM last
-             )
-             SELECT {columns} FROM found WHERE is_found
-             UNION ALL
-             SELECT {columns} FROM found, LATERAL (
-                 SELECT FROM {TABLE} p
-                 WHERE p.install_id = found.install_id AND p.{RECEIVED_AT} < '{newest}' LIMIT 1
-             ) AS earlier
-             WHERE NOT is_found"
-        ))
-        .await?;
-    loop {
-        let rows = transaction.query_typed("FETCH 10000 FROM counted", &[]).await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in rows {
-            show_row(&row, day, visit)?;
-        }
-    }
-    transaction.batch_execute("CLOSE counted").await?;
-    Ok(())
+    let query = format!(
+        "WITH last AS MATERIALIZED (
+             SELECT DISTINCT ON (install_id COLLATE \"C\") install_id, {columns} FROM {table}
+             ORDER BY install_id COLLATE \"C\", {RECEIVED_AT} DESC
+         ), found AS MATERIALIZED (
+             SELECT last.*, EXISTS (SELECT FROM {before} b WHERE b.install_id = last.install_id) AS is_found FROM last
+         )
+         SELECT {columns} FROM found WHERE is_found
+         UNION ALL
+         SELECT {columns} FROM found, LATERAL (
+             SELECT FROM {TABLE} p
+             WHERE p.install_id = found.install_id AND p.{RECEIVED_AT} < '{newest}' LIMIT 1
+         ) AS earlier
+         WHERE NOT is_found"
+    );
+    in_portions(transaction, &query, |row| show_row(row, day, visit)).await
 }
 
 fn show_row(row: &tokio_postgres::Row, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), StorageError> {

@@ -7,11 +7,11 @@ use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_http::tls::Trust;
 use secrecy::SecretString;
 
-use super::days::{READ_TRIES, hold_days, is_gone};
+use super::days::{in_portions, with_days};
 use super::failed::{Failed, civil, timestamp};
 use super::published::{publication, scan_day};
 use super::schema::partitions;
-use super::session::{connection, pool, reading};
+use super::session::{connection, pool};
 use crate::ingest::{Cell, Cells};
 use crate::storage::{
     DayVisitor, PendingRead, Publication, RECEIVED_AT, Read, Row, Span, StorageError, Visitor, column_list, day_table,
@@ -69,54 +69,33 @@ impl Read for PostgresReader {
 
 async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), Failed> {
     let from = civil(since);
-    let mut tries = 1;
-    loop {
-        let transaction = reading(client).await?;
-        match hold_days(&transaction, from.date()).await {
-            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
-            days => {
-                for day in days? {
-                    show(&transaction, day, from, visit).await?;
-                }
-                return Ok(transaction.commit().await?);
-            }
+    with_days(client, from.date(), async |transaction, days| {
+        for day in days {
+            show(transaction, day, from, visit).await?;
         }
-    }
+        Ok(())
+    })
+    .await
 }
 
 pub(super) async fn span(client: &mut Object) -> Result<Option<Span>, Failed> {
-    let mut tries = 1;
-    loop {
-        let transaction = reading(client).await?;
-        match hold_days(&transaction, Date::MIN).await {
-            Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
-            days => {
-                let days = days?;
-                let oldest = end(&transaction, days.iter(), "min").await?;
-                let newest = end(&transaction, days.iter().rev(), "max").await?;
-                transaction.commit().await?;
-                return Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }));
-            }
-        }
-    }
+    with_days(client, Date::MIN, async |transaction, days| {
+        let oldest = end(transaction, days.iter(), "min").await?;
+        let newest = end(transaction, days.iter().rev(), "max").await?;
+        Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }))
+    })
+    .await
 }
 
-/// Shows the rows of one day. A cursor keeps what is on the way small, and needs no statement with a name.
+/// Shows the rows of one day.
 async fn show(transaction: &Transaction<'_>, day: Date, from: DateTime, visit: &mut Visitor<'_>) -> Result<(), Failed> {
     let (columns, table) = (column_list(), day_table(day));
     let rows = format!("SELECT {columns} FROM {table} WHERE {RECEIVED_AT} >= '{from}' ORDER BY {RECEIVED_AT}");
-    transaction.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {rows}")).await?;
-    loop {
-        let rows = transaction.query_typed("FETCH 10000 FROM rows", &[]).await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in rows {
-            visit(read_row(&row, day)?);
-        }
-    }
-    transaction.batch_execute("CLOSE rows").await?;
-    Ok(())
+    in_portions(transaction, &rows, |row| {
+        visit(read_row(row, day)?);
+        Ok(())
+    })
+    .await
 }
 
 /// The first time that there is, at that end of the first of these days that has any.
