@@ -34,10 +34,10 @@ test-package: ## the Debian packages, installed, upgraded and purged under a boo
 	test -x $(TOOLS)/bin/cargo-deb || $(INSTALL) --debug $(CARGO_DEB)
 	$(CARGO) build --workspace --bins && $(CARGO) test --test it -- --ignored package::
 
-test-years: ## 10,000 installation-years of engine and disk, 72 of the whole daemon, all that three steps can bring, and 18 fleets' published numbers
+test-years: ## 10,000 installation-years of engine and disk, 300 of the whole daemon, all that three steps can bring, and 18 fleets' published numbers
 	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
 	DEPTH=3 $(CARGO) test --profile soak --test it -- --include-ignored exhaustive::
-	YEARS=72 $(CARGO) test --profile soak --test it whole_daemon::
+	YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
 	FLEETS=300:11,6225:6,100000:1 SEED=5 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
 
 soak: ## the long sizes of what CI samples; takes about five hours

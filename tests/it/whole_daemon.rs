@@ -1,7 +1,7 @@
 //! Years of the whole daemon: installations in virtual time, in which everything goes wrong, and what must hold in
 //! each.
 //!
-//! 12 installation-years; `YEARS=72` asks for more, as CI does. A violation prints how to replay it:
+//! 12 installation-years; `YEARS=300` asks for more, as CI does. A violation prints how to replay it:
 //! `SEED=… INSTALLATION=… cargo test --test it whole_daemon::`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
