@@ -103,7 +103,7 @@ impl DayNumbers {
     }
 
     /// The shown IDs by the word that each version has.
-    pub fn by_version_class<'a>(&'a self, word: impl Fn(&'a VersionCell) -> Option<&'a str>) -> Vec<ValueCell> {
+    fn by_version_class<'a>(&'a self, word: impl Fn(&'a VersionCell) -> Option<&'a str>) -> Vec<ValueCell> {
         let mut cells: BTreeMap<&str, u64> = BTreeMap::new();
         for cell in &self.versions {
             *cells.entry(word(cell).unwrap_or(OTHER)).or_insert(0) += cell.ids;

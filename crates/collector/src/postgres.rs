@@ -68,7 +68,7 @@ impl PostgresStore {
         Ok(store)
     }
 
-    /// Connects where a collector has made its tables.
+    /// Connects where a collector has made its tables, and brings these up to date.
     ///
     /// # Errors
     /// Those of [`PostgresStore::open`], or there are none yet.
@@ -83,7 +83,11 @@ impl PostgresStore {
             check_version(&client).await?;
             Ok((client, is_made))
         });
-        if is_made.await? { Ok(store) } else { Err(not_yet()) }
+        if !is_made.await? {
+            return Err(not_yet());
+        }
+        store.migrating(Migration::Keep).await?;
+        Ok(store)
     }
 
     /// Does what [`PostgresStore::open`] needs to work, and undoes it. Says whether a collector has made its tables.

@@ -48,9 +48,7 @@ pub(super) async fn open_existing(storage: &Storage) -> Result<Box<dyn PingStore
         Storage::Postgres(postgres) => {
             let (password, trust) = (postgres.read_password()?, trust(postgres)?);
             let connect = postgres.connect.clone();
-            // What is made by now can be brought up to date.
-            drop(PostgresStore::open_existing(connect.clone(), password.as_ref(), &trust).await?);
-            Box::new(PostgresStore::open(connect, password.as_ref(), &trust).await?)
+            Box::new(PostgresStore::open_existing(connect, password.as_ref(), &trust).await?)
         }
     })
 }

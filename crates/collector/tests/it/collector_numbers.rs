@@ -15,12 +15,14 @@ use pulse_telemetry_collector::numbers::rounding::{RoundingKey, STEP, THRESHOLD_
 use pulse_telemetry_collector::numbers::{DayNumbers, DayTally, Lent, counted_fields, installations};
 use pulse_telemetry_collector::publish::{self, Trend};
 use pulse_telemetry_collector::storage::PingStore;
-use pulse_telemetry_core::clock::{Clock, Now};
+use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::{self, FieldKind};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open, ping_of, reader, row};
 use pulse_telemetry_testkit::disk::files_below;
 use pulse_telemetry_testkit::seeded::Seeded;
+
+use super::virtual_clock::Virtual;
 
 const KEY: [u8; 32] = [7; 32];
 const TODAY: Date = date(2026, 11, 25);
@@ -352,19 +354,6 @@ fn the_page_of_the_maintainers_needs_the_token_where_there_is_one() {
     assert_eq!(collector.get("/").status, 404, "it is nothing for everybody");
 }
 
-/// A clock that goes with the runtime's own time.
-struct Virtual {
-    began: tokio::time::Instant,
-    wall: Timestamp,
-}
-
-impl Clock for Virtual {
-    fn now(&self) -> Now {
-        let mono = self.began.elapsed();
-        Now { wall: self.wall + SignedDuration::try_from(mono).unwrap(), mono }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn days_are_counted_at_the_start_and_daily_at_the_time_that_is_set_as_soon_as_they_are_over() {
     for (start, expected) in [
@@ -373,7 +362,7 @@ async fn days_are_counted_at_the_start_and_daily_at_the_time_that_is_set_as_soon
         ("2026-11-25T00:05:00Z", &["2026-11-25T00:05", "2026-11-25T00:30", "2026-11-26T00:30"]),
         ("2026-11-25T00:15:00Z", &["2026-11-25T00:15", "2026-11-26T00:30"]),
     ] {
-        let clock = Arc::new(Virtual { began: tokio::time::Instant::now(), wall: start.parse().unwrap() });
+        let clock = Arc::new(Virtual::new(start.parse().unwrap()));
         let counted = Arc::new(Mutex::new(Vec::new()));
         let (config, asked) = (PublishConfig { dir: None, at: time(0, 30, 0, 0) }, Arc::clone(&clock));
         let count = || {

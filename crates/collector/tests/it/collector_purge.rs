@@ -20,7 +20,8 @@ use pulse_telemetry_testkit::collector::{
 use pulse_telemetry_testkit::disk::{contains, files_below};
 use pulse_telemetry_testkit::postgres::Cluster;
 use serde_json::json;
-use tokio::time::Instant;
+
+use super::virtual_clock::Virtual;
 
 /// A text that no database has by chance.
 const PLANTED: &str = "9.9.9-rc.1+planted.for.the.purge";
@@ -252,19 +253,6 @@ impl PingStore for Counting {
     }
 }
 
-/// A clock that goes with the runtime's own time.
-struct Virtual {
-    began: Instant,
-    wall: Timestamp,
-}
-
-impl Clock for Virtual {
-    fn now(&self) -> Now {
-        let mono = self.began.elapsed();
-        Now { wall: self.wall + SignedDuration::try_from(mono).unwrap(), mono }
-    }
-}
-
 async fn purges_in(wall: &str, time: Duration) -> Vec<Timestamp> {
     purges_after(None, wall, time).await
 }
@@ -272,7 +260,7 @@ async fn purges_in(wall: &str, time: Duration) -> Vec<Timestamp> {
 /// When it is purged in that time, by a clock that tells `wall` at the start, where the newest ping was received then.
 async fn purges_after(newest: Option<Timestamp>, wall: &str, time: Duration) -> Vec<Timestamp> {
     let store = Arc::new(Counting::default());
-    let clock = Arc::new(Virtual { began: Instant::now(), wall: at(wall) });
+    let clock = Arc::new(Virtual::new(at(wall)));
     let purging =
         purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, Arc::new(CollectorMetrics::default()), clock, newest);
     let _ = tokio::time::timeout(time, purging).await;
@@ -318,7 +306,7 @@ async fn a_clock_that_is_set_soon_after_the_start_purges_then_and_has_dropped_no
     }
     let now = at("2026-11-23T10:20:30Z");
     let store = Arc::new(Counting::default());
-    let clock = Arc::new(Set(Virtual { began: Instant::now(), wall: now }));
+    let clock = Arc::new(Set(Virtual::new(now)));
     let metrics = Arc::new(CollectorMetrics::default());
     let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, metrics, clock, Some(now - days(1)));
     let _ = tokio::time::timeout(Duration::from_secs(150), purging).await;
@@ -366,7 +354,7 @@ fn a_collector_notices_the_days_that_were_purged_by_hand_and_takes_pings_into_th
 #[tokio::test(start_paused = true)]
 async fn while_another_collector_purges_it_is_looked_again_in_a_minute() {
     let store = Arc::new(Counting { lock_held_by_other: true, ..Counting::default() });
-    let clock = Arc::new(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") });
+    let clock = Arc::new(Virtual::new(at("2026-11-23T10:20:30Z")));
     let metrics = Arc::new(CollectorMetrics::default());
     let purging = purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, Arc::clone(&metrics), clock, None);
     let _ = tokio::time::timeout(Duration::from_secs(90), purging).await;
@@ -404,7 +392,7 @@ async fn a_clock_that_leaps_by_days_purges_nothing_for_a_day_and_is_then_believe
         }
     }
     let store = Arc::new(Counting::default());
-    let clock = Arc::new(Leaps(Virtual { began: Instant::now(), wall: at("2026-11-23T10:20:30Z") }));
+    let clock = Arc::new(Leaps(Virtual::new(at("2026-11-23T10:20:30Z"))));
     let metrics = Arc::new(CollectorMetrics::default());
     let mut purging =
         std::pin::pin!(purge_by_itself(Arc::clone(&store) as Arc<dyn PingStore>, Arc::clone(&metrics), clock, None));

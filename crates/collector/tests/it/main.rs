@@ -13,3 +13,4 @@ mod collector_purge;
 mod collector_site;
 mod collector_storage;
 mod collector_system;
+mod virtual_clock;
