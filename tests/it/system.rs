@@ -24,6 +24,12 @@ use tempfile::TempDir;
 const CUT: &str =
     "import fcntl, os, struct, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
 
+/// Runs the test of that name where nobody else sees its mounts: a namespace that another test makes meanwhile would
+/// keep each that is there, and its loop device, however often this one unmounts it.
+fn with_own_mounts(name: &str, test: impl FnOnce()) {
+    alone(&format!("system::{name}"), &["--mount"], || {}, test);
+}
+
 /// A mounted file system; unmounted when dropped.
 struct Mount {
     dir: TempDir,
@@ -85,6 +91,11 @@ fn setup(mount: &Mount, pulse: &SimulatedPulse, endpoint: &Endpoint) -> Setup {
 #[test]
 #[ignore = "needs root: make test-system"]
 fn a_secret_on_a_file_system_of_its_own_is_an_orchestrators_and_one_on_the_machines_is_not() {
+    let name = "a_secret_on_a_file_system_of_its_own_is_an_orchestrators_and_one_on_the_machines_is_not";
+    with_own_mounts(name, a_secret_on_each_file_system);
+}
+
+fn a_secret_on_each_file_system() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let mounted = Mount::new(&["-t", "tmpfs", "tmpfs"]);
     let own = Setup::new(&pulse.url(), &endpoint.url());
@@ -114,7 +125,7 @@ fn a_secret_on_a_file_system_of_its_own_is_an_orchestrators_and_one_on_the_machi
 #[ignore = "needs root: make test-system"]
 fn an_absolute_name_is_looked_up_as_it_is_written_and_is_one_name_with_the_relative_one_to_everybody_else() {
     let name = "an_absolute_name_is_looked_up_as_it_is_written_and_is_one_name_with_the_relative_one_to_everybody_else";
-    alone(&format!("system::{name}"), &["--mount"], || {}, absolute_names_inside);
+    with_own_mounts(name, absolute_names_inside);
 }
 
 /// The hosts file has the absolute forms alone, and there is nobody else to ask.
@@ -155,8 +166,13 @@ fn absolute_names_inside() {
 
 #[test]
 #[ignore = "needs root: make test-system"]
-#[expect(clippy::disallowed_methods, reason = "how many losses is the environment's to say")]
 fn a_power_loss_at_any_moment_undoes_no_reset_and_no_opt_out_that_was_answered() {
+    let name = "a_power_loss_at_any_moment_undoes_no_reset_and_no_opt_out_that_was_answered";
+    with_own_mounts(name, power_losses);
+}
+
+#[expect(clippy::disallowed_methods, reason = "how many losses is the environment's to say")]
+fn power_losses() {
     let losses: u32 = std::env::var("LOSSES").ok().and_then(|losses| losses.parse().ok()).unwrap_or(20);
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let image = tempfile::NamedTempFile::new().unwrap();
@@ -198,6 +214,11 @@ fn reset(sidecar: &Sidecar) -> Option<String> {
 #[test]
 #[ignore = "needs root: make test-system"]
 fn on_a_full_disk_it_keeps_serving_says_so_sends_nothing_and_recovers_without_a_restart() {
+    let name = "on_a_full_disk_it_keeps_serving_says_so_sends_nothing_and_recovers_without_a_restart";
+    with_own_mounts(name, a_full_disk);
+}
+
+fn a_full_disk() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let mount = Mount::new(&["-t", "tmpfs", "-o", "size=128k", "tmpfs"]);
     let setup = setup(&mount, &pulse, &endpoint).with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "3s");
@@ -215,6 +236,11 @@ fn on_a_full_disk_it_keeps_serving_says_so_sends_nothing_and_recovers_without_a_
 #[test]
 #[ignore = "needs root: make test-system"]
 fn in_a_directory_that_became_immutable_it_keeps_serving_says_so_and_recovers_without_a_restart() {
+    let name = "in_a_directory_that_became_immutable_it_keeps_serving_says_so_and_recovers_without_a_restart";
+    with_own_mounts(name, an_immutable_directory);
+}
+
+fn an_immutable_directory() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let image = tempfile::NamedTempFile::new().unwrap();
     let mount = ext4(image.path());
@@ -233,6 +259,11 @@ fn in_a_directory_that_became_immutable_it_keeps_serving_says_so_and_recovers_wi
 #[test]
 #[ignore = "needs root: make test-system"]
 fn on_a_file_system_that_became_read_only_it_keeps_serving_says_so_and_sends_nothing() {
+    let name = "on_a_file_system_that_became_read_only_it_keeps_serving_says_so_and_sends_nothing";
+    with_own_mounts(name, a_read_only_file_system);
+}
+
+fn a_read_only_file_system() {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let image = tempfile::NamedTempFile::new().unwrap();
     let mount = ext4(image.path());
@@ -337,7 +368,7 @@ fn ends_with_its_last_word(mut command: std::process::Child) -> Option<i32> {
 #[ignore = "needs root and namespaces: make test-system"]
 fn a_stop_and_every_command_end_in_their_time_while_no_name_server_answers() {
     let name = "a_stop_and_every_command_end_in_their_time_while_no_name_server_answers";
-    alone(&format!("system::{name}"), &["--mount"], || {}, ends_while_no_name_server_answers);
+    with_own_mounts(name, ends_while_no_name_server_answers);
 }
 
 fn ends_while_no_name_server_answers() {

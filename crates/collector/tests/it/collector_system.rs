@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use pulse_telemetry_testkit::alone::alone;
 use pulse_telemetry_testkit::collector::{Setup, Storage, ping_of};
 use pulse_telemetry_testkit::load::{check_nothing_lost, post};
 use pulse_telemetry_testkit::postgres::{Cluster, give_to_postgres};
@@ -12,6 +13,11 @@ use pulse_telemetry_testkit::postgres::{Cluster, give_to_postgres};
 #[test]
 #[ignore = "needs root: make test-system"]
 fn on_a_full_disk_it_answers_503_acknowledges_nothing_that_is_not_stored_and_recovers_by_itself() {
+    let name = "on_a_full_disk_it_answers_503_acknowledges_nothing_that_is_not_stored_and_recovers_by_itself";
+    alone(&format!("collector_system::{name}"), &["--mount"], || {}, sqlite_on_a_full_disk);
+}
+
+fn sqlite_on_a_full_disk() {
     let storage = Storage::sqlite();
     let disk = Disk::mounted(storage.dir(), "1m");
     fills_and_recovers(&storage, &disk);
@@ -21,6 +27,12 @@ fn on_a_full_disk_it_answers_503_acknowledges_nothing_that_is_not_stored_and_rec
 #[test]
 #[ignore = "needs root: make test-system"]
 fn with_postgresql_on_a_full_disk_it_answers_503_acknowledges_nothing_that_is_not_stored_and_recovers_by_itself() {
+    let name =
+        "with_postgresql_on_a_full_disk_it_answers_503_acknowledges_nothing_that_is_not_stored_and_recovers_by_itself";
+    alone(&format!("collector_system::{name}"), &["--mount"], || {}, postgresql_on_a_full_disk);
+}
+
+fn postgresql_on_a_full_disk() {
     let Some(cluster) = Cluster::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::mounted(dir.path(), "16m");
