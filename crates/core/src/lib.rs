@@ -4,8 +4,8 @@
 //! [`unknown`] for a named reason; [`version`] has Pulse's rules for its version. [`engine`] is the state machine:
 //! what happened goes in, what is to be done comes out. It checks [`consent`], keeps the install ID ([`identity`]) and
 //! has [`ping`] make the bytes, whose fields [`contract`] lists. [`verdict`] says what the endpoint's answer means.
-//! [`ledger`] is the format in which attempts, and what kept them back, are recorded, and [`audit`] holds a ledger
-//! against the promises.
+//! [`receipt`] is the receiver's signed word, and says what it is worth. [`ledger`] is the format in which attempts,
+//! and what kept them back, are recorded, and [`audit`] holds a ledger against the promises.
 //!
 //! There is no runtime here, no HTTP, no TLS, no file, no socket, no environment. The time ([`clock`]) and chance
 //! ([`rng`]) are arguments.
@@ -38,6 +38,7 @@ pub mod ping;
 pub mod platform;
 pub mod printable;
 pub mod reason;
+pub mod receipt;
 pub mod rng;
 pub mod unknown;
 pub mod verdict;
