@@ -5,10 +5,10 @@
 use pulse_telemetry_testkit::simulation::exhaustive::search;
 use pulse_telemetry_testkit::simulation::rules::Rule;
 use pulse_telemetry_testkit::simulation::saboteurs::{
-    AttemptBeforeItsEntry, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest, IdKeptAfterReset,
-    LedgerNotCompared, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce, ResetWithoutCancel,
-    RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten,
-    UnknownTakenForZero,
+    AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest,
+    IdKeptAfterReset, LedgerNotCompared, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce,
+    ResetWithoutCancel, RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept,
+    SwitchNotWritten, UnknownTakenForZero,
 };
 
 /// `DEPTH` asks for more, as CI does where the tests are optimised.
@@ -39,6 +39,7 @@ fn each_mistake_that_shows_within_two_steps_is_found_by_trying_everything() {
     is_caught::<LedgerNotCompared>(2, &[Rule::AcknowledgedIsKept]);
     is_caught::<IdKeptAfterReset>(1, &[Rule::ResetIsKept, Rule::AcknowledgedIsKept]);
     is_caught::<ResetWithoutCancel>(1, &[Rule::ResetIsKept]);
+    is_caught::<BackoffNotKept>(1, &[Rule::RetriesBackOff]);
     is_caught::<PendingKeptWhenOff>(2, &[Rule::OffLeavesNothing]);
     is_caught::<SwitchNotWritten>(2, &[Rule::SwitchIsKept]);
     is_caught::<PhaseKeptOverReset>(2, &[Rule::NewIdHasItsOwnTime]);
@@ -48,7 +49,6 @@ fn each_mistake_that_shows_within_two_steps_is_found_by_trying_everything() {
     is_caught::<StartupTimeNotKept>(2, &[Rule::StartupsKeepTheirDistance]);
 }
 
-/// Of the mistakes of `simulation` the crash loop that hammers alone is not here: it shows with the twelfth attempt.
 #[test]
 #[ignore = "takes minutes where it is not optimised: make test-years"]
 fn each_mistake_that_shows_within_three_steps_is_found_by_trying_everything() {

@@ -110,9 +110,20 @@ const READINGS: [PulseMood; 8] = [
 const SENDS: [Choice; 3] = [Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works)];
 const DELIVERS: [Choice; 4] = [SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::Accepted)];
 
+/// A process that crashes with each attempt, and is about to make its twelfth.
+const CRASH_LOOP: [Choice; 46] = {
+    let (mut steps, mut at) = ([Choice::Crash; 46], 0);
+    while at < steps.len() {
+        steps[at] = [SENDS[0], SENDS[1], SENDS[2], Choice::Crash][at % 4];
+        at += 1;
+    }
+    steps
+};
+
 /// What went before the first step of a search: nothing; or a startup ping that is under way, was delivered, was
-/// delivered before a restart or a month ago, could not be sent, or was answered with a wish for silence.
-const BEGINNINGS: [&[Choice]; 7] = [
+/// delivered before a restart or a month ago, could not be sent, was answered with a wish for silence, or met a crash
+/// each time. Times were drawn long meanwhile: after none at all a retry hammers, and that is chance and no mistake.
+const BEGINNINGS: [&[Choice]; 8] = [
     &[],
     &SENDS,
     &DELIVERS,
@@ -120,6 +131,7 @@ const BEGINNINGS: [&[Choice]; 7] = [
     &[DELIVERS[0], DELIVERS[1], DELIVERS[2], DELIVERS[3], Choice::Sleep(31 * DAY)],
     &[SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::Refused)],
     &[SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::AsksForSilence)],
+    &CRASH_LOOP,
 ];
 
 /// A step: what happens, whether times are drawn long, and where the process crashes meanwhile, if at all.
@@ -268,12 +280,15 @@ impl<S: Saboteur> Search<'_, S> {
         }
     }
 
-    /// The installation after these steps.
+    /// The installation after these steps, but for those that it does not come to: a retry that waits reads nothing.
     fn begin(&mut self, beginning: &[Choice]) -> Held<Node<S>> {
         let mut node = Node::<S>::root();
         self.path.clear();
         for choice in beginning {
-            let step = Step { choice: *choice, most: false, crash: None };
+            if !node.choices().contains(choice) {
+                continue;
+            }
+            let step = Step { choice: *choice, most: true, crash: None };
             self.path.push(step);
             node.step(step)?;
             node.disk = node.world.disk.fs.snapshot();
@@ -482,7 +497,7 @@ impl<S: Saboteur> World<S> {
                 return Ok(Err(Died));
             }
             Choice::Start => {
-                self.at += MINUTE;
+                self.at += MINUTE / 2;
                 return self.start();
             }
             Choice::Sleep(time) => self.at += time,
