@@ -9,6 +9,8 @@ TOOLS = $(TARGET)/tools
 CARGO_DEB = cargo-deb@3.8.0
 INSTALL = $(CARGO) install --quiet --locked --root $(TOOLS)
 WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
+# Most tests wait for something, so twice as many run at once as there are processors.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: demo test test-system test-boot test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe fuzzer deny \
 	dist sbom reproducible dist-tools test-package
@@ -38,14 +40,14 @@ test-years: ## 10,000 installation-years of engine and disk, 300 of the whole da
 	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
 	DEPTH=3 $(CARGO) test --profile soak --test it -- --include-ignored exhaustive::
 	YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
-	FLEETS=300:11,6225:6,100000:1 SEED=5 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
+	FLEETS=300:11,6225:6,100000:1 SEED=5 $(CARGO) test --package pulse-telemetry-collector --test it collector_adversary::
 
 soak: ## the long sizes of what CI samples; takes about five hours
 	KILLS=200 FAULTS=all $(CARGO) test --test it -- kills:: storage_faults::
 	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --workspace --test it collector_kills::
 	LOSSES=200 $(CARGO) test --workspace --test it -- --ignored system::
 	SEED=7 YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
-	FLEETS=300:500,6225:450,100000:49,1000000:1 SEED=1000 $(CARGO) test --profile soak --package pulse-telemetry-collector --test it collector_adversary::
+	FLEETS=300:500,6225:450,100000:49,1000000:1 SEED=1000 $(CARGO) test --package pulse-telemetry-collector --test it collector_adversary::
 	ROWS=30000000 $(CARGO) bench --package pulse-telemetry-collector --bench collector_numbers
 	$(CARGO) run --profile soak --package xtask -- exhaust --depth 5 --states 10000000 --threads 2
 	$(CARGO) run --profile soak --package xtask -- simulate --years 1000000 --threads 2

@@ -23,7 +23,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn no_rule_is_broken_in_installation_years_of_faults() {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    let simulated = simulate_in_threads::<Honest>(number("SEED", SEED), 0, number("YEARS", 48), threads);
+    let simulated = simulate_in_threads::<Honest>(number("SEED", SEED), 0, number("YEARS", 16), threads);
     let tally = simulated.unwrap_or_else(|broken| panic!("{broken}"));
     println!("{tally}");
     assert!(tally.kinds() >= 12, "only {} kinds of fault", tally.kinds());
