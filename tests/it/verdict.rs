@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use pulse_telemetry_core::reason::LedgerReason;
-use pulse_telemetry_core::verdict::{Answer, RETRY_AFTER_MAX, Verdict, parse_retry_after};
+use pulse_telemetry_core::verdict::{Answer, ProxyFault, RETRY_AFTER_MAX, Verdict, parse_retry_after};
 
 fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
@@ -43,6 +43,24 @@ fn what_may_pass_is_tried_again_each_with_its_reason() {
     assert_eq!(Answer::NoConnection("refused".to_owned()).verdict(now()), retry("no_connection"));
     assert_eq!(Answer::CutShort.verdict(now()), retry("cut_short"));
     assert_eq!(Answer::TimedOut.verdict(now()), retry("timed_out"));
+}
+
+#[test]
+fn a_proxy_that_gives_no_tunnel_may_give_one_later_and_each_fault_is_told_with_its_status() {
+    for (fault, reason, status) in [
+        (ProxyFault::Unreachable, "proxy_unreachable", None),
+        (ProxyFault::Login, "proxy_login", Some(407)),
+        (ProxyFault::Refused(403), "proxy_refused", Some(403)),
+        (ProxyFault::Answered(302), "proxy_failed", Some(302)),
+        (ProxyFault::CutShort, "proxy_failed", None),
+        (ProxyFault::NotHttp, "proxy_failed", None),
+        (ProxyFault::SpeaksTls, "proxy_failed", None),
+    ] {
+        let answer = Answer::NoTunnel(fault);
+        let reason = LedgerReason::parse(reason).unwrap();
+        assert_eq!(answer.verdict(now()), Verdict::Retry { after: None, reason }, "{fault}");
+        assert_eq!((answer.status(), answer.detail()), (status, Some(fault.to_string())));
+    }
 }
 
 #[test]
