@@ -44,7 +44,7 @@ test-years: ## 10,000 installation-years of engine and disk, 300 of the whole da
 
 soak: ## the long sizes of what CI samples; takes about five hours
 	KILLS=200 FAULTS=all $(CARGO) test --test it -- kills:: storage_faults::
-	KILLS=100 POSTGRES_KILLS=20 $(CARGO) test --workspace --test it collector_kills::
+	KILLS=100 DELETION_KILLS=200 POSTGRES_KILLS=20 $(CARGO) test --workspace --test it collector_kills::
 	LOSSES=200 $(CARGO) test --workspace --test it -- --ignored system::
 	SEED=7 YEARS=300 $(CARGO) test --profile soak --test it whole_daemon::
 	FLEETS=300:500,6225:450,100000:49,1000000:1 SEED=1000 $(CARGO) test --package pulse-telemetry-collector --test it collector_adversary::

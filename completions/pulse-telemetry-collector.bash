@@ -25,6 +25,9 @@ _pulse__telemetry__collector() {
             pulse__telemetry__collector,help)
                 cmd="pulse__telemetry__collector__subcmd__help"
                 ;;
+            pulse__telemetry__collector,keygen)
+                cmd="pulse__telemetry__collector__subcmd__keygen"
+                ;;
             pulse__telemetry__collector,publish)
                 cmd="pulse__telemetry__collector__subcmd__publish"
                 ;;
@@ -46,6 +49,9 @@ _pulse__telemetry__collector() {
             pulse__telemetry__collector__subcmd__help,help)
                 cmd="pulse__telemetry__collector__subcmd__help__subcmd__help"
                 ;;
+            pulse__telemetry__collector__subcmd__help,keygen)
+                cmd="pulse__telemetry__collector__subcmd__help__subcmd__keygen"
+                ;;
             pulse__telemetry__collector__subcmd__help,publish)
                 cmd="pulse__telemetry__collector__subcmd__help__subcmd__publish"
                 ;;
@@ -65,7 +71,7 @@ _pulse__telemetry__collector() {
 
     case "${cmd}" in
         pulse__telemetry__collector)
-            opts="-h -V --config --help --version run purge report publish export check help"
+            opts="-h -V --config --help --version run purge report publish export keygen check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -123,7 +129,7 @@ _pulse__telemetry__collector() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__collector__subcmd__help)
-            opts="run purge report publish export check help"
+            opts="run purge report publish export keygen check help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -165,6 +171,20 @@ _pulse__telemetry__collector() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__collector__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pulse__subcmd__telemetry__subcmd__collector__subcmd__help__subcmd__keygen)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -227,6 +247,24 @@ _pulse__telemetry__collector() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pulse__subcmd__telemetry__subcmd__collector__subcmd__keygen)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

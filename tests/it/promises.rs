@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use pulse_telemetry_testkit::promises::promises;
 
 #[test]
-fn the_list_has_all_36_promises_once_and_in_order() {
+fn the_list_has_all_36_promises_of_the_page_and_then_our_own_once_and_in_order() {
     let numbers: Vec<i64> = promises().iter().map(|promise| promise.number).collect();
-    assert_eq!(numbers, (1..=36).collect::<Vec<_>>());
+    assert!(numbers.len() >= 36);
+    assert_eq!(numbers, (1..).take(numbers.len()).collect::<Vec<_>>());
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) fn print(log: &Path, number: Option<i64>) -> ExitCode {
 }
 
 fn one(number: i64) -> Promise {
-    promises().into_iter().find(|promise| promise.number == number).expect("N is a number from 1 to 36")
+    promises().into_iter().find(|promise| promise.number == number).expect("N is the number of a promise")
 }
 
 /// What `cargo test` is to be told. What needs root is ignored where there is none.

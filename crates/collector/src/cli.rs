@@ -17,6 +17,7 @@ use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::command::{self, CommandFailure, Exit};
 use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_process::no_core::leave_no_core;
+use pulse_telemetry_process::rng::SystemRng;
 use pulse_telemetry_process::runtime;
 
 use self::error::CollectorError;
@@ -25,6 +26,7 @@ use self::storage::{open_existing, reader};
 use super::export::export;
 use super::publish;
 use super::purge::is_plausible;
+use super::receipts;
 use super::storage::{Purged, StorageError};
 use crate::config::{CollectorConfig, Storage};
 
@@ -72,6 +74,12 @@ enum CollectorCommand {
         #[arg(long, value_name = "FILE")]
         sqlite: PathBuf,
     },
+    /// Make a key that signs receipts, for receipts.key_file
+    Keygen {
+        /// The file to make, readable for its owner alone; it must not be there yet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Check the configuration and the storage, and show every setting with its origin
     Check,
 }
@@ -98,6 +106,9 @@ pub fn command() -> clap::Command {
 fn execute(line: &CollectorArgs, environment: &Environment, out: &mut dyn Write) -> Result<(), CollectorError> {
     // Before the database's password is read.
     let leaves_no_core = leave_no_core();
+    if let Some(CollectorCommand::Keygen { file }) = &line.command {
+        return make_key(file, out);
+    }
     let config = CollectorConfig::load(line.config.as_deref(), environment)?;
     let done = runtime::run(async {
         match line.command.as_ref().unwrap_or(&CollectorCommand::Run) {
@@ -109,10 +120,22 @@ fn execute(line: &CollectorArgs, environment: &Environment, out: &mut dyn Write)
                 let rows = export(reader(&config.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
                 Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
             }
+            CollectorCommand::Keygen { file } => make_key(file, out),
             CollectorCommand::Check => check::check(&config, out).await,
         }
     });
     done.map_err(|error| CollectorError::Other(format!("failed to start: {error}")))?
+}
+
+fn make_key(file: &Path, out: &mut dyn Write) -> Result<(), CollectorError> {
+    let kid = receipts::keygen(file, &mut SystemRng)
+        .map_err(|error| CollectorError::Other(format!("failed to make {}: {error}", file.display())))?;
+    Ok(writeln!(
+        out,
+        "The key {kid} is in {}. Name the file in receipts.key_file, and keep a copy: receipts are verified by its \
+         public half.",
+        file.display()
+    )?)
 }
 
 async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), CollectorError> {

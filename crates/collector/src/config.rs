@@ -3,6 +3,7 @@
 pub mod admin;
 mod database;
 pub mod publish;
+pub mod receipts;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use self::admin::AdminConfig;
 use self::database::Database;
 use self::publish::PublishConfig;
+use self::receipts::ReceiptsConfig;
 
 /// The defaults: the text of `config/collector.toml`.
 pub const DEFAULTS: &str = include_str!("../../../config/collector.toml");
@@ -50,6 +52,8 @@ pub struct CollectorConfig {
     pub admin: AdminConfig,
     /// Whether numbers are published, and when.
     pub publish: PublishConfig,
+    /// The key that signs receipts.
+    pub receipts: ReceiptsConfig,
     /// Where pings are kept.
     pub storage: Storage,
     /// What is taken in how much time.
@@ -164,7 +168,8 @@ impl CollectorConfig {
             Storage::Postgres(postgres) => postgres.password_file.as_ref().map(SecretFile::from),
             Storage::Sqlite(_) => None,
         };
-        exposed(key.into_iter().chain(password), self.credentials.as_deref())
+        let signing = self.receipts.key_file.as_ref().map(SecretFile::from);
+        exposed(key.into_iter().chain(password).chain(signing), self.credentials.as_deref())
     }
 }
 
@@ -175,6 +180,7 @@ struct CollectorSections {
     serve: WrittenServe,
     admin: admin::RawAdmin,
     publish: publish::RawPublish,
+    receipts: receipts::RawReceipts,
     storage: WrittenStorage,
     limits: WrittenLimits,
     log: pulse_telemetry_process::config::RawLog,
@@ -214,6 +220,7 @@ impl CollectorSections {
         let serve = self.serve.check(check);
         let admin = self.admin.check(check);
         let publish = self.publish.check(check);
+        let receipts = self.receipts.check(check);
         let storage = self.storage.check(check, env);
         let limits = self.limits.check(check);
         let log = self.log.check(check);
@@ -221,6 +228,7 @@ impl CollectorSections {
             serve: serve?,
             admin: admin?,
             publish: publish?,
+            receipts: receipts?,
             storage: storage?,
             limits: limits?,
             log: log?,

@@ -20,6 +20,13 @@ pub(super) const PER_MINUTE: &str = "per_minute";
 pub(super) const NEW_IDS: &str = "new_ids";
 pub(super) const ROWS_OF_AN_ID: &str = "rows_of_an_id";
 
+/// What becomes of a deletion.
+pub(super) const DONE: &str = "done";
+pub(super) const REFUSED: &str = "refused";
+pub(super) const LIMITED: &str = "limited";
+pub(super) const TURNED_AWAY: &str = "turned_away";
+pub(super) const FAILED: &str = "failed";
+
 fn problem(mismatch: ProxyMismatch) -> &'static str {
     match mismatch {
         ProxyMismatch::Untrusted => "untrusted",
@@ -59,6 +66,9 @@ struct ReasonLabel {
 pub struct CollectorMetrics {
     registry: Registry,
     pings: Family<OutcomeLabel, Counter>,
+    deletions: Family<OutcomeLabel, Counter>,
+    unrewritten: Gauge,
+    rewrite_failures: Counter,
     refused: Family<ReasonLabel, Counter>,
     limited: Family<Limit, Counter>,
     proxy_mismatches: Family<ProblemLabel, Counter>,
@@ -86,6 +96,9 @@ impl Default for CollectorMetrics {
         let mut registry = Registry::with_prefix("pulse_telemetry_collector");
         let metrics = Self {
             pings: Family::default(),
+            deletions: Family::default(),
+            unrewritten: Gauge::default(),
+            rewrite_failures: Counter::default(),
             refused: Family::default(),
             limited: Family::default(),
             proxy_mismatches: Family::default(),
@@ -110,6 +123,7 @@ impl Default for CollectorMetrics {
         };
         metrics.register_requests(&mut registry);
         metrics.register_storage(&mut registry);
+        metrics.register_rewriting(&mut registry);
         metrics.register_networks(&mut registry);
         metrics.storage_takes(true, true);
         for limit in [PER_MINUTE, NEW_IDS, ROWS_OF_AN_ID] {
@@ -121,6 +135,9 @@ impl Default for CollectorMetrics {
         for outcome in ["stored", "duplicate", "refused", "limited", "turned_away", "failed"] {
             // So that it is there, with 0, before the first one.
             drop(metrics.pings.get_or_create(&OutcomeLabel { outcome }));
+        }
+        for outcome in [DONE, REFUSED, LIMITED, TURNED_AWAY, FAILED] {
+            drop(metrics.deletions.get_or_create(&OutcomeLabel { outcome }));
         }
         Self { registry, ..metrics }
     }
@@ -135,6 +152,8 @@ impl CollectorMetrics {
 
     fn register_requests(&self, r: &mut Registry) {
         r.register("pings", "Pings by what became of them", self.pings.clone());
+        let help = "Deletions that were asked for, by what became of them, whether there was anything to delete or not";
+        r.register("deletions", help, self.deletions.clone());
         r.register("refused", "Requests that were no acceptable ping, by reason and field", self.refused.clone());
         r.register("limited", "Pings that were answered with 429, by the limit that they met", self.limited.clone());
         let mismatches = self.proxy_mismatches.clone();
@@ -179,6 +198,13 @@ impl CollectorMetrics {
         r.register("purge_failures", "Purges that failed", self.purge_failures.clone());
     }
 
+    fn register_rewriting(&self, r: &mut Registry) {
+        let help = "Days that could not be rewritten, so that deleted rows are still in PostgreSQL's files; as of the \
+                    last night";
+        r.register("unrewritten_days", help, self.unrewritten.clone());
+        r.register("rewrite_failures", "Rewritings of days that failed", self.rewrite_failures.clone());
+    }
+
     fn register_networks(&self, r: &mut Registry) {
         r.register("limited_networks", "Networks that are counted for the rate limit now", self.networks.clone());
         let connections = self.refused_connections.clone();
@@ -195,6 +221,18 @@ impl CollectorMetrics {
     pub(super) fn refused(&self, reason: &'static str, field: Option<&'static str>) {
         self.count("refused", 1);
         self.refused.get_or_create(&ReasonLabel { reason, field: field.unwrap_or("") }).inc();
+    }
+
+    pub(super) fn deletion(&self, outcome: &'static str) {
+        self.deletions.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(super) fn unrewritten(&self, days: usize) {
+        self.unrewritten.set(i64::try_from(days).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn rewrite_failed(&self) {
+        self.rewrite_failures.inc();
     }
 
     pub(super) fn limited(&self, limit: &'static str) {
@@ -299,6 +337,8 @@ impl CollectorMetrics {
             ("limited", pings("limited")),
             ("turned away", pings("turned_away")),
             ("failed", pings("failed")),
+            ("deletions", self.deletions.get_or_create(&OutcomeLabel { outcome: DONE }).get().to_string()),
+            ("days that could not be rewritten", self.unrewritten.get().to_string()),
             ("oldest ping", time(self.oldest.get(), "none")),
             ("last purge", time(self.purged_at.get(), "none yet")),
             ("end of the certificate", time(self.certificate_ends.get(), "none of its own")),

@@ -6,6 +6,7 @@
 mod commit;
 mod days;
 mod failed;
+mod forget;
 mod published;
 mod reader;
 mod schema;
@@ -32,8 +33,8 @@ use self::reader::span;
 use self::schema::{LOCK_SCHEMA, LONG, Migration, TABLE, check_version, is_there, migrate, partitions};
 use self::session::{begin_commit, connection, lock, pool, writing};
 use super::storage::{
-    Arrival, ID, PUBLISHED_DAYS, PingStore, PublishedDay, Purged, RowOutcome, Span, StorageError, Working, day_of,
-    day_table, first_day_kept, last_day_kept,
+    Arrival, ID, PUBLISHED_DAYS, PingStore, PublishedDay, Purged, Rewritten, RowOutcome, Span, StorageError, Working,
+    day_of, day_table, first_day_kept, last_day_kept,
 };
 
 const LOCK_PURGE: i64 = 0x7075_6c73_6502;
@@ -213,9 +214,13 @@ impl PostgresStore {
         }
         let mut outcomes: Vec<RowOutcome> = verdicts.into_iter().map(RowVerdict::outcome).collect();
         let outcome = |arrival: &Arrival| {
-            let outcome = &mut outcomes[places[&arrival.row.cells]];
+            let place = places[&arrival.row.cells];
+            let outcome = &mut outcomes[place];
             // Who comes with the same is a duplicate of what was stored, or is refused like the first.
-            let after = if matches!(outcome, RowOutcome::Stored { .. }) { RowOutcome::Duplicate } else { *outcome };
+            let after = match *outcome {
+                RowOutcome::Stored { .. } => RowOutcome::Duplicate { day: day_of(unique[place].row.received_at) },
+                other => other,
+            };
             std::mem::replace(outcome, after)
         };
         Ok(arrivals.iter().map(outcome).collect())
@@ -253,8 +258,7 @@ impl PostgresStore {
                     client.batch_execute("COMMIT")
                 );
                 begun?;
-                let verdicts =
-                    verdicts?.iter().map(|row| row.try_get(0).map(RowVerdict::of)).collect::<Result<_, _>>()?;
+                let verdicts = verdicts?.iter().map(RowVerdict::of).collect::<Result<_, _>>()?;
                 committed?;
                 Ok((client, verdicts))
             })
@@ -298,6 +302,14 @@ impl PostgresStore {
 impl PingStore for PostgresStore {
     fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>> {
         Box::pin(async move { self.admit_rows(&arrivals).await })
+    }
+
+    fn forget(&self, ids: Vec<String>) -> Working<'_, usize> {
+        Box::pin(self.forget_ids(ids))
+    }
+
+    fn rewrite(&self, now: Timestamp) -> Working<'_, Rewritten> {
+        Box::pin(self.rewrite_days(now))
     }
 
     fn size(&self) -> Working<'_, u64> {

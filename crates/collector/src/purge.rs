@@ -94,8 +94,13 @@ pub async fn look_after_the_storage(
     capacity: Arc<Capacity>,
     metrics: Arc<CollectorMetrics>,
 ) {
-    let mut in_a_row = 0;
+    let (mut in_a_row, mut untidy) = (0, None);
     loop {
+        let found = store.tidy().await.map_err(|error| error.to_string()).err();
+        if let Some(error) = found.as_ref().filter(|_| found != untidy) {
+            tracing::error!(error, "failed to wipe what deleted rows left in the files; it is tried again");
+        }
+        untidy = found;
         let rows = capacity.rows();
         // Where it fails, a commit fails too, and tells.
         if let Ok(bytes) = store.size().await {

@@ -1,11 +1,15 @@
-//! Group commit: pings wait in a bounded queue, and whatever waits is committed together.
+//! Group commit: pings and deletions wait in a bounded queue, and whatever waits is committed together.
+//!
+//! Of what is taken from the queue together the pings are stored first. So a deletion takes what was sent before it,
+//! and nobody is told of a deletion whose row comes after.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::yield_now;
 
 use super::capacity::Capacity;
@@ -121,7 +125,22 @@ struct WaitingPing {
     answer: oneshot::Sender<RowOutcome>,
 }
 
-/// Why it is not known what became of a ping.
+/// A deletion that waits.
+struct WaitingDeletion {
+    /// The canonical text of the ID.
+    id: String,
+    answer: oneshot::Sender<()>,
+    /// No more of them wait than pings may.
+    _place: OwnedSemaphorePermit,
+}
+
+/// What waits.
+enum Queued {
+    Ping(WaitingPing),
+    Deletion(WaitingDeletion),
+}
+
+/// Why it is not known what became of a ping, or of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
     /// Too many wait already.
@@ -133,12 +152,14 @@ pub enum TurnedAway {
 /// The way into the storage.
 #[derive(Clone)]
 pub struct Queue {
-    waiting: mpsc::Sender<WaitingPing>,
+    waiting: mpsc::Sender<Queued>,
+    deletions: Arc<Semaphore>,
 }
 
 /// The other end of the queue: commits what waits.
 pub struct Committer {
-    waiting: mpsc::Receiver<WaitingPing>,
+    waiting: mpsc::Receiver<Queued>,
+    deletions: VecDeque<WaitingDeletion>,
     store: Arc<dyn PingStore>,
     health: Arc<Readiness>,
     capacity: Arc<Capacity>,
@@ -146,13 +167,18 @@ pub struct Committer {
     retry: Arc<Mutex<Retry>>,
     clock: SharedClock,
     stored: mpsc::UnboundedSender<CommitAnswers>,
+    /// What was last said of deletions that failed.
+    deletions_failed: Option<String>,
 }
 
-/// To those whose pings were committed together.
-type CommitAnswers = Vec<(oneshot::Sender<RowOutcome>, RowOutcome)>;
+/// To those whose pings or deletions were committed together.
+enum CommitAnswers {
+    Pings(Vec<(oneshot::Sender<RowOutcome>, RowOutcome)>),
+    Deletions(Vec<WaitingDeletion>),
+}
 
-/// Answers those whose pings are committed, on the thread that serves them: each that is woken from another one costs a
-/// system call.
+/// Answers those whose pings and deletions are committed, on the thread that serves them: each that is woken from
+/// another one costs a system call.
 pub struct Answerer {
     stored: mpsc::UnboundedReceiver<CommitAnswers>,
 }
@@ -170,8 +196,19 @@ pub fn queue(
 ) -> (Queue, Committer, Answerer) {
     let (sender, waiting) = mpsc::channel(capacity);
     let (done, stored) = mpsc::unbounded_channel();
-    let committer = Committer { waiting, store, health, capacity: storage, metrics, retry, clock, stored: done };
-    (Queue { waiting: sender }, committer, Answerer { stored })
+    let committer = Committer {
+        waiting,
+        deletions: VecDeque::new(),
+        store,
+        health,
+        capacity: storage,
+        metrics,
+        retry,
+        clock,
+        stored: done,
+        deletions_failed: None,
+    };
+    (Queue { waiting: sender, deletions: Arc::new(Semaphore::new(capacity)) }, committer, Answerer { stored })
 }
 
 impl Queue {
@@ -181,11 +218,26 @@ impl Queue {
     /// It is not stored, as far as can be told; the same ping sent again is stored once.
     pub async fn store(&self, arrival: Arrival) -> Result<RowOutcome, TurnedAway> {
         let (answer, answered) = oneshot::channel();
-        self.waiting.try_send(WaitingPing { arrival, answer }).map_err(|error| match error {
+        self.wait(Queued::Ping(WaitingPing { arrival, answer }))?;
+        answered.await.map_err(|_| TurnedAway::Failed)
+    }
+
+    /// Waits until every row of the ID is gone, which was sent before.
+    ///
+    /// # Errors
+    /// Rows may still be there.
+    pub async fn forget(&self, id: String) -> Result<(), TurnedAway> {
+        let (answer, answered) = oneshot::channel();
+        let place = Arc::clone(&self.deletions).try_acquire_owned().map_err(|_| TurnedAway::Full)?;
+        self.wait(Queued::Deletion(WaitingDeletion { id, answer, _place: place }))?;
+        answered.await.map_err(|_| TurnedAway::Failed)
+    }
+
+    fn wait(&self, waiting: Queued) -> Result<(), TurnedAway> {
+        self.waiting.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => TurnedAway::Full,
             mpsc::error::TrySendError::Closed(_) => TurnedAway::Failed,
-        })?;
-        answered.await.map_err(|_| TurnedAway::Failed)
+        })
     }
 
     /// Whether a ping would be taken.
@@ -198,10 +250,24 @@ impl Queue {
 impl Committer {
     /// Commits until every [`Queue`] is gone and nothing waits any more.
     pub async fn run(mut self) {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
-        while self.waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let (mut batch, mut pings) = (Vec::with_capacity(BATCH_MAX), Vec::with_capacity(BATCH_MAX));
+        loop {
+            if self.deletions.is_empty() {
+                if self.waiting.recv_many(&mut batch, BATCH_MAX).await == 0 {
+                    break;
+                }
+            } else {
+                batch.extend(std::iter::from_fn(|| self.waiting.try_recv().ok()).take(BATCH_MAX));
+            }
             self.metrics.waiting(self.waiting.len() + batch.len());
-            self.commit(&mut batch).await;
+            for waiting in batch.drain(..) {
+                match waiting {
+                    Queued::Ping(ping) => pings.push(ping),
+                    Queued::Deletion(deletion) => self.deletions.push_back(deletion),
+                }
+            }
+            self.commit(&mut pings).await;
+            self.forget().await;
             self.metrics.waiting(self.waiting.len());
             // Where the storage blocks the thread, this is where others get a turn.
             yield_now().await;
@@ -231,11 +297,40 @@ impl Committer {
                 self.retry.lock().unwrap_or_else(PoisonError::into_inner).measure(count, took);
                 self.health.found(Ok(()), &self.metrics);
                 // Its other end is gone only where the whole collector ends.
-                let _ = self.stored.send(answers.into_iter().zip(outcomes).collect());
+                let _ = self.stored.send(CommitAnswers::Pings(answers.into_iter().zip(outcomes).collect()));
             }
             Err(error) => {
                 self.metrics.failed(count, took);
                 self.health.found(Err(error.to_string()), &self.metrics);
+            }
+        }
+    }
+
+    /// Does as many of the deletions that wait as one commit takes. Where that fails, they have failed.
+    async fn forget(&mut self) {
+        if self.deletions.is_empty() {
+            return;
+        }
+        let ids: Vec<String> = self.deletions.iter().take(BATCH_MAX).map(|deletion| deletion.id.clone()).collect();
+        let (began, asked) = (self.clock.now().mono, ids.len());
+        self.health.commits(Some(began));
+        let forgotten = self.store.forget(ids).await;
+        self.health.commits(None);
+        let took = self.clock.now().mono.saturating_sub(began);
+        match forgotten {
+            Ok(done) => {
+                self.retry.lock().unwrap_or_else(PoisonError::into_inner).measure(done, took);
+                self.deletions_failed = None;
+                // Its other end is gone only where the whole collector ends.
+                let _ = self.stored.send(CommitAnswers::Deletions(self.deletions.drain(..done.min(asked)).collect()));
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.deletions_failed.as_ref() != Some(&error) {
+                    tracing::error!(error, "failed to delete; who asked is told to come back later");
+                }
+                self.deletions_failed = Some(error);
+                self.deletions.drain(..asked);
             }
         }
     }
@@ -245,9 +340,18 @@ impl Answerer {
     /// Answers until the [`Committer`] is gone.
     pub async fn run(mut self) {
         while let Some(answers) = self.stored.recv().await {
-            for (answer, outcome) in answers {
-                // Who is gone does not want to know.
-                let _ = answer.send(outcome);
+            // Who is gone does not want to know.
+            match answers {
+                CommitAnswers::Pings(answers) => {
+                    for (answer, outcome) in answers {
+                        let _ = answer.send(outcome);
+                    }
+                }
+                CommitAnswers::Deletions(deletions) => {
+                    for deletion in deletions {
+                        let _ = deletion.answer.send(());
+                    }
+                }
             }
         }
     }

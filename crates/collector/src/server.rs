@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::app::App;
 pub use self::certificate::{Tls, tls, warn_before_the_end, warning};
-pub use self::routes::PING_PATH;
+pub use self::routes::{FORGET_PATH, PING_PATH};
 use super::ingest::BODY_MAX;
 use super::network::Client;
 use super::places::{Networks, networks_of};

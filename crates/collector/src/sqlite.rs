@@ -1,11 +1,13 @@
 //! SQLite: one file, one connection that writes it, one table for each UTC day.
 //!
-//! A commit is on the disk when it is answered (`synchronous=FULL`). What is dropped is overwritten with zeros
-//! (`secure_delete`), and the write-ahead log is emptied after it, so that purged bytes are in neither file.
+//! A commit is on the disk when it is answered (`synchronous=FULL`). What is dropped or deleted is overwritten with
+//! zeros (`secure_delete` and `sweep`), and the write-ahead log is emptied after it, so that its bytes are in neither
+//! file.
 
 mod files;
 mod published;
 mod schema;
+
 mod writer;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::task::yield_now;
 
@@ -94,6 +97,8 @@ impl SqliteStore {
                 Err(_) => false,
             };
             let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
+            // Nothing of the log goes into the file before it is swept.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             let tried = try_to_set_up(connection).map_err(|error| named(path, error))?;
             Ok(if held { Trial::Taken(taken(path)) } else { tried })
         })
@@ -116,6 +121,14 @@ impl SqliteStore {
 impl PingStore for SqliteStore {
     fn admit(&self, arrivals: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>> {
         self.ask(move |writer| writer.admit(&arrivals))
+    }
+
+    fn forget(&self, ids: Vec<String>) -> Working<'_, usize> {
+        self.ask(move |writer| writer.forget(&ids))
+    }
+
+    fn tidy(&self) -> Working<'_, ()> {
+        self.ask(Writer::tidy)
     }
 
     fn size(&self) -> Working<'_, u64> {

@@ -30,6 +30,10 @@ pub const COMPARED_ROWS: usize = 8;
 /// mistake have 50.
 pub const ROWS_PER_ID: u32 = 64;
 
+/// Deletions are done together until they have taken so many rows, and the rest waits for the next commit: as many as a
+/// commit may store. An ID has a few thousand at most.
+pub(super) const FORGET_ROWS: usize = 512;
+
 /// The name of the column that is not a field.
 pub const RECEIVED_AT: &str = "received_at";
 
@@ -42,6 +46,9 @@ pub const DAY_PREFIX: &str = "pings_";
 /// The table of what was published, and that of the key by which numbers are rounded.
 pub(super) const PUBLISHED_DAYS: &str = "published_days";
 pub(super) const ROUNDING_KEY: &str = "rounding_key";
+
+/// PostgreSQL's table of the days whose files still have rows that were deleted.
+pub(super) const FORGOTTEN_DAYS: &str = "forgotten_days";
 
 /// What the pings of the last 90 days can be read from.
 pub const VIEW: &str = "telemetry_pings";
@@ -79,7 +86,10 @@ pub enum RowOutcome {
         new_id: bool,
     },
     /// It was stored before, and is not stored again.
-    Duplicate,
+    Duplicate {
+        /// The day of the row that is stored.
+        day: Date,
+    },
     /// Its ID has [`ROWS_PER_ID`] rows that day, so it is not stored.
     TooManyRows,
     /// Its ID is not stored yet and must not be a new one, so it is not stored.
@@ -102,7 +112,7 @@ impl Committed {
         let count = |wanted: fn(&RowOutcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count() as u64;
         Self {
             stored: count(|outcome| matches!(outcome, RowOutcome::Stored { .. })),
-            duplicates: count(|outcome| matches!(outcome, RowOutcome::Duplicate)),
+            duplicates: count(|outcome| matches!(outcome, RowOutcome::Duplicate { .. })),
         }
     }
 }
@@ -114,6 +124,15 @@ pub struct Purged {
     pub days: u64,
     /// Whether another collector purges just now, so that nothing was done.
     pub lock_held_by_other: bool,
+}
+
+/// What a rewriting of days did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// How many days have nothing of deleted rows any more.
+    pub days: u64,
+    /// Which still have, and why.
+    pub left: Vec<(Date, &'static str)>,
 }
 
 /// Between which times rows were received.
@@ -164,6 +183,20 @@ pub trait PingStore: Send + Sync {
     fn commit(&self, rows: Vec<Row>) -> Working<'_, Committed> {
         let arrivals = rows.into_iter().map(|row| Arrival { row, may_be_new: true }).collect();
         Box::pin(async move { Ok(Committed::of(&self.admit(arrivals).await?)) })
+    }
+
+    /// Removes every row of the first of these IDs, durably, and says of how many: of all, or of those that have
+    /// [`FORGET_ROWS`] together. Each is the canonical text of an ID. What was admitted before is removed, too.
+    fn forget(&self, ids: Vec<String>) -> Working<'_, usize>;
+
+    /// Where rows were deleted: leaves nothing of them in the files, as far as readers let it, and waits for nobody.
+    fn tidy(&self) -> Working<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Rewrites each day before yesterday that had deletions, where only that frees the disk of them.
+    fn rewrite(&self, _now: Timestamp) -> Working<'_, Rewritten> {
+        Box::pin(async { Ok(Rewritten::default()) })
     }
 
     /// How many bytes the pings take of the disk, indexes included. Neither what a purge has freed counts nor a

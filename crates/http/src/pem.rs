@@ -78,6 +78,44 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     read(text, PemKind::Key)?.1.ok_or(PemError::Nothing("private key"))
 }
 
+/// The private key that a file begins with, in PKCS#8, and the public keys after it, all as DER.
+///
+/// # Errors
+/// There is none, or more than one, or one of another form, or a block that is neither.
+pub fn signing_keys(text: &[u8]) -> Result<(Vec<u8>, Vec<Vec<u8>>), PemError> {
+    refuse_other_forms(text, PemKind::Key)?;
+    let (mut key, mut public) = (None, Vec::new());
+    for block in blocks(text) {
+        let block = block?;
+        match (block.label.as_str(), &key) {
+            ("PUBLIC KEY", Some(_)) => public.push(block.der),
+            ("PUBLIC KEY", None) => {
+                return Err(block.other("a public key before the private one: what signs stands first".to_owned()));
+            }
+            (_, Some(_)) => {
+                let what = "a second private key: of one that signs no more keep the public key alone (`openssl pkey \
+                            -in FILE -pubout`)";
+                return Err(block.other(what.to_owned()));
+            }
+            (label, None) => match private(&block)? {
+                PrivateKeyDer::Pkcs8(der) => key = Some(der.secret_pkcs8_der().to_vec()),
+                _ => {
+                    let convert = "`openssl pkey -in FILE -out FILE.pem` converts it";
+                    return Err(block.other(format!("{label}, and PKCS#8 is expected: {convert}")));
+                }
+            },
+        }
+    }
+    key.map(|key| (key, public)).ok_or(PemError::Nothing("private key"))
+}
+
+/// The text of a file with that private key, in PKCS#8.
+#[must_use]
+pub fn private_key_text(der: &[u8]) -> String {
+    // A key of Ed25519 takes one line.
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64_STANDARD.encode(der))
+}
+
 /// The certificates that can be read in a file of the system's, whatever else is in it.
 #[must_use]
 pub fn certificates_among(text: &[u8]) -> Vec<CertificateDer<'static>> {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use pulse_telemetry_collector::ingest;
 use pulse_telemetry_collector::postgres::{PostgresReader, PostgresStore};
+use pulse_telemetry_collector::server::FORGET_PATH;
 use pulse_telemetry_collector::sqlite::{SqliteReader, SqliteStore};
 use pulse_telemetry_collector::storage::{PingStore, Read, Row};
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
@@ -155,7 +156,11 @@ impl Storage {
                 }
             }
         }
-        for (beside, columns) in [("published_days", &["day", "numbers"][..]), ("rounding_key", &["key"])] {
+        for (beside, columns) in [
+            ("published_days", &["day", "numbers"][..]),
+            ("rounding_key", &["key"]),
+            ("forgotten_days", &["day", "deletions"]),
+        ] {
             assert!(tables.remove(beside).is_none_or(|found| found == columns), "{beside}");
         }
         tables
@@ -257,6 +262,14 @@ impl Setup {
     pub fn with_user(self, user: u32) -> Self {
         std::os::unix::fs::chown(self.dir.path(), Some(user), Some(user)).unwrap();
         Self { user: Some(user), ..self }
+    }
+
+    /// With a new key that signs receipts.
+    pub fn with_receipts(self) -> Self {
+        let path = self.dir.path().join("receipts.pem");
+        let made = self.run(&["keygen", path.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        self.with("RECEIPTS__KEY_FILE", path.to_str().unwrap())
     }
 
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
@@ -400,6 +413,15 @@ impl Collector {
         let mut all = vec![("Content-Type", "application/json")];
         all.extend(headers);
         client::fetch(self.address, "POST", PING_PATH, &all, body.into()).unwrap()
+    }
+
+    /// Asks for the deletion of everything of an ID.
+    pub fn forget(&self, id: &str) -> Reply {
+        self.forget_bytes(json!({"install_id": id}).to_string())
+    }
+
+    pub fn forget_bytes(&self, body: impl Into<Bytes>) -> Reply {
+        client::fetch(self.address, "POST", FORGET_PATH, &[("Content-Type", "application/json")], body.into()).unwrap()
     }
 
     pub fn pid(&self) -> Pid {

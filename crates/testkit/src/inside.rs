@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_telemetry_collector::capacity::Capacity;
+use pulse_telemetry_collector::ingest::Cell;
 use pulse_telemetry_collector::limiter::Limiter;
 use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::places::{self, Networks};
@@ -80,6 +81,16 @@ impl PingStore for Obedient {
             let outcomes = vec![RowOutcome::Stored { new_id: true }; arrivals.len()];
             lock(&self.rows).extend(arrivals.into_iter().map(|arrival| arrival.row));
             Ok(outcomes)
+        })
+    }
+
+    fn forget(&self, ids: Vec<String>) -> Working<'_, usize> {
+        Box::pin(async move {
+            self.works()?;
+            self.commits.fetch_add(1, Ordering::SeqCst);
+            let is_asked = |row: &Row| matches!(&row.cells[0], Cell::Text(id) if ids.contains(id));
+            lock(&self.rows).retain(|row| !is_asked(row));
+            Ok(ids.len())
         })
     }
 
@@ -171,6 +182,7 @@ impl Inside {
                         ))),
                         capacity: Arc::clone(&capacity),
                         queue,
+                        receipts: None,
                         health: Arc::clone(&health),
                         metrics: Arc::clone(&metrics),
                         numbers: Arc::default(),

@@ -16,10 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One ping on a connection of its own: the status and `Retry-After`; none where the connection fails.
 pub fn post(address: SocketAddr, body: &str) -> Option<(u16, Option<u64>)> {
+    post_to(address, PING_PATH, body)
+}
+
+/// The same, to that path.
+pub fn post_to(address: SocketAddr, path: &str, body: &str) -> Option<(u16, Option<u64>)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let request = format!(
-        "POST {PING_PATH} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{body}",
         body.len()
     );

@@ -170,7 +170,12 @@ impl Cluster {
     /// Starts the server. The error is what it says when it does not take connections.
     fn start_once(&mut self) -> Result<(), String> {
         let mut command = self.command("postgres");
-        command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path()).args(["-c", "listen_addresses="]);
+        command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path()).args([
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "max_prepared_transactions=4",
+        ]);
         for setting in &self.settings {
             command.args(["-c", setting]);
         }

@@ -32,6 +32,7 @@ pub(super) async fn check(config: &CollectorConfig, out: &mut dyn Write) -> Resu
         }
     }
     config.admin.read_token()?;
+    config.receipts.read()?;
     let taken = try_storage(&config.storage, out).await?;
     let serve = listen("serve.listen", config.serve.listen)?;
     // While the first one is held, for a start holds both.

@@ -30,7 +30,9 @@ use crate::places::{self, Networks};
 use crate::publish::{self, LatestNumbers, Published, count_by_itself};
 use crate::purge::{look_after_the_storage, purge_by_itself};
 use crate::queue::{Readiness, SharedClock, queue};
+use crate::receipts::Receipts;
 use crate::retry::Retry;
+use crate::rewrite::rewrite_by_itself;
 use crate::server::{self, Admin, App, STORAGE_END};
 use crate::sqlite::SqliteStore;
 use crate::storage::{PingStore, StorageError};
@@ -38,7 +40,7 @@ use crate::storage::{PingStore, StorageError};
 pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Result<(), CollectorError> {
     set_up_process(config, leaves_no_core)?;
     let tls = config.serve.tls.as_ref().map(server::tls).transpose().map_err(CollectorError::SetUp)?;
-    let token = config.admin.read_token()?;
+    let (token, receipts) = (config.admin.read_token()?, config.receipts.read()?);
     // From here on, for a database may not answer: where this is a container's first process, a signal that nobody
     // waits for does nothing.
     let mut stop = pin!(asked_to_stop());
@@ -60,7 +62,7 @@ pub(super) async fn run(config: &CollectorConfig, leaves_no_core: bool) -> Resul
     tracing::info!(address = %address_of(&listener)?, "the collector listens");
     let admin = Admin::new(admin, config.admin.allowed_hosts.clone(), token)
         .map_err(|error| CollectorError::SetUp(error.to_string()))?;
-    let (app, mut tasks) = BackgroundTasks::start(config, &storage, store, newest);
+    let (app, mut tasks) = BackgroundTasks::start(config, receipts, &storage, store, newest);
     if let Some(tls) = &tls {
         app.metrics.certificate_ends(tls.ends);
         tokio::spawn(server::warn_before_the_end(tls.ends, Arc::clone(&app.clock)));
@@ -129,6 +131,7 @@ struct BackgroundTasks {
     committing: JoinHandle<()>,
     purging: JoinHandle<()>,
     looking: JoinHandle<()>,
+    rewriting: JoinHandle<()>,
     answering: JoinHandle<()>,
     counting: JoinHandle<()>,
 }
@@ -137,6 +140,7 @@ impl BackgroundTasks {
     /// Starts the parts, and makes what the server answers with.
     fn start(
         config: &CollectorConfig,
+        receipts: Option<Receipts>,
         storage: &Handle,
         store: Arc<dyn PingStore>,
         newest: Option<Timestamp>,
@@ -163,6 +167,7 @@ impl BackgroundTasks {
             places: Arc::new(Places::new(Networks::new(connections, places::per_network(connections)))),
             capacity: Arc::clone(&capacity),
             queue,
+            receipts,
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             numbers: Arc::clone(&numbers),
@@ -175,6 +180,7 @@ impl BackgroundTasks {
             answering: tokio::spawn(answerer.run()),
             committing: storage.spawn(committer.run()),
             counting: tokio::spawn(count_by_itself(config.publish.clone(), numbers, Arc::clone(&clock), count)),
+            rewriting: storage.spawn(rewrite_by_itself(Arc::clone(&store), Arc::clone(&metrics), Arc::clone(&clock))),
             purging: storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest)),
             looking: storage.spawn(look_after_the_storage(store, health, capacity, metrics)),
         };
@@ -189,6 +195,7 @@ impl BackgroundTasks {
             _ = &mut self.committing => "commits",
             _ = &mut self.purging => "purges",
             _ = &mut self.looking => "looks after the storage",
+            _ = &mut self.rewriting => "rewrites",
             _ = &mut self.answering => "answers",
             _ = &mut self.counting => "counts the days",
         }
@@ -199,12 +206,14 @@ impl BackgroundTasks {
         self.counting.abort();
         self.purging.abort();
         self.looking.abort();
+        self.rewriting.abort();
         let ended = async {
             // With the server went the last way into the queue, so this ends when all that waited is committed.
             let _ = self.committing.await;
             // The last of them to end closes the storage.
             let _ = self.purging.await;
             let _ = self.looking.await;
+            let _ = self.rewriting.await;
         };
         // What a storage that does not answer holds was not acknowledged, and what was is on the disk.
         let _ = timeout(STORAGE_END, ended).await;

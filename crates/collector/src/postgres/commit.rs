@@ -32,16 +32,18 @@ pub(super) enum RowVerdict {
 }
 
 impl RowVerdict {
-    /// Reads what [`insert_statement`] writes.
-    pub(super) fn of(word: &str) -> Self {
-        match word {
-            "duplicate" => Self::Done(RowOutcome::Duplicate),
+    /// Reads what [`insert_statement`] says of a row: its verdict, and when the row came that is stored already.
+    pub(super) fn of(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
+        if let Some(at) = row.try_get::<_, Option<DateTime>>(1)? {
+            return Ok(Self::Done(RowOutcome::Duplicate { day: at.date() }));
+        }
+        Ok(match row.try_get(0)? {
             "many" => Self::Done(RowOutcome::TooManyRows),
             "new" => Self::Done(RowOutcome::Stored { new_id: true }),
             "known" => Self::Done(RowOutcome::Stored { new_id: false }),
             "unknown" => Self::Done(RowOutcome::UnknownId),
             _ => Self::Ask,
-        }
+        })
     }
 
     /// Nothing is asked for twice, so what is still to be asked for was not stored.
@@ -78,15 +80,16 @@ pub(super) fn insert_statement() -> String {
              SELECT * FROM unnest({arrays}) WITH ORDINALITY AS new ({columns}, may_be_new, is_known, place)
          ), compared AS MATERIALIZED (
              SELECT new.*, date_trunc('day', new.{RECEIVED_AT}) AS day,
-                    EXISTS (
-                        SELECT FROM (
+                    (
+                        SELECT old.{RECEIVED_AT} FROM (
                             SELECT old.* FROM {recent}
                             ORDER BY old.{RECEIVED_AT} DESC, age(old.xmin), old.ctid DESC LIMIT {COMPARED_ROWS}
                         ) old
                         WHERE old.{RECEIVED_AT} BETWEEN new.{RECEIVED_AT} - interval '{window} seconds'
                               AND new.{RECEIVED_AT} + interval '{window} seconds'
                           AND ({old_fields}) IS NOT DISTINCT FROM ({new_fields})
-                    ) AS is_duplicate,
+                        ORDER BY old.{RECEIVED_AT} DESC LIMIT 1
+                    ) AS duplicate_of,
                     (
                         SELECT count(*) FROM (
                             SELECT FROM {recent} AND old.{RECEIVED_AT} >= date_trunc('day', new.{RECEIVED_AT})
@@ -97,8 +100,8 @@ pub(super) fn insert_statement() -> String {
              FROM new
          ), judged AS MATERIALIZED (
              SELECT *, CASE
-                 WHEN is_duplicate THEN 'duplicate'
-                 WHEN stored + coalesce(count(*) FILTER (WHERE NOT is_duplicate) OVER before, 0) >= {ROWS_PER_ID}
+                 WHEN duplicate_of IS NOT NULL THEN 'duplicate'
+                 WHEN stored + coalesce(count(*) FILTER (WHERE duplicate_of IS NULL) OVER before, 0) >= {ROWS_PER_ID}
                      THEN 'many'
                  WHEN stored > 0 OR is_known OR EXISTS (SELECT FROM {recent}) THEN 'known'
                  WHEN is_known IS NULL THEN 'ask'
@@ -111,7 +114,7 @@ pub(super) fn insert_statement() -> String {
          ), inserted AS (
              INSERT INTO {TABLE} ({columns}) SELECT {columns} FROM judged WHERE verdict IN ('known', 'new')
          )
-         SELECT verdict FROM judged ORDER BY place",
+         SELECT verdict, duplicate_of FROM judged ORDER BY place",
         arrays = arrays.join(", "),
         old_fields = of("old"),
         new_fields = of("new"),

@@ -4,13 +4,13 @@ use deadpool_postgres::Object;
 use jiff::civil::Date;
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::failed::Failed;
 use super::session::{lock, writing};
 use crate::storage::{
-    Column, DAY_PREFIX, PUBLISHED_DAYS, RECEIVED_AT, RETENTION_DAYS, ROUNDING_KEY, StorageError, VIEW, column_list,
-    compare_columns, day_of_table,
+    Column, DAY_PREFIX, FORGOTTEN_DAYS, PUBLISHED_DAYS, RECEIVED_AT, RETENTION_DAYS, ROUNDING_KEY, StorageError, VIEW,
+    column_list, compare_columns, day_of_table,
 };
 
 /// The table that the days are partitions of.
@@ -68,6 +68,7 @@ pub(super) async fn migrate(client: &mut Object, migration: Migration) -> Result
         .batch_execute(&format!(
             "CREATE TABLE IF NOT EXISTS {PUBLISHED_DAYS} (day date PRIMARY KEY, numbers text NOT NULL);
              CREATE TABLE IF NOT EXISTS {ROUNDING_KEY} (key bytea NOT NULL);
+             CREATE TABLE IF NOT EXISTS {FORGOTTEN_DAYS} (day date PRIMARY KEY, deletions bigint NOT NULL);
              INSERT INTO {ROUNDING_KEY}
              SELECT {NEW_KEY} WHERE NOT EXISTS (SELECT FROM {ROUNDING_KEY})"
         ))
@@ -116,9 +117,10 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
                         coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
                         coalesce(
                             (SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class
-                             WHERE oid IN (to_regclass($1), to_regclass($2), to_regclass($3))), true),
+                             WHERE oid IN (to_regclass($1), to_regclass($2), to_regclass($3), to_regclass($4))), true),
                         quote_ident(current_user)::text, quote_ident(current_database())::text";
-    let tables = [(&TABLE as _, Type::TEXT), (&PUBLISHED_DAYS as _, Type::TEXT), (&ROUNDING_KEY as _, Type::TEXT)];
+    let tables = [TABLE, PUBLISHED_DAYS, ROUNDING_KEY, FORGOTTEN_DAYS];
+    let tables: Vec<_> = tables.iter().map(|table| (table as &(dyn ToSql + Sync), Type::TEXT)).collect();
     let row = client.query_typed_one(query, &tables).await?;
     let (encoding, schema): (String, Option<String>) = (row.get(0), row.get(2));
     let [temporary, makes, owns]: [bool; 3] = [row.get(1), row.get(3), row.get(4)];
@@ -139,7 +141,8 @@ async fn check_database(client: &Client) -> Result<(), Failed> {
     } else if !owns {
         format!(
             "the table {TABLE} belongs to another role, and only its owner can add and drop days: ALTER TABLE {TABLE} \
-             OWNER TO {role}, and each {DAY_PREFIX}…, {VIEW}, {PUBLISHED_DAYS} and {ROUNDING_KEY} likewise"
+             OWNER TO {role}, and each {DAY_PREFIX}…, {VIEW}, {PUBLISHED_DAYS}, {ROUNDING_KEY} and \
+             {FORGOTTEN_DAYS} likewise"
         )
     } else {
         return Ok(());

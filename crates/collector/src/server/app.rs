@@ -13,6 +13,7 @@ use crate::metrics::CollectorMetrics;
 use crate::places::Networks;
 use crate::publish::LatestNumbers;
 use crate::queue::{Queue, Readiness, SharedClock};
+use crate::receipts::Receipts;
 use crate::retry::Retry;
 
 /// What every request is answered with.
@@ -27,6 +28,8 @@ pub struct App {
     pub capacity: Arc<Capacity>,
     /// The way into the storage.
     pub queue: Queue,
+    /// Signs receipts, where there is a key.
+    pub receipts: Option<Receipts>,
     /// Whether the collector can do its work.
     pub health: Arc<Readiness>,
     /// What is counted.

@@ -4,16 +4,21 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::Offset;
 use pulse_telemetry_core::contract;
+use pulse_telemetry_core::identity::canonical_install_id;
+use pulse_telemetry_core::ledger::sha256;
+use pulse_telemetry_core::receipt::RECEIPT_HEADER;
+use pulse_telemetry_http::server::Limits;
 use pulse_telemetry_http::server::body::{self, BodyError};
 use pulse_telemetry_http::server::guards::Guards;
 use pulse_telemetry_http::server::places::Place;
-use ring::digest::{SHA256, digest};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -22,11 +27,12 @@ use super::app::App;
 use super::overview;
 use crate::capacity::Fullness;
 use crate::ingest;
-use crate::metrics::{NEW_IDS, PER_MINUTE, ROWS_OF_AN_ID};
+use crate::metrics::{DONE, FAILED, LIMITED, NEW_IDS, PER_MINUTE, REFUSED, ROWS_OF_AN_ID, TURNED_AWAY};
 use crate::network::{Client, ProxyMismatch};
 use crate::places::Networks;
 use crate::purge::is_plausible;
 use crate::queue::TurnedAway;
+use crate::receipts::CONTRACT_SHA256;
 use crate::retry::Retry;
 use crate::storage::{Arrival, Row, RowOutcome, day_of};
 
@@ -34,7 +40,13 @@ use crate::storage::{Arrival, Row, RowOutcome, day_of};
 pub const PING_PATH: &str = "/v1/telemetry/ping";
 
 const READ: &str = "GET, HEAD, OPTIONS";
-const PING: &str = "POST, OPTIONS";
+const POST: &str = "POST, OPTIONS";
+
+/// Where deletions are asked for.
+pub const FORGET_PATH: &str = "/v1/telemetry/forget";
+
+/// The largest body of a deletion, in bytes.
+const DELETION_MAX: usize = 256;
 
 /// Answers one request. Only a ping that is stored, or need not be, keeps its connection open, where nobody needs its
 /// place.
@@ -54,14 +66,16 @@ pub(super) async fn answer(
 
 async fn route(app: &App, client: &Client, place: &Place<Networks>, request: Request<Incoming>) -> FullResponse {
     let (head, body) = request.into_parts();
-    if head.uri.path() == PING_PATH {
-        return match only(&head.method, &[Method::POST], PING) {
-            Ok(()) => ping(app, client, place, &head, body).await,
+    let path = head.uri.path();
+    if [PING_PATH, FORGET_PATH].contains(&path) {
+        return match only(&head.method, &[Method::POST], POST) {
+            Ok(()) if path == PING_PATH => ping(app, client, place, &head, body).await,
+            Ok(()) => forget(app, client, place, &head, body).await,
             Err(answer) => *answer,
         };
     }
     match read(&head.method, head.uri.path(), &["/v1/contract", "/healthz"]) {
-        Ok("/v1/contract") => contract(),
+        Ok("/v1/contract") => contract(app),
         Ok(_) => healthy(),
         Err(answer) => *answer,
     }
@@ -121,41 +135,120 @@ fn healthy() -> FullResponse {
     answers::json(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-async fn ping(app: &App, client: &Client, place: &Place<Networks>, head: &Parts, body: Incoming) -> FullResponse {
+/// What passes the same limits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Ping,
+    Deletion,
+}
+
+/// What pings and deletions pass alike: who sent it, and its body. Boxed, for it is large beside what passes.
+async fn arrive(
+    app: &App,
+    client: &Client,
+    head: &Parts,
+    body: Incoming,
+    sent: Sent,
+) -> Result<(Client, Vec<u8>), Box<FullResponse>> {
     let now = app.clock.now();
+    let refused = |(status, word, message): RefusedRequest| {
+        match sent {
+            Sent::Ping => app.metrics.refused(word, None),
+            Sent::Deletion => app.metrics.deletion(REFUSED),
+        }
+        Box::new(answers::error(status, word, message))
+    };
     let forwarded = head.headers.get_all("x-forwarded-for").iter();
     let (client, mismatch) = client.behind(&app.trusted_proxies, forwarded);
     if let Some(mismatch) = mismatch {
         tell(app, mismatch);
     }
     if let Err(wait) = app.limiter.check(&client, now.mono) {
-        app.metrics.limited(PER_MINUTE);
+        match sent {
+            Sent::Ping => app.metrics.limited(PER_MINUTE),
+            Sent::Deletion => app.metrics.deletion(LIMITED),
+        }
         body::discard(body, &app.limits).await;
         let wait = turn(app, |retry| retry.when_limited(wait));
         let message = "Too many pings come from your network. Come back after the time in Retry-After.";
-        return answers::come_back(StatusCode::TOO_MANY_REQUESTS, "too_many_pings", message, wait);
+        return Err(Box::new(answers::come_back(StatusCode::TOO_MANY_REQUESTS, "too_many_pings", message, wait)));
     }
-    if let Err((status, word, message)) = check_head(&head.headers) {
-        app.metrics.refused(word, None);
-        return answers::error(status, word, message);
-    }
-    let body = match read_body(app, body).await {
-        Ok(body) => body,
-        Err((status, word, message)) => {
-            app.metrics.refused(word, None);
-            return answers::error(status, word, message);
-        }
+    check_head(&head.headers).map_err(refused)?;
+    let body = read_body(app, body, sent).await.map_err(refused)?;
+    Ok((client, body))
+}
+
+async fn ping(app: &App, client: &Client, place: &Place<Networks>, head: &Parts, body: Incoming) -> FullResponse {
+    let (client, body) = match arrive(app, client, head, body, Sent::Ping).await {
+        Ok(arrived) => arrived,
+        Err(answer) => return *answer,
     };
     match ingest::read(&body) {
         Ok(accepted) => {
             app.metrics.dropped(accepted.dropped);
-            store(app, &client, place, accepted.cells).await
+            store(app, &client, place, accepted.cells, &body).await
         }
         Err(refusal) => {
             app.metrics.refused(refusal.word(), refusal.field());
             answers::refused(refusal)
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedDeletion {
+    install_id: String,
+}
+
+/// Deletes every row of an ID. What is answered does not tell whether there was any.
+async fn forget(app: &App, client: &Client, place: &Place<Networks>, head: &Parts, body: Incoming) -> FullResponse {
+    let body = match arrive(app, client, head, body, Sent::Deletion).await {
+        Ok((_, body)) => body,
+        Err(answer) => return *answer,
+    };
+    let asked = serde_json::from_slice::<AskedDeletion>(&body).ok();
+    let Some(id) = asked.and_then(|asked| canonical_install_id(&asked.install_id)) else {
+        app.metrics.deletion(REFUSED);
+        let message = "A deletion is an object with install_id, a UUID, and nothing else.";
+        return answers::error(StatusCode::BAD_REQUEST, "no_deletion", message);
+    };
+    let _busy = place.keep();
+    let unavailable = |outcome, message, wait| {
+        app.metrics.deletion(outcome);
+        answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait)
+    };
+    let now = app.clock.now();
+    if !is_plausible(now.wall) {
+        return unavailable(TURNED_AWAY, "The clock of this server is wrong.", turn(app, Retry::in_an_outage));
+    }
+    let id_sha256 = sha256(id.as_bytes());
+    match timeout(app.commit_timeout, app.queue.forget(id)).await {
+        Ok(Ok(())) => {
+            app.metrics.deletion(DONE);
+            let receipts = app.receipts.as_ref();
+            let receipt = receipts.map(|receipts| receipts.forgotten(id_sha256, day_of(app.clock.now().wall)));
+            answers::json(StatusCode::OK, &receipt.map_or_else(|| json!({}), |receipt| json!({"receipt": receipt})))
+        }
+        Ok(Err(TurnedAway::Full)) => {
+            let wait = turn(app, |retry| retry.when_full(now.mono));
+            unavailable(TURNED_AWAY, "Too many come at once. Come back after the time in Retry-After.", wait)
+        }
+        Ok(Err(TurnedAway::Failed)) | Err(_) => {
+            let message = "It may not be deleted yet. Come back after the time in Retry-After.";
+            unavailable(FAILED, message, turn(app, Retry::in_an_outage))
+        }
+    }
+}
+
+/// The ping is stored, in a row of that day.
+fn stored(app: &App, body: &[u8], day: Date) -> FullResponse {
+    let mut answer = answers::empty(StatusCode::NO_CONTENT);
+    let receipt = app.receipts.as_ref().and_then(|receipts| HeaderValue::try_from(receipts.received(body, day)).ok());
+    if let Some(receipt) = receipt {
+        answer.headers_mut().insert(HeaderName::from_static(RECEIPT_HEADER), receipt);
+    }
+    answer
 }
 
 /// Says once that strangers may share one limit. No address is told.
@@ -193,15 +286,25 @@ fn check_head(headers: &HeaderMap) -> Result<(), RefusedRequest> {
     Ok(())
 }
 
-async fn read_body(app: &App, body: Incoming) -> Result<Vec<u8>, RefusedRequest> {
-    body::read(body, &app.limits).await.map_err(|why| match why {
-        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "A ping has 65536 bytes at most."),
+async fn read_body(app: &App, body: Incoming, sent: Sent) -> Result<Vec<u8>, RefusedRequest> {
+    let (body_bytes, too_large) = match sent {
+        Sent::Ping => (app.limits.body_bytes, "A ping has 65536 bytes at most."),
+        Sent::Deletion => (DELETION_MAX, "A deletion has 256 bytes at most."),
+    };
+    body::read(body, &Limits { body_bytes, ..app.limits }).await.map_err(|why| match why {
+        BodyError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", too_large),
         BodyError::CutShort => (StatusCode::BAD_REQUEST, "body_incomplete", "The body ended before its time."),
         BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time."),
     })
 }
 
-async fn store(app: &App, client: &Client, place: &Place<Networks>, cells: Box<ingest::Cells>) -> FullResponse {
+async fn store(
+    app: &App,
+    client: &Client,
+    place: &Place<Networks>,
+    cells: Box<ingest::Cells>,
+    body: &[u8],
+) -> FullResponse {
     let _busy = place.keep();
     let now = app.clock.now();
     let unavailable = |message, wait| answers::come_back(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message, wait);
@@ -231,9 +334,9 @@ async fn store(app: &App, client: &Client, place: &Place<Networks>, cells: Box<i
             if let Some(new_id) = new_id.filter(|_| is_new) {
                 new_id.keep();
             }
-            answers::empty(StatusCode::NO_CONTENT)
+            stored(app, body, today)
         }
-        Ok(Ok(RowOutcome::Duplicate)) => answers::empty(StatusCode::NO_CONTENT),
+        Ok(Ok(RowOutcome::Duplicate { day })) => stored(app, body, day),
         Ok(Ok(RowOutcome::UnknownId)) if !takes_new_ids => full(),
         Ok(Ok(RowOutcome::UnknownId)) => {
             app.metrics.limited(NEW_IDS);
@@ -274,12 +377,14 @@ fn turn(app: &App, ask: impl FnOnce(&mut Retry) -> Duration) -> Duration {
     ask(&mut app.retry.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The schema, and the SHA-256 of the file that it is published as: `config/ping.schema.json`.
-fn contract() -> FullResponse {
-    let schema = contract::schema();
-    let file = contract::schema_file();
-    let sum: String = digest(&SHA256, file.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    answers::json(StatusCode::OK, &json!({"sha256": sum, "schema": schema}))
+/// The schema, the SHA-256 of the file that it is published as (`config/ping.schema.json`), the keys that verify
+/// receipts, and that who asks is forgotten.
+fn contract(app: &App) -> FullResponse {
+    let mut answer = json!({"sha256": *CONTRACT_SHA256, "schema": contract::schema(), "forget": true});
+    if let Some(receipts) = &app.receipts {
+        answer["receipts"] = receipts.jwk_set();
+    }
+    answers::json(StatusCode::OK, &answer)
 }
 
 /// Whether a balancer should send pings here.

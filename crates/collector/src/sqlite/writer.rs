@@ -1,5 +1,7 @@
 //! The one connection that writes.
 
+mod sweep;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,14 +13,15 @@ use pulse_telemetry_core::contract::FIELDS;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
 
+use self::sweep::Sweep;
 use super::files::{DatabaseFileId, LOG, LOG_INDEX, beside, file_id, named, not_opened};
 use super::schema::{
     BUSY_TIMEOUT, SCHEMA_VERSION, bring_up_to_date, check_columns, create_day, days, make_view, time_of, time_text,
     version_of,
 };
 use crate::storage::{
-    Arrival, COMPARED_ROWS, ID, RECEIVED_AT, ROWS_PER_ID, Row, RowOutcome, Span, StorageError, VIEW, column_list,
-    day_of, day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
+    Arrival, COMPARED_ROWS, FORGET_ROWS, ID, RECEIVED_AT, ROWS_PER_ID, Row, RowOutcome, Span, StorageError, VIEW,
+    column_list, day_of, day_table, duplicate_window, first_day_kept, last_day_kept, unreadable,
 };
 
 /// How many statements are kept prepared: for each of 92 days one that looks for an ID, and four more for today and
@@ -28,13 +31,15 @@ const STATEMENTS: usize = 128;
 /// The one connection that writes.
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// The files that the connection has open: their names, and which files they were.
     place: Vec<(PathBuf, DatabaseFileId)>,
     /// The days that have a table, with their statements.
     days: BTreeMap<Date, Statements>,
     /// SQLite's mark of what others have changed, when the days were read.
     seen: Option<i64>,
+    /// How far what deleted rows leave was wiped.
+    sweep: Sweep,
     /// The lock of the one collector.
     _held: Option<File>,
 }
@@ -54,15 +59,16 @@ impl Writer {
     /// Opens a file that is there.
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
         let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
-        let (place, days) = (Vec::new(), BTreeMap::new());
-        let mut writer = Self { connection, path: path.to_owned(), place, days, seen: None, _held: None };
+        let (place, days, sweep) = (Vec::new(), BTreeMap::new(), Sweep::default());
+        let mut writer = Self { connection, path: path.to_owned(), place, days, seen: None, sweep, _held: None };
         writer.set_up().map_err(|error| named(path, error))?;
         Ok(writer)
     }
 
     /// The same, which keeps that lock for as long as it lives.
-    pub(super) fn holding(self, lock: File) -> Self {
-        Self { _held: Some(lock), ..self }
+    pub(super) fn holding(mut self, lock: File) -> Self {
+        self._held = Some(lock);
+        self
     }
 
     fn set_up(&mut self) -> Result<(), StorageError> {
@@ -74,6 +80,7 @@ impl Writer {
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        self.sweep = Sweep::of(connection)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         bring_up_to_date(&transaction)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
@@ -124,7 +131,34 @@ impl Writer {
         }
         transaction.commit()?;
         self.days.append(&mut added);
+        self.look_at_the_log()?;
         Ok(outcomes)
+    }
+
+    /// Deletes every row of the first of these IDs, as many as have [`FORGET_ROWS`] together, and says how many IDs
+    /// that are.
+    pub(super) fn forget(&mut self, ids: &[String]) -> Result<usize, StorageError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        read_days(&transaction, &mut self.days, &mut self.seen)?;
+        let (mut done, mut rows) = (0, 0);
+        for id in ids {
+            for (day, Statements { has, .. }) in self.days.iter().rev() {
+                if transaction.prepare_cached(has)?.exists([id])? {
+                    let delete = format!("DELETE FROM {} WHERE install_id = ?1", day_table(*day));
+                    rows += transaction.execute(&delete, [id])?;
+                }
+            }
+            done += 1;
+            if rows >= FORGET_ROWS {
+                break;
+            }
+        }
+        transaction.commit()?;
+        if rows > 0 {
+            self.sweep.rows_are_in_the_log = true;
+            self.look_at_the_log()?;
+        }
+        Ok(done)
     }
 
     pub(super) fn size(&self) -> Result<u64, StorageError> {
@@ -151,6 +185,7 @@ impl Writer {
 
     /// Also where nothing was dropped: a reader may have kept the log from being emptied the last time.
     pub(super) fn empty_log(&mut self) -> Result<(), StorageError> {
+        self.sweep_log()?;
         let busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if busy {
             return Err(StorageError::Failed(
@@ -169,6 +204,14 @@ impl Writer {
     /// Writes a page and flushes it: the version again, as it is.
     pub(super) fn probe(&self) -> Result<(), StorageError> {
         Ok(self.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?)
+    }
+}
+
+impl Drop for Writer {
+    /// The last one to close the file moves the log into it.
+    fn drop(&mut self) {
+        // Where it does not work the next start begins with it.
+        let _ = self.sweep_log();
     }
 }
 
@@ -200,8 +243,8 @@ fn judge(
     row: &Row,
     may_be_new: bool,
 ) -> Result<RowOutcome, StorageError> {
-    if is_duplicate(transaction, days, row)? {
-        return Ok(RowOutcome::Duplicate);
+    if let Some(day) = stored_day(transaction, days, row)? {
+        return Ok(RowOutcome::Duplicate { day });
     }
     let today = day_of(row.received_at);
     let (id, mut rows) = (&row.cells[ID], 0);
@@ -223,18 +266,22 @@ fn judge(
     })
 }
 
-/// Whether the same ping is stored already, on its day or, near midnight, on the day beside it.
-fn is_duplicate(transaction: &Transaction<'_>, days: &[(&Date, &Statements)], row: &Row) -> Result<bool, StorageError> {
+/// The day of the same ping, where it is stored already: its own or, near midnight, the day beside it.
+fn stored_day(
+    transaction: &Transaction<'_>,
+    days: &[(&Date, &Statements)],
+    row: &Row,
+) -> Result<Option<Date>, StorageError> {
     let (since, until) = duplicate_window(row.received_at);
     let (from, to) = (time_text(since), time_text(until));
-    for (_, Statements { find, .. }) in days.iter().filter(|(day, _)| (day_of(since)..=day_of(until)).contains(day)) {
+    for (day, Statements { find, .. }) in days.iter().filter(|(day, _)| (day_of(since)..=day_of(until)).contains(day)) {
         let values = std::iter::once(&from as &dyn ToSql).chain(row.cells.iter().map(|cell| cell as &dyn ToSql));
         let values = values.chain(std::iter::once(&to as &dyn ToSql));
         if transaction.prepare_cached(find)?.exists(params_from_iter(values))? {
-            return Ok(true);
+            return Ok(Some(**day));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 pub(super) fn span(

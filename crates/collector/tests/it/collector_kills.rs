@@ -1,17 +1,21 @@
 //! `kill -9` under load: every ping that was acknowledged is there exactly once.
 //!
-//! The collector is killed 10 times and PostgreSQL 3 times; `KILLS=100` and `POSTGRES_KILLS=20` ask for more, as `make
-//! soak` does.
+//! The collector is killed 10 times, 20 times among deletions, and PostgreSQL 3 times; `KILLS=100`,
+//! `DELETION_KILLS=200` and `POSTGRES_KILLS=20` ask for more, as `make soak` does.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use jiff::SignedDuration;
+use pulse_telemetry_collector::server::{FORGET_PATH, PING_PATH};
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of, row};
-use pulse_telemetry_testkit::load::{Load, check_nothing_lost};
+use pulse_telemetry_testkit::load::{Load, check_nothing_lost, post_to};
 use pulse_telemetry_testkit::postgres::Cluster;
 
 #[expect(clippy::disallowed_methods, reason = "how many kills is the environment's to say")]
@@ -50,6 +54,65 @@ fn what_a_killed_collector_acknowledged_is_there_exactly_once() {
         let acknowledged = load.stop();
         collector.stop();
         check_nothing_lost(&acknowledged, &storage.install_ids());
+    }
+}
+
+/// Senders that have each ping deleted as soon as it is acknowledged. The IDs that are in `receipted` have a receipt.
+fn forgetters(place: &Place, stop: &Arc<AtomicBool>, receipted: &Arc<Mutex<Vec<String>>>) -> Vec<JoinHandle<()>> {
+    let forgetter = |sender: u64| {
+        let (place, stop, receipted) = (Arc::clone(place), Arc::clone(stop), Arc::clone(receipted));
+        std::thread::spawn(move || {
+            let until_done = |path: &str, body: &str, status: u16| {
+                while !stop.load(Ordering::Relaxed) {
+                    let at = place.lock().unwrap().first().copied();
+                    if at.and_then(|at| post_to(at, path, body)).is_some_and(|(answered, _)| answered == status) {
+                        return true;
+                    }
+                    std::thread::yield_now();
+                }
+                false
+            };
+            for number in 1.. {
+                let id = install_id(sender * 1_000_000 + number);
+                let ping = ping_of(sender * 1_000_000 + number).to_string();
+                let deletion = serde_json::json!({"install_id": id}).to_string();
+                if !until_done(PING_PATH, &ping, 204) || !until_done(FORGET_PATH, &deletion, 200) {
+                    break;
+                }
+                receipted.lock().unwrap().push(id);
+            }
+        })
+    };
+    (10..14).map(forgetter).collect()
+}
+
+#[test]
+fn no_receipt_of_a_killed_collector_is_for_an_id_of_which_a_row_is_there() {
+    for storage in Storage::both() {
+        let setup = Setup::new(&storage).with("LOG__LEVEL", "info").with_receipts();
+        let (place, stop, receipted): (Place, Arc<AtomicBool>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let load = load(&place);
+        let forgetters = forgetters(&place, &stop, &receipted);
+        for _ in 0..times("DELETION_KILLS", 20) {
+            let collector = setup.start_unready();
+            *place.lock().unwrap() = vec![collector.address];
+            let wanted = receipted.lock().unwrap().len() + 5;
+            collector.wait_for("some are forgotten", || receipted.lock().unwrap().len() >= wanted);
+            collector.kill();
+            let receipted: BTreeSet<String> = receipted.lock().unwrap().iter().cloned().collect();
+            let left: Vec<_> = storage.install_ids().into_iter().filter(|id| receipted.contains(id)).collect();
+            assert!(left.is_empty(), "{}: {} of {} are there", storage.name(), left.len(), receipted.len());
+        }
+        stop.store(true, Ordering::Relaxed);
+        forgetters.into_iter().for_each(|forgetter| forgetter.join().unwrap());
+        let collector = setup.start();
+        *place.lock().unwrap() = vec![collector.address];
+        load.wait_for_more(20);
+        let acknowledged = load.stop();
+        collector.stop();
+        let of_others = |id: &String| !receipted.lock().unwrap().contains(id);
+        let stored: Vec<String> = storage.install_ids().into_iter().filter(of_others).collect();
+        check_nothing_lost(&acknowledged, &stored);
     }
 }
 

@@ -230,6 +230,10 @@ impl PingStore for Counting {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn forget(&self, ids: Vec<String>) -> Working<'_, usize> {
+        Box::pin(async move { Ok(ids.len()) })
+    }
+
     fn size(&self) -> Working<'_, u64> {
         Box::pin(async { Ok(0) })
     }

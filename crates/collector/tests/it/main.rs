@@ -4,6 +4,7 @@ mod collector_addresses;
 mod collector_adversary;
 mod collector_duplicates;
 mod collector_export;
+mod collector_forget;
 mod collector_ingest;
 mod collector_kills;
 mod collector_load;

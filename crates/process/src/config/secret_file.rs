@@ -49,7 +49,11 @@ impl TokenFile {
     /// messages, and a token written here by mistake must not be.
     pub fn check(check: &mut Checker<'_>, key: &str, written: &str) -> Option<Self> {
         let is_path = ["/", "./", "../"].iter().any(|start| written.starts_with(start));
-        let secret = if key.contains("password") { "password" } else { "token" };
+        let secret = match key {
+            _ if key.contains("password") => "password",
+            _ if key.contains("key") => "key",
+            _ => "token",
+        };
         let path = is_path.then(|| PathBuf::from(written)).ok_or_else(|| {
             format!(
                 "must be the path of a file that holds the {secret}, and start with / or ./ \
@@ -66,6 +70,14 @@ impl TokenFile {
     /// The file cannot be read, or does not hold one token. What it holds is not told.
     pub fn read(&self) -> Result<SecretString, Problem> {
         parse_token(&self.bytes()?).map_err(|what| self.problem(what.to_owned()))
+    }
+
+    /// The bytes of a file in PEM.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_pem(&self) -> Result<Vec<u8>, Problem> {
+        self.bytes()
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Problem> {
@@ -101,7 +113,9 @@ impl TokenFile {
         is_password.then(|| SecretString::from(line)).ok_or_else(|| self.problem(accepted.to_owned()))
     }
 
-    fn problem(&self, accepted: String) -> Problem {
+    /// What is wrong with the file. What it holds is not told.
+    #[must_use]
+    pub fn problem(&self, accepted: String) -> Problem {
         let value = Some(format!("{:?}", self.path.display().to_string()));
         Problem { value, ..Problem::new(&self.key, accepted).with_origin(&self.origin) }
     }

@@ -1,0 +1,256 @@
+//! What is left of an ID on the disk.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::civil::date;
+use pulse_telemetry_collector::ingest::Cell;
+use pulse_telemetry_collector::storage::PublishedDay;
+use pulse_telemetry_core::rng::Rng as _;
+use pulse_telemetry_testkit::collector::{Storage, block_on, open, open_postgres, ping, read_only, reader, row};
+use pulse_telemetry_testkit::postgres::Cluster;
+use pulse_telemetry_testkit::seeded::Seeded;
+use rusqlite::Connection;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+
+/// The bytes of the files of a SQLite storage.
+fn bytes_of(file: &Path) -> Vec<u8> {
+    // The log and its index are not there while nobody has the file open.
+    let beside = |end: &str| std::fs::read(format!("{}{end}", file.display())).unwrap_or(Vec::new());
+    [beside(""), beside("-wal"), beside("-shm")].concat()
+}
+
+/// Which of these IDs are in the bytes, in any spelling, or what only their rows hold.
+fn found(ids: &BTreeSet<Uuid>, bytes: &[u8]) -> Vec<Uuid> {
+    let mut there = BTreeSet::new();
+    for window in bytes.windows(36) {
+        let raw = Uuid::from_slice(&window[..16]).unwrap();
+        if ids.contains(&raw) {
+            there.insert(raw);
+        }
+        // As hex, with hyphens or without, in any case.
+        let is_text = |length: usize| window[..length].iter().all(|b| b.is_ascii_hexdigit() || *b == b'-');
+        for length in [36, 32] {
+            if is_text(length)
+                && let Ok(id) = Uuid::try_parse_ascii(&window[..length])
+                && ids.contains(&id)
+            {
+                there.insert(id);
+            }
+        }
+    }
+    there.into_iter().collect()
+}
+
+/// What only the row of an ID holds.
+fn version(id: Uuid) -> String {
+    let (text, bits) = (id.simple().to_string(), id.as_u64_pair().1);
+    format!("6.0.0-{}", &text[..8 + (bits % 20) as usize])
+}
+
+/// Rows of so many IDs in an order of chance, a batch at a time, as pages are split and filled by real ones.
+async fn fill(store: &dyn PingStore, ids: &[Uuid], chance: &mut Seeded) {
+    for day in ["2026-11-20T12:00:00Z", "2026-11-21T12:00:00Z"] {
+        let mut order = ids.to_vec();
+        order.sort_by_cached_key(|_| chance.uuid());
+        for batch in order.chunks(200) {
+            let rows = batch.iter().map(|id| {
+                let change =
+                    json!({"install_id": id.to_string(), "version": version(*id), "vms": id.as_u128() as u32 % 90_000});
+                row(&ping(&change), day.parse().unwrap())
+            });
+            store.commit(rows.collect()).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn in_sqlite_no_byte_of_a_deleted_id_or_of_its_rows_is_left_in_any_file() {
+    let storage = Storage::sqlite();
+    let mut chance = Seeded(18);
+    let ids: Vec<Uuid> = (0..1500).map(|_| chance.uuid()).collect();
+    let gone: BTreeSet<Uuid> = ids[..1350].iter().copied().collect();
+    block_on(async {
+        let store = open(&storage).await;
+        fill(store.as_ref(), &ids, &mut chance).await;
+        assert_eq!(found(&gone, &bytes_of(&storage.file())).len(), 1350, "the search finds");
+        let reading = read_only(&storage.file());
+        reading.execute_batch("BEGIN; SELECT count(*) FROM pings_20261120").unwrap();
+        let mut left: Vec<String> = ids[..1350].iter().map(Uuid::to_string).collect();
+        while !left.is_empty() {
+            let some = left[..left.len().min(50)].to_vec();
+            left.drain(..store.forget(some).await.unwrap());
+        }
+        store.tidy().await.unwrap();
+        assert!(!found(&gone, &bytes_of(&storage.file())).is_empty(), "a reader that began before keeps them");
+        drop(reading);
+        store.tidy().await.unwrap();
+        let bytes = bytes_of(&storage.file());
+        assert!(found(&gone, &bytes).is_empty(), "an ID");
+        let values: BTreeSet<String> = gone.iter().map(|id| version(*id)[..14].to_owned()).collect();
+        let is_of_a_row =
+            |window: &&[u8]| window.starts_with(b"6.0.0-") && values.contains(&*String::from_utf8_lossy(window));
+        assert_eq!(bytes.windows(14).filter(is_of_a_row).count(), 0, "a value of a row");
+        assert_eq!(storage.install_ids().len(), 300, "the others are there");
+        assert_eq!(found(&ids[1350..].iter().copied().collect(), &bytes).len(), 150);
+        let check: String =
+            read_only(&storage.file()).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(check, "ok");
+    });
+}
+
+#[test]
+fn a_running_collector_leaves_no_byte_of_a_deleted_id_and_has_no_temporary_file() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).with_receipts().start();
+    let id: Uuid = install_id(1).parse().unwrap();
+    for number in 1..20 {
+        assert_eq!(collector.post(&ping_of(number)).status, 204);
+    }
+    let ids = BTreeSet::from([id]);
+    assert_eq!(found(&ids, &bytes_of(&storage.file())), [id]);
+    assert_eq!(collector.forget(&id.to_string()).status, 200);
+    collector.wait_for("its bytes are gone", || found(&ids, &bytes_of(&storage.file())).is_empty());
+    let files = format!("/proc/{}/fd", collector.pid().as_raw_nonzero());
+    let open: Vec<_> = std::fs::read_dir(files).unwrap().map(|file| std::fs::read_link(file.unwrap().path())).collect();
+    let temporary = open.iter().flatten().filter(|path| path.to_string_lossy().contains("(deleted)")).count();
+    assert_eq!(temporary, 0, "{open:?}");
+    collector.kill();
+    assert!(found(&ids, &bytes_of(&storage.file())).is_empty());
+}
+
+#[test]
+fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_is_lost() {
+    let storage = Storage::sqlite();
+    let mut chance = Seeded(19);
+    let gone: BTreeSet<Uuid> = (0..1000).map(|_| chance.uuid()).collect();
+    block_on(async {
+        let store = open(&storage).await;
+        fill(store.as_ref(), &gone.iter().copied().collect::<Vec<_>>(), &mut chance).await;
+        drop(store);
+        // A copy of an ID between the cells of a page, as SQLite leaves one, in a file that was never swept.
+        let other = Connection::open(storage.file()).unwrap();
+        other.pragma_update(None, "secure_delete", true).unwrap();
+        let pages: u32 = other.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        let mut ids = gone.iter();
+        for number in 2..=pages {
+            let query = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
+            let mut page: Vec<u8> = other.query_row(query, [number], |row| row.get(0)).unwrap();
+            let pair = |at: usize| usize::from(u16::from_be_bytes([page[at], page[at + 1]]));
+            let gap = 12 + 2 * pair(3)..pair(5);
+            if [2, 5, 10, 13].contains(&page[0]) && gap.len() >= 36 {
+                let copy = ids.next().unwrap().to_string();
+                page[gap][..36].copy_from_slice(copy.as_bytes());
+                other.execute("UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1", (number, page)).unwrap();
+            }
+        }
+        other.pragma_update(None, "application_id", 0).unwrap();
+        for day in ["pings_20261120", "pings_20261121"] {
+            other.execute(&format!("DELETE FROM {day} WHERE install_id < '8'"), []).unwrap();
+        }
+        drop(other);
+        let gone: BTreeSet<Uuid> = gone.into_iter().filter(|id| id.to_string().as_str() < "8").collect();
+        assert!(found(&gone, &bytes_of(&storage.file())).len() > 10, "the copies are there");
+        let stored = storage.install_ids().len();
+        let store = open(&storage).await;
+        for _ in 0..3 {
+            store.tidy().await.unwrap();
+        }
+        assert!(found(&gone, &bytes_of(&storage.file())).is_empty());
+        assert_eq!(storage.install_ids().len(), stored);
+    });
+}
+
+#[test]
+fn postgresql_rewrites_the_days_that_had_deletions_but_never_today_s_or_yesterday_s_and_tells_what_it_could_not() {
+    for storage in Storage::all() {
+        let Storage::Postgres(cluster) = &storage else { continue };
+        let name = storage.name();
+        block_on(async {
+            let store = open_postgres(&storage).await;
+            let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
+            for days in 0..4 {
+                let rows = (1..50).map(|id| days_ago(id, days, now)).collect();
+                store.commit(rows).await.unwrap();
+            }
+            assert_eq!(store.forget(vec![install_id(1), install_id(777)]).await.unwrap(), 2);
+            let known = || cluster.psql("pulse", "SELECT day, deletions FROM forgotten_days ORDER BY 1");
+            assert_eq!(known().lines().count(), 4, "{name}: {}", known());
+            let holds = |day: &str| {
+                let path = cluster.psql("pulse", &format!("SELECT pg_relation_filepath('pings_{day}')"));
+                cluster.psql("pulse", "CHECKPOINT");
+                let bytes = std::fs::read(cluster.dir().join("data").join(path.trim())).unwrap();
+                !found(&BTreeSet::from([install_id(1).parse().unwrap()]), &bytes).is_empty()
+            };
+            assert!(holds("20261123"), "{name}: the search finds");
+            // What is in use is left alone.
+            cluster
+                .psql("pulse", "BEGIN; LOCK TABLE pings_20261124 IN ACCESS SHARE MODE; PREPARE TRANSACTION 'in use'");
+            let rewritten = store.rewrite(now).await.unwrap();
+            let why = rewritten.left.iter().find_map(|(day, why)| (*day == date(2026, 11, 24)).then_some(*why));
+            assert!(why.unwrap().contains("in use"), "{name}: {rewritten:?}");
+            cluster.psql("pulse", "ROLLBACK PREPARED 'in use'");
+            let rewritten = store.rewrite(now).await.unwrap();
+            assert_eq!(rewritten.left, [], "{name}");
+            assert_eq!(known().lines().count(), 2, "{name}: {}", known());
+            assert_eq!(
+                ["20261123", "20261124", "20261125", "20261126"].map(holds),
+                [false, false, true, true],
+                "{name}"
+            );
+            assert_eq!(storage.rows().len(), 4 * 48, "{name}");
+            // The next night, yesterday's is the day before.
+            let next = now + SignedDuration::from_hours(24);
+            assert_eq!(store.rewrite(next).await.unwrap().days, 1, "{name}");
+        });
+    }
+}
+
+#[test]
+fn rows_that_somebody_may_still_see_are_told_and_rewritten_later() {
+    let Some(cluster) = Cluster::start() else { return };
+    let storage = Storage::postgres(cluster);
+    let Storage::Postgres(cluster) = &storage else { return };
+    block_on(async {
+        let store = open_postgres(&storage).await;
+        let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
+        store.commit((1..50).map(|id| days_ago(id, 3, now)).collect()).await.unwrap();
+        // A transaction that began before, and is not over.
+        cluster.psql("pulse", "BEGIN; CREATE TABLE other (n int); PREPARE TRANSACTION 'long'");
+        store.forget(vec![install_id(1)]).await.unwrap();
+        let rewritten = store.rewrite(now).await.unwrap();
+        assert!(rewritten.left[0].1.contains("may still read"), "{rewritten:?}");
+        cluster.psql("pulse", "ROLLBACK PREPARED 'long'");
+        assert_eq!(store.rewrite(now).await.unwrap().days, 1);
+    });
+}
+
+#[test]
+fn tables_from_before_are_taken_up_without_loss_and_what_was_published_stays() {
+    for storage in Storage::both() {
+        block_on(async {
+            let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
+            let store = open(&storage).await;
+            store.commit((1..10).map(|id| days_ago(id, 3, now)).collect()).await.unwrap();
+            let day = PublishedDay { day: date(2026, 11, 23), numbers: "{}".to_owned() };
+            store.keep_published(day.clone()).await.unwrap();
+            drop(store);
+            if let Storage::Postgres(cluster) = &storage {
+                cluster.psql("pulse", "DROP TABLE forgotten_days");
+            }
+            let store = open(&storage).await;
+            assert_eq!(storage.rows().len(), 9, "{}", storage.name());
+            assert_eq!(store.forget(vec![install_id(1)]).await.unwrap(), 1);
+            let mut seen = Vec::new();
+            let mut visit = |row: Row| seen.push(row.cells[0].clone());
+            reader(&storage).scan(now - SignedDuration::from_hours(24 * 9), &mut visit).await.unwrap();
+            assert_eq!(seen.len(), 8, "{}: what export reads", storage.name());
+            assert!(!seen.contains(&Cell::Text(install_id(1))), "{}", storage.name());
+            assert_eq!(reader(&storage).publication().await.unwrap().days, [day], "{}", storage.name());
+        });
+    }
+}
