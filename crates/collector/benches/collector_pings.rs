@@ -51,22 +51,24 @@ fn storage(kind: usize) -> Storage {
 }
 
 async fn measure(kind: usize, senders: u64) {
-    let (singly, over_http, grouped) = (storage(kind), storage(kind), storage(kind));
+    let (singly, over_http, grouped, signed) = (storage(kind), storage(kind), storage(kind), storage(kind));
     let collector = Setup::new(&over_http).with("LOG__LEVEL", "info").start();
+    let signing = Setup::new(&signed).with("LOG__LEVEL", "info").with_receipts().start();
     let (mut singly, mut grouped) = (Rows::new(open(&singly).await), Rows::new(open(&grouped).await));
     let pings = Arc::new(AtomicU64::new(0));
     let mut rounds = Vec::new();
-    let mut latencies = Vec::new();
+    let (mut latencies, mut of_signed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let single = singly.rate(1).await;
         let before = Batches::of(&collector);
         let http = load(&collector, senders, &pings, &mut latencies);
         let batch = Batches::of(&collector).mean_since(&before);
-        rounds.push([single, http, grouped.rate(batch).await, batch as f64]);
+        let receipts = load(&signing, senders, &pings, &mut of_signed);
+        rounds.push([single, http, grouped.rate(batch).await, batch as f64, receipts]);
     }
     latencies.sort_by(f64::total_cmp);
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
-    let of = |what: &dyn Fn(&[f64; 4]) -> f64| Spread::new(rounds.iter().map(what).collect());
+    let of = |what: &dyn Fn(&[f64; 5]) -> f64| Spread::new(rounds.iter().map(what).collect());
     println!(
         "{}, {senders} senders: {:.0} pings/s over HTTP in groups of {:.0}; latency p50 {:.1} ms, p99 {:.1} ms, max \
          {:.1} ms; memory at most {:.0} MB",
@@ -86,7 +88,13 @@ async fn measure(kind: usize, senders: u64) {
         of(&|round| 100.0 * round[1] / round[2]),
         of(&|round| round[2]).median
     );
+    println!(
+        "    with receipts {:.0} pings/s (at least 15000), {} % of those without",
+        of(&|round| round[4]).median,
+        of(&|round| 100.0 * round[4] / round[1])
+    );
     collector.stop();
+    signing.stop();
 }
 
 /// What several rounds gave.

@@ -74,13 +74,13 @@ impl Writer {
     fn set_up(&mut self) -> Result<(), StorageError> {
         let connection = &mut self.connection;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        version_of(connection)?;
+        let is_new = version_of(connection)? == 0;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        self.sweep = Sweep::of(connection)?;
+        self.sweep = Sweep::of(connection, is_new)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         bring_up_to_date(&transaction)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;

@@ -176,7 +176,7 @@ fn what_postgresql_does_not_let_the_collector_do_is_told_with_the_statement_that
     let owner = "ALTER TABLE pings OWNER TO \"An Other\"";
     told(&of("An%20Other"), owner);
     cluster.psql("pulse", owner);
-    for beside in ["VIEW telemetry_pings", "TABLE published_days", "TABLE rounding_key"] {
+    for beside in ["VIEW telemetry_pings", "TABLE published_days", "TABLE rounding_key", "TABLE forgotten_days"] {
         cluster.psql("pulse", &format!("ALTER {beside} OWNER TO \"An Other\""));
     }
     setup(&of("An%20Other")).start().stop();

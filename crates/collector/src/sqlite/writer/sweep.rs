@@ -47,9 +47,12 @@ pub(super) struct Sweep {
 
 impl Sweep {
     /// Of this file, as it is opened.
-    pub(super) fn of(connection: &Connection) -> Result<Self, StorageError> {
+    pub(super) fn of(connection: &Connection, is_new: bool) -> Result<Self, StorageError> {
         // By hand, when its pages are swept.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        if is_new {
+            connection.pragma_update(None, "application_id", SWEPT)?;
+        }
         let mark: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         Ok(Self { next: (mark != SWEPT).then_some(1), ..Self::default() })
     }
