@@ -186,7 +186,7 @@ pub trait PingStore: Send + Sync {
     }
 
     /// Removes every row of the first of these IDs, durably, and says of how many: of all, or of those that have
-    /// [`FORGET_ROWS`] together. Each is the canonical text of an ID. What was admitted before is removed, too.
+    /// `FORGET_ROWS` together. Each is the canonical text of an ID. What was admitted before is removed, too.
     fn forget(&self, ids: Vec<String>) -> Working<'_, usize>;
 
     /// Where rows were deleted: leaves nothing of them in the files, as far as readers let it, and waits for nobody.

@@ -24,7 +24,7 @@ const LOCKED: &str = "it was in use, or the collector's role may not rewrite it"
 const NEEDED: &str = "a long transaction, a prepared one or a replication slot may still read what was deleted";
 
 impl PostgresStore {
-    /// Deletes every row of the first of these IDs, as many as have [`FORGET_ROWS`] together, and says how many IDs
+    /// Deletes every row of the first of these IDs, as many as have `FORGET_ROWS` together, and says how many IDs
     /// that are.
     pub(super) async fn forget_ids(&self, ids: Vec<String>) -> Result<usize, StorageError> {
         let count = format!(

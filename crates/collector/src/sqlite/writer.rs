@@ -135,7 +135,7 @@ impl Writer {
         Ok(outcomes)
     }
 
-    /// Deletes every row of the first of these IDs, as many as have [`FORGET_ROWS`] together, and says how many IDs
+    /// Deletes every row of the first of these IDs, as many as have `FORGET_ROWS` together, and says how many IDs
     /// that are.
     pub(super) fn forget(&mut self, ids: &[String]) -> Result<usize, StorageError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
