@@ -201,7 +201,7 @@ impl CollectorMetrics {
     fn register_rewriting(&self, r: &mut Registry) {
         let help = "Days that could not be rewritten, so that deleted rows are still in PostgreSQL's files; as of the \
                     last night";
-        r.register("unrewritten_days", help, self.unrewritten.clone());
+        r.register("unrewritten_partitions", help, self.unrewritten.clone());
         r.register("rewrite_failures", "Rewritings of days that failed", self.rewrite_failures.clone());
     }
 
