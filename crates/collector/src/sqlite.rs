@@ -97,7 +97,9 @@ impl SqliteStore {
                 Err(_) => false,
             };
             let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
-            let in_the_log: i64 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+            let in_the_log: i64 = connection
+                .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))
+                .map_err(|error| named(path, error.into()))?;
             // Nothing of the log goes into the file before it is swept.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, in_the_log > 0)?;
             let tried = try_to_set_up(connection).map_err(|error| named(path, error))?;
