@@ -1,6 +1,6 @@
 //! Reset, switch and token, and a proxy before the page.
 
-use pulse_telemetry_testkit::browser::{Page, browser_or_skip};
+use pulse_telemetry_testkit::browser::browser_or_skip;
 use pulse_telemetry_testkit::proxy::{PROXIED, Proxy};
 use pulse_telemetry_testkit::sidecar::{LIMIT, exists};
 use serde_json::{Value, json};
@@ -116,14 +116,12 @@ fn behind_nginx_and_caddy_as_documented_the_buttons_work_and_without_the_host_th
     let mut world = World::new(homelab());
     world.setup = world.setup.with("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", &format!("[\"{PROXIED}\"]"));
     let sidecar = world.setup.start();
-    // Not by its place: what comes from Pulse moves the button between a look where it is and the click.
-    let press = |page: &Page| page.eval("document.getElementById('switch').click()");
     let behind = [Proxy::nginx(test, sidecar.address(), None), Proxy::caddy(test, sidecar.address())];
     for proxy in behind.into_iter().flatten() {
         let page = browser.open();
         page.visit(&proxy.url());
         for said in ["Telemetry is off now", "Telemetry is on now"] {
-            press(&page);
+            page.click("#switch");
             page.wait_until(&format!("document.getElementById('message').textContent.startsWith({})", json!(said)));
         }
     }
@@ -131,7 +129,7 @@ fn behind_nginx_and_caddy_as_documented_the_buttons_work_and_without_the_host_th
     let Some(proxy) = Proxy::nginx(test, sidecar.address(), Some(line)) else { return };
     let page = browser.open();
     page.visit(&proxy.url());
-    press(&page);
+    page.click("#switch");
     page.wait_until("document.getElementById('message').textContent");
     let said = page.text("#message");
     let (origin, host) = (proxy.url(), sidecar.address().to_string());
