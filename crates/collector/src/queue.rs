@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use super::capacity::Capacity;
 use super::metrics::CollectorMetrics;
 use super::retry::Retry;
-use super::storage::{Arrival, Committed, PingStore, RowOutcome};
+use super::storage::{Arrival, Committed, PingStore, RowOutcome, StorageError, Working};
 
 /// The most rows of one commit. More do not pay: writing them then takes longer than flushing the disk.
 pub const BATCH_MAX: usize = 512;
@@ -284,11 +284,7 @@ impl Committer {
         if count == 0 {
             return;
         }
-        let began = self.clock.now().mono;
-        self.health.commits(Some(began));
-        let committed = self.store.admit(arrivals).await;
-        self.health.commits(None);
-        let took = self.clock.now().mono.saturating_sub(began);
+        let (committed, took) = self.timed(self.store.admit(arrivals)).await;
         match committed {
             Ok(outcomes) => {
                 let committed = Committed::of(&outcomes);
@@ -306,17 +302,23 @@ impl Committer {
         }
     }
 
+    /// Lets the storage work, which readiness looks at meanwhile, and says how long it took.
+    async fn timed<T>(&self, work: Working<'_, T>) -> (Result<T, StorageError>, Duration) {
+        let began = self.clock.now().mono;
+        self.health.commits(Some(began));
+        let done = work.await;
+        self.health.commits(None);
+        (done, self.clock.now().mono.saturating_sub(began))
+    }
+
     /// Does as many of the deletions that wait as one commit takes. Where that fails, they have failed.
     async fn forget(&mut self) {
         if self.deletions.is_empty() {
             return;
         }
         let ids: Vec<String> = self.deletions.iter().take(BATCH_MAX).map(|deletion| deletion.id.clone()).collect();
-        let (began, asked) = (self.clock.now().mono, ids.len());
-        self.health.commits(Some(began));
-        let forgotten = self.store.forget(ids).await;
-        self.health.commits(None);
-        let took = self.clock.now().mono.saturating_sub(began);
+        let asked = ids.len();
+        let (forgotten, took) = self.timed(self.store.forget(ids)).await;
         match forgotten {
             Ok(done) => {
                 self.retry.lock().unwrap_or_else(PoisonError::into_inner).measure(done, took);

@@ -7,7 +7,6 @@
 mod files;
 mod published;
 mod schema;
-
 mod writer;
 
 use std::collections::BTreeMap;

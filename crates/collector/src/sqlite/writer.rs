@@ -31,7 +31,7 @@ const STATEMENTS: usize = 128;
 /// The one connection that writes.
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    pub(super) path: PathBuf,
+    path: PathBuf,
     /// The files that the connection has open: their names, and which files they were.
     place: Vec<(PathBuf, DatabaseFileId)>,
     /// The days that have a table, with their statements.

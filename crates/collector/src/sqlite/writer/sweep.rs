@@ -17,6 +17,11 @@ use super::super::schema::BUSY_TIMEOUT;
 use super::Writer;
 use crate::storage::StorageError;
 
+const _: () = assert!(
+    option_env!("LIBSQLITE3_FLAGS").is_some(),
+    "build from within the workspace: its .cargo/config.toml asks SQLite for the table sqlite_dbpage"
+);
+
 /// So many pages of the log are swept and checkpointed together, as SQLite does by itself.
 const LOG_PAGES: u32 = 1000;
 
@@ -61,7 +66,9 @@ impl Sweep {
 impl Writer {
     /// After each commit: sweeps the log where it has grown, and moves it into the file.
     pub(super) fn look_at_the_log(&mut self) -> Result<(), StorageError> {
-        let pages: u32 = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+        let mut look = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        let pages: u32 = look.query_row([], |row| row.get(1))?;
+        drop(look);
         // A smaller number is of a log that began anew.
         if pages.checked_sub(self.sweep.log_pages).unwrap_or(pages) < LOG_PAGES {
             return Ok(());
