@@ -2,6 +2,7 @@
 //! keeps.
 
 mod audit;
+mod behind_a_proxy;
 mod booted;
 mod boundaries;
 mod build;

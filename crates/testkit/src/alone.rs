@@ -1,6 +1,7 @@
 //! A test that runs itself again, it alone, in namespaces of its own; and the programs that such a test runs.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 /// Says that the test runs in the namespaces.
@@ -47,12 +48,26 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Whether the program runs, asked like this; says so where it does not. With `CI=true` its absence fails.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
 pub fn program_or_skip(program: &str, arguments: &[&str], test: &str) -> bool {
     let runs = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     if !runs {
-        assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI installs {program} by `make setup`");
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {program} is not here (`make setup` installs it)");
+        skip(program, test);
     }
     runs
+}
+
+/// The text of a file; says so where it is not there. With `CI=true` its absence fails.
+pub fn file_or_skip(path: &Path, test: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok();
+    if text.is_none() {
+        skip(&path.display().to_string(), test);
+    }
+    text
+}
+
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
+fn skip(what: &str, test: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI installs {what} by `make setup`");
+    // Past the test harness, which keeps what a passing test prints to itself.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {what} is not here (`make setup` installs it)");
 }

@@ -1,6 +1,6 @@
 //! A real Chromium without a window, driven over its DevTools pipe: no port, no driver, no crate.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::alone::{file_or_skip, program_or_skip};
 use super::lock;
-use super::proxy::PROXIED;
+use super::proxy::{OWN_NAME, PULSES_NAME};
 use super::sidecar::{LIMIT, binary};
 
 /// Names that lead to this machine, as a name does that somebody rebinds.
@@ -43,36 +44,24 @@ struct Inbox {
 }
 
 /// The browser, or a word that the test is skipped; on CI its absence fails.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
 pub fn browser_or_skip(test: &str) -> Option<Arc<Browser>> {
     let mut shared = lock(&SHARED);
     if let Some(running) = shared.upgrade() {
         return Some(running);
     }
     let there = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
-    let Some(name) = NAMES.iter().find(|name| there(name)) else {
-        let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-        assert!(!on_ci, "there is no chromium, and CI must not skip what needs it: see `make setup`");
-        // Past the test harness, which keeps what a passing test prints to itself.
-        let _ = writeln!(io::stderr(), "SKIPPED {test}: chromium is not here (`make setup` installs it)");
+    let name = NAMES.into_iter().find(there).unwrap_or(NAMES[0]);
+    if !program_or_skip(name, &["--version"], test) {
         return None;
-    };
+    }
     let browser = Arc::new(Browser::start(name));
     *shared = Arc::downgrade(&browser);
     Some(browser)
 }
 
 /// The source of axe-core, which `make setup` installs; where it is not there, a word that the test is skipped.
-#[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
 pub fn axe_or_skip(test: &str) -> Option<String> {
-    let file = target().join("axe/node_modules/axe-core/axe.min.js");
-    if let Ok(source) = std::fs::read_to_string(&file) {
-        return Some(source);
-    }
-    let on_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    assert!(!on_ci, "{} is not here, and CI must not skip what needs it: see `make setup`", file.display());
-    let _ = writeln!(io::stderr(), "SKIPPED {test}: {} is not here (`make setup` installs it)", file.display());
-    None
+    file_or_skip(&target().join("axe/node_modules/axe-core/axe.min.js"), test)
 }
 
 /// Cargo's target directory.
@@ -83,7 +72,7 @@ fn target() -> PathBuf {
 impl Browser {
     fn start(name: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let rules = [EVIL, REBOUND, PROXIED].map(|name| format!("MAP {name} 127.0.0.1, ")).concat()
+        let rules = [EVIL, REBOUND, OWN_NAME, PULSES_NAME].map(|name| format!("MAP {name} 127.0.0.1, ")).concat()
             + "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1";
         // The pipe is the descriptors 3 and 4, which only a shell can hand over without unsafe code.
         let mut child = Command::new("sh")

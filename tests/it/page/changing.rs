@@ -1,7 +1,6 @@
-//! Reset, switch and token, and a proxy before the page.
+//! Reset, switch and token.
 
 use pulse_telemetry_testkit::browser::browser_or_skip;
-use pulse_telemetry_testkit::proxy::{PROXIED, Proxy};
 use pulse_telemetry_testkit::sidecar::{LIMIT, exists};
 use serde_json::{Value, json};
 
@@ -107,34 +106,4 @@ fn off_loopback_the_page_asks_for_the_token_and_keeps_it_for_the_tab_only() {
     other.visit(&format!("http://127.0.0.1:{port}/"));
     assert!(other.text("main").contains("This page needs its token"));
     assert_eq!([page.complaints(), other.complaints()], [const { Vec::<String>::new() }; 2]);
-}
-
-#[test]
-fn behind_nginx_and_caddy_as_documented_the_buttons_work_and_without_the_host_they_say_why_not() {
-    let test = "behind_nginx_and_caddy_as_documented_the_buttons_work_and_without_the_host_they_say_why_not";
-    let Some(browser) = browser_or_skip(test) else { return };
-    let mut world = World::new(homelab());
-    world.setup = world.setup.with("PULSE_TELEMETRY_SERVE__ALLOWED_HOSTS", &format!("[\"{PROXIED}\"]"));
-    let sidecar = world.setup.start();
-    let behind = [Proxy::nginx(test, sidecar.address(), None), Proxy::caddy(test, sidecar.address())];
-    for proxy in behind.into_iter().flatten() {
-        let page = browser.open();
-        page.visit(&proxy.url());
-        for said in ["Telemetry is off now", "Telemetry is on now"] {
-            page.click("#switch");
-            page.wait_until(&format!("document.getElementById('message').textContent.startsWith({})", json!(said)));
-        }
-    }
-    let line = "proxy_set_header Host $http_host;";
-    let Some(proxy) = Proxy::nginx(test, sidecar.address(), Some(line)) else { return };
-    let page = browser.open();
-    page.visit(&proxy.url());
-    page.click("#switch");
-    page.wait_until("document.getElementById('message').textContent");
-    let said = page.text("#message");
-    let (origin, host) = (proxy.url(), sidecar.address().to_string());
-    for part in [origin.trim_end_matches('/'), &host, line] {
-        assert!(said.contains(part), "{said}");
-    }
-    assert_eq!(sidecar.status()["enabled"], true);
 }
