@@ -12,7 +12,7 @@ WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
 # Most tests wait for something, so twice as many run at once as there are processors.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: demo test test-system test-boot test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe fuzzer deny \
+.PHONY: demo test test-system test-boot test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe charts fuzzer deny \
 	dist sbom reproducible dist-tools test-package
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page, the collector and what it publishes
@@ -111,23 +111,27 @@ bench-collector: ## figures of the collector: durable pings a second, a purge at
 generate: ## write the files that are made from the code
 	$(CARGO) xtask generate
 
-setup: ## what CI needs beyond the Rust toolchain; needs root
+setup: ## what CI needs beyond the toolchains of Rust and Go; needs root
 	apt-get update
 	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
 		chromium fonts-dejavu-core openssl postgresql-common mmdebstrap systemd-container systemd \
-		buildah podman crun nginx-light caddy prometheus
+		buildah podman crun nginx-light caddy prometheus shellcheck
 	# The tests make clusters of their own; Debian's would only take memory.
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	apt-get install -y --no-install-recommends postgresql-15 pgbouncer
 	command -v npm >/dev/null || apt-get install -y --no-install-recommends npm
-	$(MAKE) axe fuzzer
+	$(MAKE) axe fuzzer charts
 
-axe: ## axe-core, beside the build, for the test of the page
+axe: ## npm's packages of the tests, beside the build: axe-core, the schema of Compose files
 	mkdir -p $(TARGET)/axe
 	cp .ci/tools/package.json .ci/tools/package-lock.json $(TARGET)/axe
 	npm ci --silent --no-fund --no-audit --prefix $(TARGET)/axe
 
-fuzzer: ## Python's tools of the tests, beside the build: schemathesis, Prometheus' parser, HiGHS, DuckDB
+charts: ## Go's tools of the tests, beside the build: helm, actionlint
+	mkdir -p $(TOOLS)/bin
+	go build -C .ci/tools -o $(abspath $(TOOLS))/bin/ tool
+
+fuzzer: ## Python's tools of the tests, beside the build: schemathesis, Prometheus' parser, HiGHS, DuckDB, Kubernetes' schemas
 	python3 -m venv $(FUZZER)
 	$(FUZZER)/bin/pip install --quiet --require-hashes --requirement .ci/tools/requirements.txt
 

@@ -16,6 +16,7 @@ mod contract;
 mod counting;
 mod cross_site;
 mod demo;
+mod deploying;
 mod egress;
 mod engine;
 mod events;

@@ -1,0 +1,65 @@
+//! The forge's workflows and every script, held to their linters.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use pulse_telemetry_testkit::alone::{program_or_skip, run};
+use pulse_telemetry_testkit::project;
+
+use super::{beside_the_build, read};
+
+const WORKFLOWS: [&str; 2] = [".github/workflows/ci.yml", ".github/workflows/release.yml"];
+
+#[test]
+fn the_workflows_pass_actionlint_and_run_what_a_maintainer_runs_with_actions_of_a_known_commit() {
+    let test = "the_workflows_pass_actionlint_and_run_what_a_maintainer_runs_with_actions_of_a_known_commit";
+    let all: Vec<PathBuf> = tracked(".github/workflows").collect();
+    assert_eq!(all, WORKFLOWS.map(PathBuf::from));
+    for workflow in WORKFLOWS {
+        let text = read(workflow);
+        for line in text.lines() {
+            let Some((_, uses)) = line.split_once("uses: ") else { continue };
+            let is_hash = |text: &str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
+            let pin = uses.split_once('@').and_then(|(_, pin)| pin.split_once(" # v"));
+            let is_pinned = pin.is_some_and(|(hash, version)| is_hash(hash) && !version.is_empty());
+            assert!(is_pinned || uses.starts_with("./"), "{workflow}: {line}");
+        }
+        // What a job may do beyond reading, it says itself.
+        assert!(text.contains("\npermissions:\n  contents: read\n"), "{workflow}");
+        assert!(!text.contains("pull_request_target"), "{workflow}: a stranger's code would see the secrets");
+    }
+    assert!(read(WORKFLOWS[0]).contains("run: .ci/run\n"));
+    let release = read(WORKFLOWS[1]);
+    assert!(release.contains("needs: ci") && release.contains("make dist") && release.contains("environment: release"));
+
+    let Some(actionlint) = beside_the_build(test, "tools/bin/actionlint", "-version") else { return };
+    // With shellcheck for what they run.
+    if program_or_skip("shellcheck", &["--version"], test) {
+        let output = Command::new(actionlint).arg("-no-color").current_dir(project()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn every_script_passes_shellcheck() {
+    let test = "every_script_passes_shellcheck";
+    if !program_or_skip("shellcheck", &["--version"], test) {
+        return;
+    }
+    let is_script = |path: &PathBuf| {
+        // One that is removed and not yet committed is still tracked.
+        let text = std::fs::read(project().join(path)).ok();
+        let shells = [&b"#!/bin/sh\n"[..], b"#!/usr/bin/env bash\n"];
+        text.is_some_and(|text| shells.iter().any(|shell| text.starts_with(shell)))
+    };
+    let scripts: Vec<PathBuf> = tracked(".").filter(is_script).collect();
+    assert!(scripts.len() >= 5, "{scripts:?}");
+    let output = Command::new("shellcheck").args(&scripts).current_dir(project()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The files of the repository below that path.
+fn tracked(path: &str) -> impl Iterator<Item = PathBuf> {
+    let files = run("git", &["-C", project().to_str().unwrap(), "ls-files", path]);
+    files.lines().map(PathBuf::from).collect::<Vec<_>>().into_iter()
+}
