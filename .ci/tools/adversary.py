@@ -30,12 +30,14 @@ class Model:
         self.solver.setOptionValue("random_seed", 1)
         self.days = days
         self.columns = {}
+        self.bounds = []
         self.totals = [self.column(("total", day), 0, 10_000_000) for day in range(days)]
         self.solutions = []
 
     def column(self, name, low, high):
         if name not in self.columns:
             self.columns[name] = len(self.columns)
+            self.bounds.append((low, high))
             self.solver.addVar(float(low), float(high))
             self.solver.changeColIntegrality(self.columns[name], highspy.HighsVarType.kInteger)
         return self.columns[name]
@@ -91,11 +93,27 @@ class Model:
         self.solutions.append(values)
         return values
 
-    def within(self, columns, low, high, seconds):
-        """Whether the sum of the columns can be in that range."""
+    def hold(self, bounds):
+        lows, highs = ([float(value) for value in side] for side in zip(*bounds))
+        self.solver.changeColsBounds(len(bounds), list(range(len(bounds))), lows, highs)
+
+    def within(self, columns, low, high, seconds, days):
+        """Whether the sum of the columns, which are of those days, can be in that range.
+
+        First all other days, and what is secret, stay as in a solution that is known: that leaves little to solve, and
+        what it finds is a solution of the whole. Only where it finds none, all may change.
+        """
         self.row(low, high, columns)
         row = self.solver.getNumRow() - 1
-        found = self.solve(seconds)
+        found = None
+        if self.solutions:
+            is_free = lambda name: name[0] in ("group", "total") and name[-1] in days
+            known = zip(self.columns, self.bounds, self.solutions[0])
+            self.hold([bounds if is_free(name) else (value, value) for name, bounds, value in known])
+            found = self.solve(seconds)
+            self.hold(self.bounds)
+        if found in (None, "undecided"):
+            found = self.solve(seconds)
         self.solver.deleteRows(1, [row])
         return found if found in (None, "undecided") else True
 
@@ -406,9 +424,13 @@ def attack(fleet, model, seconds, at_once=None, joins=False):
     model.solve(seconds, {columns[key]: 1 for key in small}, maximise=True)
     seen = lambda column: {values[column] for values in model.solutions if column < len(values)}
 
-    def judge(outcomes, *what):
-        if True not in outcomes:
-            (undecided if "undecided" in outcomes else pinned).append(what)
+    def judge(terms, ranges, days, *what):
+        outcomes = set()
+        for low, high in ranges:
+            outcomes.add(model.within(terms, low, high, seconds, days))
+            if True in outcomes:
+                return
+        (undecided if "undecided" in outcomes else pinned).append(what)
 
     for key in small:
         column = columns[key]
@@ -416,8 +438,7 @@ def attack(fleet, model, seconds, at_once=None, joins=False):
             undecided.append(("size by what was joined", *key))
         if any(not 1 <= value <= 4 for value in seen(column)):
             continue
-        outcomes = [model.within({column: 1}, 0, 0, seconds), model.within({column: 1}, 5, 10_000_000, seconds)]
-        judge(outcomes, "size", *key)
+        judge({column: 1}, [(0, 0), (5, 10_000_000)], {key[1]}, "size", *key)
         if at_once and len(pinned) >= at_once:
             return pinned, undecided
     for group, at in known:
@@ -432,12 +453,8 @@ def attack(fleet, model, seconds, at_once=None, joins=False):
             undecided.append(("change by what was joined", group, at))
         if len({values[second] - values[first] for values in model.solutions}) > 1:
             continue
-        terms = {second: 1, first: -1}
-        outcomes = [
-            model.within(terms, -10_000_000, change - 1, seconds),
-            model.within(terms, change + 1, 10_000_000, seconds),
-        ]
-        judge(outcomes, "change", group, at)
+        others = [(-10_000_000, change - 1), (change + 1, 10_000_000)]
+        judge({second: 1, first: -1}, others, {at, at + 1}, "change", group, at)
     return pinned, undecided
 
 
