@@ -7,6 +7,7 @@ mod compare;
 mod network;
 mod off;
 mod pings;
+mod tunnel;
 
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{SimulatedPulse, TOKEN};
