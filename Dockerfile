@@ -1,4 +1,5 @@
-# The sidecar as an image: one static program, and nothing else in it. docs/INSTALL.md says how to run it.
+# The sidecar as an image: one static program, and nothing else in it. docs/INSTALL.md says how to run it, and
+# Dockerfile.release makes the same of a released program.
 #
 # Any image with Rust and a C compiler can build it: docker build --build-arg RUST_IMAGE=… On Alpine the program is
 # linked with musl; elsewhere with what is there, just as static.
@@ -18,19 +19,19 @@ COPY examples examples
 RUN host="$(rustc --print host-tuple)" \
     && RUSTFLAGS="-C target-feature=+crt-static" \
         cargo build --locked --release --bin pulse-telemetry --target "$host" --target-dir /target \
-    && mkdir /image && mkdir -m 0700 /image/state \
+    && mkdir -p /image/state && chmod 1777 /image/state \
     && cp "/target/$host/release/pulse-telemetry" /image/
 
 FROM scratch
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="pulse-telemetry" \
       org.opencontainers.image.description="The telemetry of a Pulse installation, outside Pulse" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /image/pulse-telemetry /pulse-telemetry
-# A new volume takes its owner and mode from here.
-COPY --from=build --chown=65532:65532 /image/state /var/lib/pulse-telemetry
-ENV PULSE_TELEMETRY_STATE__DIR=/var/lib/pulse-telemetry
+# A new volume takes its mode from here: every user may write, and makes a directory of its own.
+COPY --from=build /image/state /var/lib/pulse-telemetry
+ENV PULSE_TELEMETRY_STATE__DIR=/var/lib/pulse-telemetry/state
 USER 65532:65532
 VOLUME ["/var/lib/pulse-telemetry"]
 EXPOSE 7656

@@ -7,13 +7,14 @@ FUZZER = $(TARGET)/schemathesis
 TOOLS = $(TARGET)/tools
 # docs/dependencies.md lists each tool, and says how to raise it.
 CARGO_DEB = cargo-deb@3.8.0
+DIST_TOOLS = cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 $(CARGO_DEB)
 INSTALL = $(CARGO) install --quiet --locked --root $(TOOLS)
 WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
 # Most tests wait for something, so twice as many run at once as there are processors.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: demo test test-system test-boot test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe charts fuzzer deny \
-	dist sbom reproducible dist-tools test-package
+	dist apt-repo sbom reproducible dist-tools test-package
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page, the collector and what it publishes
 	@$(CARGO) build --workspace --bins --example demo
@@ -28,13 +29,17 @@ test-system: ## what needs root, a file system or a network of its own; bounded,
 test-boot: ## the unit under a systemd that is really booted; needs root, mmdebstrap and systemd-container
 	$(CARGO) test --test it -- --ignored booted::
 
-test-image: ## the image, built and run; needs root, mmdebstrap, buildah, podman and Debian's mirror
+test-image: ## the images, built and run; needs root, mmdebstrap, buildah, podman, qemu-user, Debian's mirror and what `make dist` needs
+	@# The sidecar's alone, and not as small as they could be; the tools unoptimised are built in a third of the time.
+	test -x $(TOOLS)/bin/cargo-cyclonedx || $(INSTALL) --debug $(DIST_TOOLS)
+	$(WITH_TOOLS) PROGRAMS=pulse-telemetry CARGO_TARGET_DIR=$(TARGET)/released \
+		CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 packaging/dist
 	$(CARGO) test --test it -- --ignored image::
 
 test-package: ## the Debian packages, installed, upgraded and purged under a booted systemd; needs what test-boot needs
 	@# Unoptimised it is built in a third of the time.
 	test -x $(TOOLS)/bin/cargo-deb || $(INSTALL) --debug $(CARGO_DEB)
-	$(CARGO) build --workspace --bins && $(CARGO) test --test it -- --ignored package::
+	$(CARGO) build --workspace --bins && $(CARGO) test --test it -- --ignored package:: release::
 
 test-years: ## 10,000 installation-years of engine and disk, 300 of the whole daemon, all that three steps can bring, and 18 fleets' published numbers
 	YEARS=10000 $(CARGO) test --profile soak --test it simulation::
@@ -117,7 +122,8 @@ setup: ## what CI needs beyond the toolchains of Rust and Go; needs root
 	apt-get update
 	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
 		chromium fonts-dejavu-core openssl postgresql-common mmdebstrap systemd-container systemd \
-		buildah podman crun nginx-light caddy prometheus shellcheck
+		buildah podman crun nginx-light caddy prometheus \
+		apt-utils gpg openssh-client shellcheck qemu-user-static musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	# The tests make clusters of their own; Debian's would only take memory.
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	apt-get install -y --no-install-recommends postgresql-15 pgbouncer
@@ -142,8 +148,11 @@ deny: ## licences and sources of the dependencies; builds cargo-deny first, whic
 	$(WITH_TOOLS) $(CARGO) deny check bans licenses sources
 
 # Tools of the release, beside the build.
-dist: dist-tools ## tarballs, Debian packages, lists of crates and SHA256SUMS, in dist/ beside the build; takes ten minutes
+dist: dist-tools ## tarballs, packages, install.sh, lists of crates and SHA256SUMS, in dist/ beside the build; packaging/origin says how to sign; takes ten minutes
 	$(WITH_TOOLS) packaging/dist
+
+apt-repo: ## adds dist/'s packages to the apt repository beside it, apt/, and signs that; RELEASE_APT_KEY is the key
+	packaging/apt-repo $(TARGET)/dist $(TARGET)/apt
 
 sbom: dist-tools ## the lists of crates alone
 	mkdir -p $(TARGET)/dist
@@ -153,4 +162,4 @@ reproducible: dist-tools ## two builds in different directories, compared byte b
 	$(WITH_TOOLS) packaging/reproduce
 
 dist-tools:
-	$(INSTALL) cargo-auditable@0.7.7 cargo-cyclonedx@0.5.9 $(CARGO_DEB)
+	$(INSTALL) $(DIST_TOOLS)

@@ -3,11 +3,13 @@
 //! What may be opened is `fs`' to say; here is what the files are called, how one takes the place of another, and where
 //! what is damaged goes.
 
+use std::borrow::Cow;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rustix::process::{getegid, geteuid};
 
 use super::fs::{Access, At, Fs, FsFile, Kind, RealFs, Stat, is_unusable};
 
@@ -297,20 +299,24 @@ const DAMAGED: &str = "damaged-";
 const TORN: &str = "torn-";
 
 /// What to do about an error.
-pub(super) fn advice(error: &io::Error) -> &'static str {
+pub(super) fn advice(error: &io::Error) -> Cow<'static, str> {
     const LOCAL: &str = "nothing durable can be promised on such a file system, as some network file systems are: name \
                          a directory on a local disk in state.dir (PULSE_TELEMETRY_STATE__DIR)";
     let inner = error.get_ref();
     if inner.is_some_and(|inner| inner.is::<NotDurable>() || inner.is::<NotLocked>()) {
-        return LOCAL;
+        return LOCAL.into();
     }
     if is_unusable(error) {
-        return "nothing of it was read or written: see where it comes from, and move it away";
+        return "nothing of it was read or written: see where it comes from, and move it away".into();
     }
-    match error.kind() {
+    let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "it must be a directory that the user of this process can write (run commands as the user that the daemon \
-             runs as), or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)"
+            let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+            return format!(
+                "user {user} must be able to write there: chown -R {user}:{group} it, or in a container what is \
+                 mounted there (run commands as the user that the daemon runs as)"
+            )
+            .into();
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             "it is mounted read-only: mount it to be written, or name another directory in state.dir \
@@ -322,7 +328,8 @@ pub(super) fn advice(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
         _ => "look at that directory and its disk, or name another one in state.dir (PULSE_TELEMETRY_STATE__DIR)",
-    }
+    };
+    advice.into()
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod promises;
 mod pulse_over_tls;
 mod reading_pulse;
 mod readings;
+mod release;
 mod sending;
 mod serve;
 mod sidecar;

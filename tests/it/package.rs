@@ -3,12 +3,11 @@
 //! `pulse_telemetry_testkit::booted` says.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use pulse_telemetry_testkit::alone::run;
 use pulse_telemetry_testkit::booted::{self, Machine};
 use pulse_telemetry_testkit::endpoint::Endpoint;
+use pulse_telemetry_testkit::packages::Stripped;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::{collector, sidecar};
 
@@ -175,32 +174,12 @@ fn step<'a>(seen: &'a str, name: &str) -> &'a str {
 }
 
 /// A machine with the package in the versions 1, 2 and 3, not installed.
-fn with_packages(package: &str, program: &Path) -> Machine {
+fn with_packages(package: &'static str, program: &Path) -> Machine {
     let machine = Machine::new(package);
     std::fs::create_dir(machine.path("given")).unwrap();
-    let build = tempfile::tempdir_in(pulse_telemetry_testkit::kept()).unwrap();
-    let stripped = build.path().join("release").join(package);
-    std::fs::create_dir(stripped.parent().unwrap()).unwrap();
-    // The packages are made faster than with what a debugger would want.
-    run("strip", &["-o", stripped.to_str().unwrap(), program.to_str().unwrap()]);
+    let stripped = Stripped::new(package, program);
     for version in ["1", "2", "3"] {
-        let output = Command::new(cargo_deb())
-            .args(["--quiet", "--locked", "--offline", "--no-build", "--no-strip", "--fast"])
-            .args(["--deb-version", version, "--output"])
-            .arg(machine.path(&format!("given/{version}.deb")))
-            .args(["--package", package])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("CARGO", env!("CARGO"))
-            .env("CARGO_TARGET_DIR", build.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        stripped.deb(version, &machine.path(&format!("given/{version}.deb")));
     }
     machine
-}
-
-/// Where `make test-package` puts it, else from the path.
-fn cargo_deb() -> PathBuf {
-    let tool = pulse_telemetry_testkit::kept().with_file_name("tools/bin/cargo-deb");
-    if tool.exists() { tool } else { "cargo-deb".into() }
 }

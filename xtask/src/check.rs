@@ -4,13 +4,18 @@ use std::process::ExitCode;
 
 use pulse_telemetry_testkit::boundaries::beyond_the_boundaries;
 
-use crate::{documents, imports, limits};
+use crate::{documents, imports, limits, version};
 
 /// Tells what goes beyond a limit.
 pub(crate) fn check() -> ExitCode {
-    let found =
-        [beyond_the_boundaries(), documents::beyond_the_limits(), limits::beyond_the_limits(), imports::circles()]
-            .concat();
+    let found = [
+        beyond_the_boundaries(),
+        documents::beyond_the_limits(),
+        limits::beyond_the_limits(),
+        imports::circles(),
+        version::disagreements(),
+    ]
+    .concat();
     for line in &found {
         println!("{line}");
     }

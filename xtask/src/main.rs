@@ -15,6 +15,7 @@ mod imports;
 mod limits;
 mod promises;
 mod simulate;
+mod version;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

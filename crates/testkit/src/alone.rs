@@ -7,6 +7,9 @@ use std::process::Command;
 /// Says that the test runs in the namespaces.
 const INSIDE: &str = "PULSE_TELEMETRY_TEST_INSIDE";
 
+/// Begins a line with something that was measured, which is told also where the test passes.
+pub const FIGURE: &str = "FIGURE ";
+
 /// Prepares, and runs the test of that name again in namespaces of its own (options of `unshare`), the network's among
 /// them, where every port is free; there it does what it is given.
 #[expect(clippy::disallowed_methods, reason = "the test tells itself that it runs in the namespaces")]
@@ -26,6 +29,9 @@ pub fn alone(name: &str, namespaces: &[&str], prepare: impl FnOnce(), test: impl
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    for figure in told.lines().filter(|line| line.starts_with(FIGURE)) {
+        let _ = writeln!(std::io::stderr(), "{figure}");
+    }
 }
 
 /// Runs the test of that name again in a process of its own: what it measures or ends is the process.

@@ -24,24 +24,48 @@ const REPORT: &str = "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\n
 /// One machine at a time: they would share a cgroup.
 static ONE: Mutex<()> = Mutex::new(());
 
+/// A release of Debian.
+#[derive(Clone, Copy)]
+pub enum Debian {
+    Bookworm,
+    Trixie,
+}
+
+impl Debian {
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    /// The tree that is copied, with what an image of a container has besides. Making it takes a minute.
+    fn tree(self) -> PathBuf {
+        let root = crate::kept().join(format!("debian-{}", self.suite()));
+        if !root.exists() {
+            let new = root.with_extension("new");
+            let _ = std::fs::remove_dir_all(&new);
+            let packages = "--include=systemd,systemd-sysv,openssh-client,curl";
+            run("mmdebstrap", &["-q", "--variant=minbase", packages, self.suite(), new.to_str().unwrap()]);
+            std::fs::rename(new, &root).unwrap();
+        }
+        root
+    }
+}
+
 /// Runs that test again where every port is free, once the tree is there and no other machine runs.
 pub fn alone(name: &str, test: impl FnOnce()) {
+    alone_on(Debian::Bookworm, name, test);
+}
+
+/// The same for a test whose machines are of that release.
+pub fn alone_on(debian: Debian, name: &str, test: impl FnOnce()) {
     let mut one = None;
     let prepare = || {
         one = Some(lock(&ONE));
-        debian();
+        debian.tree();
     };
     super::alone::alone(name, &[], prepare, test);
-}
-
-/// The tree that is copied. Making it takes a minute.
-fn debian() -> PathBuf {
-    let root = crate::kept().join("debian");
-    if !root.join("etc/debian_version").exists() {
-        let packages = "--include=systemd,systemd-sysv";
-        run("mmdebstrap", &["-q", "--variant=minbase", packages, "bookworm", root.to_str().unwrap()]);
-    }
-    root
 }
 
 /// A machine that is off.
@@ -52,9 +76,14 @@ pub struct Machine {
 impl Machine {
     /// A new one, in the place of an earlier one of that name.
     pub fn new(name: &str) -> Self {
+        Self::on(Debian::Bookworm, name)
+    }
+
+    /// The same, with that release.
+    pub fn on(debian: Debian, name: &str) -> Self {
         let root = crate::kept().join(name);
         let _ = std::fs::remove_dir_all(&root);
-        run("cp", &["-a", "--reflink=auto", debian().to_str().unwrap(), root.to_str().unwrap()]);
+        run("cp", &["-a", "--reflink=auto", debian.tree().to_str().unwrap(), root.to_str().unwrap()]);
         Self { root }
     }
 

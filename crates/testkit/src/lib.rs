@@ -33,6 +33,7 @@ pub mod linkage;
 pub mod load;
 pub mod manual;
 pub mod memory_fs;
+pub mod packages;
 pub mod planted;
 pub mod postgres;
 pub mod promises;

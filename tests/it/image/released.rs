@@ -1,0 +1,212 @@
+//! The image of the released programs, of the folder that `make test-image` has made as `make dist` makes one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use pulse_telemetry_testkit::alone::{FIGURE, alone, run};
+use pulse_telemetry_testkit::endpoint::Endpoint;
+use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use pulse_telemetry_testkit::sidecar::LIMIT;
+
+use super::{HARDENED, Removed, SIZE_MAX, buildah, done, of_its_own_cgroups, podman, text};
+
+/// Debian's names of the architectures, Rust's, and what runs their programs here.
+const ARCHITECTURES: [(&str, &str); 2] = [("amd64", "x86_64"), ("arm64", "aarch64")];
+/// The image's own, Unraid's, a first user's, root's, and one of root's group.
+const USERS: [&str; 5] = ["65532:65532", "99:100", "1000:1000", "0:0", "4321:0"];
+const STATE: &str = "/var/lib/pulse-telemetry";
+
+/// Of this architecture's name.
+fn image(architecture: &str) -> String {
+    format!("localhost/released-{architecture}")
+}
+
+#[test]
+#[ignore = "needs root: make test-image"]
+fn both_images_have_the_released_bytes_and_nothing_else_and_every_user_can_run_one_on_every_volume() {
+    let name = "image::released::both_images_have_the_released_bytes_and_nothing_else_and_every_user_can_run_one_on_\
+                every_volume";
+    alone(name, &["--mount"], build_both, lives_inside);
+}
+
+fn build_both() {
+    for (architecture, _) in ARCHITECTURES {
+        let build = ["bud", "--format", "docker", "--platform", &format!("linux/{architecture}")];
+        done(buildah(&[&build[..], &["-t", &image(architecture), text(&folder())]].concat()));
+    }
+}
+
+fn folder() -> PathBuf {
+    pulse_telemetry_testkit::kept().with_file_name("released/dist")
+}
+
+fn lives_inside() {
+    of_its_own_cgroups();
+    for (architecture, rusts) in ARCHITECTURES {
+        has_the_released_bytes(architecture, rusts);
+    }
+    let pulse = SimulatedPulse::start(PulseModel::default());
+    the_other_architecture_starts(&pulse);
+    from_the_first_command_to_the_first_preview(&pulse);
+    every_user_runs_it_on_every_volume(&pulse);
+    a_directory_of_somebody_else_is_told_with_what_mends_it(&pulse);
+}
+
+/// The files of an image.
+fn unpacked(architecture: &str) -> PathBuf {
+    let container = done(buildah(&["from", "--pull-never", &image(architecture)]));
+    done(buildah(&["mount", container.trim()])).trim().into()
+}
+
+fn has_the_released_bytes(architecture: &str, rusts: &str) {
+    let size: u64 =
+        done(podman(&["image", "inspect", &image(architecture), "--format", "{{.Size}}"])).trim().parse().unwrap();
+    println!("{FIGURE}the image for {architecture} has {size} bytes; {SIZE_MAX} at most");
+    assert!(size <= SIZE_MAX, "{size} bytes");
+
+    let root = unpacked(architecture);
+    let files = run("find", &[text(&root), "-mindepth", "1", "-printf", "%P %m %U:%G\n"]);
+    let mut files: Vec<&str> = files.lines().collect();
+    files.sort_unstable();
+    assert_eq!(
+        files,
+        ["pulse-telemetry 755 0:0", "var 755 0:0", "var/lib 755 0:0", "var/lib/pulse-telemetry 1777 0:0"]
+    );
+
+    let tarball = format!("pulse-telemetry-{}-{rusts}-unknown-linux-musl.tar.gz", env!("CARGO_PKG_VERSION"));
+    let tarball = folder().join(tarball);
+    let unpack = ["-xzOf", text(&tarball), "--wildcards", "*-musl/pulse-telemetry"];
+    let released = Command::new("tar").args(unpack).output().unwrap().stdout;
+    assert!(released.len() > 1_000_000 && std::fs::read(root.join("pulse-telemetry")).unwrap() == released);
+}
+
+/// Under qemu-user, which needs nothing of the kernel's.
+fn the_other_architecture_starts(pulse: &SimulatedPulse) {
+    let other = ARCHITECTURES.iter().find(|(_, rusts)| *rusts != std::env::consts::ARCH).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("token"), TOKEN).unwrap();
+    let preview = Command::new(format!("qemu-{}-static", other.1))
+        .arg(unpacked(other.0).join("pulse-telemetry"))
+        .arg("preview")
+        .env("PULSE_URL", pulse.url())
+        .env("PULSE_TOKEN_FILE", place.path().join("token"))
+        .env("PULSE_TELEMETRY_STATE__DIR", place.path().join("state"))
+        .output()
+        .unwrap();
+    assert!(done(preview).contains("install_id"));
+}
+
+/// As docs/INSTALL.md has it, with the state directory's checks that `make dist` cannot make: from the folder alone.
+fn from_the_first_command_to_the_first_preview(pulse: &SimulatedPulse) {
+    let began = now();
+    run("sh", &["-c", "cd \"$0\" && sha256sum --check --quiet SHA256SUMS", text(&folder())]);
+    done(buildah(&[
+        "bud",
+        "--format",
+        "docker",
+        "--build-arg",
+        "TARGETARCH=amd64",
+        "-t",
+        &image("first"),
+        text(&folder()),
+    ]));
+    let secret = secret("65532:65532");
+    let (mount, variables) = (mount(&secret), variables(pulse, None));
+    let arguments = [&["run", "--rm"], &HARDENED[..], &words(&variables), &["-v", &mount]].concat();
+    let preview = done(podman(&[&arguments[..], &[&image("first"), "preview"]].concat()));
+    assert!(preview.contains("install_id"), "{preview}");
+    let taken = began.elapsed().as_millis();
+    println!("{FIGURE}from the first command to the first preview with the image: {taken} ms; 60000 at most");
+}
+
+fn every_user_runs_it_on_every_volume(pulse: &SimulatedPulse) {
+    let _removed = Removed;
+    for user in USERS {
+        let secret = secret(user);
+        let bound = tempfile::tempdir().unwrap();
+        run("chown", &[user, text(bound.path())]);
+        let bound = format!("{}:{STATE}", bound.path().display());
+        let (named, memory) = (format!("{}:{STATE}", user.replace(':', "-")), STATE.to_owned());
+        for volume in [vec!["-v", &bound], vec!["-v", &named], vec!["--tmpfs", &memory], vec![]] {
+            podman(&["rm", "-f", "-t", "0", "life"]);
+            podman(&["volume", "rm", "-f", named.split(':').next().unwrap()]);
+            let endpoint = Endpoint::start();
+            let variables = variables(pulse, Some(&endpoint));
+            let start = [&["run", "-d", "--name", "life", "--user", user], &HARDENED[..], &words(&variables)].concat();
+            done(podman(&[&start[..], &["-v", &mount(&secret)], &volume, &[&image("amd64")]].concat()));
+            endpoint.wait_for_pings(1, LIMIT);
+            let status = done(podman(&["exec", "life", "/pulse-telemetry", "status"]));
+            assert!(status.starts_with("Telemetry is on.") && !status.contains("Others can write"), "{user}: {status}");
+            // A second daemon of the same user finds what the first one left.
+            if !volume.is_empty() && volume[0] == "-v" {
+                done(podman(&["restart", "-t", "10", "life"]));
+                done(podman(&["exec", "life", "/pulse-telemetry", "history"]));
+            }
+        }
+    }
+}
+
+fn a_directory_of_somebody_else_is_told_with_what_mends_it(pulse: &SimulatedPulse) {
+    let theirs = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(theirs.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (secret, bound) = (secret("99:100"), format!("{}:{STATE}", theirs.path().display()));
+    let variables = variables(pulse, None);
+    let start = [&["run", "--rm", "--user", "99:100", "-v", &bound], &HARDENED[..], &words(&variables)].concat();
+    let refused = podman(&[&start[..], &["-v", &mount(&secret), &image("amd64")]].concat());
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    let line = told.lines().find(|line| line.starts_with("pulse-telemetry: failed to use the state directory"));
+    assert!(line.is_some_and(|line| line.contains("chown -R 99:100 it, or in a container what is mounted")), "{told}");
+}
+
+/// A directory with Pulse's token, which that user alone can read.
+fn secret(user: &str) -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("pulse-token");
+    std::fs::write(&file, TOKEN).unwrap();
+    run("chmod", &["400", text(&file)]);
+    run("chown", &["-R", user, text(place.path())]);
+    place
+}
+
+fn mount(secret: &tempfile::TempDir) -> String {
+    format!("{}:/run/secrets:ro", secret.path().display())
+}
+
+fn variables(pulse: &SimulatedPulse, endpoint: Option<&Endpoint>) -> Vec<String> {
+    let endpoint = endpoint.map(|endpoint| format!("PULSE_TELEMETRY_TELEMETRY__ENDPOINT={}", endpoint.url()));
+    let always = [
+        format!("PULSE_URL={}", pulse.url()),
+        "PULSE_TOKEN_FILE=/run/secrets/pulse-token".to_owned(),
+        "PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY=0s".to_owned(),
+    ];
+    always
+        .into_iter()
+        .filter(|variable| endpoint.is_some() || !variable.contains("DELAY"))
+        .chain(endpoint.clone())
+        .collect()
+}
+
+fn words(variables: &[String]) -> Vec<&str> {
+    variables.iter().flat_map(|variable| ["-e", variable.as_str()]).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "it is timed")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[test]
+fn the_image_of_released_programs_is_the_one_that_is_compiled_but_for_where_they_come_from() {
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let end = |file: &str| {
+        let text = read(file).replace(&format!("ARG VERSION={}", env!("CARGO_PKG_VERSION")), "ARG VERSION");
+        let (_, last) = text.rsplit_once("\nFROM scratch\n").unwrap();
+        last.lines()
+            .filter(|line| !line.starts_with("COPY ") && !line.starts_with("ADD "))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert_eq!(end("Dockerfile"), end("Dockerfile.release"));
+}
