@@ -7,7 +7,7 @@ use pulse_telemetry_testkit::browser::{Browser, EVIL, Page, browser_or_skip};
 use pulse_telemetry_testkit::endpoint::{CertificateAuthority, Endpoint, Issued};
 use pulse_telemetry_testkit::proxy::{Before, OWN_NAME, PULSES_NAME, Program, Proxy};
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use pulse_telemetry_testkit::server::{RequestRecord, ResponsePlan, Server};
+use pulse_telemetry_testkit::server::{Refusing, RequestRecord, ResponsePlan, Server};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar};
 use serde_json::{Value, json};
 
@@ -181,6 +181,30 @@ fn under_pulses_name_its_administrators_have_the_page_at_a_path_and_nobody_else(
     }
 }
 
+#[test]
+fn where_pulse_is_gone_or_answers_with_something_else_nobody_gets_in() {
+    let test = "where_pulse_is_gone_or_answers_with_something_else_nobody_gets_in";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let gone = Refusing::new();
+    let odd = Server::start(|request| match request.path() {
+        "/api/system/settings" => ResponsePlan::redirect(302, "/somewhere"),
+        _ => ResponsePlan::text(200, "somewhere"),
+    });
+    let world = World::new(|setup| setup);
+    let before = world.id();
+    for (program, pulse) in [Program::Nginx, Program::Caddy].into_iter().flat_map(|p| [(p, gone.addr), (p, odd.addr)]) {
+        let stands = Before { sidecar: world.sidecar.address(), pulse: Some(pulse), tls: None, changed: &[] };
+        let Some(proxy) = Proxy::start_or_skip(test, program, &stands) else { return };
+        let page = tab(&browser);
+        page.visit_as_if(&format!("{}any", proxy.url()), "<!doctype html><body>Pulse's own page, of before.</body>");
+        let got = page.eval(PULSES_PAGE);
+        for name in ["preview", "reset", "again"] {
+            assert_eq!(got[name]["body"]["payload"], Value::Null, "{program:?}, {pulse}: {got}");
+        }
+    }
+    assert_eq!(world.id(), before);
+}
+
 /// What Pulse's own page does: its routes, its cookie, its CSRF header, and a body of JSON.
 const PULSES_PAGE: &str = r#"
 (async () => {
@@ -285,6 +309,10 @@ fn a_strangers_page_gets_nothing_even_where_its_victim_is_pulses_administrator()
             }
             let arrived = page.asked().iter().filter(|asked| asked.url.starts_with(proxy.url())).count();
             assert!(arrived >= 10, "{way:?}, {host}: {:?}", page.asked());
+            // Where Pulse's cookie came along, Pulse had nothing against it, and the sidecar had.
+            let refused =
+                page.asked().iter().filter(|asked| asked.method == "POST" && asked.status == Some(403)).count();
+            assert!(host == EVIL || way.1 || refused >= 4, "{way:?}: {:?}", page.asked());
         }
         assert_eq!((world.id(), world.is_on()), (before, true), "{way:?}");
     }
