@@ -4,6 +4,7 @@
 //! The test runs itself again in a network namespace, where the image's port is free. The base is made once and kept.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly, and tells the size")]
 
+mod deployed;
 mod released;
 
 use std::os::unix::fs::PermissionsExt;

@@ -11,7 +11,6 @@ use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{beside_the_build, documents, read};
 
@@ -94,7 +93,7 @@ const BANNED: [&str; 14] = [
 ];
 
 /// What the chart makes of these values, or Helm's word against them.
-fn rendered(test: &str, release: &str, values: &str) -> Option<Result<Vec<Value>, String>> {
+pub(crate) fn rendered(test: &str, release: &str, values: &str) -> Option<Result<Vec<Value>, String>> {
     let helm = beside_the_build(test, "tools/bin/helm", "version")?;
     let mut template = Command::new(helm);
     template.args(["template", release, "--namespace", "monitoring", "--kube-version", KUBERNETES[0]]);
@@ -105,7 +104,7 @@ fn rendered(test: &str, release: &str, values: &str) -> Option<Result<Vec<Value>
     documents(test, &String::from_utf8(output.stdout).unwrap(), &KUBERNETES)
 }
 
-fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Option<&'a Value> {
+pub(crate) fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Option<&'a Value> {
     documents.iter().find(|document| document["kind"] == kind)
 }
 
@@ -271,7 +270,8 @@ fn the_program_runs_with_the_environment_and_the_volumes_that_its_pod_has() {
         let Some(made) = rendered(test, "x", &values) else { return };
         let made = made.unwrap();
         let pod = &of_kind(&made, "Deployment").unwrap()["spec"]["template"]["spec"];
-        let place = volumes(pod);
+        let place = tempfile::tempdir().unwrap();
+        volumes(pod, place.path());
         let inside = |value: &str| {
             ["/run/secrets", "/var/lib/pulse-telemetry"]
                 .iter()
@@ -299,17 +299,16 @@ fn the_program_runs_with_the_environment_and_the_volumes_that_its_pod_has() {
 }
 
 /// The directories that kubelet mounts for the pod: of root, and of the group in `fsGroup`.
-fn volumes(pod: &Value) -> TempDir {
-    let place = tempfile::tempdir().unwrap();
+pub(crate) fn volumes(pod: &Value, place: &Path) {
     let owned = |path: &Path, mode| {
         if geteuid().is_root() {
             chown(path, Some(0), Some(USER)).unwrap();
         }
         set_permissions(path, Permissions::from_mode(mode)).unwrap();
     };
-    owned(place.path(), 0o755);
+    owned(place, 0o755);
     for mount in pod["containers"][0]["volumeMounts"].as_array().unwrap() {
-        let path = place.path().join(mount["mountPath"].as_str().unwrap().trim_start_matches('/'));
+        let path = place.join(mount["mountPath"].as_str().unwrap().trim_start_matches('/'));
         create_dir_all(&path).unwrap();
         owned(&path, 0o2775);
         for key in ["token", "default"].iter().filter(|_| mount["name"] != "state") {
@@ -318,7 +317,6 @@ fn volumes(pod: &Value) -> TempDir {
             owned(&file, 0o440);
         }
     }
-    place
 }
 
 #[test]

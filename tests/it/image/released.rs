@@ -37,7 +37,7 @@ fn build_both() {
     }
 }
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     pulse_telemetry_testkit::kept().with_file_name("released/dist")
 }
 
@@ -193,7 +193,7 @@ fn words(variables: &[String]) -> Vec<&str> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "it is timed")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
