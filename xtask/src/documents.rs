@@ -1,7 +1,7 @@
-//! Limits of the documents: how many words they have together, and how long a line is.
+//! Limits of the documents: how many words they have together, how long a line is, and where a link may lead.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most words in all documents, as `wc -w` counts them.
 const WORDS_MAX: usize = 19_000;
@@ -17,7 +17,10 @@ pub(crate) fn beyond_the_limits() -> Vec<String> {
     });
     let texts: Vec<(String, String)> = texts.collect();
     let words = texts.iter().map(|(_, text)| text.split_whitespace().count()).sum();
-    texts.iter().flat_map(|(name, text)| long_lines(name, text)).chain(too_many(words)).collect()
+    let long = texts.iter().flat_map(|(name, text)| long_lines(name, text));
+    long.chain(too_many(words))
+        .chain(documents().iter().flat_map(|path| dead_links(path, &fs::read_to_string(path).unwrap())))
+        .collect()
 }
 
 fn documents() -> Vec<PathBuf> {
@@ -31,6 +34,33 @@ fn documents() -> Vec<PathBuf> {
 
 fn too_many(words: usize) -> Option<String> {
     (words > WORDS_MAX).then(|| format!("the documents have {words} words, and may have {WORDS_MAX}"))
+}
+
+/// The links that lead to no file of the repository, or to no heading of it. Where other sites lead is not asked.
+fn dead_links(path: &Path, text: &str) -> Vec<String> {
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ', '\n']).next());
+    let own = links.filter(|link| !link.starts_with("http"));
+    let is_dead = |link: &&str| {
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        let file = if file.is_empty() { path.to_owned() } else { path.with_file_name(file) };
+        match fs::read_to_string(&file) {
+            Ok(text) => !heading.is_empty() && !text.lines().any(|line| is_heading(line, heading)),
+            // A picture is no text.
+            Err(_) => !file.exists(),
+        }
+    };
+    own.filter(is_dead).map(|link| format!("{}: {link} leads nowhere", path.display())).collect()
+}
+
+/// Whether a line is the heading that a forge gives this anchor.
+fn is_heading(line: &str, anchor: &str) -> bool {
+    let named = |c: char| match c {
+        ' ' => Some('-'),
+        c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
+        _ => None,
+    };
+    let title = line.trim_start_matches('#').trim().to_lowercase();
+    line.starts_with('#') && title.chars().filter_map(named).eq(anchor.chars())
 }
 
 fn long_lines(name: &str, text: &str) -> Vec<String> {
@@ -57,6 +87,16 @@ mod tests {
         let text = format!("{long}\n| {long} |\n```\n{long}\n```\n[a]({long})\nshort\n{long}");
         let told = long_lines("a.md", &text);
         assert_eq!(told, [1, 8].map(|line| format!("a.md:{line} has 121 columns, and may have 120")));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_told() {
+        let page = pulse_telemetry_testkit::project().join("CONTRIBUTING.md");
+        let links = "[1](LICENSE) [2](docs/INSTALL.md#on-unraid) [3](docs/INSTALL.md#on-mars) [4](absent.md) \
+                     [5](#contributing) [6](https://absent.example)";
+        let told: Vec<String> =
+            dead_links(&page, links).iter().map(|line| line.replace(" leads nowhere", "")).collect();
+        assert!(told.len() == 2 && told[0].ends_with(": docs/INSTALL.md#on-mars") && told[1].ends_with(": absent.md"));
     }
 
     #[test]

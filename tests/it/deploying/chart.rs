@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
+use pulse_telemetry_testkit::alone::run;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::project;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
@@ -324,5 +325,35 @@ fn the_chart_has_the_version_of_the_program() {
     let chart = read("deploy/helm/Chart.yaml");
     for key in ["version", "appVersion"] {
         assert!(chart.contains(&format!("\n{key}: {}\n", env!("CARGO_PKG_VERSION"))), "{key} of {chart}");
+    }
+}
+
+#[test]
+fn the_notes_say_how_to_look_to_hand_over_and_what_ends_with_the_pod() {
+    let test = "the_notes_say_how_to_look_to_hand_over_and_what_ends_with_the_pod";
+    let Some(helm) = beside_the_build(test, "tools/bin/helm", "version") else { return };
+    let place = tempfile::tempdir().unwrap();
+    let chart = place.path().join("chart");
+    run("cp", &["-r", project().join("deploy/helm").to_str().unwrap(), chart.to_str().unwrap()]);
+    // Helm renders the notes for an installation only.
+    let notes = "notes: {{ include (print $.Template.BasePath \"/NOTES.txt\") . | quote }}\n";
+    std::fs::write(chart.join("templates/notes.yaml"), notes).unwrap();
+    for (values, says, not) in [
+        ("token.existingSecret=a", "at http://127.0.0.1:7656", "is false"),
+        ("token.existingSecret=a,persistence.enabled=false", "persistence.enabled is false", "asks for the token"),
+        ("token.existingSecret=a,service.enabled=true,service.tokenSecret=b", "asks for the token", "is false"),
+    ] {
+        let mut template = Command::new(&helm);
+        template.args(["template", "x", "--namespace", "monitoring", "--kube-version", KUBERNETES[0], "--set", values]);
+        let output = template.args(["--show-only", "templates/notes.yaml"]).arg(&chart).output().unwrap();
+        let made = documents(test, &String::from_utf8(output.stdout).unwrap(), &[]);
+        let Some(made) = made else { return };
+        let notes = made.unwrap()[0]["notes"].as_str().unwrap().to_owned();
+        let always = [
+            "kubectl -n monitoring exec deploy/x-pulse-telemetry -- /pulse-telemetry preview",
+            "kubectl -n monitoring port-forward deploy/x-pulse-telemetry 7656",
+            "- name: PULSE_TELEMETRY\n           value: \"false\"",
+        ];
+        assert!(always.iter().chain([&says]).all(|words| notes.contains(words)) && !notes.contains(not), "{notes}");
     }
 }
