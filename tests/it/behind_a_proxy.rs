@@ -294,11 +294,12 @@ fn a_strangers_page_gets_nothing_even_where_its_victim_is_pulses_administrator()
     let Some(browser) = browser_or_skip(test) else { return };
     let world = World::new(|setup| setup);
     let evil = Server::start(|_| ResponsePlan::bytes(200, "text/html", "<!doctype html><body>A nice page.</body>"));
-    for way in WAYS {
-        let Some(proxy) = world.proxy(test, way, true, &[]) else { return };
+    for (way, is_pulses) in WAYS.into_iter().flat_map(|way| [(way, true), (way, false)]) {
+        let Some(proxy) = world.proxy(test, way, is_pulses, &[]) else { return };
         let before = world.id();
-        // Another site, and another port of Pulse's own name, which a browser sends Pulse's cookie to as well.
-        for host in [EVIL, PULSES_NAME] {
+        let name = if is_pulses { PULSES_NAME } else { OWN_NAME };
+        // Another site, and another port of the same name, which a browser sends Pulse's cookie to as well.
+        for host in [EVIL, name] {
             let page = tab(&browser);
             page.visit(&format!("{}login", proxy.url()));
             page.visit(&format!("http://{host}:{}/", evil.addr.port()));
@@ -307,12 +308,12 @@ fn a_strangers_page_gets_nothing_even_where_its_victim_is_pulses_administrator()
                 let result = result.as_str().unwrap();
                 assert!(["refused", "unreadable", ""].contains(&result), "{way:?}, {host}: {name} got {result:?}");
             }
-            let arrived = page.asked().iter().filter(|asked| asked.url.starts_with(proxy.url())).count();
-            assert!(arrived >= 10, "{way:?}, {host}: {:?}", page.asked());
-            // Where Pulse's cookie came along, Pulse had nothing against it, and the sidecar had.
-            let refused =
-                page.asked().iter().filter(|asked| asked.method == "POST" && asked.status == Some(403)).count();
-            assert!(host == EVIL || way.1 || refused >= 4, "{way:?}: {:?}", page.asked());
+            let asked = page.asked();
+            let arrived = asked.iter().filter(|asked| asked.url.starts_with(proxy.url())).count();
+            assert!(arrived >= 10, "{way:?}, {host}: {asked:?}");
+            // Where Pulse is not asked, or Pulse's cookie came along, it is the sidecar that refuses.
+            let refused = asked.iter().filter(|asked| asked.method == "POST" && asked.status == Some(403)).count();
+            assert!(refused >= 4 || (is_pulses && (host == EVIL || way.1)), "{way:?}, {host}: {asked:?}");
         }
         assert_eq!((world.id(), world.is_on()), (before, true), "{way:?}");
     }

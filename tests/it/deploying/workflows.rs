@@ -24,6 +24,12 @@ fn the_workflows_pass_actionlint_and_run_what_a_maintainer_runs_with_actions_of_
             let is_pinned = pin.is_some_and(|(hash, version)| is_hash(hash) && !version.is_empty());
             assert!(is_pinned || uses.starts_with("./"), "{workflow}: {line}");
         }
+        let toolchain: toml::Table = read("rust-toolchain.toml").parse().unwrap();
+        let ours = format!("rust:{}-bookworm", toolchain["toolchain"]["channel"].as_str().unwrap());
+        let named = |line: &str| {
+            ["image: ", "container: "].iter().find_map(|key| line.trim().strip_prefix(key).map(str::to_owned))
+        };
+        assert_eq!(text.lines().filter_map(named).collect::<Vec<_>>(), [ours], "{workflow}");
         // What a job may do beyond reading, it says itself.
         assert!(text.contains("\npermissions:\n  contents: read\n"), "{workflow}");
         assert!(!text.contains("pull_request_target"), "{workflow}: a stranger's code would see the secrets");
