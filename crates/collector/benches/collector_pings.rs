@@ -1,6 +1,7 @@
 //! Durable pings a second over HTTP on loopback, against one row a transaction and against group commits without HTTP,
-//! on the same disk in the same run: `make bench-collector`. The senders write bytes that were made before and look at
-//! the status alone, for they share the machine with what is measured.
+//! with receipts and without, and beside floods of deletions and of pings, on the same disk in the same run:
+//! `make bench-collector`. The senders write bytes that were made before and look at the status alone, for they share
+//! the machine with what is measured.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -15,11 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_collector::ingest;
+use pulse_telemetry_collector::server::FORGET_PATH;
 use pulse_telemetry_collector::storage::{PingStore, Row};
-use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of};
+use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of, row};
 use pulse_telemetry_testkit::endpoint::PING_PATH;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -31,6 +34,13 @@ const TIME: Duration = Duration::from_secs(2);
 /// Each waits for its answer before it sends again, so they are how many pings wait at most.
 const SENDERS: [u64; 3] = [16, 64, 256];
 
+/// So many others send while it is flooded.
+const BESIDE: u64 = 16;
+/// So many flood it.
+const FLOOD: u64 = 64;
+/// The days that the flooded storage has.
+const DAYS: i64 = 90;
+
 fn main() {
     block_on(async {
         let kinds = if pulse_telemetry_testkit::postgres::Cluster::start().is_some() { 2 } else { 1 };
@@ -38,6 +48,7 @@ fn main() {
             for senders in SENDERS {
                 measure(kind, senders).await;
             }
+            flood(kind).await;
         }
     });
 }
@@ -61,14 +72,14 @@ async fn measure(kind: usize, senders: u64) {
     for _ in 0..ROUNDS {
         let single = singly.rate(1).await;
         let before = Batches::of(&collector);
-        let http = load(&collector, senders, &pings, &mut latencies);
+        let [http, cpu] = load(&collector, senders, &pings, &mut latencies);
         let batch = Batches::of(&collector).mean_since(&before);
-        let receipts = load(&signing, senders, &pings, &mut of_signed);
-        rounds.push([single, http, grouped.rate(batch).await, batch as f64, receipts]);
+        let [receipts, signing_cpu] = load(&signing, senders, &pings, &mut of_signed);
+        rounds.push([single, http, grouped.rate(batch).await, batch as f64, receipts, cpu, signing_cpu]);
     }
     latencies.sort_by(f64::total_cmp);
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
-    let of = |what: &dyn Fn(&[f64; 5]) -> f64| Spread::new(rounds.iter().map(what).collect());
+    let of = |what: &dyn Fn(&[f64; 7]) -> f64| Spread::new(rounds.iter().map(what).collect());
     println!(
         "{}, {senders} senders: {:.0} pings/s over HTTP in groups of {:.0}; latency p50 {:.1} ms, p99 {:.1} ms, max \
          {:.1} ms; memory at most {:.0} MB",
@@ -89,9 +100,12 @@ async fn measure(kind: usize, senders: u64) {
         of(&|round| round[2]).median
     );
     println!(
-        "    with receipts {:.0} pings/s (at least 15000), {} % of those without",
+        "    with receipts {:.0} pings/s (at least 15000), {} % of those without, each for {:.0} µs of the collector's \
+         CPU, {} times that of one without",
         of(&|round| round[4]).median,
-        of(&|round| 100.0 * round[4] / round[1])
+        of(&|round| 100.0 * round[4] / round[1]),
+        of(&|round| round[6]).median,
+        of(&|round| round[6] / round[5])
     );
     collector.stop();
     signing.stop();
@@ -179,11 +193,102 @@ impl Rows {
     }
 }
 
-/// Pings a second by so many senders, on as many threads as there are processors; how long each ping took, in
-/// milliseconds, is added to `latencies`.
-fn load(collector: &Collector, senders: u64, pings: &Arc<AtomicU64>, latencies: &mut Vec<f64>) -> f64 {
+/// How many pings go with receipts and without beside what floods a collector whose storage has a table, or partition,
+/// for each of 90 days. Who floods opens a connection for each request, as the sidecar does.
+async fn flood(kind: usize) {
+    const FLOODS: [(&str, &[Wanted]); 4] = [
+        ("of pings", &[Wanted::Ping]),
+        ("of deletions of unknown IDs", &[Wanted::Deletion]),
+        ("of pings that are each deleted at once", &[Wanted::Ping, Wanted::Deletion]),
+        ("of nothing", &[]),
+    ];
+    let storage = storage(kind);
+    let (store, now) = (open(&storage).await, Timestamp::now());
+    for days in 0..DAYS {
+        store.commit(vec![row(&ping_of(0), now - SignedDuration::from_hours(24 * days))]).await.unwrap();
+    }
+    drop(store);
+    let collector = Setup::new(&storage).with("LOG__LEVEL", "info").with_receipts().start();
+    let numbers = Arc::new(AtomicU64::new(1));
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(FLOODS.map(|(_, wanted)| {
+            let began = Instant::now();
+            let counts = std::thread::scope(|scope| {
+                let beside = scope.spawn(|| block_on(send(collector.address, BESIDE, &numbers)).len());
+                let flood = scope.spawn(|| block_on(flood_with(collector.address, wanted, &numbers)));
+                [beside, flood].map(|thread| thread.join().unwrap())
+            });
+            counts.map(|count| count as f64 / began.elapsed().as_secs_f64())
+        }));
+    }
+    println!("{}, {DAYS} days, {BESIDE} senders of pings beside {FLOOD} that flood:", storage.name());
+    for (at, (what, _)) in FLOODS.iter().enumerate() {
+        let of = |what: &dyn Fn(&[[f64; 2]; 4]) -> f64| Spread::new(rounds.iter().map(what).collect());
+        println!(
+            "    beside a flood {what}, {:.0} requests/s: {:.0} pings/s, {} times those beside a flood of pings",
+            of(&|round| round[at][1]).median,
+            of(&|round| round[at][0]).median,
+            of(&|round| round[at][0] / round[0][0])
+        );
+    }
+    collector.stop();
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Ping,
+    Deletion,
+}
+
+impl Wanted {
+    fn request(self, head: &str) -> Template {
+        let (path, body) = match self {
+            Self::Ping => (PING_PATH, ping_of(0).to_string()),
+            Self::Deletion => (FORGET_PATH, json!({"install_id": install_id(0)}).to_string()),
+        };
+        Template::new(format!(
+            "POST {path} HTTP/1.1\r\nHost: collector\r\nContent-Type: application/json\r\n{head}Content-Length: \
+             {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+}
+
+/// Asks for these things for one ID after the other, each over a connection of its own, and says how many it got.
+async fn flood_with(to: SocketAddr, wanted: &'static [Wanted], numbers: &Arc<AtomicU64>) -> usize {
+    let began = Instant::now();
+    let flooding: JoinSet<_> = (0..FLOOD)
+        .map(|_| {
+            let numbers = Arc::clone(numbers);
+            async move {
+                let mut requests: Vec<_> =
+                    wanted.iter().map(|wanted| wanted.request("Connection: close\r\n")).collect();
+                let mut got = 0;
+                while !requests.is_empty() && began.elapsed() < TIME {
+                    let number = numbers.fetch_add(1, Ordering::Relaxed);
+                    for request in &mut requests {
+                        let mut stream = TcpStream::connect(to).await.unwrap();
+                        stream.write_all(request.of(number)).await.unwrap();
+                        let mut answer = Vec::new();
+                        stream.read_to_end(&mut answer).await.unwrap();
+                        assert!(answer.starts_with(b"HTTP/1.1 20"), "{}", String::from_utf8_lossy(&answer));
+                        got += 1;
+                    }
+                }
+                got
+            }
+        })
+        .collect();
+    flooding.join_all().await.into_iter().sum()
+}
+
+/// Pings a second by so many senders, on as many threads as there are processors, and the microseconds of CPU that the
+/// collector had for each; how long each ping took, in milliseconds, is added to `latencies`.
+fn load(collector: &Collector, senders: u64, pings: &Arc<AtomicU64>, latencies: &mut Vec<f64>) -> [f64; 2] {
     let threads = std::thread::available_parallelism().unwrap().get() as u64;
-    let (before, began) = (latencies.len(), Instant::now());
+    let (before, began, cpu) = (latencies.len(), Instant::now(), cpu_of(collector));
     std::thread::scope(|scope| {
         let of_thread = |thread| senders / threads + u64::from(thread < senders % threads);
         let threads: Vec<_> = (0..threads)
@@ -191,18 +296,21 @@ fn load(collector: &Collector, senders: u64, pings: &Arc<AtomicU64>, latencies: 
             .collect();
         latencies.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap()));
     });
-    (latencies.len() - before) as f64 / began.elapsed().as_secs_f64()
+    let count = (latencies.len() - before) as f64;
+    [count / began.elapsed().as_secs_f64(), 1e6 * (cpu_of(collector) - cpu) / count]
+}
+
+/// The seconds of CPU that the collector has had.
+fn cpu_of(collector: &Collector) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", collector.pid().as_raw_nonzero())).unwrap();
+    // Behind its name, which may have spaces: in user's mode and in the kernel's, in ticks of 10 ms.
+    let numbers: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    numbers[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
 }
 
 /// So many senders on one thread.
 async fn send(to: SocketAddr, senders: u64, pings: &Arc<AtomicU64>) -> Vec<f64> {
-    let body = ping_of(0).to_string();
-    let request = Template::new(format!(
-        "POST {PING_PATH} HTTP/1.1\r\nHost: collector\r\nContent-Type: application/json\r\nContent-Length: \
-         {}\r\n\r\n{body}",
-        body.len()
-    ));
-    let began = Instant::now();
+    let (began, request) = (Instant::now(), Wanted::Ping.request(""));
     let sending: JoinSet<_> = (0..senders)
         .map(|_| {
             let (pings, mut request) = (Arc::clone(pings), request.clone());

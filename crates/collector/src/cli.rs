@@ -106,22 +106,20 @@ pub fn command() -> clap::Command {
 fn execute(line: &CollectorArgs, environment: &Environment, out: &mut dyn Write) -> Result<(), CollectorError> {
     // Before the database's password is read.
     let leaves_no_core = leave_no_core();
-    if let Some(CollectorCommand::Keygen { file }) = &line.command {
-        return make_key(file, out);
-    }
-    let config = CollectorConfig::load(line.config.as_deref(), environment)?;
+    let config = || CollectorConfig::load(line.config.as_deref(), environment);
     let done = runtime::run(async {
         match line.command.as_ref().unwrap_or(&CollectorCommand::Run) {
-            CollectorCommand::Run => run::run(&config, leaves_no_core).await,
-            CollectorCommand::Purge => purge(&config.storage, out).await,
-            CollectorCommand::Report { json } => tell(&config.storage, *json, out).await,
-            CollectorCommand::Publish { dir } => publish_into(&config.storage, dir, out).await,
+            CollectorCommand::Run => run::run(&config()?, leaves_no_core).await,
+            CollectorCommand::Purge => purge(&config()?.storage, out).await,
+            CollectorCommand::Report { json } => tell(&config()?.storage, *json, out).await,
+            CollectorCommand::Publish { dir } => publish_into(&config()?.storage, dir, out).await,
             CollectorCommand::Export { sqlite } => {
-                let rows = export(reader(&config.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
+                let rows = export(reader(&config()?.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
                 Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
             }
+            // Before there is a configuration.
             CollectorCommand::Keygen { file } => make_key(file, out),
-            CollectorCommand::Check => check::check(&config, out).await,
+            CollectorCommand::Check => check::check(&config()?, out).await,
         }
     });
     done.map_err(|error| CollectorError::Other(format!("failed to start: {error}")))?

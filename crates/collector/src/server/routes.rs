@@ -8,7 +8,6 @@ use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, Heade
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use jiff::Timestamp;
-use jiff::civil::Date;
 use jiff::tz::Offset;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::identity::canonical_install_id;
@@ -20,6 +19,9 @@ use pulse_telemetry_http::server::guards::Guards;
 use pulse_telemetry_http::server::places::Place;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::join;
+use tokio::task::yield_now;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::answers::{self, FullResponse};
@@ -32,7 +34,7 @@ use crate::network::{Client, ProxyMismatch};
 use crate::places::Networks;
 use crate::purge::is_plausible;
 use crate::queue::TurnedAway;
-use crate::receipts::CONTRACT_SHA256;
+use crate::receipts::{CONTRACT_SHA256, Receipts};
 use crate::retry::Retry;
 use crate::storage::{Arrival, Row, RowOutcome, day_of};
 
@@ -241,10 +243,9 @@ async fn forget(app: &App, client: &Client, place: &Place<Networks>, head: &Part
     }
 }
 
-/// The ping is stored, in a row of that day.
-fn stored(app: &App, body: &[u8], day: Date) -> FullResponse {
+/// The ping is stored, and here is its receipt.
+fn stored(receipt: Option<HeaderValue>) -> FullResponse {
     let mut answer = answers::empty(StatusCode::NO_CONTENT);
-    let receipt = app.receipts.as_ref().and_then(|receipts| HeaderValue::try_from(receipts.received(body, day)).ok());
     if let Some(receipt) = receipt {
         answer.headers_mut().insert(HeaderName::from_static(RECEIPT_HEADER), receipt);
     }
@@ -298,6 +299,27 @@ async fn read_body(app: &App, body: Incoming, sent: Sent) -> Result<Vec<u8>, Ref
     })
 }
 
+/// Waits until it is known what became of the ping. The receipt for it is signed meanwhile, after the pings that
+/// arrived with it are in the queue; it is given only where the ping is stored.
+async fn commit(
+    app: &App,
+    arrival: Arrival,
+    body: &[u8],
+) -> (Result<Result<RowOutcome, TurnedAway>, Elapsed>, Option<HeaderValue>) {
+    let (receipts, today) = (app.receipts.as_ref(), day_of(arrival.row.received_at));
+    let sign = |receipts: &Receipts, day| HeaderValue::try_from(receipts.received(body, day)).ok();
+    let signing = async {
+        let receipts = receipts?;
+        yield_now().await;
+        sign(receipts, today)
+    };
+    let (outcome, receipt) = join!(biased; timeout(app.commit_timeout, app.queue.store(arrival)), signing);
+    match outcome {
+        Ok(Ok(RowOutcome::Duplicate { day })) if day != today => (outcome, receipts.and_then(|r| sign(r, day))),
+        _ => (outcome, receipt),
+    }
+}
+
 async fn store(
     app: &App,
     client: &Client,
@@ -328,15 +350,16 @@ async fn store(
     let takes_new_ids = fullness < Fullness::NoNewIds;
     let new_id = takes_new_ids.then(|| app.limiter.take_new_id(client, today)).flatten();
     let arrival = Arrival { row: Row { received_at, cells }, may_be_new: new_id.is_some() };
-    match timeout(app.commit_timeout, app.queue.store(arrival)).await {
+    let (outcome, receipt) = commit(app, arrival, body).await;
+    match outcome {
         Ok(Ok(RowOutcome::Stored { new_id: is_new })) => {
             // What was not new goes back to its network.
             if let Some(new_id) = new_id.filter(|_| is_new) {
                 new_id.keep();
             }
-            stored(app, body, today)
+            stored(receipt)
         }
-        Ok(Ok(RowOutcome::Duplicate { day })) => stored(app, body, day),
+        Ok(Ok(RowOutcome::Duplicate { .. })) => stored(receipt),
         Ok(Ok(RowOutcome::UnknownId)) if !takes_new_ids => full(),
         Ok(Ok(RowOutcome::UnknownId)) => {
             app.metrics.limited(NEW_IDS);

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +10,7 @@ use pulse_telemetry_collector::export::export;
 use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::publish;
 use pulse_telemetry_collector::purge::purge_by_itself;
-use pulse_telemetry_collector::storage::{Arrival, PingStore, PublishedDay, Purged, Row, RowOutcome, Span, Working};
+use pulse_telemetry_collector::storage::{PingStore, Purged, Row, Span};
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_http::exposition::Format;
 use pulse_telemetry_process::clock::SystemClock;
@@ -21,6 +21,7 @@ use pulse_telemetry_testkit::disk::{contains, files_below};
 use pulse_telemetry_testkit::postgres::Cluster;
 use serde_json::json;
 
+use super::counting::Counting;
 use super::virtual_clock::Virtual;
 
 /// A text that no database has by chance.
@@ -215,45 +216,6 @@ fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
         assert_eq!(collector.post(&ping_of(2)).status, 204, "the collector goes on");
         collector.stop();
         assert_eq!(storage.install_ids(), [install_id(2)]);
-    }
-}
-
-/// A storage that only counts when it was purged.
-#[derive(Default)]
-struct Counting {
-    purges: Mutex<Vec<Timestamp>>,
-    lock_held_by_other: bool,
-}
-
-impl PingStore for Counting {
-    fn admit(&self, _: Vec<Arrival>) -> Working<'_, Vec<RowOutcome>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn forget(&self, ids: Vec<String>) -> Working<'_, usize> {
-        Box::pin(async move { Ok(ids.len()) })
-    }
-
-    fn size(&self) -> Working<'_, u64> {
-        Box::pin(async { Ok(0) })
-    }
-
-    fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
-        self.purges.lock().unwrap().push(now);
-        let lock_held_by_other = self.lock_held_by_other;
-        Box::pin(async move { Ok(Purged { days: 0, lock_held_by_other }) })
-    }
-
-    fn keep_published(&self, _: PublishedDay) -> Working<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn span(&self) -> Working<'_, Option<Span>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn probe(&self) -> Working<'_, ()> {
-        Box::pin(async { Ok(()) })
     }
 }
 
