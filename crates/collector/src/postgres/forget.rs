@@ -28,7 +28,8 @@ impl PostgresStore {
     /// that are.
     pub(super) async fn forget_ids(&self, ids: Vec<String>) -> Result<usize, StorageError> {
         let count = format!(
-            "SELECT (SELECT count(*) FROM {TABLE} old WHERE old.install_id = asked.id)
+            "SELECT (SELECT count(*) FROM (
+                 SELECT FROM {TABLE} old WHERE old.install_id = asked.id LIMIT {FORGET_ROWS}) old)
              FROM unnest($1::text[]) WITH ORDINALITY AS asked (id, place) ORDER BY place"
         );
         // Which days had deletions is known by the same transaction.
