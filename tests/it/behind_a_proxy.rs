@@ -261,6 +261,31 @@ fn pulses_own_preview_and_reset_show_and_change_what_is_sent_for_its_administrat
     }
 }
 
+#[test]
+fn neither_pulses_cookie_nor_its_tokens_reach_the_sidecar() {
+    let test = "neither_pulses_cookie_nor_its_tokens_reach_the_sidecar";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let pulse = pulse_before_its_login();
+    for program in [Program::Nginx, Program::Caddy] {
+        let sidecar = Server::start(|_| ResponsePlan::json(200, &json!({"payload": "seen"})));
+        let before = Before { sidecar: sidecar.addr, pulse: Some(pulse.addr), tls: None, changed: &[] };
+        let Some(proxy) = Proxy::start_or_skip(test, program, &before) else { return };
+        let page = tab(&browser);
+        page.visit(&format!("{}login", proxy.url()));
+        let tokens = r#""of-pulse", Authorization: "Bearer a", "X-API-Token": "a""#;
+        let got = page.eval(&PULSES_PAGE.replace("\"of-pulse\"", tokens));
+        assert_eq!(got["reset"]["body"]["payload"], "seen", "{program:?}: {got}");
+        page.visit(&format!("{}telemetry/?read=", proxy.url()));
+        let asked = sidecar.requests();
+        for request in &asked {
+            for header in ["cookie", "authorization", "x-api-token"] {
+                assert_eq!(request.header(header), None, "{program:?}: {}", request.target);
+            }
+        }
+        assert!(asked.iter().any(|request| request.target == "/?read="), "{program:?}: {asked:?}");
+    }
+}
+
 /// What a page of another site can try on Pulse's two routes and the page's own.
 const ATTACK: &str = r#"
 (async (target) => {
