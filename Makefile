@@ -30,10 +30,9 @@ test-boot: ## the unit under a systemd that is really booted; needs root, mmdebs
 	$(CARGO) test --test it -- --ignored booted::
 
 test-image: ## the images, built and run; needs root, mmdebstrap, buildah, podman, qemu-user, Debian's mirror and what `make dist` needs
-	@# The sidecar's alone, and not as small as they could be; the tools unoptimised are built in a third of the time.
+	@# The tools unoptimised are built in a third of the time.
 	test -x $(TOOLS)/bin/cargo-cyclonedx || $(INSTALL) --debug $(DIST_TOOLS)
-	$(WITH_TOOLS) PROGRAMS=pulse-telemetry CARGO_TARGET_DIR=$(TARGET)/released \
-		CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 packaging/dist
+	$(WITH_TOOLS) PROGRAMS=pulse-telemetry CARGO_TARGET_DIR=$(TARGET)/released packaging/dist
 	$(CARGO) test --test it -- --ignored image::
 
 test-package: ## the Debian packages, installed, upgraded and purged under a booted systemd; needs what test-boot needs
@@ -123,7 +122,7 @@ setup: ## what CI needs beyond the toolchains of Rust and Go; needs root
 	apt-get install -y --no-install-recommends python3 python3-venv strace e2fsprogs nftables iproute2 \
 		chromium fonts-dejavu-core openssl postgresql-common mmdebstrap systemd-container systemd \
 		buildah podman crun nginx-light caddy prometheus \
-		apt-utils gpg openssh-client shellcheck qemu-user-static musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+		apt-utils gpg openssh-client xz-utils shellcheck qemu-user-static musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	# The tests make clusters of their own; Debian's would only take memory.
 	sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 	apt-get install -y --no-install-recommends postgresql-15 pgbouncer

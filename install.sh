@@ -45,14 +45,18 @@ is_booted() {
 uninstall() {
     if [ -n "$(installed $NAME)" ]; then
         dpkg --remove $NAME
-        echo "To remove those, too: dpkg --purge $NAME"
+        remove="dpkg --purge $NAME"
     else
         ! is_booted || systemctl disable --now $NAME 2>/dev/null || true
         rm -rf "/usr/bin/${NAME:?}" $UNIT $MANUAL $COMPLETION $DOCUMENTS
         ! is_booted || systemctl daemon-reload
-        echo "To remove those, too: rm -rf /etc/$NAME /var/lib/private/$NAME /var/lib/$NAME"
+        remove="rm -rf /etc/$NAME /var/lib/private/$NAME /var/lib/$NAME"
     fi
-    echo "What you changed of the unit is in $UNIT.d."
+    cat <<END
+Configuration and token stay in /etc/$NAME, the state in /var/lib/private/$NAME. To remove them, too:
+  $remove
+What you changed of the unit is in $UNIT.d.
+END
 }
 
 # What is installed, by its architecture.

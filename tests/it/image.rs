@@ -2,7 +2,7 @@
 //! as nobody. Needs root, mmdebstrap, buildah, podman and Debian's mirror: `make test-image`.
 //!
 //! The test runs itself again in a network namespace, where the image's port is free. The base is made once and kept.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly, and tells the size")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
 
 mod deployed;
 mod released;
@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use pulse_telemetry_testkit::alone::{FIGURE, alone, run};
+use pulse_telemetry_testkit::alone::{alone, run};
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::sidecar::LIMIT;
@@ -19,7 +19,6 @@ use pulse_telemetry_testkit::sidecar::LIMIT;
 /// The Rust and the C compiler of this machine on a Debian.
 const BASE: &str = "localhost/rust-on-debian";
 const IMAGE: &str = "localhost/pulse-telemetry";
-const SIZE_MAX: u64 = 6_000_000;
 /// As compose.example.yml has it, in the namespaces of the test.
 const HARDENED: [&str; 14] = [
     "--network",
@@ -42,8 +41,8 @@ const USER: u32 = 65_532;
 
 #[test]
 #[ignore = "needs root: make test-image"]
-fn the_image_is_small_and_runs_read_only_as_nobody_and_pings_and_answers_its_health_check() {
-    let name = "image::the_image_is_small_and_runs_read_only_as_nobody_and_pings_and_answers_its_health_check";
+fn the_image_that_is_compiled_runs_read_only_as_nobody_and_pings_and_answers_its_health_check() {
+    let name = "image::the_image_that_is_compiled_runs_read_only_as_nobody_and_pings_and_answers_its_health_check";
     alone(name, &["--mount"], build_the_image, a_life_inside);
 }
 
@@ -55,7 +54,7 @@ fn build_the_image() {
     let cargo = std::env::var("CARGO_HOME").unwrap_or_else(|_| std::env::var("HOME").unwrap() + "/.cargo");
     let crates = format!("{cargo}/registry:/root/.cargo/registry");
     let build = ["bud", "--format", "docker", "--network", "host", "--build-arg", &format!("RUST_IMAGE={BASE}")];
-    // It is built in half of the time where it need not be as small as it can be.
+    // Half of the time, and a larger program: how large the released one is, `released` looks at.
     let quick = ["--env", "CARGO_PROFILE_RELEASE_LTO=off", "--env", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16"];
     let of = ["-v", &crates, "-t", IMAGE, env!("CARGO_MANIFEST_DIR")];
     done(buildah(&[&build[..], &quick, &of].concat()));
@@ -63,10 +62,6 @@ fn build_the_image() {
 
 fn a_life_inside() {
     of_its_own_cgroups();
-    let size: u64 = done(podman(&["image", "inspect", IMAGE, "--format", "{{.Size}}"])).trim().parse().unwrap();
-    println!("{FIGURE}the image that is compiled has {size} bytes; {SIZE_MAX} at most");
-    assert!(size <= SIZE_MAX, "{size} bytes");
-
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let secrets = tempfile::tempdir().unwrap();
     for (name, secret) in [("pulse-token", TOKEN), ("page-token", "the-token-of-the-page")] {

@@ -33,9 +33,7 @@ fn life_of_a_release(debian: Debian, name: &str) {
     let given = machine.path("given");
     std::fs::create_dir(&given).unwrap();
     let keys = Keys::new();
-    let folder = folders(&given, &keys);
-    repositories(&given, &keys);
-    let pulse = SimulatedPulse::start(PulseModel::default());
+    let folder = given.join("2");
     let http = Server::start(move |request| {
         let content = std::fs::read(folder.join(request.path().trim_start_matches('/')));
         content.map_or_else(
@@ -43,9 +41,12 @@ fn life_of_a_release(debian: Debian, name: &str) {
             |bytes| ResponsePlan::bytes(200, "application/octet-stream", bytes),
         )
     });
+    folders(&given, &keys, &http.url());
+    repositories(&given, &keys);
+    let pulse = SimulatedPulse::start(PulseModel::default());
     machine.write("given/token", TOKEN);
     machine.write("given/key", &keys.public);
-    let variables = format!("export PULSE_URL={}\nhttp={}\n", pulse.url(), http.url());
+    let variables = format!("export PULSE_URL={}\n", pulse.url());
     let seen = machine.boot(&[&variables, FUNCTIONS, APT, INSTALL_SH].concat());
     println!("{seen}");
     what_apt_did(&seen);
@@ -116,19 +117,26 @@ impl Drop for Keys {
     }
 }
 
-/// Two versions' folders, as `make dist` writes them, of the programs that the tests are built with. Gives the newer.
-fn folders(given: &Path, keys: &Keys) -> PathBuf {
+/// Two versions' folders, as `make dist` writes them, of the programs that the tests are built with. The newer is to be
+/// had from that URL, and beside it is what others could make of it.
+fn folders(given: &Path, keys: &Keys, url: &str) {
     let stripped = Stripped::new("pulse-telemetry", &sidecar::binary());
-    for version in ["1", "2"] {
+    for (version, url) in [("1", ""), ("2", url)] {
         let folder = given.join(version);
         std::fs::create_dir(&folder).unwrap();
         stripped.deb(&format!("{version}-1"), &folder.join(format!("pulse-telemetry_{version}-1_amd64.deb")));
-        if version == "2" {
-            stripped.tarball(version, "x86_64-unknown-linux-musl", &folder);
-        }
-        done(keys.script("seal", &[&folder]).env("VERSION", version));
+        stripped.tarball(version, "x86_64-unknown-linux-musl", &folder);
+        done(keys.script("seal", &[&folder]).env("VERSION", version).env("RELEASE_BASE_URL", url));
     }
-    given.join("2")
+    let other = Keys::new();
+    for (name, key, namespace) in [("other-key", &other, "pulse-telemetry"), ("other-namespace", keys, "file")] {
+        let folder = given.join(name);
+        done(Command::new("cp").arg("-a").args([&given.join("2"), &folder]));
+        std::fs::remove_file(folder.join("SHA256SUMS.sshsig")).unwrap();
+        let sign = ["-q", "-Y", "sign", "-n", namespace, "-f"];
+        done(Command::new("ssh-keygen").args(sign).arg(key.ssh()).arg(folder.join("SHA256SUMS")));
+        std::fs::rename(folder.join("SHA256SUMS.sig"), folder.join("SHA256SUMS.sshsig")).unwrap();
+    }
 }
 
 /// The states of a repository: two in a row, and what an attacker or an outage can make of them.
@@ -283,7 +291,7 @@ left() { files >/after.files; diff /before.files /after.files | grep '^[<>]'; }
 changed() {
     size=$(stat -c %s "/given/2/$1"); at=0
     while [ $at -lt $size ]; do
-        rm -rf /given/bad; cp -r /given/2 /given/bad
+        rm -rf /given/bad; cp -rl /given/2 /given/bad; rm "/given/bad/$1"; cp "/given/2/$1" "/given/bad/$1"
         byte=$(od -An -tu1 -j $at -N 1 "/given/bad/$1")
         printf "\\$(printf %o $((byte ^ 1)))" | dd of="/given/bad/$1" bs=1 seek=$at conv=notrunc status=none
         sh /given/2/install.sh /given/bad >/given/said 2>&1 && echo "installed in spite of byte $at of $1"
@@ -295,8 +303,11 @@ step changed
 changed SHA256SUMS 97
 changed SHA256SUMS.sshsig 41
 changed pulse-telemetry_2-1_amd64.deb 900000
-cp /given/2/install.sh /given/bad/; echo '# more' >>/given/bad/install.sh
+rm /given/bad/install.sh; cp /given/2/install.sh /given/bad/; echo '# more' >>/given/bad/install.sh
 (cd /given/bad && verified 2>&1 | grep -c 'install.sh: FAILED')
+left; there
+step signed otherwise
+for other in other-key other-namespace 1; do sh /given/2/install.sh /given/$other >/dev/null || echo refused; done
 left; there
 step missing
 rm /given/bad/SHA256SUMS.sshsig; sh /given/2/install.sh /given/bad
@@ -304,7 +315,7 @@ sh /given/2/install.sh --force
 left; there
 step as a package
 begin
-(cd /given/2 && verified && sh install.sh)
+(cd /given/2 && verified && sh install.sh .)
 previewed install.sh; unit; there
 sh /given/1/install.sh; there
 step removed
@@ -312,8 +323,8 @@ sh /given/2/install.sh --uninstall; there
 dpkg --purge pulse-telemetry 2>&1; left
 step as a tarball
 mv /usr/bin/dpkg-query /given/
-sh /given/2/install.sh "$http"
-sh /given/2/install.sh /given/2 >/given/said
+sh /given/1/install.sh
+sh /given/2/install.sh
 unit; test -x /usr/bin/pulse-telemetry && echo the program
 step without credentials
 mkdir -p /etc/systemd/system/service.d
@@ -324,7 +335,7 @@ sh /given/2/install.sh
     printf '[pulse]\nurl = "%s"\n' "$PULSE_URL"
     printf '[telemetry]\nendpoint = "http://127.0.0.1:9/"\n'
 } >/etc/pulse-telemetry/config.toml
-sh /given/2/install.sh | sed -n 's/^  \(mkdir\|printf\|systemctl\) /\1 /p' >/given/remedy
+sh /given/2/install.sh /given/2 | sed -n 's/^  \(mkdir\|printf\|systemctl\) /\1 /p' >/given/remedy
 sh /given/remedy
 systemctl enable --now pulse-telemetry; unit
 pulse-telemetry status | grep -c unauthorized
@@ -339,6 +350,9 @@ echo "after that:"; mv /given/dpkg-query /usr/bin/; left
 fn what_install_sh_did(seen: &str) {
     let step = |name: &str| step(seen, name);
     assert_eq!(step("changed"), "1\nthere: \n");
+    let otherwise = step("signed otherwise");
+    assert!(otherwise.matches("nothing was installed\nrefused\n").count() == 3, "{otherwise}");
+    assert!(otherwise.ends_with("refused\nthere: \n"), "{otherwise}");
     assert!(
         step("missing").contains("SHA256SUMS.sshsig could not be had from /given/bad; nothing was installed"),
         "{seen}"
@@ -356,7 +370,7 @@ fn what_install_sh_did(seen: &str) {
         package.ends_with("2-1 is installed, which is newer; nothing was changed\nthere: installed 2-1\n"),
         "{package}"
     );
-    assert!(step("removed").contains("To remove those, too: dpkg --purge pulse-telemetry\n"), "{}", step("removed"));
+    assert!(step("removed").contains("To remove them, too:\n  dpkg --purge pulse-telemetry\n"), "{}", step("removed"));
     assert!(
         step("removed").contains("there: config-files 2-1\n") && !step("removed").contains("\n> "),
         "{}",
@@ -367,7 +381,7 @@ fn what_install_sh_did(seen: &str) {
     assert!(without.contains("Missing: a drop-in of this image takes LoadCredential="), "{without}");
     assert!(without.ends_with("unit: active enabled\n0\n"), "{without}");
     let (removed, after) = step("tarball removed").split_once("after that:\n").unwrap();
-    assert!(removed.contains("To remove those, too: rm -rf /etc/pulse-telemetry "), "{removed}");
+    assert!(removed.contains("To remove them, too:\n  rm -rf /etc/pulse-telemetry "), "{removed}");
     assert!(removed.contains("> /etc/pulse-telemetry/token\n") && !removed.contains("> /usr/"), "{removed}");
     assert_eq!(after, "", "{seen}");
 }
