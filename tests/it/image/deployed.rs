@@ -37,7 +37,7 @@ fn the_composed_service_and_the_charts_pod_preview_within_a_minute_and_send_what
 fn in_a_minute(test: &str, way: &str, arguments: fn(&str, &SimulatedPulse, &Path) -> Option<Vec<String>>) {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let began = now();
-    let build = ["bud", "--format", "docker", "--build-arg", "TARGETARCH=amd64", "-t", DEPLOYED];
+    let build = ["bud", "--format", "docker", "-t", DEPLOYED];
     done(buildah(&[&build[..], &[text(&folder())]].concat()));
     let place = tempfile::tempdir().unwrap();
     let Some(of_the_file) = arguments(test, &pulse, place.path()) else { return };
