@@ -19,7 +19,7 @@ COPY examples examples
 RUN host="$(rustc --print host-tuple)" \
     && RUSTFLAGS="-C target-feature=+crt-static" \
         cargo build --locked --release --bin pulse-telemetry --target "$host" --target-dir /target \
-    && mkdir -p /image/state && chmod 1777 /image/state \
+    && mkdir -p /image/var/lib/pulse-telemetry && chmod 1777 /image/var/lib/pulse-telemetry \
     && cp "/target/$host/release/pulse-telemetry" /image/
 
 FROM scratch
@@ -28,9 +28,9 @@ LABEL org.opencontainers.image.title="pulse-telemetry" \
       org.opencontainers.image.description="The telemetry of a Pulse installation, outside Pulse" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT"
-COPY --from=build /image/pulse-telemetry /pulse-telemetry
-# A new volume takes its mode from here: every user may write, and makes a directory of its own.
-COPY --from=build /image/state /var/lib/pulse-telemetry
+# The program, and the directory from which a new volume takes its mode: every user may write there, and makes a
+# directory of its own.
+COPY --from=build /image /
 ENV PULSE_TELEMETRY_STATE__DIR=/var/lib/pulse-telemetry/state
 USER 65532:65532
 VOLUME ["/var/lib/pulse-telemetry"]
