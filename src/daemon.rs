@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::consent::OffSource;
-use pulse_telemetry_core::engine::{Action, Engine, Input, Suppression};
+use pulse_telemetry_core::engine::{Action, Engine, Input, KeptReceipt, Suppression};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::rng::Rng;
@@ -219,7 +219,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             (false, false) => debug!(reason, status, detail, "the endpoint did not take the ping"),
         }
         self.endpoint_works = delivered;
-        self.feed(Input::Answer(answer));
+        self.feed(Input::Answer(answer, KeptReceipt::missing()));
     }
 
     /// Reads Pulse where somebody asks for it and it may be read.

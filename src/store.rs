@@ -144,7 +144,7 @@ pub struct Store {
     dir: Dir,
     lock: Lock,
     ledger: Ledger,
-    /// What `state.json` says, but for the ledger's last entry.
+    /// How `state.json` begins: what it says, but for the ledger's last entry.
     state: String,
     /// What it says of that; `None` where it has to be written anew in any case.
     kept_head: Option<Option<Head>>,

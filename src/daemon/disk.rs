@@ -18,6 +18,7 @@ struct Tried {
     /// The first failure of the disk.
     failure: Option<io::Error>,
     send_left_out: bool,
+    forget_left_out: bool,
 }
 
 impl Tried {
@@ -32,11 +33,11 @@ const STORAGE_LOOK: Duration = Duration::from_secs(1);
 impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     /// Carries out the actions in their order, and says whether all that belongs on the disk got there.
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) -> bool {
-        let Tried { failure, send_left_out } = self.try_all(actions);
+        let Tried { failure, send_left_out, forget_left_out } = self.try_all(actions);
         if failure.is_none() {
             return true;
         }
-        let actions = self.engine.handle(self.clock.now(), Input::StorageFailed { send_left_out });
+        let actions = self.engine.handle(self.clock.now(), Input::StorageFailed { send_left_out, forget_left_out });
         // What fails of these is what has failed already.
         self.try_all(actions);
         false
@@ -78,6 +79,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     fn try_one(&mut self, action: Action, tried: &mut Tried) {
         match action {
             Action::CancelSend => self.sending = None,
+            Action::Forget(_) | Action::CancelForget => {}
             Action::ReadPulse => self.readings.ask_for_engine(),
             Action::WakeAt(mono) => self.wake = mono,
             Action::Send(body) => {
@@ -108,7 +110,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             error!(%error, state_dir = self.state_dir, "the state directory lost what was written; nothing is sent");
             self.storage_works = false;
             self.storage_error = Some(error.to_string());
-            self.feed(Input::StorageFailed { send_left_out: false });
+            self.feed(Input::StorageFailed { send_left_out: false, forget_left_out: false });
         }
     }
 

@@ -70,8 +70,7 @@ impl Ledger {
     /// Appends one entry, durably, and before it those that could not be written when they happened.
     pub(super) fn append(&mut self, entry: &Entry, now: Timestamp) -> io::Result<()> {
         let result = self.write_owed().and_then(|()| self.write(Line::of(entry, now)));
-        // An attempt that could not be recorded is not made.
-        if result.is_err() && entry.kind != EntryKind::Attempted && self.owed.len() < OWED_MAX {
+        if result.is_err() && !entry.kind.is_recorded_again() && self.owed.len() < OWED_MAX {
             self.owed.push_back((entry.clone(), now));
         }
         result

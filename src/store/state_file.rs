@@ -8,8 +8,10 @@ use std::io;
 use pulse_telemetry_core::engine::State;
 use serde::{Deserialize, Serialize};
 
-/// The layout that this program writes. 2 has the ledger's last entry.
-pub(super) const VERSION: u32 = 2;
+/// The newest layout that this program writes. 2 has the ledger's last entry; 3 has deletions that were asked for, and
+/// is written only while there are any: an earlier version, which knows none, refuses the file then and loses none.
+pub(super) const VERSION: u32 = 3;
+const WITHOUT_DELETIONS: u32 = 2;
 
 /// Most states are shorter.
 const USUAL: usize = 1024;
@@ -53,7 +55,8 @@ pub(super) fn parse(content: Option<&[u8]>) -> FoundState {
     let Some(content) = content else { return FoundState::Nothing };
     match serde_json::from_slice(content) {
         Ok(Content { version, state, ledger }) if (1..=VERSION).contains(&version) => {
-            return FoundState::State { state: Box::new(state), head: ledger, is_current: version == VERSION };
+            let is_current = version == layout_of(&state);
+            return FoundState::State { state: Box::new(state), head: ledger, is_current };
         }
         _ => {}
     }
@@ -63,17 +66,21 @@ pub(super) fn parse(content: Option<&[u8]>) -> FoundState {
     }
 }
 
-/// The state as it stands in the file.
+fn layout_of(state: &State) -> u32 {
+    if state.deletions.is_empty() { WITHOUT_DELETIONS } else { VERSION }
+}
+
+/// How the file begins, up to the end of the state in it.
 pub(super) fn encode_state(state: &State) -> io::Result<String> {
     let mut text = Vec::with_capacity(USUAL);
+    text.extend_from_slice(format!("{{\"version\":{},\"state\":", layout_of(state)).as_bytes());
     serde_json::to_writer(&mut text, state)?;
     String::from_utf8(text).map_err(io::Error::other)
 }
 
-/// The file that says this, of the state as it stands in it.
+/// The file that begins so.
 pub(super) fn encode(state: &str, ledger: Option<&Head>) -> serde_json::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(state.len() + USUAL);
-    text.extend_from_slice(format!("{{\"version\":{VERSION},\"state\":").as_bytes());
     text.extend_from_slice(state.as_bytes());
     if let Some(head) = ledger {
         text.extend_from_slice(b",\"ledger\":");

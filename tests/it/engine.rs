@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::clock::{DAY, HOUR, MINUTE, Now};
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::contract;
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Schedule, Start, State};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, KeptReceipt, Schedule, Start, State};
 use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::ping::PingBytes;
@@ -83,6 +83,11 @@ impl Sent {
 
 fn status(code: u16) -> Answer {
     Answer::Status { code, retry_after: None }
+}
+
+/// With no receipt.
+fn answered(answer: Answer) -> Input {
+    Input::Answer(answer, KeptReceipt::missing())
 }
 
 fn some_id() -> Identity {
@@ -181,8 +186,9 @@ impl World {
                     if self.holds_readings { self.held = Some(reading) } else { follow.push(reading) }
                 }
                 Action::Send(_) if !stored => left_out = true,
-                Action::Send(body) => follow.extend(self.attempt(body).map(Input::Answer)),
+                Action::Send(body) => follow.extend(self.attempt(body).map(answered)),
                 Action::CancelSend => self.cancels += 1,
+                Action::Forget(_) | Action::CancelForget => {}
                 _ if !self.disk_works => stored = false,
                 Action::Disk(DiskAction::SaveSwitch { off }) => self.sources.switched_off = off,
                 Action::Disk(DiskAction::SaveId(identity)) => self.identity = Some(identity),
@@ -202,7 +208,9 @@ impl World {
             }
         }
         if !stored {
-            for action in self.engine.handle(self.now, Input::StorageFailed { send_left_out: left_out }) {
+            for action in
+                self.engine.handle(self.now, Input::StorageFailed { send_left_out: left_out, forget_left_out: false })
+            {
                 if let Action::WakeAt(mono) = action {
                     self.wake = mono;
                 }

@@ -53,5 +53,5 @@ impl Disk {
 }
 
 fn entry(kind: EntryKind) -> Entry {
-    Entry { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None }
+    Entry::new(kind)
 }

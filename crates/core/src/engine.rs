@@ -30,14 +30,16 @@ use crate::identity::{Identity, InstallId};
 use crate::observation::{ReadError, Reading};
 use crate::ping::{Event, PingBytes};
 use crate::reason::LedgerReason;
+use crate::receipt::ReceiptStanding;
 use crate::rng::Rng;
 use crate::verdict::RETRY_AFTER_MAX;
+use attempts::End;
 use clock_trust::ClockTrust;
 use deadlines::{Deadline, Deadlines};
-pub use interface::{Action, DiskAction, Entry, EntryKind, Input};
+pub use interface::{Action, DiskAction, Entry, EntryKind, ForgetAnswer, Input};
 pub use starting::Start;
-pub use state::{Concluded, Outcome, PendingRecord, State};
-pub use status::Status;
+pub use state::{Concluded, DeletionEnd, DeletionRecord, KeptReceipt, Outcome, PendingRecord, State};
+pub use status::{Deletions, Status};
 pub use suppression::Suppression;
 
 /// The first pause of the back-off; it doubles up to [`BACKOFF_MAX`], and the real pause is drawn evenly from none of
@@ -129,6 +131,7 @@ pub struct Engine<C> {
     startup_attempted_at: Option<Timestamp>,
     pending: Option<Pending>,
     last: Option<Concluded>,
+    last_receipt: Option<ReceiptStanding>,
     phase: Phase,
     suppressed: Option<Suppression>,
     counted_twice: bool,
@@ -155,10 +158,11 @@ impl<C: Rng> Engine<C> {
             Input::Tick => {}
             Input::OwnSender(own_sender) => self.on_own_sender(now, own_sender, &mut out),
             Input::Reading(reading) => self.on_reading(now, &reading, &mut out),
-            Input::Answer(answer) => self.on_answer(now, &answer, &mut out),
+            Input::Answer(answer, receipt) => self.on_answer(now, &answer, receipt, &mut out),
             Input::Switch { off } => self.on_switch(now, off, &mut out),
             Input::Reset => self.on_reset(now, &mut out),
-            Input::StorageFailed { send_left_out } => self.on_storage_failed(now, send_left_out, &mut out),
+            Input::Forget { .. } | Input::ForgetAnswer { .. } | Input::CancelForget => {}
+            Input::StorageFailed { send_left_out, .. } => self.on_storage_failed(now, send_left_out, &mut out),
             Input::Stop => {
                 self.cancel(LedgerReason::Stopped, &mut out);
                 out.push(Action::Disk(DiskAction::Record(Entry::new(EntryKind::Stopped))));
@@ -199,6 +203,8 @@ impl<C: Rng> Engine<C> {
             last: self.last.as_ref(),
             id_issued_at: self.current_identity(now).map(|identity| identity.issued_at),
             unsaved: self.is_unsaved(),
+            deletions: Deletions::default(),
+            last_receipt: self.last_receipt,
         }
     }
 
@@ -246,7 +252,7 @@ impl<C: Rng> Engine<C> {
         self.replace_what_has_expired(now, out);
         // Of a send under way the answer decides.
         if self.phase != Phase::Sending && self.deadlines.expired(Deadline::GiveUp, now) {
-            self.conclude(now, Outcome::GaveUp, Some(LedgerReason::GaveUp), None, out);
+            self.conclude(now, End::without_answer(Outcome::GaveUp, LedgerReason::GaveUp), out);
         }
     }
 

@@ -30,6 +30,12 @@ impl InstallId {
         is_install_id(text).then(|| Self(text.to_owned()))
     }
 
+    /// The same ID in the spelling that most have, which is how the endpoint knows it.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        canonical_install_id(&self.0).map_or_else(|| self.clone(), Self)
+    }
+
     /// An ID that no installation has, for a ping that is only compared.
     #[must_use]
     pub fn nobodys() -> Self {
@@ -40,6 +46,19 @@ impl InstallId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl serde::Serialize for InstallId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> de::Deserialize<'de> for InstallId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'_, str> as de::Deserialize>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("not an install ID"))
     }
 }
 

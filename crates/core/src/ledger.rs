@@ -1,15 +1,19 @@
 //! The ledger's format: one line, and what can stand in its file.
 
+mod sent_ids;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+pub use crate::digest::sha256;
 use crate::engine::{Entry, EntryKind};
 use crate::ping::Event;
 use crate::reason::{LedgerReason, ReasonWord};
+use crate::receipt::ReceiptStanding;
+pub use sent_ids::SentIds;
 
 /// The longest line, in bytes without its newline; a longer one is damage. The largest body that the contract allows
 /// makes a line of less than 8 KiB.
@@ -66,6 +70,15 @@ pub struct Line<'a> {
     /// The SHA-256 of that line, in hex: the first line that is left has it as its `prev`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
+    /// The ID whose deletion it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub install_id: Option<Cow<'a, str>>,
+    /// The receipt, of a delivery and of a deletion, as the endpoint gave it; one that is false is not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Cow<'a, str>>,
+    /// What it was judged when it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_is: Option<ReceiptStanding>,
     /// The SHA-256 of the line before, without its newline, in hex; empty on the first line.
     pub prev: String,
 }
@@ -88,6 +101,9 @@ impl<'a> Line<'a> {
             jitter_ms: None,
             through: None,
             last: None,
+            install_id: None,
+            receipt: None,
+            receipt_is: None,
             prev: String::new(),
         }
     }
@@ -104,6 +120,9 @@ impl<'a> Line<'a> {
             step_seconds: entry.step_seconds,
             interval_ms: entry.schedule.map(|(interval, _)| millis(interval)),
             jitter_ms: entry.schedule.map(|(_, jitter)| millis(jitter)),
+            install_id: entry.install_id.as_ref().map(|id| Cow::Borrowed(id.as_str())),
+            receipt: entry.receipt.as_ref().and_then(|receipt| receipt.text.as_deref()).map(Cow::Borrowed),
+            receipt_is: entry.receipt.as_ref().map(|receipt| receipt.standing),
             ..Self::new(entry.kind, at)
         }
     }
@@ -148,18 +167,6 @@ pub fn kind_of(line: &[u8]) -> Option<EntryKind> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The SHA-256 in hex.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xf)]);
-    let mut text = String::with_capacity(64);
-    for byte in digest(&SHA256, bytes).as_ref() {
-        text.push(digit(byte >> 4));
-        text.push(digit(*byte));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod clock;
 pub mod consent;
 pub mod contract;
 pub mod credential;
+pub mod digest;
 pub mod engine;
 pub mod event;
 pub mod identity;

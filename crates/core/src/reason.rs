@@ -21,8 +21,12 @@ words! {
         SwitchedOff = "switched_off",
         /// The state directory cannot be written.
         Storage = "storage",
-        /// The ping was tried for an interval.
+        /// The ping was tried for an interval, or the deletion for seven days.
         GaveUp = "gave_up",
+        /// The endpoint does not offer deletions.
+        NotOffered = "not_offered",
+        /// Whoever asked for the deletion does not want it any more.
+        Cancelled = "cancelled",
         /// The ID had its time before the ping was delivered.
         IdExpired = "id_expired",
         /// Somebody asked for a new ID.

@@ -13,8 +13,8 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::digest::sha256;
 use crate::identity::{InstallId, canonical_install_id};
-use crate::ledger::sha256;
 use crate::words::{serde_word, words};
 
 mod keys;

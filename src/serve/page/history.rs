@@ -92,6 +92,9 @@ fn say(line: &Line<'_>) -> Markup {
         EntryKind::Erased => html! { "Everything before was erased, because somebody asked for it" },
         EntryKind::Pruned => html! { "Older entries were removed for their age or their size" },
         EntryKind::HistoryLost => html! { "Entries that were here were lost, and nobody asked for that: " (reason) },
+        EntryKind::ForgetAsked => html! { "The deletion of what was sent with an ID was asked for" },
+        EntryKind::Forgotten => html! { "What was sent with an ID was deleted" },
+        EntryKind::ForgetFailed => html! { "What was sent with an ID was not deleted: " (reason) },
         EntryKind::Stopped => html! { "The sidecar stopped" },
     }
 }

@@ -6,7 +6,7 @@ use pulse_telemetry_core::engine::{Action, DiskAction, EntryKind, Input, Outcome
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading, Reason, Scope};
 use pulse_telemetry_testkit::readings::{change, handed_over, unknown};
 
-use super::{DAY, HOUR, MINUTE, World, noon, status};
+use super::{DAY, HOUR, MINUTE, World, answered, noon, status};
 
 #[test]
 fn off_by_any_source_sends_nothing_in_400_virtual_days_and_leaves_no_id_file() {
@@ -98,7 +98,7 @@ fn an_answer_that_comes_after_switching_off_changes_nothing() {
     world.run_for(5 * MINUTE);
     world.feed(Input::Switch { off: true });
     let (state, entries) = (world.state.clone(), world.ledger.len());
-    world.feed(Input::Answer(status(204)));
+    world.feed(answered(status(204)));
     assert_eq!((world.state.clone(), world.ledger.len()), (state, entries));
 }
 

@@ -10,7 +10,7 @@ use pulse_telemetry_core::ping::{self, Event};
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_testkit::seeded::Seeded;
 
-use super::{DAY, HOUR, MINUTE, SCHEDULE, World, noon, status};
+use super::{DAY, HOUR, MINUTE, SCHEDULE, World, answered, noon, status};
 
 #[test]
 fn once_a_day_what_is_older_than_90_days_is_pruned_a_day_of_it_at_most_and_none_while_the_clock_is_doubted() {
@@ -55,8 +55,8 @@ fn a_disk_that_fails_during_a_send_does_not_make_its_answer_void() {
     let mut world = World::new();
     world.answers.push_back(None);
     world.run_for(5 * MINUTE);
-    world.feed(Input::StorageFailed { send_left_out: false });
-    world.feed(Input::Answer(status(204)));
+    world.feed(Input::StorageFailed { send_left_out: false, forget_left_out: false });
+    world.feed(answered(status(204)));
     assert_eq!(world.ledger.iter().filter(|(_, entry)| entry.kind == EntryKind::Sent).count(), 1);
 }
 
@@ -65,7 +65,7 @@ fn an_attempt_that_was_left_out_is_told_with_its_ping() {
     let mut world = World::new();
     world.answers.push_back(None);
     world.run_for(5 * MINUTE);
-    let actions = world.engine.handle(world.now, Input::StorageFailed { send_left_out: true });
+    let actions = world.engine.handle(world.now, Input::StorageFailed { send_left_out: true, forget_left_out: false });
     let told = actions.into_iter().find_map(|action| match action {
         Action::Disk(DiskAction::Record(entry)) if entry.kind == EntryKind::Failed => {
             Some((entry.event, entry.reason.map(LedgerReason::word)))

@@ -7,7 +7,7 @@ use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::engine::{Input, State};
 use pulse_telemetry_core::identity::{InstallId, ROTATION};
 
-use super::{DAY, HOUR, MINUTE, Sent, World, noon, status};
+use super::{DAY, HOUR, MINUTE, Sent, World, answered, noon, status};
 
 #[test]
 fn a_reset_cancels_a_send_under_way_and_nothing_else() {
@@ -106,7 +106,7 @@ fn a_reset_leaves_no_pending_ping_on_a_disk_that_could_not_be_written() {
     world.answers = VecDeque::from([Some(status(503)), None]);
     world.run_for(5 * MINUTE);
     world.disk_works = false;
-    world.feed(Input::Answer(status(204)));
+    world.feed(answered(status(204)));
     assert!(world.state.pending.is_some());
     world.disk_works = true;
     world.feed(Input::Reset);

@@ -8,7 +8,7 @@ use pulse_telemetry::store::{Disk as _, Store};
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::credential::Credential;
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Start};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, KeptReceipt, Start};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading};
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::history::{DAY, HOUR, SCHEDULE, audit, entries, noon};
@@ -33,6 +33,11 @@ struct World {
     /// How many actions are still carried out before a crash.
     crash_in: Option<u32>,
     prunings: u32,
+}
+
+/// With no receipt.
+fn answered(answer: Answer) -> Input {
+    Input::Answer(answer, KeptReceipt::missing())
 }
 
 impl World {
@@ -104,8 +109,8 @@ impl World {
                     follow.push(Input::Reading(Box::new(pulse)));
                 }
                 Action::Send(_) if !stored => left_out = true,
-                Action::Send(_) => follow.extend(self.answer.clone().map(Input::Answer)),
-                Action::CancelSend => {}
+                Action::Send(_) => follow.extend(self.answer.clone().map(answered)),
+                Action::CancelSend | Action::Forget(_) | Action::CancelForget => {}
                 Action::Disk(DiskAction::Record(entry)) if !stored && entry.kind.claims_prior_writes() => {}
                 Action::Disk(DiskAction::Save(_)) if !self.state_works => stored = false,
                 Action::Disk(action) => {
@@ -115,7 +120,8 @@ impl World {
             }
         }
         if !stored {
-            let actions = self.engine.handle(self.now, Input::StorageFailed { send_left_out: left_out });
+            let actions =
+                self.engine.handle(self.now, Input::StorageFailed { send_left_out: left_out, forget_left_out: false });
             for action in actions {
                 match action {
                     Action::WakeAt(mono) => self.wake = mono,
@@ -264,7 +270,7 @@ proptest! {
         for happening in happenings {
             // What was never answered times out.
             if world.answer.is_none() {
-                world.feed(Input::Answer(Answer::TimedOut));
+                world.feed(answered(Answer::TimedOut));
             }
             match happening {
                 Happening::Run(seconds) => world.run_for(SignedDuration::from_secs(seconds.into())),

@@ -230,7 +230,7 @@ fn store() -> (tempfile::TempDir, PathBuf, Store) {
 }
 
 fn record(store: &mut Store, kind: EntryKind) -> std::io::Result<()> {
-    let entry = Entry { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None };
+    let entry = Entry::new(kind);
     store.carry_out(&DiskAction::Record(entry), noon())
 }
 
@@ -316,13 +316,9 @@ fn an_attempt_that_could_not_be_recorded_is_not_in_the_new_ledger_either() {
     fs::remove_file(&ledger).unwrap();
     let body = pulse_telemetry_testkit::history::body(1, pulse_telemetry_core::ping::Event::Startup, 1);
     let entry = Entry {
-        kind: EntryKind::Attempted,
         event: Some(pulse_telemetry_core::ping::Event::Startup),
         body: Some(pulse_telemetry_core::ping::PingBytes::parse(&body).unwrap()),
-        status: None,
-        reason: None,
-        step_seconds: None,
-        schedule: None,
+        ..Entry::new(EntryKind::Attempted)
     };
     assert!(store.carry_out(&DiskAction::Record(entry), noon()).is_err());
     record(&mut store, EntryKind::Stopped).unwrap();

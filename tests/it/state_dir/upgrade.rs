@@ -14,7 +14,7 @@ use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
 use pulse_telemetry_core::audit::{Audit, Report};
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
-use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, Start, State};
+use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, KeptReceipt, Start, State};
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_testkit::history::{DAY, SCHEDULE, entries};
@@ -145,7 +145,7 @@ fn carry_out(store: &mut Store, actions: Vec<Action>, now: Now, sent: &mut Vec<S
             Action::ReadPulse => inputs.push(Input::Reading(Box::new(Ok(handed_over())))),
             Action::Send(body) => {
                 sent.push(body.into());
-                inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }));
+                inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }, KeptReceipt::missing()));
             }
             _ => {}
         }

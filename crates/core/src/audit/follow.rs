@@ -117,7 +117,10 @@ impl Audit {
             | EntryKind::Stopped
             | EntryKind::Erased
             | EntryKind::Pruned
-            | EntryKind::HistoryLost => {}
+            | EntryKind::HistoryLost
+            | EntryKind::ForgetAsked
+            | EntryKind::Forgotten
+            | EntryKind::ForgetFailed => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! An attempt to send: from a payload that may be sent to what became of the ping.
 
 use super::{
-    ASKED_ADDED, ASKED_PART, Action, Concluded, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Pending,
-    Phase, Schedule, plus,
+    ASKED_ADDED, ASKED_PART, Action, Concluded, Deadline, DiskAction, Engine, Entry, EntryKind, KeptReceipt, Outcome,
+    Pending, Phase, Schedule, plus,
 };
 use crate::clock::Now;
 use crate::contract::Payload;
@@ -10,6 +10,22 @@ use crate::ping::{self, Event};
 use crate::reason::LedgerReason;
 use crate::rng::Rng;
 use crate::verdict::{Answer, Verdict};
+
+/// How a ping ends.
+pub(super) struct End {
+    outcome: Outcome,
+    reason: Option<LedgerReason>,
+    /// What was answered, and the receipt in the answer.
+    status: Option<u16>,
+    receipt: Option<KeptReceipt>,
+}
+
+impl End {
+    /// It ends for that reason, and no answer told so.
+    pub(super) fn without_answer(outcome: Outcome, reason: LedgerReason) -> Self {
+        Self { outcome, reason: Some(reason), status: None, receipt: None }
+    }
+}
 
 impl<C: Rng> Engine<C> {
     /// Makes an attempt; [`Engine::on_reading`] has looked at consent and suppression just now.
@@ -50,14 +66,22 @@ impl<C: Rng> Engine<C> {
         Pending { event, body: ping::encode(payload, &install_id, event), install_id, built_at: now.wall, attempts: 0 }
     }
 
-    pub(super) fn on_answer(&mut self, now: Now, answer: &Answer, out: &mut Vec<Action>) {
+    pub(super) fn on_answer(&mut self, now: Now, answer: &Answer, receipt: KeptReceipt, out: &mut Vec<Action>) {
         if self.phase != Phase::Sending {
             return;
         }
         self.phase = Phase::Idle;
+        let status = answer.status();
         match answer.verdict(now.wall) {
-            Verdict::Delivered => self.conclude(now, Outcome::Delivered, None, answer.status(), out),
-            Verdict::Drop { reason } => self.conclude(now, Outcome::Dropped, Some(reason), answer.status(), out),
+            Verdict::Delivered => {
+                self.last_receipt = Some(receipt.standing);
+                let end = End { outcome: Outcome::Delivered, reason: None, status, receipt: Some(receipt) };
+                self.conclude(now, end, out);
+            }
+            Verdict::Drop { reason } => {
+                let end = End { outcome: Outcome::Dropped, reason: Some(reason), status, receipt: None };
+                self.conclude(now, end, out);
+            }
             Verdict::Retry { after, reason } => {
                 if let Some(after) = after {
                     let most = (after / ASKED_PART).max(ASKED_ADDED).min(self.schedule.interval);
@@ -68,7 +92,7 @@ impl<C: Rng> Engine<C> {
                 let pause = self.backoff(self.pending.as_ref().map_or(0, |pending| pending.attempts.saturating_sub(1)));
                 self.deadlines.set(Deadline::Retry, now.mono + pause);
                 let event = self.pending.as_ref().map(|pending| pending.event);
-                let entry = Entry { event, status: answer.status(), ..Entry::because(EntryKind::Failed, reason) };
+                let entry = Entry { event, status, ..Entry::because(EntryKind::Failed, reason) };
                 out.push(Action::Disk(DiskAction::Record(entry)));
                 out.push(Action::Disk(DiskAction::Save(self.state(now))));
             }
@@ -76,32 +100,21 @@ impl<C: Rng> Engine<C> {
     }
 
     /// The pending ping is done with; the next one gets its time.
-    pub(super) fn conclude(
-        &mut self,
-        now: Now,
-        outcome: Outcome,
-        reason: Option<LedgerReason>,
-        status: Option<u16>,
-        out: &mut Vec<Action>,
-    ) {
-        if let Some(event) = self.end_pending(now, outcome, reason, status, out) {
+    pub(super) fn conclude(&mut self, now: Now, end: End, out: &mut Vec<Action>) {
+        let outcome = end.outcome;
+        if let Some(event) = self.end_pending(now, end, out) {
             self.set_next_heartbeat(now, event, outcome);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
     }
 
     /// The pending ping is done with, and this is recorded of it.
-    pub(super) fn end_pending(
-        &mut self,
-        now: Now,
-        outcome: Outcome,
-        reason: Option<LedgerReason>,
-        status: Option<u16>,
-        out: &mut Vec<Action>,
-    ) -> Option<Event> {
+    pub(super) fn end_pending(&mut self, now: Now, end: End, out: &mut Vec<Action>) -> Option<Event> {
+        let End { outcome, reason, status, receipt } = end;
         let event = self.take_pending()?.event;
         let kind = if outcome == Outcome::Delivered { EntryKind::Sent } else { EntryKind::Failed };
-        out.push(Action::Disk(DiskAction::Record(Entry { event: Some(event), status, reason, ..Entry::new(kind) })));
+        let entry = Entry { event: Some(event), status, reason, receipt, ..Entry::new(kind) };
+        out.push(Action::Disk(DiskAction::Record(entry)));
         self.last = Some(Concluded {
             at: now.wall,
             event,

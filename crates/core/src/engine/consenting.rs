@@ -1,5 +1,6 @@
 //! Telemetry switched on or off, and a new ID that somebody asks for: what both take with them.
 
+use super::attempts::End;
 use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Phase};
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
@@ -68,7 +69,7 @@ impl<C: Rng> Engine<C> {
         if is_on {
             self.make_id(now, out);
             // The new ID must not follow the old one at a time that links both: what was pending is done with.
-            self.end_pending(now, Outcome::Dropped, Some(LedgerReason::Reset), None, out);
+            self.end_pending(now, End::without_answer(Outcome::Dropped, LedgerReason::Reset), out);
             self.leave_the_old_schedule(now);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::State;
-use crate::identity::Identity;
+use super::{KeptReceipt, State};
+use crate::identity::{Identity, InstallId};
 use crate::observation::{OwnSender, ReadError, Reading};
 use crate::ping::{Event, PingBytes};
 use crate::reason::LedgerReason;
@@ -21,8 +21,8 @@ pub enum Input {
     OwnSender(OwnSender),
     /// What the reading of Pulse gave that [`Action::ReadPulse`] asked for.
     Reading(Box<Result<Reading, ReadError>>),
-    /// What came of the attempt that [`Action::Send`] asked for.
-    Answer(Answer),
+    /// What came of the attempt that [`Action::Send`] asked for, and the receipt in the answer.
+    Answer(Answer, KeptReceipt),
     /// The local switch was turned.
     Switch {
         /// It is off now.
@@ -30,20 +30,52 @@ pub enum Input {
     },
     /// A new ID was asked for.
     Reset,
+    /// Everything that was sent is to be deleted at the endpoint.
+    Forget {
+        /// The IDs that the ledger holds an attempt of ([`crate::ledger::SentIds`]); the engine adds the current one.
+        ids: Vec<InstallId>,
+    },
+    /// What came of the deletion that [`Action::Forget`] asked for.
+    ForgetAnswer {
+        /// The ID that it is about.
+        id: InstallId,
+        /// What came.
+        answer: ForgetAnswer,
+    },
+    /// Deletions that are not done yet are not wanted any more.
+    CancelForget,
     /// An action on the state directory failed.
     StorageFailed {
         /// [`Action::Send`] was left out because of it.
         send_left_out: bool,
+        /// [`Action::Forget`] was.
+        forget_left_out: bool,
     },
     /// The process is about to end.
     Stop,
 }
 
+/// What came of asking the endpoint for a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForgetAnswer {
+    /// It is done.
+    Done(KeptReceipt),
+    /// The endpoint's contract does not offer it; no ID was sent.
+    NotOffered,
+    /// It is to be asked again.
+    Failed {
+        /// Why, in one word of the ledger's.
+        reason: LedgerReason,
+        /// Not before this time has passed, says the endpoint.
+        after: Option<Duration>,
+    },
+}
+
 /// What is to be done, in this order.
 ///
-/// Every [`DiskAction`] is tried; where one fails, [`Action::Send`] later in the same list is left out, and so is an
-/// entry that would say that it was done ([`EntryKind::claims_prior_writes`]), and the engine is told with
-/// [`Input::StorageFailed`].
+/// Every [`DiskAction`] is tried; where one fails, [`Action::Send`] and [`Action::Forget`] later in the same list are
+/// left out, and so is an entry that would say that it was done ([`EntryKind::claims_prior_writes`]), and the engine is
+/// told with [`Input::StorageFailed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a list has a few, and lives for a moment")]
 pub enum Action {
@@ -55,6 +87,11 @@ pub enum Action {
     ReadPulse,
     /// Make one attempt to send these bytes, and tell what came of it.
     Send(PingBytes),
+    /// Ask the endpoint, without an ID, whether it offers deletions, and only where it does for the deletion of this
+    /// one, over a connection of its own; and tell what came of it. It goes beside a send, and while telemetry is off.
+    Forget(InstallId),
+    /// Close the connection of the deletion under way, now; its answer no longer counts.
+    CancelForget,
     /// Tell that time passed when the monotonic clock says this.
     WakeAt(Duration),
 }
@@ -102,6 +139,10 @@ pub struct Entry {
     pub step_seconds: Option<i64>,
     /// The schedule in force, of a start and of an attempt: the interval and its jitter.
     pub schedule: Option<(Duration, Duration)>,
+    /// The ID whose deletion it is about.
+    pub install_id: Option<InstallId>,
+    /// The receipt, of a delivery and of a deletion.
+    pub receipt: Option<KeptReceipt>,
 }
 
 words! {
@@ -131,6 +172,12 @@ words! {
         Pruned = "pruned",
         /// Entries that were known are not on the disk any more, and nobody asked for that. Written by the store.
         HistoryLost = "history_lost",
+        /// The deletion of all that was sent with an ID was asked for here.
+        ForgetAsked = "forget_asked",
+        /// The endpoint says that it is done.
+        Forgotten = "forgotten",
+        /// It is not asked for any more.
+        ForgetFailed = "forget_failed",
         /// The process stopped.
         Stopped = "stopped",
     }
@@ -139,7 +186,7 @@ serde_word!(EntryKind);
 
 impl EntryKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Started,
         Self::Attempted,
         Self::Sent,
@@ -152,6 +199,9 @@ impl EntryKind {
         Self::Erased,
         Self::Pruned,
         Self::HistoryLost,
+        Self::ForgetAsked,
+        Self::Forgotten,
+        Self::ForgetFailed,
         Self::Stopped,
     ];
 
@@ -160,11 +210,30 @@ impl EntryKind {
     pub fn claims_prior_writes(self) -> bool {
         matches!(self, Self::Attempted | Self::IdRotated | Self::IdReset)
     }
+
+    /// The store need not remember it where it could not be written: an attempt that was not recorded is not made, and
+    /// the engine keeps what is to be recorded of deletions.
+    #[must_use]
+    pub fn is_recorded_again(self) -> bool {
+        matches!(self, Self::Attempted | Self::ForgetAsked | Self::Forgotten | Self::ForgetFailed)
+    }
 }
 
 impl Entry {
-    pub(super) fn new(kind: EntryKind) -> Self {
-        Self { kind, event: None, body: None, status: None, reason: None, step_seconds: None, schedule: None }
+    /// An entry of that kind that says nothing else.
+    #[must_use]
+    pub fn new(kind: EntryKind) -> Self {
+        Self {
+            kind,
+            event: None,
+            body: None,
+            status: None,
+            reason: None,
+            step_seconds: None,
+            schedule: None,
+            install_id: None,
+            receipt: None,
+        }
     }
 
     pub(super) fn because(kind: EntryKind, reason: LedgerReason) -> Self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::attempts::End;
 use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Phase, State, until};
 use crate::clock::Now;
 use crate::identity::{Identity, InstallId, ROTATION};
@@ -129,7 +130,7 @@ impl<C: Rng> Engine<C> {
         }
         let outlived = self.pending.as_ref().is_some_and(|pending| !self.may_carry(&pending.install_id, now));
         if outlived {
-            self.end_pending(now, Outcome::Dropped, Some(LedgerReason::IdExpired), None, out);
+            self.end_pending(now, End::without_answer(Outcome::Dropped, LedgerReason::IdExpired), out);
         }
         let has_none = self.current_identity(now).is_none();
         let expired = has_none && self.identity.is_some();

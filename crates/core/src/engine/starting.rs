@@ -84,6 +84,7 @@ impl<C: Rng> Engine<C> {
             startup_attempted_at: None,
             pending: None,
             last: state.last,
+            last_receipt: None,
             phase: Phase::Idle,
             suppressed: None,
             counted_twice: false,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::InstallId;
 use crate::ping::{self, Event, PingBytes};
 use crate::reason::ReasonWord;
+use crate::receipt::ReceiptStanding;
 
 /// The engine's memory between two starts: `state.json`. Losing it costs a ping at a wrong time, never consent: the
 /// switch is a file of its own.
@@ -39,6 +40,37 @@ pub struct State {
     /// No ping went with that ID.
     #[serde(default)]
     pub id_is_unused: bool,
+    /// The deletions that were asked for and are not over; left out where there are none, as earlier versions do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletions: Vec<DeletionRecord>,
+}
+
+/// A deletion on disk that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeletionRecord {
+    /// The ID, all pings of which are to be deleted.
+    pub install_id: InstallId,
+    /// When that was asked for.
+    pub asked_at: Timestamp,
+    /// The endpoint is not asked before this time.
+    pub not_before: Timestamp,
+    /// How often it was asked.
+    pub attempts: u32,
+    /// How it ended, until that is in the ledger.
+    pub end: Option<DeletionEnd>,
+    /// The ledger has the entry for it: of the asking, or of the end.
+    pub is_recorded: bool,
+}
+
+/// How a deletion ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DeletionEnd {
+    /// The endpoint says that it is done.
+    Forgotten(KeptReceipt),
+    /// It is not asked for any more, for this reason.
+    Failed(ReasonWord),
 }
 
 /// A pending ping on disk.
@@ -66,6 +98,24 @@ impl PendingRecord {
         let document = ping::decode(&self.body).ok()?;
         let says_so = document["install_id"] == self.install_id && document["event"] == self.event.word();
         if says_so { Some((PingBytes::parse(&self.body).ok()?, InstallId::parse(&self.install_id)?)) } else { None }
+    }
+}
+
+/// A receipt of the endpoint, as it was judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptReceipt {
+    /// The judgement.
+    pub standing: ReceiptStanding,
+    /// The text, but for one that is false.
+    pub text: Option<String>,
+}
+
+impl KeptReceipt {
+    /// None was given.
+    #[must_use]
+    pub fn missing() -> Self {
+        Self { standing: ReceiptStanding::Missing, text: None }
     }
 }
 

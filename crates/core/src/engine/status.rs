@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{Concluded, Suppression};
 use crate::consent::OffSource;
 use crate::ping::Event;
+use crate::receipt::ReceiptStanding;
 
 /// Telemetry, on or off, and what is shown of it.
 #[derive(Clone, Debug)]
@@ -29,4 +30,19 @@ pub struct Status<'a> {
     pub id_issued_at: Option<Timestamp>,
     /// Something could not be written and is tried again.
     pub unsaved: bool,
+    /// The deletions that were asked for and are not over.
+    pub deletions: Deletions,
+    /// What the receipt was worth that this process was given for the last ping that was delivered; `None` before.
+    pub last_receipt: Option<ReceiptStanding>,
+}
+
+/// The deletions that were asked for and are not over, also while telemetry is off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deletions {
+    /// How many.
+    pub pending: usize,
+    /// When the endpoint is asked next; it may have passed. `None` where nothing is pending.
+    pub next: Option<Timestamp>,
+    /// The endpoint said to this process that it offers none, and all were ended; nobody asked again since.
+    pub not_offered: bool,
 }

@@ -108,6 +108,7 @@ impl<C: Rng> Engine<C> {
                 && self.sources.off().is_none())
             .then_some(new_id::NO_ID)),
             id_is_unused: self.id_is_unused,
+            deletions: Vec::new(),
         }
     }
 

@@ -172,7 +172,8 @@ impl Disk {
     /// Whether the state file says this, to the letter. That is found out sooner than what else it says.
     fn look_for(&mut self, state: &State) {
         let mut text = Vec::with_capacity(2048);
-        text.extend_from_slice(b"{\"version\":2,\"state\":");
+        let version = if state.deletions.is_empty() { 2 } else { 3 };
+        text.extend_from_slice(format!("{{\"version\":{version},\"state\":").as_bytes());
         if serde_json::to_writer(&mut text, state).is_ok() && self.fs.begins_with(STATE, &text) {
             self.state.clone_from(state);
             self.state_text = Bytes(text);

@@ -239,7 +239,7 @@ impl Saboteur for AttemptBeforeItsEntry {
 pub struct RetryAfterIgnored;
 impl Saboteur for RetryAfterIgnored {
     fn input(&mut self, input: &mut Input) {
-        if let Input::Answer(Answer::Status { retry_after, .. }) = input {
+        if let Input::Answer(Answer::Status { retry_after, .. }, _) = input {
             *retry_after = None;
         }
     }
@@ -250,7 +250,7 @@ impl Saboteur for RetryAfterIgnored {
 pub struct FailureTakenForDelivery;
 impl Saboteur for FailureTakenForDelivery {
     fn input(&mut self, input: &mut Input) {
-        if let Input::Answer(answer) = input {
+        if let Input::Answer(answer, _) = input {
             *answer = Answer::Status { code: 204, retry_after: None };
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Start};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, KeptReceipt, Start};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::reason::LedgerReason;
@@ -75,7 +75,9 @@ impl<S: Saboteur> World<S> {
         if !stored && let Some(process) = &mut self.process {
             self.rules.dirty = true;
             self.tally.steps += 1;
-            let actions = process.engine.handle(self.clock.now(self.at), Input::StorageFailed { send_left_out });
+            let actions = process
+                .engine
+                .handle(self.clock.now(self.at), Input::StorageFailed { send_left_out, forget_left_out: false });
             if self.try_all(actions, stops)?.is_err() {
                 return Ok(Err(Died));
             }
@@ -128,6 +130,7 @@ impl<S: Saboteur> World<S> {
                 Action::WakeAt(mono) => self.wake_at(mono),
                 Action::ReadPulse => self.read_pulse(),
                 Action::CancelSend => self.cancel_send(),
+                Action::Forget(_) | Action::CancelForget => {}
                 Action::Send(_) if !stored => send_left_out = true,
                 Action::Send(body) => match self.disk.confirm() {
                     Ok(()) => self.send(now, body.into())?,
@@ -349,7 +352,7 @@ impl<S: Saboteur> World<S> {
         };
         self.rules.answers(accepted, silent_until, self.at);
         self.note(|_| format!("answer {:?}", outcome.answer));
-        let fed = self.feed(Input::Answer(outcome.answer))?;
+        let fed = self.feed(Input::Answer(outcome.answer, KeptReceipt::missing()))?;
         if accepted && matches!(fed, Ok(true)) {
             self.rules.acceptance_written();
         }
