@@ -3,6 +3,7 @@
 
 mod consenting;
 mod disk;
+mod forgetting;
 mod invariants;
 mod new_id;
 mod resets;
@@ -16,7 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::clock::{DAY, HOUR, MINUTE, Now};
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::contract;
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, KeptReceipt, Schedule, Start, State};
+use pulse_telemetry_core::engine::{
+    Action, DiskAction, Engine, EntryKind, ForgetAnswer, Input, KeptReceipt, Schedule, Start, State,
+};
 use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::ping::PingBytes;
@@ -58,6 +61,12 @@ struct World {
     sent: Vec<Sent>,
     accepted: Vec<usize>,
     cancels: usize,
+    /// What the endpoint does about deletions. `None` in the script: it never answers.
+    forget_answers: VecDeque<Option<ForgetAnswer>>,
+    forget_answer_otherwise: Option<ForgetAnswer>,
+    /// The deletions that it was asked for.
+    asked: Vec<(Now, InstallId)>,
+    forget_cancels: usize,
 }
 
 /// An attempt that reached the endpoint.
@@ -139,6 +148,10 @@ impl World {
             sent: Vec::new(),
             accepted: Vec::new(),
             cancels: 0,
+            forget_answers: VecDeque::new(),
+            forget_answer_otherwise: Some(ForgetAnswer::Done(KeptReceipt::missing())),
+            asked: Vec::new(),
+            forget_cancels: 0,
         };
         world.carry_out(actions);
         world
@@ -166,7 +179,7 @@ impl World {
 
     fn carry_out(&mut self, actions: Vec<Action>) {
         let mut stored = true;
-        let mut left_out = false;
+        let (mut left_out, mut forget_left_out) = (false, false);
         let mut follow = Vec::new();
         for action in actions {
             match action {
@@ -188,7 +201,16 @@ impl World {
                 Action::Send(_) if !stored => left_out = true,
                 Action::Send(body) => follow.extend(self.attempt(body).map(answered)),
                 Action::CancelSend => self.cancels += 1,
-                Action::Forget(_) | Action::CancelForget => {}
+                Action::Forget(_) if !stored => forget_left_out = true,
+                Action::Forget(id) => {
+                    let pending = |id: &InstallId| self.state.deletions.iter().any(|it| it.install_id == *id);
+                    assert!(pending(&id), "on disk before it is asked for");
+                    let answer = self.forget_answers.pop_front();
+                    let answer = answer.unwrap_or_else(|| self.forget_answer_otherwise.clone());
+                    follow.extend(answer.map(|answer| Input::ForgetAnswer { id: id.clone(), answer }));
+                    self.asked.push((self.now, id));
+                }
+                Action::CancelForget => self.forget_cancels += 1,
                 _ if !self.disk_works => stored = false,
                 Action::Disk(DiskAction::SaveSwitch { off }) => self.sources.switched_off = off,
                 Action::Disk(DiskAction::SaveId(identity)) => self.identity = Some(identity),
@@ -209,7 +231,7 @@ impl World {
         }
         if !stored {
             for action in
-                self.engine.handle(self.now, Input::StorageFailed { send_left_out: left_out, forget_left_out: false })
+                self.engine.handle(self.now, Input::StorageFailed { send_left_out: left_out, forget_left_out })
             {
                 if let Action::WakeAt(mono) = action {
                     self.wake = mono;

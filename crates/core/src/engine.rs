@@ -10,6 +10,7 @@ mod attempts;
 mod clock_trust;
 mod consenting;
 mod deadlines;
+mod forgetting;
 mod interface;
 mod new_id;
 mod starting;
@@ -36,6 +37,7 @@ use crate::verdict::RETRY_AFTER_MAX;
 use attempts::End;
 use clock_trust::ClockTrust;
 use deadlines::{Deadline, Deadlines};
+use forgetting::Deletion;
 pub use interface::{Action, DiskAction, Entry, EntryKind, ForgetAnswer, Input};
 pub use starting::Start;
 pub use state::{Concluded, DeletionEnd, DeletionRecord, KeptReceipt, Outcome, PendingRecord, State};
@@ -144,6 +146,13 @@ pub struct Engine<C> {
     /// The times on disk, for as long as the clock has been suspect since the start: deadlines are restored from them
     /// once it is trusted, and they stay on disk as they are until then.
     deferred_state: Option<State>,
+    /// The deletions that were asked for and are not over, and the one that the endpoint is being asked for.
+    deletions: Vec<Deletion>,
+    forgetting: Option<InstallId>,
+    /// The state does not say yet that what is to be recorded of them is.
+    records_unsaved: bool,
+    /// The endpoint said that it offers none, and nobody asked again since.
+    not_offered: bool,
     /// When the ledger was last pruned.
     pruned_at: Option<Timestamp>,
     last_seen: Now,
@@ -153,6 +162,10 @@ impl<C: Rng> Engine<C> {
     /// Takes in what happened and says what is to be done.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Action> {
         let mut out = Vec::new();
+        match input {
+            Input::StorageFailed { forget_left_out, .. } => self.doubt_the_records(forget_left_out),
+            _ => self.trust_the_records(),
+        }
         self.watch_the_clock(now, &mut out);
         match input {
             Input::Tick => {}
@@ -161,10 +174,13 @@ impl<C: Rng> Engine<C> {
             Input::Answer(answer, receipt) => self.on_answer(now, &answer, receipt, &mut out),
             Input::Switch { off } => self.on_switch(now, off, &mut out),
             Input::Reset => self.on_reset(now, &mut out),
-            Input::Forget { .. } | Input::ForgetAnswer { .. } | Input::CancelForget => {}
+            Input::Forget { ids } => self.on_forget(now, ids, &mut out),
+            Input::ForgetAnswer { id, answer } => self.on_forget_answer(now, &id, answer, &mut out),
+            Input::CancelForget => self.on_cancel_forget(now, &mut out),
             Input::StorageFailed { send_left_out, .. } => self.on_storage_failed(now, send_left_out, &mut out),
             Input::Stop => {
                 self.cancel(LedgerReason::Stopped, &mut out);
+                self.break_off_the_deletion(&mut out);
                 out.push(Action::Disk(DiskAction::Record(Entry::new(EntryKind::Stopped))));
                 return out;
             }
@@ -203,7 +219,7 @@ impl<C: Rng> Engine<C> {
             last: self.last.as_ref(),
             id_issued_at: self.current_identity(now).map(|identity| identity.issued_at),
             unsaved: self.is_unsaved(),
-            deletions: Deletions::default(),
+            deletions: self.deletions_shown(now),
             last_receipt: self.last_receipt,
         }
     }
@@ -218,6 +234,7 @@ impl<C: Rng> Engine<C> {
         self.save_the_suspicion(now, out);
         self.prune(now, out);
         self.meet_deadlines(now, out);
+        self.go_on_forgetting(now, out);
         if self.phase == Phase::Idle {
             self.start_what_is_due(now, out);
         }

@@ -104,7 +104,7 @@ impl<C: Rng> Engine<C> {
     pub(super) fn next_wake(&self, now: Now) -> Duration {
         let acts_on = Deadline::ALL.into_iter().filter(|deadline| self.acts_on(*deadline));
         let start = (self.phase == Phase::Idle && !self.is_off_here()).then(|| self.next_due());
-        [self.deadlines.earliest(acts_on), self.id_expires(now), start]
+        [self.deadlines.earliest(acts_on), self.id_expires(now), start, self.forgetting_goes_on(now)]
             .into_iter()
             .flatten()
             .min()

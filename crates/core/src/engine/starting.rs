@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::clock_trust::ClockTrust;
 use super::deadlines::{Deadline, Deadlines};
+use super::forgetting::Deletion;
 use super::{Action, DiskAction, Engine, Entry, EntryKind, Phase, SUSPICION_SAVED_EVERY, Schedule, State};
 use crate::clock::Now;
 use crate::consent::Sources;
@@ -33,6 +34,11 @@ impl<C: Rng> Engine<C> {
     pub fn start(schedule: Schedule, mut start: Start, chance: C, now: Now) -> (Self, Vec<Action>) {
         let damaged = start.state.pending.take_if(|pending| pending.sound().is_none()).map(|pending| pending.event);
         let interrupted = start.interrupted;
+        // A reset that was not written whole before the deletion was: the ID is not sent again all the same.
+        let deletions = &start.state.deletions;
+        let is_to_be_forgotten = |id: &str| Self::is_to_be_forgotten(deletions, id);
+        let outlived = start.identity.take_if(|identity| is_to_be_forgotten(identity.install_id.as_str()));
+        let dropped = start.state.pending.take_if(|pending| is_to_be_forgotten(&pending.install_id));
         let state = start.state.clone();
         let mut engine = Self::new(schedule, start, chance, now);
         let mut out = Vec::new();
@@ -42,6 +48,9 @@ impl<C: Rng> Engine<C> {
         if engine.is_clock_suspect() {
             engine.deferred_state = Some(state);
         }
+        if outlived.is_some() {
+            out.push(Action::Disk(DiskAction::DeleteId));
+        }
         if engine.sources.off().is_some() {
             engine.discard_identity_and_pending(now, &mut out);
         }
@@ -49,7 +58,13 @@ impl<C: Rng> Engine<C> {
             schedule: schedule.recorded(),
             ..Entry::new(EntryKind::Started)
         })));
-        for (event, reason) in [(interrupted, LedgerReason::Interrupted), (damaged, LedgerReason::Damaged)] {
+        let dropped = dropped.map(|pending| pending.event);
+        let ended = [
+            (interrupted, LedgerReason::Interrupted),
+            (damaged, LedgerReason::Damaged),
+            (dropped, LedgerReason::Reset),
+        ];
+        for (event, reason) in ended {
             if event.is_some() {
                 out.push(Action::Disk(DiskAction::Record(Entry {
                     event,
@@ -57,7 +72,7 @@ impl<C: Rng> Engine<C> {
                 })));
             }
         }
-        if left_a_schedule {
+        if left_a_schedule || outlived.is_some() {
             out.push(Action::Disk(DiskAction::Save(engine.state(now))));
         }
         engine.advance(now, &mut out);
@@ -96,6 +111,10 @@ impl<C: Rng> Engine<C> {
                 state.suspect_seconds.map(|seconds| Duration::from_secs(seconds.into())),
             ),
             deferred_state: None,
+            deletions: state.deletions.into_iter().map(|record| Deletion::found(record, now)).collect(),
+            forgetting: None,
+            records_unsaved: false,
+            not_offered: false,
             pruned_at: None,
             last_seen: now,
         }

@@ -30,6 +30,7 @@ impl<C: Rng> Engine<C> {
             .map(|left| now.mono + if left > most { Duration::ZERO } else { left });
         self.deadlines.set(Deadline::Heartbeat, heartbeat);
         self.restore_pending(state.pending.as_ref(), now);
+        self.restore_deletions(now);
         self.pruned_at = state.pruned_at;
         let pruning = state.pruned_at.map_or(Duration::ZERO, |at| until_next_pruning(at, now.wall));
         self.deadlines.set(Deadline::Prune, now.mono + pruning);
@@ -66,6 +67,7 @@ impl<C: Rng> Engine<C> {
             let follow = |time: &mut Timestamp| *time = time.saturating_add(step).unwrap_or(*time);
             self.startup_attempted_at.iter_mut().for_each(follow);
             self.pending.iter_mut().for_each(|pending| follow(&mut pending.built_at));
+            self.let_deletions_follow(follow);
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
         if !self.is_clock_suspect()
@@ -84,7 +86,7 @@ impl<C: Rng> Engine<C> {
         };
         let suspect_seconds = self.suspect_for(now).and_then(|suspect| u32::try_from(suspect.as_secs()).ok());
         if let Some(state) = &self.deferred_state {
-            return State { suspect_seconds, ..state.clone() };
+            return State { suspect_seconds, deletions: self.deletion_records(now), ..state.clone() };
         }
         State {
             startup_attempted_at: self.startup_attempted_at,
@@ -108,7 +110,7 @@ impl<C: Rng> Engine<C> {
                 && self.sources.off().is_none())
             .then_some(new_id::NO_ID)),
             id_is_unused: self.id_is_unused,
-            deletions: Vec::new(),
+            deletions: self.deletion_records(now),
         }
     }
 

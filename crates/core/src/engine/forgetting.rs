@@ -1,0 +1,317 @@
+//! Deletions at the endpoint that somebody asked for: of each ID that was sent, once.
+//!
+//! They go beside the pings and whatever consent says, but only after somebody asked. What is to be in the ledger of a
+//! deletion (that it was asked for, how it ended) is in the state first and stays there until it is recorded: a crash
+//! loses none, and asks for none again of which a receipt was saved.
+//!
+//! Deletions that are asked for together would show a receiver that their IDs are one installation. So those of older
+//! IDs go at random times of the next day, and two never go together, whatever held them back.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    ASKED_ADDED, ASKED_MAX, ASKED_PART, Action, Deletions, DiskAction, Engine, Entry, EntryKind, ForgetAnswer, minus,
+    plus, since, until,
+};
+use super::{DeletionEnd, DeletionRecord};
+use crate::clock::{DAY, HOUR, MINUTE, Now};
+use crate::identity::InstallId;
+use crate::reason::{LedgerReason, ReasonWord};
+use crate::rng::Rng;
+
+/// A deletion that fails so long after it was asked for is given up. One that nothing was tried of is not.
+const RETRIED_FOR: Duration = DAY.saturating_mul(7);
+/// Deletions of two IDs are at least so far apart,
+const APART: Duration = MINUTE;
+/// and by a random time up to this more where something held both back.
+const APART_MORE: Duration = HOUR;
+/// A ping whose answer did not come may arrive until then; its ID is not deleted before.
+const ARRIVES_WITHIN: Duration = MINUTE;
+
+/// A deletion that was asked for and is not over.
+#[derive(Clone, Debug)]
+pub(super) struct Deletion {
+    install_id: InstallId,
+    asked_at: Timestamp,
+    due: Duration,
+    /// What the disk says of that, until the clock is trusted since the start.
+    deferred_due: Option<Timestamp>,
+    attempts: u32,
+    end: Option<DeletionEnd>,
+    recorded: Recorded,
+}
+
+/// Whether the asking, or the end where there is one, is in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recorded {
+    No,
+    /// If all of the last list got onto the disk.
+    JustNow,
+    Yes,
+}
+
+impl Deletion {
+    /// What a start finds.
+    pub(super) fn found(record: DeletionRecord, now: Now) -> Self {
+        let DeletionRecord { install_id, asked_at, not_before, attempts, end, is_recorded } = record;
+        let recorded = if is_recorded { Recorded::Yes } else { Recorded::No };
+        Self { install_id, asked_at, due: now.mono, deferred_due: Some(not_before), attempts, end, recorded }
+    }
+
+    /// The times that the start found, by a clock that is trusted now. One that is further away than any that is ever
+    /// set was set by a clock that was wrong.
+    fn restore_due(&mut self, now: Now, chance: &mut impl Rng) {
+        if let Some(due) = self.deferred_due.take() {
+            let left = until(due, now.wall);
+            self.due = now.mono + if left > ASKED_MAX { chance.uniform_up_to(DAY) } else { left };
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        self.end.is_none()
+    }
+
+    fn end(&mut self, end: DeletionEnd) {
+        self.end = Some(end);
+        self.recorded = Recorded::No;
+    }
+
+    fn fail(&mut self, reason: LedgerReason) {
+        self.end(DeletionEnd::Failed(reason.into()));
+    }
+
+    fn due_by_the_wall(&self, now: Now) -> Timestamp {
+        self.deferred_due.unwrap_or_else(|| match self.due.checked_sub(now.mono) {
+            Some(left) => plus(now.wall, left),
+            None => minus(now.wall, now.mono.saturating_sub(self.due)),
+        })
+    }
+
+    fn entry(&self) -> Entry {
+        let (kind, reason, receipt) = match &self.end {
+            None => (EntryKind::ForgetAsked, None, None),
+            Some(DeletionEnd::Forgotten(receipt)) => (EntryKind::Forgotten, None, Some(receipt.clone())),
+            Some(DeletionEnd::Failed(ReasonWord::Known(reason))) => (EntryKind::ForgetFailed, Some(*reason), None),
+            Some(DeletionEnd::Failed(ReasonWord::Other(_))) => (EntryKind::ForgetFailed, None, None),
+        };
+        Entry { install_id: Some(self.install_id.clone()), reason, receipt, ..Entry::new(kind) }
+    }
+}
+
+impl<C: Rng> Engine<C> {
+    /// Somebody wants all deleted: the ID that is in use is replaced first, and all that were used are kept on disk
+    /// before anything is asked.
+    pub(super) fn on_forget(&mut self, now: Now, ids: Vec<InstallId>, out: &mut Vec<Action>) {
+        let current = self.identity.as_ref().filter(|_| !self.id_is_unused);
+        let current = current.map(|identity| identity.install_id.canonical());
+        let may_still_arrive = self.pending.as_ref().is_some_and(|pending| pending.attempts > 0);
+        let at_once = now.mono + if may_still_arrive { ARRIVES_WITHIN } else { Duration::ZERO };
+        let mut older: Vec<InstallId> = ids.iter().map(InstallId::canonical).collect();
+        older.retain(|id| Some(id) != current.as_ref());
+        // A single one cannot be linked to another.
+        let is_single = current.is_none() && older.len() == 1 && self.deletions.is_empty();
+        for id in older {
+            let due = if is_single { at_once } else { now.mono + APART.max(self.chance.uniform_up_to(DAY)) };
+            self.add_deletion(now, id, due);
+        }
+        if let Some(id) = current {
+            self.add_deletion(now, id, at_once);
+        }
+        self.not_offered = false;
+        if self.sources.off().is_none() {
+            self.on_reset(now, out);
+        } else {
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+    }
+
+    /// One that is pending already, or was done just now, stays as it is.
+    fn add_deletion(&mut self, now: Now, install_id: InstallId, due: Duration) {
+        let failed = |deletion: &Deletion| matches!(deletion.end, Some(DeletionEnd::Failed(_)));
+        self.deletions.retain(|deletion| deletion.install_id != install_id || !failed(deletion));
+        if self.deletions.iter().any(|deletion| deletion.install_id == install_id) {
+            return;
+        }
+        self.deletions.push(Deletion {
+            install_id,
+            asked_at: now.wall,
+            due,
+            deferred_due: None,
+            attempts: 0,
+            end: None,
+            recorded: Recorded::No,
+        });
+    }
+
+    pub(super) fn on_forget_answer(&mut self, now: Now, id: &InstallId, answer: ForgetAnswer, out: &mut Vec<Action>) {
+        if self.forgetting.take_if(|under_way| under_way == id).is_none() {
+            return;
+        }
+        match answer {
+            ForgetAnswer::Done(receipt) => {
+                if let Some(deletion) = self.deletion(id) {
+                    deletion.end(DeletionEnd::Forgotten(receipt));
+                }
+            }
+            ForgetAnswer::NotOffered => {
+                self.not_offered = true;
+                self.end_deletions(LedgerReason::NotOffered);
+            }
+            ForgetAnswer::Failed { after, .. } => self.retry_or_give_up(now, id, after),
+        }
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
+    }
+
+    fn retry_or_give_up(&mut self, now: Now, id: &InstallId, after: Option<Duration>) {
+        let before = self.deletion(id).map_or(0, |deletion| deletion.attempts.saturating_sub(1));
+        let asked = after.unwrap_or_default();
+        let added = if asked.is_zero() { asked } else { (asked / ASKED_PART).max(ASKED_ADDED) };
+        let pause = self.backoff(before).max(asked + self.chance.uniform_up_to(added));
+        let is_suspect = self.is_clock_suspect();
+        let Some(deletion) = self.deletion(id) else { return };
+        if !is_suspect && since(deletion.asked_at, now.wall) >= RETRIED_FOR {
+            deletion.fail(LedgerReason::GaveUp);
+        } else {
+            deletion.due = now.mono + pause;
+        }
+    }
+
+    pub(super) fn on_cancel_forget(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.break_off_the_deletion(out);
+        if self.end_deletions(LedgerReason::Cancelled) {
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+    }
+
+    /// Ends the deletion under way, if there is one; it stays pending.
+    pub(super) fn break_off_the_deletion(&mut self, out: &mut Vec<Action>) {
+        if self.forgetting.take().is_some() {
+            out.push(Action::CancelForget);
+        }
+    }
+
+    /// Ends all that are pending, and says whether there were any.
+    fn end_deletions(&mut self, reason: LedgerReason) -> bool {
+        let pending = self.deletions.iter_mut().filter(|deletion| deletion.is_pending());
+        pending.map(|deletion| deletion.fail(reason)).count() > 0
+    }
+
+    fn deletion(&mut self, id: &InstallId) -> Option<&mut Deletion> {
+        self.deletions.iter_mut().find(|deletion| deletion.is_pending() && deletion.install_id == *id)
+    }
+
+    /// What the last list was to record is in the ledger; the state does not say so yet.
+    pub(super) fn trust_the_records(&mut self) {
+        for deletion in self.deletions.iter_mut().filter(|deletion| deletion.recorded == Recorded::JustNow) {
+            deletion.recorded = Recorded::Yes;
+            self.records_unsaved = true;
+        }
+    }
+
+    /// Something of the last list could not be written: what it was to record is recorded again.
+    pub(super) fn doubt_the_records(&mut self, forget_left_out: bool) {
+        if forget_left_out {
+            self.forgetting = None;
+        }
+        let just_recorded = self.deletions.iter_mut().filter(|deletion| deletion.recorded == Recorded::JustNow);
+        just_recorded.for_each(|deletion| deletion.recorded = Recorded::No);
+    }
+
+    /// Records what is to be recorded, leaves what is over, and asks for the deletion that is due.
+    pub(super) fn go_on_forgetting(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.deletions.is_empty() || self.is_unsaved() {
+            return;
+        }
+        self.deletions.retain(|deletion| deletion.is_pending() || deletion.recorded != Recorded::Yes);
+        if std::mem::take(&mut self.records_unsaved) {
+            out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        }
+        for deletion in self.deletions.iter_mut().filter(|deletion| deletion.recorded == Recorded::No) {
+            out.push(Action::Disk(DiskAction::Record(deletion.entry())));
+            deletion.recorded = Recorded::JustNow;
+        }
+        if self.deletion_due().is_some_and(|due| due <= now.mono) {
+            self.ask_for_the_next_deletion(now, out);
+        }
+    }
+
+    fn ask_for_the_next_deletion(&mut self, now: Now, out: &mut Vec<Action>) {
+        let next = self.deletions.iter().filter(|deletion| deletion.is_pending()).min_by_key(|deletion| deletion.due);
+        let Some((id, attempts)) = next.map(|deletion| (deletion.install_id.clone(), deletion.attempts)) else {
+            return;
+        };
+        // Kept on disk before the attempt, as that of a ping.
+        let retried = now.mono + self.backoff(attempts);
+        for deletion in self.deletions.iter_mut().filter(|deletion| deletion.is_pending()) {
+            if deletion.install_id == id {
+                deletion.attempts = attempts.saturating_add(1);
+                deletion.due = retried;
+            } else if deletion.due < now.mono + APART {
+                deletion.due = now.mono + APART + self.chance.uniform_up_to(APART_MORE);
+            }
+        }
+        self.forgetting = Some(id.clone());
+        out.push(Action::Disk(DiskAction::Save(self.state(now))));
+        out.push(Action::Forget(id));
+    }
+
+    /// When the endpoint is asked for a deletion, if nothing else keeps it from that.
+    fn deletion_due(&self) -> Option<Duration> {
+        if self.forgetting.is_some() || self.is_clock_suspect() {
+            return None;
+        }
+        self.deletions.iter().filter(|deletion| deletion.is_pending()).map(|deletion| deletion.due).min()
+    }
+
+    /// When there is something to do for a deletion.
+    pub(super) fn forgetting_goes_on(&self, now: Now) -> Option<Duration> {
+        if self.deletions.is_empty() || self.is_unsaved() {
+            return None;
+        }
+        let was_recorded = self.deletions.iter().any(|deletion| deletion.recorded != Recorded::Yes);
+        if was_recorded { Some(now.mono) } else { self.deletion_due() }
+    }
+
+    /// Whether that ID is one whose deletion was asked for.
+    pub(super) fn is_to_be_forgotten(deletions: &[DeletionRecord], id: &str) -> bool {
+        InstallId::parse(id).is_some_and(|id| deletions.iter().any(|deletion| deletion.install_id == id.canonical()))
+    }
+
+    /// The times on disk, once the clock is trusted.
+    pub(super) fn restore_deletions(&mut self, now: Now) {
+        if !self.is_clock_suspect() {
+            self.deletions.iter_mut().for_each(|deletion| deletion.restore_due(now, &mut self.chance));
+        }
+    }
+
+    /// What the state file is to say of them.
+    pub(super) fn deletion_records(&self, now: Now) -> Vec<DeletionRecord> {
+        let record = |deletion: &Deletion| DeletionRecord {
+            install_id: deletion.install_id.clone(),
+            asked_at: deletion.asked_at,
+            not_before: deletion.due_by_the_wall(now),
+            attempts: deletion.attempts,
+            end: deletion.end.clone(),
+            is_recorded: deletion.recorded == Recorded::Yes,
+        };
+        self.deletions.iter().map(record).collect()
+    }
+
+    /// Wall times on disk follow a step of the clock, but for those that the start found and no trusted clock has seen.
+    pub(super) fn let_deletions_follow(&mut self, follow: impl Fn(&mut Timestamp)) {
+        let seen = self.deletions.iter_mut().filter(|deletion| deletion.deferred_due.is_none());
+        seen.for_each(|deletion| follow(&mut deletion.asked_at));
+    }
+
+    /// What is shown of them.
+    pub(super) fn deletions_shown(&self, now: Now) -> Deletions {
+        let pending = || self.deletions.iter().filter(|deletion| deletion.is_pending());
+        Deletions {
+            pending: pending().count(),
+            next: pending().map(|deletion| deletion.due_by_the_wall(now)).min(),
+            not_offered: self.not_offered,
+        }
+    }
+}
