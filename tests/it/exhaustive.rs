@@ -5,10 +5,11 @@
 use pulse_telemetry_testkit::simulation::exhaustive::search;
 use pulse_telemetry_testkit::simulation::rules::Rule;
 use pulse_telemetry_testkit::simulation::saboteurs::{
-    AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest,
-    IdKeptAfterReset, LedgerNotCompared, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce,
-    ResetWithoutCancel, RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept,
-    SwitchNotWritten, UnknownTakenForZero,
+    AskingTimeNotKept, AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, CancelUnheard, DeletionsNotKept,
+    DeletionsNotTakenUp, DeletionsTogether, DueTimeNotKept, FailureTakenForDeletion, FailureTakenForDelivery,
+    ForgetsWithoutReset, Honest, IdKeptAfterReset, LedgerNotCompared, OffForgets, PendingKeptWhenOff,
+    PhaseKeptOverReset, PulsesSettingReadOnce, ReceiptNotKept, ResetWithoutCancel, RetryAfterIgnored,
+    RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten, UnknownTakenForZero,
 };
 
 /// `DEPTH` asks for more, as CI does where the tests are optimised.
@@ -47,6 +48,19 @@ fn each_mistake_that_shows_within_two_steps_is_found_by_trying_everything() {
     is_caught::<FailureTakenForDelivery>(1, &[Rule::LedgerTellsTheTruth]);
     is_caught::<DueTimeNotKept>(2, &[Rule::NewIdHasItsOwnTime]);
     is_caught::<StartupTimeNotKept>(2, &[Rule::StartupsKeepTheirDistance]);
+}
+
+#[test]
+fn each_mistake_with_deletions_is_found_by_trying_everything_in_one_step() {
+    is_caught::<OffForgets>(1, &[Rule::AskedOnRequest]);
+    is_caught::<ForgetsWithoutReset>(1, &[Rule::ForgottenIsNotSent]);
+    is_caught::<DeletionsNotKept>(1, &[Rule::DeletionIsNotLost]);
+    is_caught::<DeletionsNotTakenUp>(1, &[Rule::DeletionIsNotLost]);
+    is_caught::<CancelUnheard>(1, &[Rule::AskedOnRequest]);
+    is_caught::<FailureTakenForDeletion>(1, &[Rule::LedgerTellsTheTruth]);
+    is_caught::<AskingTimeNotKept>(1, &[Rule::GivenUpInTime]);
+    is_caught::<ReceiptNotKept>(1, &[Rule::NotAskedAgain]);
+    is_caught::<DeletionsTogether>(1, &[Rule::DeletionsAreApart]);
 }
 
 #[test]

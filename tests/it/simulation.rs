@@ -5,10 +5,12 @@
 
 use pulse_telemetry_testkit::simulation::rules::Rule;
 use pulse_telemetry_testkit::simulation::saboteurs::{
-    AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, DueTimeNotKept, FailureTakenForDelivery, Honest,
-    IdKeptAfterReset, LedgerNotCompared, PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce,
-    ResetWithoutCancel, RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept,
-    SwitchNotWritten, UnknownTakenForZero,
+    AskingTimeNotKept, AttemptBeforeItsEntry, BackoffNotKept, BodyBuiltAnewForRetry, CancelUnheard, DeletionPutOff,
+    DeletionsNotKept, DeletionsNotTakenUp, DeletionsTogether, DueTimeNotKept, FailureTakenForDeletion,
+    FailureTakenForDelivery, ForgetsWithoutReset, Honest, IdKeptAfterReset, LedgerNotCompared, OffForgets,
+    PendingKeptWhenOff, PhaseKeptOverReset, PulsesSettingReadOnce, ReceiptNotKept, ResetWithoutCancel,
+    RetryAfterIgnored, RetryAfterKeptOverNewId, RotationForgotten, Saboteur, StartupTimeNotKept, SwitchNotWritten,
+    UnknownTakenForZero,
 };
 use pulse_telemetry_testkit::simulation::{simulate, simulate_in_threads};
 
@@ -121,6 +123,52 @@ fn an_unknown_count_taken_for_zero_is_caught() {
 #[test]
 fn a_retry_with_other_bytes_is_caught() {
     is_caught::<BodyBuiltAnewForRetry>(&[Rule::BytesAreTheBytesBuilt]);
+}
+
+#[test]
+fn a_deletion_that_nobody_asked_for_is_caught() {
+    is_caught::<OffForgets>(&[Rule::AskedOnRequest]);
+}
+
+#[test]
+fn a_deletion_that_goes_on_after_it_was_cancelled_is_caught() {
+    is_caught::<CancelUnheard>(&[Rule::AskedOnRequest]);
+}
+
+#[test]
+fn the_deletion_of_an_id_that_stays_in_use_is_caught() {
+    is_caught::<ForgetsWithoutReset>(&[Rule::ForgottenIsNotSent]);
+}
+
+#[test]
+fn a_deletion_that_is_lost_is_caught() {
+    is_caught::<DeletionsNotKept>(&[Rule::DeletionIsNotLost]);
+    is_caught::<DeletionsNotTakenUp>(&[Rule::DeletionIsNotLost, Rule::ForgottenIsNotSent]);
+}
+
+#[test]
+fn a_deletion_that_is_asked_for_again_after_its_receipt_is_caught() {
+    is_caught::<ReceiptNotKept>(&[Rule::NotAskedAgain]);
+}
+
+#[test]
+fn deletions_that_are_asked_for_together_are_caught() {
+    is_caught::<DeletionsTogether>(&[Rule::DeletionsAreApart]);
+}
+
+#[test]
+fn a_failure_taken_for_a_deletion_is_caught() {
+    is_caught::<FailureTakenForDeletion>(&[Rule::LedgerTellsTheTruth]);
+}
+
+#[test]
+fn a_deletion_that_is_never_given_up_is_caught() {
+    is_caught::<AskingTimeNotKept>(&[Rule::GivenUpInTime]);
+}
+
+#[test]
+fn a_deletion_that_is_never_made_is_caught() {
+    is_caught::<DeletionPutOff>(&[Rule::DeletionsGoOn]);
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn a_deletion_that_could_not_be_tried_for_a_month_is_tried_before_it_is_given_up
     world.forget(&ids);
     world.pass(DAY * 30);
     world.crash_and_start();
-    world.run_for(MINUTE);
+    world.run_for(MINUTE * 2);
     assert_eq!(world.asked.len(), 1);
     world.run_for(HOUR * 2);
     assert_eq!(world.asked_ids().len(), 2);
@@ -256,6 +256,7 @@ fn a_crash_loses_no_deletion_and_asks_for_none_again_that_is_done() {
     world.forget_answer_otherwise = None;
     let ids = old_ids(3);
     world.forget(&ids);
+    world.feed(Input::Tick);
     assert_eq!(world.state.deletions.len(), 3);
     for _ in 0..20 {
         world.crash_and_start();

@@ -61,11 +61,12 @@ impl Deletion {
     }
 
     /// The times that the start found, by a clock that is trusted now. One that is further away than any that is ever
-    /// set was set by a clock that was wrong.
+    /// set was set by a clock that was wrong; and the process before may have asked for another one right at its end.
     fn restore_due(&mut self, now: Now, chance: &mut impl Rng) {
         if let Some(due) = self.deferred_due.take() {
             let left = until(due, now.wall);
-            self.due = now.mono + if left > ASKED_MAX { chance.uniform_up_to(DAY) } else { left };
+            let left = if left > ASKED_MAX { chance.uniform_up_to(DAY) } else { left };
+            self.due = now.mono + left.max(APART);
         }
     }
 

@@ -6,7 +6,8 @@ use std::io;
 use jiff::Timestamp;
 use pulse_telemetry::store::{Disk as _, Found, Store, StoreError};
 use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, State};
-use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::identity::{Identity, InstallId};
+use pulse_telemetry_core::ledger::{Piece, SentIds};
 use pulse_telemetry_core::ping::Event;
 use serde::Deserialize;
 
@@ -325,6 +326,14 @@ impl Disk {
             self.fs.take_away(SWITCH);
         }
         self.look();
+    }
+
+    /// The IDs that the ledger holds attempts of.
+    pub fn sent_ids(&self) -> Vec<InstallId> {
+        let mut ids = SentIds::default();
+        let ledger = self.fs.read(LEDGER).unwrap_or_default();
+        ledger.split(|byte| *byte == b'\n').for_each(|line| ids.take(Piece::Line(line)));
+        ids.into_ids()
     }
 
     pub fn last_seq(&self) -> u64 {

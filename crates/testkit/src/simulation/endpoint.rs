@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use pulse_telemetry_core::verdict::Answer;
+use pulse_telemetry_core::clock::Now;
+use pulse_telemetry_core::engine::{ForgetAnswer, KeptReceipt};
+use pulse_telemetry_core::receipt::ReceiptStanding;
+use pulse_telemetry_core::verdict::{Answer, Verdict};
 
 use super::faults::Fault;
 use super::time::SECOND;
@@ -117,6 +120,23 @@ pub fn meet(mood: Mood, chance: &mut Seeded, true_seconds: i64) -> Outcome {
             later(code, Fault::RateLimited, stored, chance, true_seconds)
         }
     }
+}
+
+/// What comes of asking for a deletion, and how long it takes: what a ping would meet, where it is offered.
+pub fn delete(mood: Mood, chance: &mut Seeded, true_seconds: i64, is_offered: bool, now: Now) -> (u64, ForgetAnswer) {
+    let outcome = meet(mood, chance, true_seconds);
+    let answer = match outcome.answer.verdict(now.wall) {
+        Verdict::Delivered if is_offered => ForgetAnswer::Done(receipt()),
+        Verdict::Delivered => ForgetAnswer::NotOffered,
+        Verdict::Retry { after, reason } => ForgetAnswer::Failed { reason, after },
+        Verdict::Drop { reason } => ForgetAnswer::Failed { reason, after: None },
+    };
+    (outcome.takes, answer)
+}
+
+/// The endpoint's word.
+pub fn receipt() -> KeptReceipt {
+    KeptReceipt { standing: ReceiptStanding::Verified, text: Some("the endpoint's word".to_owned()) }
 }
 
 /// An answer that asks for another try, mostly with a `Retry-After`.

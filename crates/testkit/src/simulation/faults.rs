@@ -74,9 +74,12 @@ faults! {
     SwitchedOffByHand => "switched off by a file",
     SwitchedOn => "switched on",
     Reset => "reset of the ID",
+    Forget => "deletion of all that was sent asked for",
+    ForgetCancelled => "deletion cancelled",
     Viewer => "somebody else reads Pulse",
     DuringReading => "something happens while Pulse is read",
     DuringSend => "something happens while a send is under way",
+    DuringDeletion => "something happens while a deletion is under way",
 }
 
 /// How an installation is treated.

@@ -59,6 +59,13 @@ rules! {
     WakeIsNear => "the next wake is never in the past and never more than an hour away",
     NoSilence => "where nothing is wrong, a ping arrives every day",
     NotPostponed => "a restart does not postpone the heartbeat",
+    AskedOnRequest => "the endpoint is asked for a deletion only where somebody asked for it and did not cancel",
+    ForgottenIsNotSent => "an ID is replaced before its deletion is asked for, and no ping carries it after that",
+    DeletionIsNotLost => "a deletion that was asked for is on the disk until its end is in the ledger",
+    NotAskedAgain => "no deletion is asked for again after its receipt was saved",
+    DeletionsAreApart => "deletions are asked for one by one, those of two IDs at least a minute apart",
+    GivenUpInTime => "a deletion that fails is given up after seven days, and not before",
+    DeletionsGoOn => "where nothing is wrong, a deletion is made",
 }
 
 /// A rule was broken, and how.
@@ -77,6 +84,10 @@ macro_rules! hold {
     };
 }
 pub(super) use hold;
+
+mod forgetting;
+
+use forgetting::Deletions;
 
 /// A schedule of the real program: the interval less the jitter, less what slewing a clock may take of it.
 const APART: u64 = DAY - 30 * MINUTE - SLEWED;
@@ -132,6 +143,7 @@ struct Doubt {
 pub struct Rules {
     pub consent: Consent,
     pub permission: Permission,
+    pub deletions: Deletions,
     /// IDs that were replaced or deleted.
     replaced: HashSet<String>,
     /// The ping that was attempted last: its number, its bytes, its kind.
@@ -179,6 +191,7 @@ impl Rules {
         Self {
             consent: Consent::default(),
             permission: Permission::None,
+            deletions: Deletions::default(),
             replaced: HashSet::new(),
             last: None,
             tries: Vec::new(),
@@ -208,6 +221,9 @@ impl Rules {
     /// A process starts, and goes by the times on the disk.
     pub fn process_starts(&mut self, at: u64, now: Now, offset: i64, disk: &Disk) {
         self.restarted_at = at;
+        if self.seen_offset != offset {
+            self.deletions.clock_set();
+        }
         self.seen_offset = offset;
         self.not_before = self.not_before.saturating_sub(SLEWED);
         self.doubt = None;
@@ -237,6 +253,7 @@ impl Rules {
 
     /// What was lost with a file is not to be held against the engine.
     pub fn state_lost(&mut self) {
+        self.deletions.state_lost();
         self.forget_the_schedule();
         self.saved_offset = None;
     }
@@ -292,6 +309,9 @@ impl Rules {
         if self.doubt.is_none() && knew_better && !plausible(self.seen_offset) {
             self.doubt = Some(Doubt { since: at, offset: self.seen_offset });
         }
+        if self.seen_offset != offset {
+            self.deletions.clock_set();
+        }
         self.seen_offset = offset;
         if self.doubt.is_some_and(|doubt| at - doubt.since >= DAY || plausible(doubt.offset)) {
             self.doubt = None;
@@ -315,13 +335,14 @@ impl Rules {
         let rests = self.clock_rests(at, now);
         for action in actions {
             let acts = match action {
-                Action::Send(_) | Action::Disk(DiskAction::Prune { .. }) => true,
+                Action::Send(_) | Action::Forget(_) | Action::Disk(DiskAction::Prune { .. }) => true,
                 Action::Disk(DiskAction::Record(entry)) => entry.kind == EntryKind::IdRotated,
                 _ => false,
             };
             hold!(ImplausibleClockRests, !(rests && acts), "{action:?}");
             if let Action::Disk(DiskAction::Record(entry)) = action {
                 self.tells_the_truth(entry)?;
+                self.deletions.tells_the_truth(entry)?;
             }
         }
         self.answered = None;
@@ -420,6 +441,7 @@ impl Rules {
         let age = now.wall.duration_since(identity.issued_at);
         let current = age.as_secs() >= -3600 && age.as_secs() < ROTATION.as_secs() as i64;
         hold!(IdIsCurrent, current, "{age:?} old");
+        self.deletions.sends(id)?;
         hold!(IdDoesNotComeBack, !self.replaced.contains(id), "{id} was replaced");
         hold!(RetryAfterIsHonoured, at >= self.not_before, "{} s too early", (self.not_before - at) / SECOND);
         match &self.last {
@@ -532,6 +554,7 @@ impl Rules {
             (self.not_before.saturating_sub(at) / SECOND, self.saved_offset, self.adopts.map(age)),
             (self.starts_in_doubt, self.seen_offset, self.doubt.map(|doubt| (age(doubt.since), doubt.offset))),
             (self.dirty, self.answered, self.before_off.map(|before| before.map(age))),
+            self.deletions.relative(move |time| at.saturating_sub(time).min(8 * DAY) / SECOND),
         )
     }
 
@@ -553,6 +576,7 @@ impl Rules {
         if self.disturbed || at < self.disturbed_at + CALM {
             return Ok(());
         }
+        self.deletions.nobody_waits(at)?;
         // A new ID begins with a pause of its own.
         let late = |last: u64, most: u64| match self.new_id_at.filter(|new| *new > last) {
             Some(new) => (at.saturating_sub(new), most - DAY + NEW_ID.end()),

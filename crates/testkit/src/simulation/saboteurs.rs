@@ -1,5 +1,7 @@
 //! Mistakes that an engine might have, made between the real engine and the world. The rules must find each.
 
+mod forgetting;
+
 use jiff::Timestamp;
 use pulse_telemetry_core::engine::{Action, DiskAction, EntryKind, Input, PendingRecord, Start};
 use pulse_telemetry_core::identity::{Identity, InstallId};
@@ -11,6 +13,10 @@ use pulse_telemetry_core::verdict::Answer;
 use super::disk::Disk;
 use crate::memory_fs::MemoryFs;
 use crate::readings::change;
+pub use forgetting::{
+    AskingTimeNotKept, CancelUnheard, DeletionPutOff, DeletionsNotKept, DeletionsNotTakenUp, DeletionsTogether,
+    FailureTakenForDeletion, ForgetsWithoutReset, OffForgets, ReceiptNotKept,
+};
 
 /// Stands between engine and world, and may change what either tells the other. A new one for each installation, which
 /// outlives the processes.

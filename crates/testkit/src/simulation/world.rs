@@ -1,6 +1,7 @@
 //! An installation: a machine, its clocks and its disk, the process, Pulse, the endpoint, and the people.
 
 pub mod exhaustive;
+mod forgetting;
 mod happenings;
 mod process;
 
@@ -23,6 +24,7 @@ use super::trace::Trace;
 use super::{LIFE, Tally};
 use crate::memory_fs::MemoryFs;
 use crate::seeded::{Draws, Extremes, Seeded};
+use forgetting::Deleting;
 
 /// The schedule of the real program, as it comes.
 const SCHEDULE: Schedule = Schedule {
@@ -48,6 +50,7 @@ struct Process {
     reading: Option<(u64, Read, u64)>,
     /// A send under way: when it ends, what comes of it, and the bytes.
     sending: Option<Sending>,
+    deleting: Option<Deleting>,
 }
 
 #[derive(Clone)]
@@ -95,6 +98,7 @@ pub struct World<S> {
     disk: Disk,
     pulse: Pulse,
     endpoint: endpoint::Mood,
+    offers_deletions: bool,
     readings: u64,
     process: Option<Process>,
     saboteur: S,
@@ -143,6 +147,7 @@ impl<S: Saboteur> World<S> {
             disk: S::disk(MemoryFs::new(Seeded(chance.draw(u64::MAX)))),
             pulse: Pulse::new(),
             endpoint: endpoint::Mood::Works,
+            offers_deletions: true,
             readings: 0,
             process: None,
             saboteur: S::default(),
@@ -175,15 +180,16 @@ impl<S: Saboteur> World<S> {
     /// Lives until the end, or until a rule is broken.
     pub fn live(&mut self) -> Held<()> {
         loop {
-            let (wake, reading, sending) = match &self.process {
+            let (wake, reading, sending, deleting) = match &self.process {
                 Some(process) => (
                     process.wake,
                     process.reading.as_ref().map_or(NEVER, |reading| reading.0),
                     process.sending.as_ref().map_or(NEVER, |sending| sending.ends),
+                    process.deleting.as_ref().map_or(NEVER, |deleting| deleting.ends),
                 ),
-                None => (NEVER, NEVER, NEVER),
+                None => (NEVER, NEVER, NEVER, NEVER),
             };
-            let next = wake.min(reading).min(sending).min(self.next_of_world);
+            let next = wake.min(reading).min(sending).min(deleting).min(self.next_of_world);
             if next >= self.end {
                 return Ok(());
             }
@@ -197,6 +203,8 @@ impl<S: Saboteur> World<S> {
                 self.on_reading()?
             } else if next == sending {
                 self.on_answer()?
+            } else if next == deleting {
+                self.on_deletion()?
             } else {
                 self.on_time()?
             };

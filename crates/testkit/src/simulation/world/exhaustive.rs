@@ -15,12 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use pulse_telemetry_core::consent::Fixed;
-use pulse_telemetry_core::engine::Input;
+use pulse_telemetry_core::engine::{ForgetAnswer, Input};
 use pulse_telemetry_core::observation::OwnSender;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::Answer;
 
 use super::super::disk::Lost;
-use super::super::endpoint::{Outcome, RetryAfter};
+use super::super::endpoint::{Outcome, RetryAfter, receipt};
 use super::super::pulse::{Mood as PulseMood, Read};
 use super::super::rules::{Rule, Violation};
 use super::super::saboteurs::Saboteur;
@@ -45,6 +46,10 @@ pub enum Choice {
         off: bool,
     },
     Reset,
+    Forget,
+    CancelForget,
+    /// What comes of the deletion under way.
+    Deletion(Response),
     Erase,
     Stop,
     Crash,
@@ -85,7 +90,18 @@ impl Response {
         let retry_after = if self == Self::AsksForSilence { RetryAfter::Seconds(7200) } else { RetryAfter::None };
         Outcome { answer, takes: SECOND, stored, retry_after, faults: [None; 2] }
     }
+
+    fn deletion(self) -> ForgetAnswer {
+        match self {
+            Self::Accepted => ForgetAnswer::Done(receipt()),
+            Self::Dropped => ForgetAnswer::NotOffered,
+            _ => ForgetAnswer::Failed { reason: LedgerReason::ServerError, after: None },
+        }
+    }
 }
+
+/// What an endpoint says to a deletion: it is done; it offers none; later.
+const DELETIONS: [Response; 3] = [Response::Accepted, Response::Dropped, Response::ServerError];
 
 const RESPONSES: [Response; 6] = [
     Response::Accepted,
@@ -109,6 +125,30 @@ const READINGS: [PulseMood; 8] = [
 
 const SENDS: [Choice; 3] = [Choice::Start, Choice::Wake, Choice::Read(PulseMood::Works)];
 const DELIVERS: [Choice; 4] = [SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::Accepted)];
+/// Pings with two IDs were delivered, and both are to be deleted.
+const FORGETS: [Choice; 11] = [
+    DELIVERS[0],
+    DELIVERS[1],
+    DELIVERS[2],
+    DELIVERS[3],
+    Choice::Reset,
+    Choice::Sleep(2 * DAY),
+    Choice::Wake,
+    DELIVERS[2],
+    DELIVERS[3],
+    Choice::Forget,
+    Choice::Wake,
+];
+const FORGOTTEN: [Choice; 7] = [
+    Choice::Deletion(Response::Accepted),
+    Choice::Crash,
+    Choice::Start,
+    Choice::Wake,
+    Choice::Wake,
+    Choice::Deletion(Response::Accepted),
+    Choice::Wake,
+];
+const NOT_FORGOTTEN: [Choice; 4] = [Choice::Stop, Choice::Sleep(31 * DAY), Choice::Start, Choice::Wake];
 
 /// A process that crashes with each attempt, and is about to make its twelfth.
 const CRASH_LOOP: [Choice; 46] = {
@@ -122,16 +162,20 @@ const CRASH_LOOP: [Choice; 46] = {
 
 /// What went before the first step of a search: nothing; or a startup ping that is under way, was delivered, was
 /// delivered before a restart or a month ago, could not be sent, was answered with a wish for silence, or met a crash
-/// each time. Times were drawn long meanwhile: after none at all a retry hammers, and that is chance and no mistake.
-const BEGINNINGS: [&[Choice]; 8] = [
-    &[],
-    &SENDS,
-    &DELIVERS,
-    &[DELIVERS[0], DELIVERS[1], DELIVERS[2], DELIVERS[3], Choice::Stop, Choice::Start],
-    &[DELIVERS[0], DELIVERS[1], DELIVERS[2], DELIVERS[3], Choice::Sleep(31 * DAY)],
-    &[SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::Refused)],
-    &[SENDS[0], SENDS[1], SENDS[2], Choice::Answer(Response::AsksForSilence)],
-    &CRASH_LOOP,
+/// each time; or two pings are to be deleted, a crash came after one was, or nothing ran for a month. Times were drawn
+/// long meanwhile: after none at all a retry hammers, and that is chance and no mistake.
+const BEGINNINGS: [[&[Choice]; 2]; 11] = [
+    [&[], &[]],
+    [&SENDS, &[]],
+    [&DELIVERS, &[]],
+    [&DELIVERS, &[Choice::Stop, Choice::Start]],
+    [&DELIVERS, &[Choice::Sleep(31 * DAY)]],
+    [&SENDS, &[Choice::Answer(Response::Refused)]],
+    [&SENDS, &[Choice::Answer(Response::AsksForSilence)]],
+    [&CRASH_LOOP, &[]],
+    [&FORGETS, &[]],
+    [&FORGETS, &FORGOTTEN],
+    [&FORGETS, &NOT_FORGOTTEN],
 ];
 
 /// A step: what happens, whether times are drawn long, and where the process crashes meanwhile, if at all.
@@ -262,7 +306,7 @@ impl<S: Saboteur> Search<'_, S> {
         let mut turn = self.shared.next.fetch_add(1, Relaxed);
         let mut passed = 0;
         for beginning in BEGINNINGS {
-            let searched = self.begin(beginning).and_then(|node| {
+            let searched = self.begin(&beginning.concat()).and_then(|node| {
                 let choices = node.choices();
                 while turn < passed + choices.len() && !self.shared.is_over.load(Relaxed) {
                     self.explore_one(&node, choices[turn - passed], depth)?;
@@ -392,7 +436,11 @@ impl<S: Saboteur> Node<S> {
                     (None, Some(_)) => choices.extend(RESPONSES.map(Choice::Answer)),
                     (None, None) => choices.push(Choice::Wake),
                 }
-                choices.extend([Choice::Reset, Choice::Erase, Choice::Stop, Choice::Crash, Choice::PowerLoss]);
+                if process.deleting.is_some() {
+                    choices.extend(DELETIONS.map(Choice::Deletion));
+                }
+                choices.extend([Choice::Reset, Choice::Forget, Choice::CancelForget, Choice::Erase]);
+                choices.extend([Choice::Stop, Choice::Crash, Choice::PowerLoss]);
                 choices.extend([Choice::Vandalise(Vandalism::Vanishes), Choice::Vandalise(Vandalism::Replaced)]);
                 choices.push(Choice::LockVanishes);
             }
@@ -484,6 +532,15 @@ impl<S: Saboteur> World<S> {
             Choice::Switch { off: false } if runs => return self.switch_on(),
             Choice::Switch { off } => self.disk.turn_by_hand(off),
             Choice::Reset => return self.reset(),
+            Choice::Forget => return self.forget(),
+            Choice::CancelForget => return self.cancel_forgetting(),
+            Choice::Deletion(response) => {
+                self.at += SECOND;
+                if let Some(deleting) = self.process.as_mut().and_then(|process| process.deleting.as_mut()) {
+                    deleting.answer = response.deletion();
+                }
+                return self.on_deletion();
+            }
             Choice::Erase => {
                 let _ = self.disk.erase_history(self.now().wall);
             }

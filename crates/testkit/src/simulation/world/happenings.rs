@@ -128,6 +128,8 @@ impl<S: Saboteur> World<S> {
                     return self.reset();
                 }
             }
+            92..94 => return self.forget(),
+            94 => return self.cancel_forgetting(),
             _ => return self.somebody_looks(),
         }
         Ok(Ok(()))

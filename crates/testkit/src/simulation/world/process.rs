@@ -20,6 +20,13 @@ use super::{CrashPoint, Died, Held, Process, SCHEDULE, Sending, World};
 use crate::memory_fs::Mood;
 use crate::seeded::{Draws, Seeded};
 
+/// What came of a list of actions.
+pub(super) struct Carried {
+    stored: bool,
+    send_left_out: bool,
+    forget_left_out: bool,
+}
+
 impl<S: Saboteur> World<S> {
     pub(super) fn start(&mut self) -> Held<Result<(), Died>> {
         let now = self.now();
@@ -53,7 +60,7 @@ impl<S: Saboteur> World<S> {
         };
         let (engine, actions) = Engine::start(SCHEDULE, start, draws, now);
         self.tally.steps += 1;
-        self.process = Some(Process { engine, wake: NEVER, reading: None, sending: None });
+        self.process = Some(Process { engine, wake: NEVER, reading: None, sending: None, deleting: None });
         self.carry_out(actions, false).map(|carried| carried.map(|_| ()))
     }
 
@@ -71,13 +78,14 @@ impl<S: Saboteur> World<S> {
 
     /// Keeps the contract of [`Action`].
     pub(super) fn carry_out(&mut self, actions: Vec<Action>, stops: bool) -> Held<Result<bool, Died>> {
-        let Ok((stored, send_left_out)) = self.try_all(actions, stops)? else { return Ok(Err(Died)) };
+        let Ok(Carried { stored, send_left_out, forget_left_out }) = self.try_all(actions, stops)? else {
+            return Ok(Err(Died));
+        };
         if !stored && let Some(process) = &mut self.process {
             self.rules.dirty = true;
             self.tally.steps += 1;
-            let actions = process
-                .engine
-                .handle(self.clock.now(self.at), Input::StorageFailed { send_left_out, forget_left_out: false });
+            let failed = Input::StorageFailed { send_left_out, forget_left_out };
+            let actions = process.engine.handle(self.clock.now(self.at), failed);
             if self.try_all(actions, stops)?.is_err() {
                 return Ok(Err(Died));
             }
@@ -95,14 +103,14 @@ impl<S: Saboteur> World<S> {
         }
     }
 
-    pub(super) fn try_all(&mut self, mut actions: Vec<Action>, stops: bool) -> Held<Result<(bool, bool), Died>> {
+    pub(super) fn try_all(&mut self, mut actions: Vec<Action>, stops: bool) -> Held<Result<Carried, Died>> {
         self.saboteur.actions(&mut actions);
         let now = self.now();
         self.rules.handed_out(self.at, now, &actions, stops)?;
         // Most lists only say when to wake.
         if let [Action::WakeAt(mono)] = &actions[..] {
             self.wake_at(*mono);
-            return Ok(Ok((true, false)));
+            return Ok(Ok(Carried { stored: true, send_left_out: false, forget_left_out: false }));
         }
         let at = self.at;
         let on_disk =
@@ -120,7 +128,7 @@ impl<S: Saboteur> World<S> {
         let touched = on_disk().next().is_some();
         self.listed = self.listed.max(actions.len());
         let crash = self.crash_among(actions.len());
-        let (mut stored, mut send_left_out) = (true, false);
+        let (mut stored, mut send_left_out, mut forget_left_out) = (true, false, false);
         for (number, action) in actions.into_iter().enumerate() {
             if let Some(crash) = crash.filter(|crash| crash.before == number) {
                 self.crash_in(&action, crash)?;
@@ -130,7 +138,12 @@ impl<S: Saboteur> World<S> {
                 Action::WakeAt(mono) => self.wake_at(mono),
                 Action::ReadPulse => self.read_pulse(),
                 Action::CancelSend => self.cancel_send(),
-                Action::Forget(_) | Action::CancelForget => {}
+                Action::CancelForget => drop(self.process.as_mut().map(|process| process.deleting.take())),
+                Action::Forget(_) if !stored => forget_left_out = true,
+                Action::Forget(id) => match self.disk.confirm() {
+                    Ok(()) => self.ask_for_deletion(now, id)?,
+                    Err(_) => (stored, forget_left_out) = (false, true),
+                },
                 Action::Send(_) if !stored => send_left_out = true,
                 Action::Send(body) => match self.disk.confirm() {
                     Ok(()) => self.send(now, body.into())?,
@@ -156,7 +169,7 @@ impl<S: Saboteur> World<S> {
         if stored && replaces {
             self.rules.replaced(at, now, &self.disk)?;
         }
-        Ok(Ok((stored, send_left_out)))
+        Ok(Ok(Carried { stored, send_left_out, forget_left_out }))
     }
 
     pub(super) fn write(&mut self, action: &DiskAction) -> Held<bool> {
@@ -169,6 +182,7 @@ impl<S: Saboteur> World<S> {
         if done.is_ok() {
             let kept = self.disk.keeps(action);
             hold!(AcknowledgedIsKept, kept.is_ok(), "{}", kept.err().unwrap_or_default());
+            self.rules.deletions.written(self.at, self.clock.now(self.at), action)?;
         } else {
             self.note(|_| format!("it failed: {done:?}"));
         }
@@ -223,6 +237,9 @@ impl<S: Saboteur> World<S> {
         if let Some((action, before, done)) = written {
             let kept = if done { self.disk.keeps(action) } else { Ok(()) };
             hold!(AcknowledgedIsKept, kept.is_ok(), "after a crash: {}", kept.err().unwrap_or_default());
+            if done {
+                self.rules.deletions.written(self.at, self.clock.now(self.at), action)?;
+            }
             self.tell_what_got_there(action, before.as_ref(), done);
         }
         self.rules.answer_lost();

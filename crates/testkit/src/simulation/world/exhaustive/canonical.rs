@@ -54,7 +54,8 @@ pub(super) fn write<S: Saboteur>(world: &World<S>, out: &mut dyn FnMut(&str)) {
     });
     let process = world.process.as_ref().map(|process| {
         let sending = process.sending.as_ref().map(|sending| &sending.body);
-        (&process.engine, process.reading.is_some(), sending)
+        let deleting = process.deleting.as_ref().map(|deleting| &deleting.id);
+        (&process.engine, process.reading.is_some(), sending, deleting)
     });
     let _ = write!(
         text,
