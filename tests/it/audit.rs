@@ -1,6 +1,8 @@
 //! The audit finds what is wrong with a ledger, and nothing where nothing is.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod receipts;
+
 use std::borrow::Cow;
 use std::time::Duration;
 

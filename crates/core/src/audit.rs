@@ -11,6 +11,7 @@
 
 mod follow;
 mod line_hash;
+mod receipts;
 mod report;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::ping::{self, Event};
 use crate::reason::ReasonWord;
 use follow::{IdUse, Known};
 pub use line_hash::LineHash;
+use receipts::Receipts;
 use report::Checks;
 pub use report::{Check, Finding, Report};
 
@@ -61,6 +63,7 @@ pub struct Audit {
     /// IDs of older generations than this one may have been replaced later than it seems: the track was lost.
     uncertain: u64,
     known: Known,
+    receipts: Receipts,
 }
 
 /// A hash that somebody wrote down, and the entry that has it.
@@ -109,6 +112,7 @@ impl Audit {
             generation: 0,
             uncertain: 0,
             known: Known::default(),
+            receipts: Receipts::default(),
         }
     }
 
@@ -139,7 +143,7 @@ impl Audit {
             self.checks.times.add(line, format!("its time lies in the future{more}, and no later line sets it right"));
         }
         let since = self.check_since();
-        let Checks { chain, times, bodies, rotation, spacing, attempts, consent } = self.checks;
+        let Checks { chain, times, bodies, rotation, spacing, attempts, consent, receipts, deletions } = self.checks;
         let Counted { pruned_through, erased, .. } = self.counted;
         let beginning = match (pruned_through, erased) {
             (Some(through), _) => format!(" (older ones were pruned, up to entry {through})"),
@@ -176,6 +180,8 @@ impl Audit {
                 ),
             ),
             consent.of("consent", format!("{} switches: no attempt while telemetry was off", counted.switches)),
+            receipts.of("receipts", self.receipts.told()),
+            deletions.of("deletions", self.receipts.told_of_deletions()),
         ];
         Report { lines: self.lines, times: self.times, newest: self.newest, checks }
     }

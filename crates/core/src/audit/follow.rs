@@ -23,8 +23,8 @@ pub(super) struct IdUse {
 /// What hangs on the lines before, and is unknown at the beginning of a ledger that was pruned or erased.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// An attempt that is not yet closed, by its line.
-    open: Option<u64>,
+    /// An attempt that is not yet closed: its line, and the SHA-256 of its body.
+    open: Option<(u64, Option<String>)>,
     /// Whether an attempt is under way can be told.
     pub(super) attempts: bool,
     /// What switched telemetry off, and in which line.
@@ -62,7 +62,10 @@ impl Audit {
         match line.kind {
             EntryKind::Attempted => self.on_attempt(line, document),
             EntryKind::Sent => {
-                if self.known.open.take().is_none() && self.known.attempts {
+                let open = self.known.open.take();
+                let body_sha256 = open.as_ref().and_then(|(_, body_sha256)| body_sha256.as_deref());
+                self.check_receipt_of_ping(line, body_sha256);
+                if open.is_none() && self.known.attempts {
                     self.checks
                         .attempts
                         .add(self.lines, "a ping was delivered, and no attempt stands before it".to_owned());
@@ -117,10 +120,10 @@ impl Audit {
             | EntryKind::Stopped
             | EntryKind::Erased
             | EntryKind::Pruned
-            | EntryKind::HistoryLost
-            | EntryKind::ForgetAsked
-            | EntryKind::Forgotten
-            | EntryKind::ForgetFailed => {}
+            | EntryKind::HistoryLost => {}
+            EntryKind::ForgetAsked => self.on_forget_asked(line),
+            EntryKind::Forgotten => self.on_forgotten(line),
+            EntryKind::ForgetFailed => self.on_forget_failed(line),
         }
     }
 
@@ -167,7 +170,8 @@ impl Audit {
         let number = self.lines;
         self.counted.attempts += 1;
         self.known.attempts = true;
-        if let Some(open) = self.known.open.replace(number) {
+        let hash = line.body.as_deref().map(|body| sha256(body.as_bytes()));
+        if let Some((open, _)) = self.known.open.replace((number, hash.clone())) {
             let what = format!("what became of this attempt is not recorded, and line {number} is the next one");
             self.checks.attempts.add(open, what);
         }
@@ -176,7 +180,7 @@ impl Audit {
                 format!("an attempt, although telemetry was switched off in line {off} ({reason}) and not on again");
             self.checks.consent.add(number, what);
         }
-        let (Some(event), Some(body), Some(document)) = (line.event, line.body.as_deref(), document) else {
+        let (Some(event), Some(hash), Some(document)) = (line.event, hash, document) else {
             if line.body.is_none() || line.event.is_none() {
                 self.checks.bodies.add(number, "an attempt without its event or its bytes".to_owned());
             }
@@ -184,10 +188,10 @@ impl Audit {
         };
         let Some(id) = document["install_id"].as_str() else { return };
         self.check_id(id, line.at);
+        self.check_not_taken_back(id);
         if let Some(schedule) = schedule_in(line) {
             self.put_in_force(schedule);
         }
-        let hash = sha256(body.as_bytes());
         self.check_distance(
             event,
             AttemptedPing {

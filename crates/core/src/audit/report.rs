@@ -51,6 +51,8 @@ pub(super) struct Checks {
     pub(super) spacing: Findings,
     pub(super) attempts: Findings,
     pub(super) consent: Findings,
+    pub(super) receipts: Findings,
+    pub(super) deletions: Findings,
 }
 
 #[derive(Debug, Default)]
