@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use pulse_telemetry::pulse::count::Counter;
+use pulse_telemetry_core::count::Counter;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse};
 use pulse_telemetry_testkit::server::{Body, ResponsePlan};
 use serde::Deserialize;

@@ -25,6 +25,9 @@ _pulse__telemetry() {
             pulse__telemetry,events)
                 cmd="pulse__telemetry__subcmd__events"
                 ;;
+            pulse__telemetry,forget)
+                cmd="pulse__telemetry__subcmd__forget"
+                ;;
             pulse__telemetry,healthcheck)
                 cmd="pulse__telemetry__subcmd__healthcheck"
                 ;;
@@ -61,6 +64,9 @@ _pulse__telemetry() {
             pulse__telemetry__subcmd__help,events)
                 cmd="pulse__telemetry__subcmd__help__subcmd__events"
                 ;;
+            pulse__telemetry__subcmd__help,forget)
+                cmd="pulse__telemetry__subcmd__help__subcmd__forget"
+                ;;
             pulse__telemetry__subcmd__help,healthcheck)
                 cmd="pulse__telemetry__subcmd__help__subcmd__healthcheck"
                 ;;
@@ -95,7 +101,7 @@ _pulse__telemetry() {
 
     case "${cmd}" in
         pulse__telemetry)
-            opts="-h -V --config --help --version run preview reset-id status check history events audit on off healthcheck help"
+            opts="-h -V --config --help --version run preview reset-id forget status check history events audit on off healthcheck help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -113,13 +119,17 @@ _pulse__telemetry() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__audit)
-            opts="-h --since --config --help"
+            opts="-h --since --receipt-keys --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --receipt-keys)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -170,6 +180,24 @@ _pulse__telemetry() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pulse__subcmd__telemetry__subcmd__forget)
+            opts="-h --cancel --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pulse__subcmd__telemetry__subcmd__healthcheck)
             opts="-h --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -189,7 +217,7 @@ _pulse__telemetry() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__help)
-            opts="run preview reset-id status check history events audit on off healthcheck help"
+            opts="run preview reset-id forget status check history events audit on off healthcheck help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -231,6 +259,20 @@ _pulse__telemetry() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__help__subcmd__events)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pulse__subcmd__telemetry__subcmd__help__subcmd__forget)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -7,6 +7,7 @@ mod clients;
 mod compare;
 mod error;
 mod events;
+mod forget;
 mod history;
 mod offline;
 mod run;
@@ -55,7 +56,7 @@ struct SidecarArgs {
     command: Option<SidecarCommand>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum SidecarCommand {
     /// Run the daemon: send the pings, serve the local page and API (the default)
     Run,
@@ -70,6 +71,18 @@ enum SidecarCommand {
     /// The old ID is never sent again. No ping is sent because of it: one that waited to be tried again is dropped, and
     /// the new ID's first heartbeat goes at a random time of the next 12 to 36 hours.
     ResetId,
+    /// Have everything that was sent deleted at the endpoint, where that offers it
+    ///
+    /// Where telemetry is on, the ID is replaced first, and pings go on under the new one. Then the endpoint is asked,
+    /// without an ID, whether it offers deletions, and only where it does for that of each ID in the history: of the
+    /// present one at once, of older ones at random times of the next day, each over a connection of its own, for
+    /// together they would tell that they are one installation. The daemon does this, for seven days, also while
+    /// telemetry is off; `status` and `history` tell how it goes. Ends with 1 where the endpoint offers none.
+    Forget {
+        /// Ask for no deletion any more that is not done yet
+        #[arg(long)]
+        cancel: bool,
+    },
     /// Tell whether telemetry is on, who decided it, what is due next and what became of the last ping
     Status {
         /// As JSON
@@ -99,6 +112,9 @@ enum SidecarCommand {
         #[arg(long, value_name = "N")]
         limit: Option<NonZeroUsize>,
         /// Erase the whole history, and leave one entry that says so
+        ///
+        /// Its receipts go with it, and the older IDs, whose deletion `forget` can then no longer ask for. What it was
+        /// asked for already goes on, and keeps its IDs for that.
         #[arg(long, conflicts_with_all = ["json", "bodies", "limit"])]
         erase: bool,
     },
@@ -124,6 +140,9 @@ enum SidecarCommand {
         /// A line of the history must have this hash: what an earlier audit told of its newest line
         #[arg(long, value_name = "HASH")]
         since: Option<LineHash>,
+        /// Verify the receipts with the public keys in this file, a JWK set [default: telemetry.receipt_keys_file]
+        #[arg(long, value_name = "FILE")]
+        receipt_keys: Option<PathBuf>,
     },
     /// Turn the local switch on
     On,
@@ -172,20 +191,25 @@ fn execute(
     let leaves_no_core = leave_no_core();
     let config = Config::load(line.config.as_deref(), environment, is_root)?;
     let done = runtime::run(async {
-        match line.command.unwrap_or(SidecarCommand::Run) {
+        match line.command.as_ref().unwrap_or(&SidecarCommand::Run) {
             SidecarCommand::Run => run::run(&config, is_root, leaves_no_core).await,
             SidecarCommand::Preview => preview(&config, out).await,
             SidecarCommand::ResetId => reset_id(&config, out).await,
-            SidecarCommand::Status { json } => status(&config, json, out).await,
+            SidecarCommand::Forget { cancel: false } => forget::forget(&config, out).await,
+            SidecarCommand::Forget { cancel: true } => forget::cancel(&config, out).await,
+            SidecarCommand::Status { json } => status(&config, *json, out).await,
             SidecarCommand::Check { compare: true } => compare::compare(&config, out).await,
             SidecarCommand::Check { compare: false } => check::check(&config, out).await,
             SidecarCommand::History { erase: true, .. } => history::erase(&config, out).await,
             SidecarCommand::History { json, bodies, limit, .. } => {
-                history::show(&config, history::Form { json, bodies }, limit.map(NonZeroUsize::get), out).await
+                let form = history::Form { json: *json, bodies: *bodies };
+                history::show(&config, form, limit.map(NonZeroUsize::get), out).await
             }
             SidecarCommand::Events { erase: true, .. } => events::erase(&config, out).await,
-            SidecarCommand::Events { json, .. } => events::show(&config, json, out).await,
-            SidecarCommand::Audit { since } => audit::audit(&config, since, out),
+            SidecarCommand::Events { json, .. } => events::show(&config, *json, out).await,
+            SidecarCommand::Audit { since, receipt_keys } => {
+                audit::audit(&config, *since, receipt_keys.as_deref(), out)
+            }
             SidecarCommand::On => switch::on(&config, out).await,
             SidecarCommand::Off => switch::off(&config, out).await,
             SidecarCommand::Healthcheck => healthcheck(&config).await,

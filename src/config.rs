@@ -32,7 +32,7 @@ pub use self::pulse::{PlatformSetting, Pulse};
 pub use self::schedule::ScheduleConfig;
 pub use self::serve::{Listen, Serve};
 pub use self::state::StateConfig;
-pub use self::telemetry::Telemetry;
+pub use self::telemetry::{Telemetry, receipt_keys};
 pub use self::tokens::{TokenSource, Tokens};
 pub use self::url::Url;
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod disk;
+mod forgetting;
 mod handle;
 
 use std::future::Future;
@@ -13,11 +14,13 @@ use std::time::Duration;
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::consent::OffSource;
 use pulse_telemetry_core::engine::{Action, Engine, Input, KeptReceipt, Suppression};
+use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::reason::LedgerReason;
+use pulse_telemetry_core::receipt::ReceiptKeys;
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::{Answer, Verdict};
-use pulse_telemetry_endpoint::Sender;
+use pulse_telemetry_endpoint::{DeletionAnswer, Sender};
 use pulse_telemetry_process::supervisor::Supervisor;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -28,7 +31,11 @@ use crate::pulse::{Observation, PulseClient};
 use crate::readings::{self, ReadingEnd, Readings};
 use crate::store::Disk;
 use answers::Waiting;
-pub use handle::{Command, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
+use forgetting::Asking;
+pub use handle::{
+    CancelForgetAnswer, Command, ForgetCommandAnswer, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer,
+    Snapshot, SwitchAnswer,
+};
 
 /// What the daemon is made of.
 pub struct Parts<D, K> {
@@ -38,6 +45,8 @@ pub struct Parts<D, K> {
     pub pulse: PulseClient,
     /// The way to the endpoint.
     pub sender: Sender,
+    /// What the endpoint's receipts are verified with.
+    pub receipt_keys: Option<ReceiptKeys>,
     /// The time.
     pub clock: K,
     /// The endpoint, as it is shown.
@@ -74,6 +83,7 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
         pulse: Arc::new(parts.pulse),
         reading: None,
         sender: Arc::new(parts.sender),
+        receipt_keys: Arc::new(parts.receipt_keys),
         store: parts.store,
         clock: parts.clock,
         endpoint: parts.endpoint,
@@ -84,21 +94,15 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
         engine,
         wake: now.mono,
         sending: None,
+        asking: None,
+        forgetting: None,
         storage_works: true,
         storage_look_at: now.mono,
         storage_error: None,
         endpoint_works: true,
         logged: None,
     };
-    if let Some(at) = daemon.store.last_delivery() {
-        daemon.metrics.delivered(at);
-    }
-    daemon.carry_out(first);
-    daemon.log_changes();
-    if daemon.engine.status(now).next_due.is_some() && daemon.wake > now.mono + readings::PAUSE {
-        // So that the status tells from the start what stands in the way.
-        daemon.readings.want();
-    }
+    daemon.begin(first);
     supervisor.ready();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -114,9 +118,11 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
                 Some(answer) => daemon.on_answer(answer),
                 None => daemon.look_at_the_switch(),
             },
+            asked = finished(&mut daemon.asking) => daemon.forget(asked),
+            deletion = finished(&mut daemon.forgetting) => daemon.on_deletion(deletion),
             () = tokio::time::sleep(pause) => daemon.on_time(),
             () = supervisor.beat() => {}
-            Some(command) = commands.recv() => daemon.on_command(command),
+            Some(command) = commands.recv(), if daemon.asking.is_none() => daemon.on_command(command),
         }
     }
     supervisor.stopping();
@@ -137,7 +143,7 @@ async fn finished<T>(future: &mut Option<Gives<T>>) -> T {
 
 /// The answer to the attempt; `None` where the switch's file is there, for which the attempt stops where it is. A
 /// process that was stopped for a while may find it at any step, and begins no lookup and no connection after it.
-async fn answered(sending: &mut Option<Gives<Answer>>, store: &impl Disk) -> Option<Answer> {
+async fn answered<T>(sending: &mut Option<Gives<T>>, store: &impl Disk) -> Option<T> {
     let Some(running) = sending else { return std::future::pending().await };
     let answer = std::future::poll_fn(|cx| {
         if store.is_switched_off() { Poll::Ready(None) } else { running.as_mut().poll(cx).map(Some) }
@@ -154,6 +160,7 @@ struct Daemon<D, K, C> {
     pulse: Arc<PulseClient>,
     reading: Option<Gives<Result<Observation, ReadError>>>,
     sender: Arc<Sender>,
+    receipt_keys: Arc<Option<ReceiptKeys>>,
     clock: K,
     endpoint: String,
     state_dir: String,
@@ -162,7 +169,10 @@ struct Daemon<D, K, C> {
     confinement: Option<Confinement>,
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
-    sending: Option<Gives<Answer>>,
+    sending: Option<Gives<(Answer, KeptReceipt)>>,
+    /// Somebody asked for deletions, and the IDs are being read.
+    asking: Option<Gives<Asking>>,
+    forgetting: Option<Gives<(InstallId, DeletionAnswer)>>,
     storage_works: bool,
     /// When the files may be looked at again for a caller, on the monotonic clock.
     storage_look_at: Duration,
@@ -174,6 +184,19 @@ struct Daemon<D, K, C> {
 }
 
 impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
+    fn begin(&mut self, first: Vec<Action>) {
+        if let Some(at) = self.store.last_delivery() {
+            self.metrics.delivered(at);
+        }
+        self.carry_out(first);
+        self.log_changes();
+        let now = self.clock.now();
+        if self.engine.status(now).next_due.is_some() && self.wake > now.mono + readings::PAUSE {
+            // So that the status tells from the start what stands in the way.
+            self.readings.want();
+        }
+    }
+
     fn feed(&mut self, input: Input) -> bool {
         let actions = self.engine.handle(self.clock.now(), input);
         let done = self.carry_out(actions);
@@ -201,7 +224,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
         }
     }
 
-    fn on_answer(&mut self, answer: Answer) {
+    fn on_answer(&mut self, (answer, receipt): (Answer, KeptReceipt)) {
         let now = self.clock.now().wall;
         let verdict = answer.verdict(now);
         self.metrics.answered(&verdict, now);
@@ -219,7 +242,10 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             (false, false) => debug!(reason, status, detail, "the endpoint did not take the ping"),
         }
         self.endpoint_works = delivered;
-        self.feed(Input::Answer(answer, KeptReceipt::missing()));
+        if delivered {
+            self.note_receipt(receipt.standing);
+        }
+        self.feed(Input::Answer(answer, receipt));
     }
 
     /// Reads Pulse where somebody asks for it and it may be read.

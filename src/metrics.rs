@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use pulse_telemetry_core::observation::{ReadError, Reading};
 use pulse_telemetry_core::reason::LedgerReason;
+use pulse_telemetry_core::receipt::ReceiptStanding;
 use pulse_telemetry_core::verdict::Verdict;
 use pulse_telemetry_http::exposition::Format;
 
@@ -40,6 +41,16 @@ const PINGS: Described = describe(
     "pulse_telemetry_pings_total",
     "verdict (delivered, retry, drop), reason",
     "Attempts to send a ping since the start, by what the answer meant",
+);
+const RECEIPTS: Described = describe(
+    "pulse_telemetry_receipts_total",
+    "standing (verified, unverified, false, missing)",
+    "Receipts of delivered pings and of deletions since the start, by what they were worth",
+);
+const DELETIONS: Described = describe(
+    "pulse_telemetry_deletions_pending",
+    "",
+    "Install IDs whose deletion at the endpoint was asked for and is not over",
 );
 const LAST_SUCCESS: Described = describe(
     "pulse_telemetry_last_success_timestamp_seconds",
@@ -86,13 +97,15 @@ const EVENTS: Described =
     describe("pulse_telemetry_local_events", "", "How many local-only commercial events are kept");
 
 /// Every metric there is.
-pub const DESCRIBED: [Described; 14] = [
+pub const DESCRIBED: [Described; 16] = [
     BUILD,
     CONSENT,
     OFF,
     SUPPRESSED,
     SUPPRESSIONS,
     PINGS,
+    RECEIPTS,
+    DELETIONS,
     LAST_SUCCESS,
     NEXT_DUE,
     READS,
@@ -116,6 +129,7 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pings: Family<Labels<2>, Counter>,
+    receipts: Family<Labels<1>, Counter>,
     suppressions: Family<Labels<1>, Counter>,
     reads: Family<Labels<1>, Counter>,
     read_time: Histogram,
@@ -128,6 +142,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             pings: Family::default(),
+            receipts: Family::default(),
             suppressions: Family::default(),
             reads: Family::default(),
             read_time: Histogram::new(READ_BUCKETS),
@@ -136,6 +151,9 @@ impl Default for Metrics {
         };
         // From zero, so that the first increase is seen as one.
         drop(metrics.pings.get_or_create(&ping_labels(&Verdict::Delivered)));
+        for standing in ["verified", "unverified", "false", "missing"] {
+            drop(metrics.receipts.get_or_create(&[("standing", standing)]));
+        }
         for outcome in ["complete", "incomplete", "unreachable", "unauthorized", "not_pulse"] {
             drop(metrics.reads.get_or_create(&[("outcome", outcome)]));
         }
@@ -150,6 +168,11 @@ impl Metrics {
         if *verdict == Verdict::Delivered {
             self.delivered(at);
         }
+    }
+
+    /// The endpoint's receipt, or that there is none, was worth this.
+    pub fn receipt(&self, standing: ReceiptStanding) {
+        self.receipts.get_or_create(&[("standing", standing.word())]).inc();
     }
 
     /// A ping was delivered at that time, by this process or an earlier one.
@@ -195,6 +218,8 @@ impl Metrics {
         );
         add(out, SUPPRESSIONS, self.suppressions.clone());
         add(out, PINGS, self.pings.clone());
+        add(out, RECEIPTS, self.receipts.clone());
+        add(out, DELETIONS, count(status.forget.pending));
         add_some(out, LAST_SUCCESS, Some(self.last_success.clone()).filter(|time| time.get() != 0));
         add_some(out, NEXT_DUE, status.next.as_ref().map(|next| time(next.at)));
         add(out, READS, self.reads.clone());
@@ -202,9 +227,7 @@ impl Metrics {
         add_some(out, ID_ISSUED, status.id.as_ref().map(|id| time(id.issued_at)));
         add(out, LEDGER, self.ledger.clone());
         add(out, WRITABLE, flag(status.writable));
-        let events = Gauge::<i64>::default();
-        events.set(i64::try_from(local_events).unwrap_or(i64::MAX));
-        add(out, EVENTS, events);
+        add(out, EVENTS, count(local_events));
         format.encode(&registry)
     }
 }
@@ -219,6 +242,12 @@ fn add_some(registry: &mut Registry, described: Described, metric: Option<impl M
     if let Some(metric) = metric {
         add(registry, described, metric);
     }
+}
+
+fn count(of: usize) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(i64::try_from(of).unwrap_or(i64::MAX));
+    gauge
 }
 
 fn flag(is_so: bool) -> Gauge {

@@ -3,7 +3,6 @@
 //! What to ask is decided here; what the answers mean is decided in `answers`.
 
 pub(crate) mod answers;
-pub mod count;
 mod dial;
 mod not_pulse;
 mod posture;
@@ -17,6 +16,7 @@ use http_body_util::Full;
 use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
 use pulse_telemetry_core::clock::MINUTE;
+use pulse_telemetry_core::count::{Counter, Counts};
 use pulse_telemetry_core::credential::TokenOrigins;
 use pulse_telemetry_core::observation::{Platform, ReadError, Reading, Reason, Scope};
 use pulse_telemetry_http::host::header_of;
@@ -28,7 +28,6 @@ use crate::config::DEFAULT_ORGANIZATION;
 pub use crate::config::{PlatformSetting, Tokens};
 use crate::posture::Posture;
 use answers::{Answers, Estate, LocalOverrides, PulseAnswer, Registry};
-use count::{Counter, Counts, Malformed};
 use not_pulse::{Answered, NotPulse};
 use shapes::{
     ALERTS, ApiTokens, Health, JsonField, MissingScope, MockMode, Organizations, OwnPreview, STATE, STATE_MEMBERS,
@@ -564,16 +563,6 @@ fn reason_of(error: ExchangeError) -> Reason {
         ExchangeError::TooLong => Reason::TooLarge,
         ExchangeError::SpeaksTls => Reason::NotJson,
         ExchangeError::Broken(_) | ExchangeError::Dial(_) => Reason::CutShort,
-    }
-}
-
-impl From<Malformed> for Reason {
-    fn from(malformed: Malformed) -> Self {
-        match malformed {
-            Malformed::NotJson => Self::NotJson,
-            Malformed::CutShort => Self::CutShort,
-            Malformed::WrongShape | Malformed::TooDeep => Self::WrongShape,
-        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use pulse_telemetry_core::consent::OffSource;
-use pulse_telemetry_core::engine::{Concluded, Status, Suppression};
+use pulse_telemetry_core::engine::{Concluded, Deletions, Status, Suppression};
 use pulse_telemetry_core::identity::ROTATION;
 use pulse_telemetry_core::observation::{ReadError, Reading, Reason, Unknown};
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
+use pulse_telemetry_core::receipt::ReceiptStanding;
 use pulse_telemetry_core::version::VERSION_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -39,6 +40,12 @@ pub struct StatusReport {
     pub pending: Option<PendingReport>,
     /// What became of the last ping.
     pub last: Option<Concluded>,
+    /// What the receipt for the last delivered ping was worth, since this process runs; null before.
+    #[serde(default)]
+    pub last_receipt: Option<ReceiptStanding>,
+    /// What was asked to be deleted at the endpoint.
+    #[serde(default)]
+    pub forget: ForgetReport,
     /// When the current ID was made and when it rotates; null where there is none yet.
     pub id: Option<IdReport>,
     /// Where the state is kept.
@@ -104,6 +111,17 @@ pub struct PendingReport {
     pub bytes: String,
 }
 
+/// Deletions at the endpoint that were asked for and are not over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetReport {
+    /// Of how many IDs.
+    pub pending: usize,
+    /// When the endpoint is asked next; null where nothing is pending.
+    pub next: Option<Timestamp>,
+    /// The endpoint offers none: it was sent no ID, and none is asked for any more.
+    pub not_offered: bool,
+}
+
 /// The current ID's age. The ID itself is in the preview.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdReport {
@@ -120,6 +138,8 @@ pub struct StatusContext<'a> {
     pub running: bool,
     /// Where pings go.
     pub endpoint: &'a str,
+    /// There are keys that the endpoint's receipts are verified with.
+    pub expects_receipts: bool,
     /// Where the state is kept.
     pub state_dir: &'a str,
     /// What the kernel holds the daemon to.
@@ -144,6 +164,11 @@ impl StatusReport {
         if status.counted_twice {
             warnings.push(COUNTED_TWICE.to_owned());
         }
+        warnings.extend(receipt_warning(status.last_receipt, context.expects_receipts).map(str::to_owned));
+        let Deletions { pending, next, not_offered } = status.deletions;
+        if not_offered {
+            warnings.push(NOT_OFFERED.to_owned());
+        }
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             running: context.running,
@@ -164,6 +189,8 @@ impl StatusReport {
                 bytes: bytes.to_owned(),
             }),
             last: status.last.cloned(),
+            last_receipt: status.last_receipt,
+            forget: ForgetReport { pending, next, not_offered },
             id: status.id_issued_at.map(|issued_at| IdReport {
                 issued_at,
                 rotates_at: issued_at.saturating_add(ROTATION).unwrap_or(Timestamp::MAX),
@@ -187,6 +214,22 @@ fn summary(off: Option<OffSource>, suppressed: Option<&SuppressedReport>) -> Str
         (None, None) => "Telemetry is on.".to_owned(),
     }
 }
+
+fn receipt_warning(standing: Option<ReceiptStanding>, expects_receipts: bool) -> Option<&'static str> {
+    match standing? {
+        ReceiptStanding::False => Some(
+            "The endpoint's receipt for the last ping is false: it is of something else, or of a key that is not in \
+             telemetry.receipt_keys_file.",
+        ),
+        ReceiptStanding::Missing if expects_receipts => {
+            Some("The endpoint gave no receipt for the last ping, and telemetry.receipt_keys_file expects one.")
+        }
+        _ => None,
+    }
+}
+
+/// What it means that the endpoint offers no deletions.
+pub const NOT_OFFERED: &str = "The endpoint offers no deletion, and was sent no ID for one.";
 
 impl SuppressedReport {
     /// Tells a suppression.
@@ -431,6 +474,13 @@ impl StatusReport {
                 )
             }
         });
+        if let Some(standing) = self.last_receipt {
+            line(format!("Receipt:   {standing}"));
+        }
+        if let ForgetReport { pending: pending @ 1.., next: Some(next), .. } = &self.forget {
+            let when = if self.running { format!("next at {}", seconds(*next)) } else { UNTIL_IT_RUNS.to_owned() };
+            line(format!("Forget:    deletions of {pending} IDs are pending; the endpoint is asked {when}"));
+        }
         line(match &self.id {
             None => {
                 "ID:        none that is valid; the next ping makes one, and the preview shows a candidate".to_owned()
@@ -454,7 +504,7 @@ impl StatusReport {
     fn next_to_text(&self, NextReport { event, at, replaces_id }: &NextReport) -> String {
         match (self.running, &self.suppressed) {
             _ if self.waits_for_pulse() => format!("Next:      a look at Pulse, at {}", seconds(*at)),
-            (false, _) => format!("Next:      a {} ping, once the daemon runs", event.word()),
+            (false, _) => format!("Next:      a {} ping, {UNTIL_IT_RUNS}", event.word()),
             (true, None) if *replaces_id => format!(
                 "Next:      a new ID, at {}; its first heartbeat goes at a random time of the 12 to 36 hours after",
                 seconds(*at)
@@ -464,6 +514,8 @@ impl StatusReport {
         }
     }
 }
+
+const UNTIL_IT_RUNS: &str = "once the daemon runs";
 
 /// The time of day, where it is one of this day.
 fn time_of(time: Timestamp, now: Timestamp) -> String {

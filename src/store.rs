@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_telemetry_core::engine::{DiskAction, State};
-use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::ledger::Piece;
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_process::acting;
@@ -95,6 +95,9 @@ pub struct Found {
     pub warnings: Vec<String>,
 }
 
+/// Reads the IDs that attempts were made with.
+pub type ReadSentIds = Box<dyn FnOnce() -> io::Result<Vec<InstallId>> + Send>;
+
 /// What the daemon asks of the disk. [`Store`] is the real one; a simulation has one in memory.
 pub trait Disk {
     /// Whether the local switch is off on disk. One that cannot be looked at is off.
@@ -116,6 +119,11 @@ pub trait Disk {
     /// What somebody should know of what was found while the daemon runs, a sentence each; each once.
     #[must_use]
     fn take_notices(&mut self) -> Vec<String>;
+
+    /// Reads the IDs that attempts were made with, as far as the history tells, wherever it is called: a long history
+    /// takes its time.
+    #[must_use]
+    fn read_sent_ids(&self) -> ReadSentIds;
 
     /// Removes the whole history, durably, and leaves one entry that says so.
     ///
@@ -341,6 +349,12 @@ impl Disk for Store {
 
     fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
+    }
+
+    fn read_sent_ids(&self) -> ReadSentIds {
+        let checked = self.ledger.check();
+        let ledger = self.ledger.clone();
+        Box::new(move || checked.and_then(|()| ledger.sent_ids()))
     }
 
     fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {

@@ -29,6 +29,8 @@ pub(super) mod patience {
     pub(in crate::cli) const A_READING: Duration = Duration::from_secs(40);
     /// For a newer reading of Pulse than the one that the daemon knows; then that one is told.
     pub(in crate::cli) const NEWER: Duration = Duration::from_secs(2);
+    /// For what the endpoint says to a deletion: two exchanges of ten seconds at most.
+    pub(in crate::cli) const A_DELETION: Duration = Duration::from_secs(25);
     /// For `off`, which has written its file before it asks.
     pub(in crate::cli) const OFF: Duration = Duration::from_secs(2);
 }

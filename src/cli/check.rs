@@ -22,12 +22,16 @@ use crate::status::{COUNTED_TWICE, StatusReport, SuppressedReport, reading_warni
 pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     write_configuration(config, out)?;
     // What a start would need besides: that it can be set up is seen here, not at night.
-    drop(sender(config)?);
+    let may_offer_deletions = sender(config)?.may_offer_deletions();
+    drop(config.telemetry.read_receipt_keys()?);
     drop(config.serve.read_token()?);
     // Before the state directory is looked at: from then on nothing else can be read.
     let pulse = pulse_client(config);
     let here = check_here(config, out).await?;
     writeln!(out, "Endpoint: {} (not contacted by this command)", config.telemetry.endpoint)?;
+    if !may_offer_deletions {
+        writeln!(out, "  Its path does not end with /v1/telemetry/ping: `forget` contacts nobody.")?;
+    }
 
     writeln!(out, "\nPulse at {}", config.pulse.url)?;
     if matches!(config.pulse.tokens, TokenSource::None) {

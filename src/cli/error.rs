@@ -11,6 +11,7 @@ use pulse_telemetry_process::config::ConfigError;
 use super::api::ApiError;
 use crate::config::Listen;
 use crate::pulse::SettingsError;
+use crate::status::NOT_OFFERED;
 use crate::store::StoreError;
 
 /// Why a command failed.
@@ -42,6 +43,8 @@ pub(super) enum CommandError {
     Output(#[from] std::io::Error),
     #[error("telemetry stays off: {0} says so, and the switch cannot overrule it")]
     Locked(OffSource),
+    #[error("{NOT_OFFERED} It is {endpoint}.")]
+    NotOffered { endpoint: String },
 }
 
 impl CommandError {
@@ -56,7 +59,12 @@ impl CommandError {
             Self::Api(ApiError::Refused { status: 503, error, .. }) if *error != LedgerReason::Storage => Exit::Pulse,
             Self::Pulse(_) => Exit::Pulse,
             Self::State(_) => Exit::State,
-            Self::Api(_) | Self::Listen { .. } | Self::Start(_) | Self::Output(_) | Self::Locked(_) => Exit::Failed,
+            Self::Api(_)
+            | Self::Listen { .. }
+            | Self::Start(_)
+            | Self::Output(_)
+            | Self::Locked(_)
+            | Self::NotOffered { .. } => Exit::Failed,
         }
     }
 }

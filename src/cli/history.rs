@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError, patience};
 use super::error::CommandError;
-use super::offline;
+use super::{known_status, offline};
 use crate::config::Config;
 use crate::store::{self, HistoryPage};
 
@@ -47,11 +47,19 @@ pub(super) async fn show(
 }
 
 pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
-    match Api::new(config)?.ask(Method::DELETE, "/api/v1/history", None, patience::AT_ONCE).await {
+    let api = Api::new(config)?;
+    let pending = match api.ask(Method::DELETE, "/api/v1/history", None, patience::AT_ONCE).await {
         Err(error) if error.is_no_daemon() => offline::erase_history(config, out)?,
-        answer => drop(answer?),
-    }
+        answer => {
+            drop(answer?);
+            known_status(&api).await?.forget.pending
+        }
+    };
     writeln!(out, "The history was erased. One entry is left, which says so.")?;
+    writeln!(out, "Gone with it: the receipts, and the older IDs, whose deletion `forget` can no longer ask for.")?;
+    if pending > 0 {
+        writeln!(out, "Deletions of {pending} IDs are pending: these are kept until then.")?;
+    }
     Ok(Exit::Done)
 }
 
@@ -91,6 +99,8 @@ fn to_text(line: &Line<'_>, bodies: bool) -> String {
     let details = [
         line.event.map(|event| event.word().to_owned()),
         line.status.map(|status| format!("status {status}")),
+        line.install_id.as_deref().map(|id| format!("ID {}", printable(id))),
+        line.receipt_is.map(|standing| format!("receipt {standing}")),
         line.reason.as_ref().map(|reason| printable(reason.as_str())),
         line.step_seconds.map(|seconds| format!("by {seconds} s")),
         line.through.map(|through| format!("entries up to {through}")),

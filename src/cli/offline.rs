@@ -14,6 +14,7 @@ use pulse_telemetry_core::reason::ReasonWord;
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::rng::SystemRng;
+use serde::Deserialize;
 
 use super::clients::pulse_client;
 use super::error::CommandError;
@@ -22,6 +23,15 @@ use crate::confine::{Allowed, Lookups, confine, listen_no_more};
 use crate::events::{self, EventsReport, Off, Recorder};
 use crate::status::{StatusContext, StatusReport, SuppressedReport, reading_warnings};
 use crate::store::{self, Disk, EventFile, Found, Store, StoreError};
+
+/// That deletions are asked for: the answer of `POST /api/v1/forget`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Asked {
+    /// Of how many IDs.
+    pub(super) pending: usize,
+    /// Telemetry is on, and goes on with a new ID.
+    pub(super) enabled: bool,
+}
 
 /// How much of `off` was done in the state directory.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +178,7 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, CommandError
     let context = StatusContext {
         running: false,
         endpoint: &config.telemetry.endpoint.to_string(),
+        expects_receipts: config.telemetry.receipt_keys_file.is_some(),
         state_dir: &config.state.dir.display().to_string(),
         confinement: None,
         as_of,
@@ -179,7 +190,22 @@ pub(super) async fn status(config: &Config) -> Result<StatusReport, CommandError
 
 /// Says whether telemetry is on, so that there is an ID at all.
 pub(super) fn reset_id(config: &Config, out: &mut dyn Write) -> Result<bool, CommandError> {
-    Ok(feed(config, Input::Reset, out)?.sources().off().is_none())
+    Ok(feed(config, |_| Ok(Input::Reset), out)?.sources().off().is_none())
+}
+
+/// Asks for the deletion of everything that was sent, for the next daemon to carry out. Says of how many IDs, and
+/// whether telemetry is on.
+pub(super) fn forget(config: &Config, out: &mut dyn Write) -> Result<Asked, CommandError> {
+    let engine = feed(config, |store| Ok(Input::Forget { ids: store.read_sent_ids()()? }), out)?;
+    let pending = engine.status(SystemClock.now()).deletions.pending;
+    Ok(Asked { pending, enabled: engine.sources().off().is_none() })
+}
+
+/// Ends the deletions that are not done yet, and says of how many IDs.
+pub(super) fn cancel_forget(config: &Config, out: &mut dyn Write) -> Result<usize, CommandError> {
+    let pending = peek(config)?.state.deletions.len();
+    feed(config, |_| Ok(Input::CancelForget), out)?;
+    Ok(pending)
 }
 
 /// What keeps telemetry off all the same.
@@ -187,14 +213,16 @@ pub(super) fn switch_on(config: &Config, out: &mut dyn Write) -> Result<Option<R
     if let Some(source) = sources(config, false).off() {
         return Err(CommandError::Locked(source));
     }
-    let engine = feed(config, Input::Switch { off: false }, out)?;
+    let engine = feed(config, |_| Ok(Input::Switch { off: false }), out)?;
     Ok(engine.sources().off().map(|source| source.reason().into()))
 }
 
 /// Leaves the switch's file, and does under the lock what else belongs to off. A daemon that holds the directory finds
 /// the file with its next reading of Pulse, before it could send.
 pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWritten, CommandError> {
-    let Err(error) = feed(config, Input::Switch { off: true }, out).map(drop) else { return Ok(OffWritten::Whole) };
+    let Err(error) = feed(config, |_| Ok(Input::Switch { off: true }), out).map(drop) else {
+        return Ok(OffWritten::Whole);
+    };
     at_the_state(config, store::leave_off).map_err(unwritten(config))?;
     if matches!(error, CommandError::State(StoreError::InUse(_))) {
         return Ok(OffWritten::Held);
@@ -203,9 +231,12 @@ pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWrit
     Ok(OffWritten::FileOnly)
 }
 
-/// Erases the history, under the lock.
-pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<(), CommandError> {
-    in_the_store(config, out, |store, _| Ok(store.erase_history(SystemClock.now().wall).map_err(unwritten(config))?))
+/// Erases the history, under the lock, and says how many deletions are pending.
+pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<usize, CommandError> {
+    in_the_store(config, out, |store, found| {
+        store.erase_history(SystemClock.now().wall).map_err(unwritten(config))?;
+        Ok(found.state.deletions.len())
+    })
 }
 
 fn unwritten(config: &Config) -> impl FnOnce(std::io::Error) -> StoreError {
@@ -213,11 +244,25 @@ fn unwritten(config: &Config) -> impl FnOnce(std::io::Error) -> StoreError {
 }
 
 /// Lets the engine do one thing in the state directory, under the lock.
-fn feed(config: &Config, input: Input, out: &mut dyn Write) -> Result<Engine<impl Rng>, CommandError> {
+fn feed(
+    config: &Config,
+    input: impl FnOnce(&Store) -> std::io::Result<Input>,
+    out: &mut dyn Write,
+) -> Result<Engine<impl Rng>, CommandError> {
     in_the_store(config, out, |store, found| {
+        let input = input(store).map_err(|source| StoreError::Io {
+            dir: config.state.dir.clone(),
+            what: "reading ledger.jsonl",
+            source,
+        })?;
         let (mut engine, first) = engine(config, found);
-        // Nothing starts here; but where telemetry is off, what off takes with it goes now.
-        let first = first.into_iter().filter(|action| !matches!(action, Action::Disk(DiskAction::Record(_))));
+        // Nothing starts here; but where telemetry is off, what off takes with it goes now, and a deletion whose time
+        // is over is told.
+        let is_of_a_start = |action: &Action| match action {
+            Action::Disk(DiskAction::Record(entry)) => entry.install_id.is_none(),
+            _ => false,
+        };
+        let first = first.into_iter().filter(|action| !is_of_a_start(action));
         let now = SystemClock.now();
         let actions = first.chain(engine.handle(now, input));
         for action in actions.filter_map(|action| if let Action::Disk(action) = action { Some(action) } else { None }) {

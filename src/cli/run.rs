@@ -40,7 +40,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
         tracing::warn!("{note}");
     }
     let pulse = pulse_client(config)?;
-    let sender = sender(config)?;
+    let (sender, receipt_keys) = (sender(config)?, config.telemetry.read_receipt_keys()?);
     let token = config.serve.read_token()?;
     let dir = &config.state.dir;
     store::make_dir(dir)?;
@@ -67,6 +67,7 @@ pub(super) async fn run(config: &Config, is_root: bool, leaves_no_core: bool) ->
         store,
         pulse,
         sender,
+        receipt_keys,
         clock: SystemClock,
         endpoint: config.telemetry.endpoint.to_string(),
         state_dir: config.state.dir.display().to_string(),

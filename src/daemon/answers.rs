@@ -123,6 +123,10 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
                     drop(answer.send(ResetAnswer::NotPersisted));
                 }
             }
+            Command::Forget(answer) => self.ask_to_forget(answer),
+            Command::CancelForget(answer) => {
+                let _ = answer.send(self.cancel_forget());
+            }
             Command::Switch { on, answer } => drop(answer.send(self.switch(on))),
             Command::History { before, limit, answer } => {
                 self.storage_look_at = Duration::ZERO;
@@ -181,6 +185,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
         let context = StatusContext {
             running: true,
             endpoint: &self.endpoint,
+            expects_receipts: self.receipt_keys.is_some(),
             state_dir: &self.state_dir,
             confinement: self.confinement.as_ref(),
             as_of: last.map(|last| last.at.wall),

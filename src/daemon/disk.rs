@@ -1,7 +1,6 @@
 //! Carries out what the engine asks for, and keeps an eye on the disk.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock;
@@ -79,23 +78,32 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     fn try_one(&mut self, action: Action, tried: &mut Tried) {
         match action {
             Action::CancelSend => self.sending = None,
-            Action::Forget(_) | Action::CancelForget => {}
             Action::ReadPulse => self.readings.ask_for_engine(),
             Action::WakeAt(mono) => self.wake = mono,
+            Action::CancelForget => self.forgetting = None,
             Action::Send(body) => {
-                if tried.failure.is_none() {
-                    tried.note(self.store.confirm());
+                tried.send_left_out = !self.may_go(tried);
+                if !tried.send_left_out {
+                    self.start_sending(body);
                 }
-                if tried.failure.is_some() {
-                    tried.send_left_out = true;
-                    return;
+            }
+            Action::Forget(id) => {
+                tried.forget_left_out = !self.may_go(tried);
+                if !tried.forget_left_out {
+                    self.start_forgetting(id);
                 }
-                let sender = Arc::clone(&self.sender);
-                self.sending = Some(Box::pin(async move { sender.attempt(body).await }));
             }
             Action::Disk(action) if tried.failure.is_some() && is_untrue_after_a_failure(&action) => {}
             Action::Disk(action) => tried.note(self.store.carry_out(&action, self.clock.now().wall)),
         }
+    }
+
+    /// Whether what has to be on the disk before anything goes out is there.
+    fn may_go(&mut self, tried: &mut Tried) -> bool {
+        if tried.failure.is_none() {
+            tried.note(self.store.confirm());
+        }
+        tried.failure.is_none()
     }
 
     /// What was written may be gone although nothing had to be written since. Callers who only want to know how things

@@ -40,6 +40,10 @@ pub enum Command {
     Posture(oneshot::Sender<Result<PostureSeen, NoPreview>>),
     /// A new ID.
     Reset(oneshot::Sender<ResetAnswer>),
+    /// Have everything that was sent deleted at the endpoint.
+    Forget(oneshot::Sender<ForgetCommandAnswer>),
+    /// The deletions that are not done yet are not wanted any more.
+    CancelForget(oneshot::Sender<CancelForgetAnswer>),
     /// Turn the local switch.
     Switch {
         /// To on.
@@ -118,6 +122,29 @@ pub enum ResetAnswer {
     NotPersisted,
 }
 
+/// What came of asking for the deletion of everything that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForgetCommandAnswer {
+    /// It is on the disk, and goes its way.
+    Asked {
+        /// For how many IDs.
+        pending: usize,
+    },
+    /// The state directory cannot be written.
+    NotPersisted,
+    /// The history cannot be read, which has the IDs.
+    Unreadable,
+}
+
+/// What came of no longer wanting deletions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CancelForgetAnswer {
+    /// For how many IDs.
+    pub cancelled: usize,
+    /// It will be so after a restart.
+    pub persisted: bool,
+}
+
 /// What came of turning the switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchAnswer {
@@ -188,6 +215,22 @@ impl Handle {
     /// Where the daemon has ended.
     pub async fn reset(&self) -> Result<ResetAnswer, Gone> {
         self.ask(Command::Reset).await
+    }
+
+    /// Has everything that was sent deleted at the endpoint. What comes of it is in the status and the history.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn forget(&self) -> Result<ForgetCommandAnswer, Gone> {
+        self.ask(Command::Forget).await
+    }
+
+    /// Ends the deletions that are not done yet.
+    ///
+    /// # Errors
+    /// Where the daemon has ended.
+    pub async fn cancel_forget(&self) -> Result<CancelForgetAnswer, Gone> {
+        self.ask(Command::CancelForget).await
     }
 
     /// Turns the local switch.

@@ -9,12 +9,12 @@ use pulse_telemetry_core::observation::{
 use pulse_telemetry_core::version::{self, VersionIdentity};
 use serde_json::Number;
 
-use super::count::Counts;
 use super::shapes::{
     ALERTS, Ai, ApiTokens, ByType, DockerHosts, EnvOverrides, Health, JsonField, JsonObject, License, List, Meta,
     MockMode, Nodes, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
 };
 use crate::config::DEFAULT_ORGANIZATION;
+use pulse_telemetry_core::count::Counts;
 
 /// For how many seconds after its start Pulse has not filled its counts.
 const STARTING_SECONDS: f64 = 120.0;

@@ -134,6 +134,24 @@ async function reset() {
   say(answer.payload ? "The ID is a new one now." : `The ID is a new one now. ${answer.message}`);
 }
 
+async function forget(thenOff) {
+  say("The deletion is being asked for.");
+  const response = await ask("api/v1/forget", { method: "POST" });
+  if (!response.ok) return say(await why(response));
+  const answer = await response.json();
+  if (thenOff) return turn(false);
+  await refresh();
+  if (answer.pending === 0) return say("Nothing that was sent is left to delete, as far as the history tells.");
+  say(`The deletion is asked for.${answer.enabled ? " Pings go on under a new ID." : ""}`);
+}
+
+async function cancelForget() {
+  const response = await ask("api/v1/forget", { method: "DELETE" });
+  if (!response.ok) return say(await why(response));
+  await refresh();
+  say("No deletion is asked for any more.");
+}
+
 async function turn(enabled) {
   const response = await ask("api/v1/switch", {
     method: "PUT",
@@ -179,6 +197,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.open) document.getElementById(button.dataset.open).showModal();
   if (button?.dataset.switch) attempt(() => turn(button.dataset.switch === "on"));
+  if (button?.dataset.cancel) attempt(cancelForget);
   if (button?.dataset.copy) attempt(() => copy(button.dataset.copy));
 });
 
@@ -188,6 +207,8 @@ document.addEventListener("submit", (event) => {
     attempt(() => unlock(document.getElementById("token").value.trim()));
   } else if (event.submitter?.value === "reset") {
     attempt(reset);
+  } else if (event.submitter?.value.startsWith("forget")) {
+    attempt(() => forget(event.submitter.value === "forget-off"));
   }
 });
 

@@ -23,7 +23,10 @@ use tokio::time::timeout;
 use super::headers::add_headers;
 use super::page::{self, Shown};
 use super::{AppState, ServerContext, openapi};
-use crate::daemon::{Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
+use crate::daemon::{
+    CancelForgetAnswer, ForgetCommandAnswer, Gone, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot,
+    SwitchAnswer,
+};
 use crate::events::{self, EventRefusal, SwitchOutcome};
 use crate::status::{PostureReport, PreviewReport, StatusReport, paused};
 
@@ -49,6 +52,9 @@ const SHOWN: usize = 20;
 /// How long the page waits for a reading that somebody without JavaScript asked for.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
+const NOT_WRITTEN: &str = "It holds until the daemon stops, but cannot be written, and no ID is sent for a deletion \
+    before it is; writing it is tried again. Look at the state directory's space and permissions.";
+
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -63,6 +69,8 @@ enum Route {
     Preview,
     PreviewBytes,
     ResetId,
+    Forget,
+    CancelForget,
     Status,
     Posture,
     History,
@@ -85,7 +93,7 @@ enum Route {
 }
 
 /// The route, the method it takes besides OPTIONS (and HEAD, where that is GET), and its path.
-const ROUTES: [(Route, Method, &str); 31] = [
+const ROUTES: [(Route, Method, &str); 33] = [
     (Route::Page, Method::GET, "/"),
     (Route::Style, Method::GET, "/style.css"),
     (Route::Script, Method::GET, "/page.js"),
@@ -99,6 +107,8 @@ const ROUTES: [(Route, Method, &str); 31] = [
     (Route::Preview, Method::GET, "/api/v1/preview"),
     (Route::PreviewBytes, Method::GET, "/api/v1/preview/bytes"),
     (Route::ResetId, Method::POST, "/api/v1/reset-id"),
+    (Route::Forget, Method::POST, "/api/v1/forget"),
+    (Route::CancelForget, Method::DELETE, "/api/v1/forget"),
     (Route::Status, Method::GET, "/api/v1/status"),
     (Route::Posture, Method::GET, "/api/v1/posture"),
     (Route::History, Method::GET, "/api/v1/history"),
@@ -194,6 +204,8 @@ async fn ask(app: &ServerContext, route: Route, head: &Parts, body: &[u8]) -> Re
         Route::Preview | Route::PulsePreview => preview(handle.preview().await?),
         Route::PreviewBytes => preview_bytes(handle.preview().await?),
         Route::ResetId | Route::PulseResetId => reset(handle.reset().await?),
+        Route::Forget => forget(handle).await?,
+        Route::CancelForget => cancel_forget(handle.cancel_forget().await?),
         Route::Status => answers::json(StatusCode::OK, &handle.status().await?),
         Route::Posture => posture(handle.posture().await?),
         Route::History => history(handle, head.uri.query()).await?,
@@ -335,6 +347,28 @@ fn reset(answer: ResetAnswer) -> FullResponse {
              daemon stops before, the old one comes back. Look at the state directory's space and permissions.",
         ),
     }
+}
+
+/// Answers before the endpoint does: what comes of it is in the status.
+async fn forget(handle: &Handle) -> Result<FullResponse, Gone> {
+    Ok(match handle.forget().await? {
+        ForgetCommandAnswer::Asked { pending } => {
+            let enabled = handle.glance().await?.enabled;
+            answers::json(StatusCode::ACCEPTED, &json!({"pending": pending, "enabled": enabled}))
+        }
+        ForgetCommandAnswer::NotPersisted => unavailable("storage", NOT_WRITTEN),
+        ForgetCommandAnswer::Unreadable => unavailable(
+            "storage",
+            "The history cannot be read, which knows the IDs that were sent. Look at the state directory.",
+        ),
+    })
+}
+
+fn cancel_forget(CancelForgetAnswer { cancelled, persisted }: CancelForgetAnswer) -> FullResponse {
+    if persisted {
+        return answers::json(StatusCode::OK, &json!({"cancelled": cancelled}));
+    }
+    unavailable("storage", NOT_WRITTEN)
 }
 
 async fn history(handle: &Handle, query: Option<&str>) -> Result<FullResponse, Gone> {

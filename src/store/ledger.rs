@@ -17,7 +17,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pulse_telemetry_core::contract::CONTRACT_DATE;
 use pulse_telemetry_core::engine::{Entry, EntryKind};
-use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, sha256};
+use pulse_telemetry_core::identity::InstallId;
+use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, SentIds, sha256};
 
 use super::files::{Dir, LEDGER, durable};
 use super::fs::{At, FileId, FsFile};
@@ -131,6 +132,16 @@ impl Ledger {
     pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
         self.check()?;
         History::of(&*self.file, self.length).page(before, limit)
+    }
+
+    /// The IDs that attempts were made with.
+    pub(super) fn sent_ids(&self) -> io::Result<Vec<InstallId>> {
+        let mut ids = SentIds::default();
+        let mut lines = self.lines();
+        while let Some(piece) = lines.next()? {
+            ids.take(piece);
+        }
+        Ok(ids.into_ids())
     }
 
     fn write_owed(&mut self) -> io::Result<()> {

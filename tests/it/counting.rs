@@ -5,7 +5,7 @@
 use std::fs;
 
 use proptest::prelude::*;
-use pulse_telemetry::pulse::count::{Counter, Counts, Malformed};
+use pulse_telemetry_core::count::{Counter, Counts, Malformed};
 use pulse_telemetry_testkit::replay;
 use serde::de::IgnoredAny;
 use serde_json::Value;

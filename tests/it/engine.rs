@@ -177,6 +177,7 @@ impl World {
         self.carry_out(actions);
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each action")]
     fn carry_out(&mut self, actions: Vec<Action>) {
         let mut stored = true;
         let (mut left_out, mut forget_left_out) = (false, false);

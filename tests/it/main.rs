@@ -21,6 +21,7 @@ mod egress;
 mod engine;
 mod events;
 mod exhaustive;
+mod forgetting;
 mod hostile_clients;
 mod identity;
 mod image;

@@ -166,6 +166,9 @@ fn read_and_change_all(checker: &mut Checker, sidecar: &Sidecar) {
     for path in ["/api/v1/reset-id", "/api/system/settings/telemetry-reset-id"] {
         checker.json(sidecar, "POST", path, "", 200);
     }
+    checker.json(sidecar, "POST", "/api/v1/forget", "", 202);
+    checker.json(sidecar, "DELETE", "/api/v1/forget", "", 200);
+    checker.json(sidecar, "GET", "/api/v1/history", "", 200);
     checker.json(sidecar, "PUT", "/api/v1/switch", r#"{"enabled":false}"#, 200);
     for path in ["/api/v1/status", "/api/v1/preview", "/api/v1/history", "/"] {
         checker.json(sidecar, "GET", path, "", 200);
@@ -207,6 +210,11 @@ fn ask_without_a_token_for_pulse(checker: &mut Checker, pulse: &SimulatedPulse, 
 /// What is wrong with the disk: a folder stands where a file is to be written.
 fn ask_over_a_broken_disk(checker: &mut Checker, sidecar: &Sidecar, setup: &Setup) {
     let block = |name: &str| std::fs::create_dir(setup.state(name)).unwrap();
+    block("state.json.new");
+    for method in ["POST", "DELETE"] {
+        checker.json(sidecar, method, "/api/v1/forget", "", 503);
+    }
+    std::fs::remove_dir(setup.state("state.json.new")).unwrap();
     block("events.jsonl.new");
     checker.json(sidecar, "DELETE", "/api/v1/events", "", 503);
     checker.json(sidecar, "PUT", CONFIG, r#"{"enabled":false}"#, 503);
@@ -228,6 +236,7 @@ fn ask_over_a_broken_disk(checker: &mut Checker, sidecar: &Sidecar, setup: &Setu
     }
     std::fs::remove_file(setup.state("ledger.jsonl")).unwrap();
     checker.json(sidecar, "GET", "/api/v1/history", "", 503);
+    checker.json(sidecar, "POST", "/api/v1/forget", "", 503);
 }
 
 /// What the operator has decided.

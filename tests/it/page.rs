@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod changing;
+mod forgetting;
 mod no_script;
 mod showing;
 
@@ -62,7 +63,11 @@ impl std::ops::Deref for Tab {
 
 impl Tab {
     fn open(browser: &Arc<Browser>, world: &World) -> Self {
-        let (page, sidecar) = (browser.open(), world.setup.start());
+        Self::of(browser, &world.setup)
+    }
+
+    fn of(browser: &Arc<Browser>, setup: &Setup) -> Self {
+        let (page, sidecar) = (browser.open(), setup.start());
         // The test says when it is time to look again.
         let source = "window.setInterval = (action, ms) => { window.tick = { action, ms }; };";
         page.call("Page.addScriptToEvaluateOnNewDocument", &json!({"source": source}));

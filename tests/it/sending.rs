@@ -34,7 +34,7 @@ fn settings(endpoint: &str, proxy: Option<&str>) -> SendSettings {
 fn attempt(settings: &SendSettings) -> Answer {
     let sender = Sender::new(settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(sender.attempt(any_ping()))
+    runtime.block_on(sender.attempt(any_ping())).0
 }
 
 /// A server that does that with each connection. It ends with the test's process.

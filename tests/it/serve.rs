@@ -13,7 +13,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pulse_telemetry::daemon::{Command, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot, SwitchAnswer};
+use pulse_telemetry::daemon::{
+    CancelForgetAnswer, Command, ForgetCommandAnswer, Handle, NoPreview, PostureSeen, Preview, ResetAnswer, Snapshot,
+    SwitchAnswer,
+};
 use pulse_telemetry::events::Recorder;
 use pulse_telemetry::metrics::Metrics;
 use pulse_telemetry::posture::{
@@ -129,6 +132,10 @@ impl Daemon {
                 Command::Preview(answer) => answer.send(self.preview.clone()).map_or("gone", |()| "preview"),
                 Command::Posture(answer) => answer.send(self.posture.clone()).map_or("gone", |()| "posture"),
                 Command::Reset(answer) => answer.send(self.reset.clone()).map_or("gone", |()| "reset"),
+                Command::Forget(answer) => answer.send(ForgetCommandAnswer::Unreadable).map_or("gone", |()| "forget"),
+                Command::CancelForget(answer) => answer
+                    .send(CancelForgetAnswer { cancelled: 0, persisted: false })
+                    .map_or("gone", |()| "cancel forget"),
                 Command::Switch { on, answer } => {
                     answer.send(self.switch).map_or("gone", |()| if on { "switch on" } else { "switch off" })
                 }

@@ -27,7 +27,7 @@ use crate::ping::{self, Event};
 use crate::reason::ReasonWord;
 use follow::{IdUse, Known};
 pub use line_hash::LineHash;
-use receipts::Receipts;
+use receipts::ReceiptsSeen;
 use report::Checks;
 pub use report::{Check, Finding, Report};
 
@@ -63,7 +63,7 @@ pub struct Audit {
     /// IDs of older generations than this one may have been replaced later than it seems: the track was lost.
     uncertain: u64,
     known: Known,
-    receipts: Receipts,
+    receipts: ReceiptsSeen,
 }
 
 /// A hash that somebody wrote down, and the entry that has it.
@@ -112,7 +112,7 @@ impl Audit {
             generation: 0,
             uncertain: 0,
             known: Known::default(),
-            receipts: Receipts::default(),
+            receipts: ReceiptsSeen::default(),
         }
     }
 

@@ -7,6 +7,8 @@
 //! [`receipt`] is the receiver's signed word, and says what it is worth. [`ledger`] is the format in which attempts,
 //! and what kept them back, are recorded, and [`audit`] holds a ledger against the promises.
 //!
+//! [`count`] counts what stands in an answer while it arrives: it decides nothing, but it is pure and must be fast.
+//!
 //! There is no runtime here, no HTTP, no TLS, no file, no socket, no environment. The time ([`clock`]) and chance
 //! ([`rng`]) are arguments.
 //!
@@ -28,6 +30,7 @@ pub mod audit;
 pub mod clock;
 pub mod consent;
 pub mod contract;
+pub mod count;
 pub mod credential;
 pub mod digest;
 pub mod engine;

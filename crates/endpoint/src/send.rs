@@ -1,7 +1,8 @@
 //! The only door to the endpoint.
 //!
 //! One attempt is one connection and one POST. No redirect is followed, no TLS session is resumed, nothing is tried
-//! again here, and the request carries four headers: `host`, `user-agent`, `content-type` and `content-length`.
+//! again here, and the request carries four headers: `host`, `user-agent`, `content-type` and `content-length`. What it
+//! carries is a ping, or the one ID of a deletion (`forget`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::http::response;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use pulse_telemetry_core::ping::PingBytes;
+use pulse_telemetry_core::receipt::{RECEIPT_HEADER, RECEIPT_MAX};
 use pulse_telemetry_core::verdict::{Answer, ProxyFault};
 use pulse_telemetry_http::host::{self, port_of};
 use pulse_telemetry_http::tls::{TlsError, Trust, tls};
@@ -122,27 +126,52 @@ impl Sender {
         Ok(Self { endpoint, host, dial })
     }
 
-    /// Makes one attempt. Dropping the future closes the connection.
-    pub async fn attempt(&self, body: PingBytes) -> Answer {
-        match tokio::time::timeout(ATTEMPT_TIME, self.post(body)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(ExchangeError::Dial(DialError::Peer(why)))) => Answer::NoConnection(why),
-            Ok(Err(ExchangeError::Dial(DialError::Proxy(fault)))) => Answer::NoTunnel(fault),
-            Ok(Err(ExchangeError::SpeaksTls)) => Answer::NoConnection(SPEAKS_HTTPS.to_owned()),
-            Ok(Err(ExchangeError::Broken(_) | ExchangeError::TooLong)) => Answer::CutShort,
-            Err(_) => Answer::TimedOut,
+    /// Makes one attempt. Dropping the future closes the connection. Beside the answer stands what it has in the header
+    /// of a receipt; of that no more than shows that it is too long.
+    pub async fn attempt(&self, body: PingBytes) -> (Answer, Option<String>) {
+        let exchange = self.exchange(Method::POST, self.target(), String::from(body).into());
+        // The body of the answer says nothing that is needed; dropping the exchange closes the connection.
+        match within(exchange).await {
+            Ok(Exchange { head, .. }) => (answered(&head), receipt_of(&head)),
+            Err(answer) => (answer, None),
         }
     }
 
-    async fn post(&self, body: PingBytes) -> Result<Answer, ExchangeError> {
-        let mut request = Request::new(Full::new(Bytes::from(String::from(body))));
-        *request.method_mut() = Method::POST;
-        // The target in origin form: a full URL is for proxies, and a proxy only ever sees a tunnel.
-        *request.uri_mut() = Uri::from(self.endpoint.path_and_query().cloned().unwrap_or_else(root));
+    /// One exchange, and the body of its answer where that is a 2xx: all of it where it has no more than `most` bytes,
+    /// else more than that.
+    pub(crate) async fn fetch(
+        &self,
+        method: Method,
+        path: PathAndQuery,
+        body: Bytes,
+        most: usize,
+    ) -> Result<(Answer, Vec<u8>), ExchangeError> {
+        let mut exchange = self.exchange(method, path, body).await?;
+        let mut text = Vec::new();
+        while exchange.head.status.is_success()
+            && text.len() <= most
+            && let Some(chunk) = exchange.chunk().await?
+        {
+            text.extend_from_slice(&chunk);
+        }
+        Ok((answered(&exchange.head), text))
+    }
+
+    /// The path that pings are sent to, in origin form: a full URL is for proxies, and a proxy only ever sees a tunnel.
+    pub(crate) fn target(&self) -> PathAndQuery {
+        self.endpoint.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+    }
+
+    async fn exchange(&self, method: Method, path: PathAndQuery, body: Bytes) -> Result<Exchange, ExchangeError> {
+        let mut request = Request::new(Full::new(body));
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, AGENT);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if method == Method::POST {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(path);
         let mut exchange = wire::exchange(&*self.dial, request).await?;
         let is_plain = self.endpoint.scheme_str() == Some("http");
         if is_plain
@@ -151,14 +180,34 @@ impl Sender {
         {
             return Err(ExchangeError::SpeaksTls);
         }
-        // The body of the answer says nothing that is needed; dropping the exchange closes the connection.
-        let retry_after = exchange.head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Ok(Answer::Status { code: exchange.head.status.as_u16(), retry_after: retry_after.map(str::to_owned) })
+        Ok(exchange)
     }
 }
 
-fn root() -> hyper::http::uri::PathAndQuery {
-    hyper::http::uri::PathAndQuery::from_static("/")
+/// Gives an exchange its time, and says what came of one that failed.
+pub(crate) async fn within<T>(exchange: impl Future<Output = Result<T, ExchangeError>>) -> Result<T, Answer> {
+    tokio::time::timeout(ATTEMPT_TIME, exchange).await.map_err(|_| Answer::TimedOut)?.map_err(|error| match error {
+        ExchangeError::Dial(DialError::Peer(why)) => Answer::NoConnection(why),
+        ExchangeError::Dial(DialError::Proxy(fault)) => Answer::NoTunnel(fault),
+        ExchangeError::SpeaksTls => Answer::NoConnection(SPEAKS_HTTPS.to_owned()),
+        ExchangeError::Broken(_) | ExchangeError::TooLong => Answer::CutShort,
+    })
+}
+
+fn answered(head: &response::Parts) -> Answer {
+    let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    Answer::Status { code: head.status.as_u16(), retry_after: retry_after.map(str::to_owned) }
+}
+
+/// Several of the header are one with commas between (RFC 9110, 5.3), and so no receipt.
+fn receipt_of(head: &response::Parts) -> Option<String> {
+    let mut values = head.headers.get_all(RECEIPT_HEADER).iter();
+    let first = values.next()?.as_bytes();
+    let mut receipt = String::from_utf8_lossy(&first[..first.len().min(RECEIPT_MAX + 1)]).into_owned();
+    if values.next().is_some() {
+        receipt.push(',');
+    }
+    Some(receipt)
 }
 
 /// The beginning of the body, as far as it comes.

@@ -1,8 +1,8 @@
 //! What the tests stand on: loopback servers that misbehave on demand, Pulse as it was captured, a Pulse of our own,
 //! the telemetry endpoint, and the strings that must never leave an installation.
 //!
-//! The servers use nothing of the library under test, so a mistake in it cannot hide itself; `readings` and `generated`
-//! do.
+//! The servers use nothing of the library under test, so a mistake in it cannot hide itself; `readings`, `generated`
+//! and `receiver` do.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -40,6 +40,7 @@ pub mod promises;
 pub mod proxy;
 pub mod pulse;
 pub mod readings;
+pub mod receiver;
 pub mod reduced;
 pub mod replay;
 pub mod seeded;

@@ -47,7 +47,10 @@ fn item(line: &Line<'_>, attempt: Option<&Line<'_>>) -> Markup {
                     summary { (said) }
                     pre { (json(body)) }
                     p class="dim" { "SHA-256 " (code(with_body.sha256.as_deref().unwrap_or_default())) }
+                    (receipt(line))
                 }
+            } @else if line.receipt.is_some() {
+                details id={ "entry-" (line.seq) } { summary { (said) } (receipt(line)) }
             } @else {
                 (said)
             }
@@ -55,10 +58,15 @@ fn item(line: &Line<'_>, attempt: Option<&Line<'_>>) -> Markup {
     }
 }
 
+/// The endpoint's signed word, where there is one.
+fn receipt(line: &Line<'_>) -> Markup {
+    html! { @if let Some(receipt) = &line.receipt { p class="dim" { "Receipt " (code(receipt)) } } }
+}
+
 fn class(kind: EntryKind) -> &'static str {
     match kind {
-        EntryKind::Sent => "sent",
-        EntryKind::Failed | EntryKind::Attempted => "failed",
+        EntryKind::Sent | EntryKind::Forgotten => "sent",
+        EntryKind::Failed | EntryKind::Attempted | EntryKind::ForgetFailed => "failed",
         _ => "other",
     }
 }
@@ -70,10 +78,12 @@ fn say(line: &Line<'_>) -> Markup {
     // A proxy that gave no tunnel has answered in the endpoint's place.
     let who = if line.known_reason().is_some_and(LedgerReason::is_of_a_proxy) { "proxy" } else { "endpoint" };
     let answer = html! { @if let Some(status) = line.status { ", the " (who) " answered " (status) } };
+    let receipt = html! { @if let Some(standing) = line.receipt_is { "; its receipt: " (standing.word()) } };
+    let id = code(line.install_id.as_deref().unwrap_or_default());
     match line.kind {
         EntryKind::Started => html! { "The sidecar started" },
         EntryKind::Attempted => html! { "A " (ping) " is on its way, or how it ended was not recorded" },
-        EntryKind::Sent => html! { "A " (ping) " was sent and accepted" (answer) },
+        EntryKind::Sent => html! { "A " (ping) " was sent and accepted" (answer) (receipt) },
         EntryKind::Failed => html! { "A " (ping) " was not accepted: " (reason) (answer) },
         EntryKind::Suppressed => html! { "Nothing was sent: " (reason) },
         EntryKind::IdRotated if line.known_reason() == Some(LedgerReason::Expired) => {
@@ -92,9 +102,11 @@ fn say(line: &Line<'_>) -> Markup {
         EntryKind::Erased => html! { "Everything before was erased, because somebody asked for it" },
         EntryKind::Pruned => html! { "Older entries were removed for their age or their size" },
         EntryKind::HistoryLost => html! { "Entries that were here were lost, and nobody asked for that: " (reason) },
-        EntryKind::ForgetAsked => html! { "The deletion of what was sent with an ID was asked for" },
-        EntryKind::Forgotten => html! { "What was sent with an ID was deleted" },
-        EntryKind::ForgetFailed => html! { "What was sent with an ID was not deleted: " (reason) },
+        EntryKind::ForgetAsked => html! { "Somebody asked to have deleted what was sent under the ID " (id) },
+        EntryKind::Forgotten => {
+            html! { "The endpoint says that it deleted what was sent under the ID " (id) (receipt) }
+        }
+        EntryKind::ForgetFailed => html! { "What was sent under the ID " (id) " was not deleted: " (reason) },
         EntryKind::Stopped => html! { "The sidecar stopped" },
     }
 }

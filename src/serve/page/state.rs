@@ -130,6 +130,15 @@ fn pings(status: &StatusReport) -> Vec<(&'static str, Markup)> {
         facts.push(("Waiting", told));
     }
     facts.push(("Last ping", status.last.as_ref().map_or_else(|| html! { "none yet" }, last)));
+    if let Some(standing) = status.last_receipt {
+        facts.push(("Its receipt", html! { (standing.word()) }));
+    }
+    if let Some(next) = status.forget.next {
+        let told = html! {
+            "of " (status.forget.pending) " IDs asked for and not over; the endpoint is asked next " (time(next))
+        };
+        facts.push(("Deletions", told));
+    }
     let id = match &status.id {
         Some(id) => html! { "made " (time(id.issued_at)) ", replaced " (time(id.rotates_at)) " at the latest" },
         None if status.enabled => html! { "none that is valid; one is made when the next ping is built" },
@@ -168,6 +177,10 @@ fn buttons(status: &StatusReport) -> Markup {
                 button type="button" id="switch" data-switch=(to) { (label) }
             }
             " " button type="button" id="reset" data-open="reset-dialog" { "Reset the ID…" }
+            " " button type="button" id="forget" data-open="forget-dialog" { "Delete what was sent…" }
+            @if status.forget.pending > 0 {
+                " " button type="button" id="cancel-forget" data-cancel="forget" { "Cancel the deletions" }
+            }
         }
     }
 }

@@ -59,6 +59,7 @@ fn every_key_can_be_set_by_file_and_by_variable() {
     let values = [
         ("telemetry.enabled", "false".to_owned(), "false".to_owned()),
         ("telemetry.endpoint", "http://127.0.0.1:1/p".to_owned(), r#""http://127.0.0.1:1/p""#.to_owned()),
+        ("telemetry.receipt_keys_file", tls.clone(), format!("{tls:?}")),
         ("pulse.url", "https://p/x".to_owned(), r#""https://p/x""#.to_owned()),
         ("pulse.token_file", token.clone(), format!("{token:?}")),
         ("pulse.ca_file", tls.clone(), format!("{tls:?}")),
@@ -100,7 +101,8 @@ fn the_embedded_file_has_every_key_and_no_other() {
         .flat_map(|(section, keys)| keys.as_table().unwrap().keys().map(move |key| format!("{section}.{key}")))
         .collect();
     let mut expected = [
-        "telemetry.enabled telemetry.endpoint pulse.url pulse.token_file pulse.ca_file pulse.timeout pulse.platform",
+        "telemetry.enabled telemetry.endpoint telemetry.receipt_keys_file",
+        "pulse.url pulse.token_file pulse.ca_file pulse.timeout pulse.platform",
         "pulse.organizations schedule.startup_delay schedule.interval schedule.jitter state.dir serve.listen",
         "serve.token_file serve.allowed_hosts events.record log.level log.format",
     ]

@@ -64,7 +64,7 @@ fn the_current_id_is_replaced_first_and_deleted_at_once_and_older_ones_one_by_on
     let current = some_id().install_id;
     let began = world.now.mono;
     world.forget(&[old.clone(), vec![current.clone()]].concat());
-    assert_eq!(world.asked_ids(), [current.clone()], "at once");
+    assert_eq!(world.asked_ids(), std::slice::from_ref(&current), "at once");
     assert_ne!(world.identity.as_ref().unwrap().install_id, current, "under a new ID pings go on");
     let list: Vec<_> = world.ledger.iter().map(|(_, entry)| entry.kind).collect();
     let reset = list.iter().position(|kind| *kind == EntryKind::IdReset).unwrap();
@@ -273,7 +273,7 @@ fn a_crash_loses_no_deletion_and_asks_for_none_again_that_is_done() {
     assert_eq!(ended.count(), 1);
     let before = world.asked.len();
     world.crash_and_start();
-    assert_eq!(world.ids_of(EntryKind::Forgotten), [id.clone()], "recorded at the start");
+    assert_eq!(world.ids_of(EntryKind::Forgotten), std::slice::from_ref(&id), "recorded at the start");
     world.feed(Input::Tick);
     world.forget_answer_otherwise = Some(ForgetAnswer::Done(receipt()));
     world.feed(Input::Stop);

@@ -27,7 +27,7 @@ fn without_javascript_the_same_can_be_read_and_nothing_be_changed() {
     ] {
         assert!(all.contains(said), "{said}");
     }
-    assert!(all.contains("pulse-telemetry off"));
+    assert!(all.contains("pulse-telemetry off") && all.contains("pulse-telemetry forget"));
     let buttons = "[...document.querySelectorAll('button')].filter((button) => button.checkVisibility()).length";
     assert_eq!(page.eval(buttons), json!(0));
     assert_eq!(page.complaints(), Vec::<String>::new());

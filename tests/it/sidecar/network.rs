@@ -234,7 +234,7 @@ fn a_build_for_tests_cannot_reach_the_real_endpoint() {
         trust: Trust::default(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = runtime.block_on(sender.unwrap().attempt(pulse_telemetry_testkit::readings::any_ping()));
+    let (answer, _) = runtime.block_on(sender.unwrap().attempt(pulse_telemetry_testkit::readings::any_ping()));
     assert_eq!(
         answer,
         pulse_telemetry_core::verdict::Answer::NoConnection("a test build sends to loopback only".to_owned())

@@ -212,6 +212,7 @@ fn parts(world: &Shared) -> Parts<SimulatedDisk, SimulatedClock> {
         store: SimulatedDisk(world.clone()),
         pulse: pulse::client(world),
         sender: endpoint::sender(world),
+        receipt_keys: None,
         clock: SimulatedClock(world.clone()),
         endpoint: endpoint::URL.to_owned(),
         state_dir: "in memory".to_owned(),

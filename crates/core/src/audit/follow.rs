@@ -58,22 +58,22 @@ struct AttemptedPing {
 }
 
 impl Audit {
+    fn on_sent(&mut self, line: &Line<'_>) {
+        let open = self.known.open.take();
+        let body_sha256 = open.as_ref().and_then(|(_, body_sha256)| body_sha256.as_deref());
+        self.check_receipt_of_ping(line, body_sha256);
+        if open.is_none() && self.known.attempts {
+            self.checks.attempts.add(self.lines, "a ping was delivered, and no attempt stands before it".to_owned());
+        }
+        if let Some(ping) = line.event.and_then(|event| self.known.ping(event).as_mut()) {
+            ping.delivered = true;
+        }
+    }
+
     pub(super) fn follow(&mut self, line: &Line<'_>, document: Option<&Value>) {
         match line.kind {
             EntryKind::Attempted => self.on_attempt(line, document),
-            EntryKind::Sent => {
-                let open = self.known.open.take();
-                let body_sha256 = open.as_ref().and_then(|(_, body_sha256)| body_sha256.as_deref());
-                self.check_receipt_of_ping(line, body_sha256);
-                if open.is_none() && self.known.attempts {
-                    self.checks
-                        .attempts
-                        .add(self.lines, "a ping was delivered, and no attempt stands before it".to_owned());
-                }
-                if let Some(ping) = line.event.and_then(|event| self.known.ping(event).as_mut()) {
-                    ping.delivered = true;
-                }
-            }
+            EntryKind::Sent => self.on_sent(line),
             EntryKind::Failed => {
                 self.known.open = None;
                 // An attempt whose state could not be written was not made; a ping whose ID expired, or that was

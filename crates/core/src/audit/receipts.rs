@@ -9,7 +9,7 @@ use crate::receipt::{Expected, ReceiptKeys, ReceiptStanding, id_sha256, judge};
 
 /// What is known of receipts and deletions.
 #[derive(Debug, Default)]
-pub(super) struct Receipts {
+pub(super) struct ReceiptsSeen {
     /// The keys to verify receipts with.
     pub(super) keys: Option<ReceiptKeys>,
     verified: u64,
@@ -23,7 +23,7 @@ pub(super) struct Receipts {
     taken_back: BTreeMap<InstallId, u64>,
 }
 
-impl Receipts {
+impl ReceiptsSeen {
     fn count(&mut self, standing: ReceiptStanding) {
         *match standing {
             ReceiptStanding::Verified => &mut self.verified,

@@ -62,11 +62,11 @@ impl Deletion {
 
     /// The times that the start found, by a clock that is trusted now. One that is further away than any that is ever
     /// set was set by a clock that was wrong; and the process before may have asked for another one right at its end.
-    fn restore_due(&mut self, now: Now, chance: &mut impl Rng) {
+    fn restore_due(&mut self, now: Now, apart: Duration, chance: &mut impl Rng) {
         if let Some(due) = self.deferred_due.take() {
             let left = until(due, now.wall);
             let left = if left > ASKED_MAX { chance.uniform_up_to(DAY) } else { left };
-            self.due = now.mono + left.max(APART);
+            self.due = now.mono + left.max(apart);
         }
     }
 
@@ -108,7 +108,8 @@ impl<C: Rng> Engine<C> {
         let current = self.identity.as_ref().filter(|_| !self.id_is_unused);
         let current = current.map(|identity| identity.install_id.canonical());
         let may_still_arrive = self.pending.as_ref().is_some_and(|pending| pending.attempts > 0);
-        let at_once = now.mono + if may_still_arrive { ARRIVES_WITHIN } else { Duration::ZERO };
+        let at_once =
+            now.mono + if may_still_arrive { ARRIVES_WITHIN.min(self.schedule.interval) } else { Duration::ZERO };
         let mut older: Vec<InstallId> = ids.iter().map(InstallId::canonical).collect();
         older.retain(|id| Some(id) != current.as_ref());
         // A single one cannot be linked to another.
@@ -245,17 +246,23 @@ impl<C: Rng> Engine<C> {
         };
         // Kept on disk before the attempt, as that of a ping.
         let retried = now.mono + self.backoff(attempts);
+        let apart = self.apart();
         for deletion in self.deletions.iter_mut().filter(|deletion| deletion.is_pending()) {
             if deletion.install_id == id {
                 deletion.attempts = attempts.saturating_add(1);
                 deletion.due = retried;
-            } else if deletion.due < now.mono + APART {
-                deletion.due = now.mono + APART + self.chance.uniform_up_to(APART_MORE);
+            } else if deletion.due < now.mono + apart {
+                deletion.due = now.mono + apart + self.chance.uniform_up_to(APART_MORE);
             }
         }
         self.forgetting = Some(id.clone());
         out.push(Action::Disk(DiskAction::Save(self.state(now))));
         out.push(Action::Forget(id));
+    }
+
+    /// How far apart two deletions are at least. Only a schedule for tests has an interval that is shorter.
+    fn apart(&self) -> Duration {
+        APART.min(self.schedule.interval)
     }
 
     /// When the endpoint is asked for a deletion, if nothing else keeps it from that.
@@ -282,8 +289,9 @@ impl<C: Rng> Engine<C> {
 
     /// The times on disk, once the clock is trusted.
     pub(super) fn restore_deletions(&mut self, now: Now) {
+        let apart = self.apart();
         if !self.is_clock_suspect() {
-            self.deletions.iter_mut().for_each(|deletion| deletion.restore_due(now, &mut self.chance));
+            self.deletions.iter_mut().for_each(|deletion| deletion.restore_due(now, apart, &mut self.chance));
         }
     }
 

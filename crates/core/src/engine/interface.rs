@@ -98,7 +98,6 @@ pub enum Action {
 
 /// A change of the state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a list has a few, and lives for a moment")]
 pub enum DiskAction {
     /// Make the local switch say on or off.
     SaveSwitch {

@@ -81,7 +81,7 @@ impl TokenFile {
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Problem> {
-        read_bounded(&self.path).map_err(|error| self.unreadable(&error))
+        read_bounded(&self.path, FILE_MAX).map_err(|error| self.unreadable(&error))
     }
 
     /// The system's words, and what to do.
@@ -175,11 +175,15 @@ fn is_assignment(line: &str) -> bool {
     is_name && (is_command || is_upper || name.to_ascii_lowercase().contains("token"))
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+/// A file of at most so many bytes.
+///
+/// # Errors
+/// It cannot be read, or has more.
+pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {FILE_MAX} bytes")));
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes")));
     }
     Ok(bytes)
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use pulse_telemetry::store::{Disk, HistoryPage, Store};
+use pulse_telemetry::store::{Disk, HistoryPage, ReadSentIds, Store};
 use pulse_telemetry_core::audit::Audit;
 use pulse_telemetry_core::consent::{Fixed, Sources};
 use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, Start, State};
@@ -211,6 +211,10 @@ impl Disk for SimulatedDisk {
 
     fn take_notices(&mut self) -> Vec<String> {
         self.0.lock().disk.store().take_notices()
+    }
+
+    fn read_sent_ids(&self) -> ReadSentIds {
+        self.0.lock().disk.store().read_sent_ids()
     }
 
     fn erase_history(&mut self, now: Timestamp) -> io::Result<()> {

@@ -541,9 +541,7 @@ impl<S: Saboteur> World<S> {
                 }
                 return self.on_deletion();
             }
-            Choice::Erase => {
-                let _ = self.disk.erase_history(self.now().wall);
-            }
+            Choice::Erase => drop(self.disk.erase_history(self.now().wall)),
             Choice::Stop => {
                 let _ = self.feed(Input::Stop)?;
                 return Ok(Err(Died));

@@ -160,12 +160,8 @@ impl<S: Saboteur> World<S> {
                 }
             }
         }
-        if touched && self.disk.confirm().is_err() {
-            stored = false;
-        }
-        if stored && saves_all == [true; 3] {
-            self.rules.dirty = false;
-        }
+        stored &= !touched || self.disk.confirm().is_ok();
+        self.rules.dirty &= !(stored && saves_all == [true; 3]);
         if stored && replaces {
             self.rules.replaced(at, now, &self.disk)?;
         }

@@ -3,6 +3,8 @@
 //! Accepts exactly the documents that `serde_json` accepts from a slice when it ignores their content, but for the
 //! depth: more than 127 arrays and objects inside of each other are refused, as in `serde_json::Value`.
 
+use crate::observation::Reason;
+
 /// Why a document could not be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -18,6 +20,16 @@ pub enum Malformed {
     /// More than 127 arrays and objects inside of each other.
     #[error("it is nested too deeply")]
     TooDeep,
+}
+
+impl From<Malformed> for Reason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::NotJson => Self::NotJson,
+            Malformed::CutShort => Self::CutShort,
+            Malformed::WrongShape | Malformed::TooDeep => Self::WrongShape,
+        }
+    }
 }
 
 /// The lengths that were counted.

@@ -1,0 +1,119 @@
+//! Deletions at the endpoint, beside the pings: asked for, cancelled, answered; and what the endpoint's receipts are
+//! worth.
+
+use std::io;
+use std::sync::Arc;
+
+use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::engine::{ForgetAnswer, Input, KeptReceipt};
+use pulse_telemetry_core::identity::InstallId;
+use pulse_telemetry_core::ledger::sha256;
+use pulse_telemetry_core::ping::PingBytes;
+use pulse_telemetry_core::reason::LedgerReason;
+use pulse_telemetry_core::receipt::{Expected, ReceiptKeys, ReceiptStanding, id_sha256, judge};
+use pulse_telemetry_core::rng::Rng;
+use pulse_telemetry_core::verdict::Verdict;
+use pulse_telemetry_endpoint::DeletionAnswer;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::{CancelForgetAnswer, Daemon, ForgetCommandAnswer};
+use crate::store::Disk;
+
+/// The IDs that were sent, and who asks for their deletion.
+pub(super) type Asking = (io::Result<Vec<InstallId>>, oneshot::Sender<ForgetCommandAnswer>);
+
+/// A receipt as it is kept.
+pub(super) fn kept(keys: Option<&ReceiptKeys>, text: Option<&str>, expected: Expected<'_>) -> KeptReceipt {
+    let (standing, text) = judge(keys, text, expected);
+    KeptReceipt { standing, text }
+}
+
+impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
+    /// Reads the IDs that were sent, beside this loop; no other command is taken up before.
+    pub(super) fn ask_to_forget(&mut self, answer: oneshot::Sender<ForgetCommandAnswer>) {
+        let reading = tokio::task::spawn_blocking(self.store.read_sent_ids());
+        self.asking = Some(Box::pin(async { (reading.await.map_err(io::Error::other).and_then(|ids| ids), answer) }));
+    }
+
+    pub(super) fn forget(&mut self, (ids, answer): Asking) {
+        let outcome = match ids {
+            Ok(ids) => {
+                let is_written = self.feed(Input::Forget { ids });
+                let pending = self.engine.status(self.clock.now()).deletions.pending;
+                info!(pending, "the endpoint is to delete what was sent");
+                if is_written { ForgetCommandAnswer::Asked { pending } } else { ForgetCommandAnswer::NotPersisted }
+            }
+            Err(error) => {
+                error!(%error, state_dir = self.state_dir, "failed to read which IDs were sent");
+                ForgetCommandAnswer::Unreadable
+            }
+        };
+        // A caller that has gone away needs no answer.
+        let _ = answer.send(outcome);
+    }
+
+    pub(super) fn cancel_forget(&mut self) -> CancelForgetAnswer {
+        let cancelled = self.engine.status(self.clock.now()).deletions.pending;
+        let persisted = self.feed(Input::CancelForget);
+        CancelForgetAnswer { cancelled, persisted }
+    }
+
+    /// Makes one attempt to send a ping.
+    pub(super) fn start_sending(&mut self, body: PingBytes) {
+        let (sender, keys) = (Arc::clone(&self.sender), Arc::clone(&self.receipt_keys));
+        self.sending = Some(Box::pin(async move {
+            let body_sha256 = sha256(body.as_bytes());
+            let (answer, receipt) = sender.attempt(body).await;
+            let expected = Expected::Received { body_sha256: &body_sha256 };
+            (answer, kept(keys.as_ref().as_ref(), receipt.as_deref(), expected))
+        }));
+    }
+
+    /// Asks the endpoint for a deletion, as the engine wants it.
+    pub(super) fn start_forgetting(&mut self, id: InstallId) {
+        let sender = Arc::clone(&self.sender);
+        self.forgetting = Some(Box::pin(async move {
+            let deletion = sender.forget(&id).await;
+            (id, deletion)
+        }));
+    }
+
+    pub(super) fn on_deletion(&mut self, (id, deletion): (InstallId, DeletionAnswer)) {
+        let answer = match deletion {
+            DeletionAnswer::Done(receipt) => {
+                let expected = Expected::Forgotten { id_sha256: &id_sha256(&id) };
+                let receipt = kept(self.receipt_keys.as_ref().as_ref(), receipt.as_deref(), expected);
+                info!(receipt = receipt.standing.word(), "the endpoint says that it deleted what was sent with an ID");
+                self.note_receipt(receipt.standing);
+                ForgetAnswer::Done(receipt)
+            }
+            DeletionAnswer::NotOffered => {
+                warn!("the endpoint offers no deletion, and was sent no ID");
+                ForgetAnswer::NotOffered
+            }
+            DeletionAnswer::Failed(answer) => {
+                let (after, reason) = match answer.verdict(self.clock.now().wall) {
+                    Verdict::Retry { after, reason } => (after, reason),
+                    Verdict::Drop { reason } => (None, reason),
+                    // No 2xx has failed.
+                    Verdict::Delivered => (None, LedgerReason::NotHttp),
+                };
+                let (status, detail) = (answer.status(), answer.detail());
+                warn!(reason = reason.word(), status, detail, "the endpoint did not delete what was sent with an ID");
+                ForgetAnswer::Failed { reason, after }
+            }
+        };
+        self.feed(Input::ForgetAnswer { id, answer });
+    }
+
+    /// Counts what a receipt was worth, and tells of one that is not what it should be.
+    pub(super) fn note_receipt(&self, standing: ReceiptStanding) {
+        self.metrics.receipt(standing);
+        match standing {
+            ReceiptStanding::False => warn!("the endpoint's receipt is false"),
+            ReceiptStanding::Missing if self.receipt_keys.is_some() => warn!("the endpoint gave no receipt"),
+            _ => {}
+        }
+    }
+}
