@@ -46,8 +46,11 @@ impl Deletions {
     pub fn commanded(&mut self, ids: impl IntoIterator<Item = InstallId>) {
         for id in ids {
             let id = id.canonical().to_string();
-            self.receipts.remove(&id);
-            self.answered.remove(&id);
+            // One that waits to be recorded as done is not asked for again.
+            if !self.on_disk.contains_key(&id) {
+                self.receipts.remove(&id);
+                self.answered.remove(&id);
+            }
             self.wanted.insert(id);
         }
     }
