@@ -149,6 +149,8 @@ pub struct Engine<C> {
     /// The deletions that were asked for and are not over, and the one that the endpoint is being asked for.
     deletions: Vec<Deletion>,
     forgetting: Option<InstallId>,
+    /// When it was asked for one last; where the start found some, perhaps right before that.
+    deletion_asked_at: Option<Duration>,
     /// The state does not say yet that what is to be recorded of them is.
     records_unsaved: bool,
     /// The endpoint said that it offers none, and nobody asked again since.

@@ -239,6 +239,29 @@ fn what_waited_together_is_not_asked_together() {
 }
 
 #[test]
+fn the_current_id_is_not_deleted_right_after_another_one() {
+    let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
+    world.run_for(HOUR);
+    world.forget_answer_otherwise = Some(failed());
+    world.forget(&[]);
+    world.run_for(DAY * 2);
+    let current = world.sent.last().unwrap().id();
+    assert!(current != some_id().install_id && world.pending() == 1, "a ping went with the new ID");
+    let before = world.asked.len();
+    while world.asked.len() == before {
+        let pause = world.wake.saturating_sub(world.now.mono);
+        world.pass(pause);
+        world.feed(Input::Tick);
+    }
+    let asked_at = world.now.mono;
+    world.forget(&[]);
+    assert!(world.asked_ids()[before..].iter().all(|id| *id == some_id().install_id));
+    world.run_for(HOUR);
+    let current_at = world.asked.iter().find(|(_, id)| *id == current).unwrap().0.mono;
+    assert!(current_at >= asked_at + MINUTE);
+}
+
+#[test]
 fn a_ping_whose_answer_did_not_come_may_arrive_before_its_id_is_deleted() {
     let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
     world.answers = [None].into();

@@ -110,6 +110,9 @@ impl<C: Rng> Engine<C> {
         let may_still_arrive = self.pending.as_ref().is_some_and(|pending| pending.attempts > 0);
         let at_once =
             now.mono + if may_still_arrive { ARRIVES_WITHIN.min(self.schedule.interval) } else { Duration::ZERO };
+        // Nor right after that of another ID.
+        let apart = APART.min(self.schedule.interval);
+        let at_once = self.deletion_asked_at.map_or(at_once, |asked_at| at_once.max(asked_at + apart));
         let mut older: Vec<InstallId> = ids.iter().map(InstallId::canonical).collect();
         older.retain(|id| Some(id) != current.as_ref());
         // A single one cannot be linked to another.
@@ -256,6 +259,7 @@ impl<C: Rng> Engine<C> {
             }
         }
         self.forgetting = Some(id.clone());
+        self.deletion_asked_at = Some(now.mono);
         out.push(Action::Disk(DiskAction::Save(self.state(now))));
         out.push(Action::Forget(id));
     }

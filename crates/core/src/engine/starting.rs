@@ -111,6 +111,7 @@ impl<C: Rng> Engine<C> {
                 state.suspect_seconds.map(|seconds| Duration::from_secs(seconds.into())),
             ),
             deferred_state: None,
+            deletion_asked_at: (!state.deletions.is_empty()).then_some(now.mono),
             deletions: state.deletions.into_iter().map(|record| Deletion::found(record, now)).collect(),
             forgetting: None,
             records_unsaved: false,
