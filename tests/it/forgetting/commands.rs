@@ -49,6 +49,8 @@ fn forget_replaces_the_id_first_and_has_the_old_one_deleted_at_once_with_a_verif
     assert_eq!(status(&setup)["forget"], json!({"pending": 0, "next": null, "not_offered": false}));
     let history = text(&setup.run(&["history"]).stdout);
     assert!(history.contains(&format!("forgotten        ID {id}, receipt verified")), "{history}");
+    let told = text(&setup.run(&["forget"]).stdout);
+    assert!(told.contains("Nothing that was sent is left to delete"), "{told}");
     let log = sidecar.stop();
     assert!(!log.contains(&id), "no ID reaches the log");
     let audit = setup.run(&["audit"]);
@@ -143,8 +145,6 @@ fn without_a_daemon_forget_waits_in_the_state_directory_for_the_next_one_and_can
     assert_eq!(receiver.asked(FORGET_PATH).len() + receiver.asked(CONTRACT_PATH).len(), 0, "no command asks");
     let_all_be_done(&setup);
     assert_eq!(receiver.forgotten_ids(), [id]);
-    let told = text(&setup.run(&["forget"]).stdout);
-    assert!(told.contains("Nothing that was sent is left to delete"), "{told}");
 }
 
 #[test]

@@ -94,7 +94,10 @@ fn history_and_audit_work_beside_a_running_daemon_and_say_the_same_without_one()
     assert_eq!(beside[1], stored, "as it is stored");
     assert_eq!(beside[0].lines().count(), stored.lines().count(), "one line an entry");
     let last = beside[0].lines().last().unwrap();
-    assert!(last.contains("  sent  ") && last.ends_with("startup, status 204"), "the newest last: {last}");
+    assert!(
+        last.contains("  sent  ") && last.ends_with("startup, status 204, receipt missing"),
+        "the newest last: {last}"
+    );
     assert!(!beside[0].contains(&sent) && beside[2].contains(&sent));
     assert_eq!(beside[3].lines().collect::<Vec<_>>()[2], last);
     assert_eq!((beside[3].lines().count(), beside[4].lines().count()), (3, stored.lines().count().min(201)));

@@ -190,6 +190,8 @@ fn a_configuration_of_the_version_before_has_the_values_that_it_had_there() {
         if then["state.dir"].as_str() == Some("") {
             then.insert("state.dir".to_owned(), "/home/pulse/.local/state/pulse-telemetry".into());
         }
+        // A key that came later has its default.
+        then.insert("telemetry.receipt_keys_file".to_owned(), "".into());
         let now: BTreeMap<String, toml::Value> = (config.origins().iter())
             .map(|setting| (setting.key.clone(), format!("v = {}", setting.value).parse::<toml::Table>().unwrap()))
             .map(|(key, mut value)| (key, value.remove("v").unwrap()))
