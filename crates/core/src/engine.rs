@@ -102,6 +102,8 @@ struct Pending {
     install_id: InstallId,
     built_at: Timestamp,
     attempts: u32,
+    /// Before the last attempt no ping had gone with its ID.
+    id_was_unused: bool,
 }
 
 /// What the engine waits for.

@@ -115,6 +115,21 @@ fn an_id_that_nothing_was_sent_with_is_not_told_to_the_endpoint() {
 }
 
 #[test]
+fn an_id_whose_first_ping_the_disk_kept_from_going_is_not_told_to_the_endpoint_either() {
+    let mut world = World::new();
+    world.holds_readings = true;
+    world.run_for(HOUR);
+    world.disk_works = false;
+    let reading = world.held.take().unwrap();
+    world.feed(reading);
+    assert_eq!((world.sent.len(), &world.identity), (0, &None), "neither sent nor written");
+    world.forget(&[]);
+    world.disk_works = true;
+    world.run_for(DAY);
+    assert_eq!((world.asked.len(), world.pending()), (0, 0));
+}
+
+#[test]
 fn the_answer_is_in_the_ledger_with_its_receipt() {
     let mut world = World::with(off(), State::default(), None, noon());
     world.forget_answers = [Some(ForgetAnswer::Done(receipt()))].into();

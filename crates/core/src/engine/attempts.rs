@@ -43,7 +43,7 @@ impl<C: Rng> Engine<C> {
         let pause = self.backoff(pending.attempts);
         self.deadlines.set(Deadline::Retry, now.mono + pause);
         pending.attempts = pending.attempts.saturating_add(1);
-        self.id_is_unused = false;
+        pending.id_was_unused = std::mem::take(&mut self.id_is_unused);
         let (event, body) = (pending.event, pending.body.clone());
         self.pending = Some(pending);
         if event == Event::Startup {
@@ -63,7 +63,8 @@ impl<C: Rng> Engine<C> {
             self.deadlines.stop(Deadline::Startup);
         }
         self.deadlines.set(Deadline::GiveUp, now.mono + self.schedule.interval);
-        Pending { event, body: ping::encode(payload, &install_id, event), install_id, built_at: now.wall, attempts: 0 }
+        let body = ping::encode(payload, &install_id, event);
+        Pending { event, body, install_id, built_at: now.wall, attempts: 0, id_was_unused: false }
     }
 
     pub(super) fn on_answer(&mut self, now: Now, answer: &Answer, receipt: KeptReceipt, out: &mut Vec<Action>) {

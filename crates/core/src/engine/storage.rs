@@ -12,6 +12,8 @@ impl<C: Rng> Engine<C> {
         self.saves = self.saves.saturating_add(1);
         if send_left_out && self.phase == Phase::Sending {
             self.phase = Phase::Idle;
+            // An ID that did not go out is nothing that could be deleted.
+            self.id_is_unused |= self.pending.as_ref().is_some_and(|pending| pending.id_was_unused);
             let event = self.pending.as_ref().map(|pending| pending.event);
             out.push(Action::Disk(DiskAction::Record(Entry {
                 event,

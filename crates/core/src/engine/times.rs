@@ -51,7 +51,7 @@ impl<C: Rng> Engine<C> {
         self.deadlines.set(Deadline::GiveUp, now.mono + left);
         self.deadlines.set(Deadline::Retry, now.mono + until(record.not_before, now.wall).min(DAY));
         let PendingRecord { event, built_at, attempts, .. } = *record;
-        self.pending = Some(Pending { event, body, install_id, built_at, attempts });
+        self.pending = Some(Pending { event, body, install_id, built_at, attempts, id_was_unused: false });
     }
 
     pub(super) fn watch_the_clock(&mut self, now: Now, out: &mut Vec<Action>) {
