@@ -96,6 +96,7 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
         sending: None,
         asking: None,
         forgetting: None,
+        deletion_trouble: None,
         storage_works: true,
         storage_look_at: now.mono,
         storage_error: None,
@@ -173,6 +174,8 @@ struct Daemon<D, K, C> {
     /// Somebody asked for deletions, and the IDs are being read.
     asking: Option<Gives<Asking>>,
     forgetting: Option<Gives<(InstallId, DeletionAnswer)>>,
+    /// What kept the last deletion from being made.
+    deletion_trouble: Option<&'static str>,
     storage_works: bool,
     /// When the files may be looked at again for a caller, on the monotonic clock.
     storage_look_at: Duration,

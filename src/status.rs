@@ -118,7 +118,7 @@ pub struct ForgetReport {
     pub pending: usize,
     /// When the endpoint is asked next; null where nothing is pending.
     pub next: Option<Timestamp>,
-    /// The endpoint offers none: it was sent no ID, and none is asked for any more.
+    /// The endpoint offers none, and was sent no ID. Where it has no contract, it is asked again for a day.
     pub not_offered: bool,
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pulse_telemetry_core::engine::{DiskAction, State};
 use pulse_telemetry_core::identity::{Identity, InstallId};
-use pulse_telemetry_core::ledger::Piece;
+use pulse_telemetry_core::ledger::{KeptDeletions, Piece};
 use pulse_telemetry_core::ping::Event;
 use pulse_telemetry_process::acting;
 
@@ -205,7 +205,7 @@ impl Store {
             }
             state_file::FoundState::Damaged | state_file::FoundState::Newer(_) => {
                 damage.push(format!(
-                    "{} was damaged; it is replaced, and the schedule begins anew.",
+                    "{} was damaged; it is replaced, and the schedule begins anew; deletions go on.",
                     dir.path().join(STATE.name).display()
                 ));
                 (State::default(), None)
@@ -215,7 +215,13 @@ impl Store {
                 (State::default(), None)
             }
         };
+        let known = head.as_ref().map_or(0, |head| head.seq);
         let (ledger, interrupted) = Ledger::open(dir, head, &mut damage).map_err(failed("reading ledger.jsonl"))?;
+        let deletions = ledger.deletions(known, state.deletions.clone()).map_err(failed("reading ledger.jsonl"))?;
+        if deletions != state.deletions {
+            kept_head = None;
+        }
+        let state = State { deletions, ..state };
         let found = find(dir).map_err(failed("reading it"))?;
         let encoded = state_file::encode_state(&state).map_err(failed("writing state.json"))?;
         let mut store =
@@ -245,7 +251,12 @@ impl Store {
         }
         let state = match parse_state(dir, read_state(dir)?.as_deref())? {
             state_file::FoundState::State { state, .. } => *state,
-            _ => State::default(),
+            _ => {
+                let mut deletions = KeptDeletions::new(0, Vec::new());
+                // What cannot be read tells of none.
+                let _ = ledger::read(dir, |piece| deletions.take(piece));
+                State { deletions: deletions.into_deletions(), ..State::default() }
+            }
         };
         Ok(Found { state, ..find(dir).map_err(failed("reading it"))? })
     }

@@ -43,9 +43,13 @@ pub(super) enum CommandError {
     Output(#[from] std::io::Error),
     #[error("telemetry stays off: {0} says so, and the switch cannot overrule it")]
     Locked(OffSource),
-    #[error("{NOT_OFFERED} It is {endpoint}.")]
-    NotOffered { endpoint: String },
+    #[error("{NOT_OFFERED} It is {endpoint}.{}", if *is_pending { ASKED_AGAIN } else { "" })]
+    NotOffered { endpoint: String, is_pending: bool },
 }
+
+/// What follows where the endpoint only had no contract.
+const ASKED_AGAIN: &str =
+    " It may come to offer them, so it is asked again for a day; `pulse-telemetry forget --cancel` ends that.";
 
 impl CommandError {
     pub(super) fn exit(&self) -> Exit {

@@ -45,7 +45,8 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
     out.flush()?;
     let report = outcome(&api, pending).await?;
     if report.not_offered {
-        return Err(CommandError::NotOffered { endpoint: config.telemetry.endpoint.to_string() });
+        let endpoint = config.telemetry.endpoint.to_string();
+        return Err(CommandError::NotOffered { endpoint, is_pending: report.pending > 0 });
     }
     let done = pending.saturating_sub(report.pending);
     if done > 0 {

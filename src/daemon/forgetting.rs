@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use pulse_telemetry_core::clock::Clock;
-use pulse_telemetry_core::engine::{ForgetAnswer, Input, KeptReceipt};
+use pulse_telemetry_core::engine::{Deletions, ForgetAnswer, Input, KeptReceipt};
 use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::ledger::sha256;
 use pulse_telemetry_core::ping::PingBytes;
@@ -15,13 +15,17 @@ use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::Verdict;
 use pulse_telemetry_endpoint::DeletionAnswer;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{CancelForgetAnswer, Daemon, ForgetCommandAnswer};
 use crate::store::Disk;
 
 /// The IDs that were sent, and who asks for their deletion.
 pub(super) type Asking = (io::Result<Vec<InstallId>>, oneshot::Sender<ForgetCommandAnswer>);
+
+/// What keeps deletions from being made, as the log tells it.
+const NOT_OFFERED: &str = "the endpoint offers no deletion, and was sent no ID";
+const NOT_DELETED: &str = "the endpoint did not delete what was sent with an ID";
 
 /// A receipt as it is kept.
 pub(super) fn kept(keys: Option<&ReceiptKeys>, text: Option<&str>, expected: Expected<'_>) -> KeptReceipt {
@@ -39,6 +43,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     pub(super) fn forget(&mut self, (ids, answer): Asking) {
         let outcome = match ids {
             Ok(ids) => {
+                self.deletion_trouble = None;
                 let is_written = self.feed(Input::Forget { ids });
                 let pending = self.engine.status(self.clock.now()).deletions.pending;
                 info!(pending, "the endpoint is to delete what was sent");
@@ -80,31 +85,41 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     }
 
     pub(super) fn on_deletion(&mut self, (id, deletion): (InstallId, DeletionAnswer)) {
-        let answer = match deletion {
+        let pending = |daemon: &Self| daemon.engine.status(daemon.clock.now()).deletions;
+        let before = pending(self).pending;
+        let (answer, trouble) = match deletion {
             DeletionAnswer::Done(receipt) => {
                 let expected = Expected::Forgotten { id_sha256: &id_sha256(&id) };
                 let receipt = kept(self.receipt_keys.as_ref().as_ref(), receipt.as_deref(), expected);
                 info!(receipt = receipt.standing.word(), "the endpoint says that it deleted what was sent with an ID");
                 self.note_receipt(receipt.standing);
-                ForgetAnswer::Done(receipt)
+                (ForgetAnswer::Done(receipt), None)
             }
-            DeletionAnswer::NotOffered => {
-                warn!("the endpoint offers no deletion, and was sent no ID");
-                ForgetAnswer::NotOffered
-            }
+            DeletionAnswer::NotOffered => (ForgetAnswer::NotOffered, Some(NOT_OFFERED)),
+            DeletionAnswer::NoContract => (ForgetAnswer::NoContract, Some(NOT_OFFERED)),
             DeletionAnswer::Failed(answer) => {
                 let (after, reason) = match answer.verdict(self.clock.now().wall) {
                     Verdict::Retry { after, reason } => (after, reason),
                     Verdict::Drop { reason } => (None, reason),
-                    // No 2xx has failed.
-                    Verdict::Delivered => (None, LedgerReason::NotHttp),
+                    // A 2xx that has no contract in it.
+                    Verdict::Delivered => (None, LedgerReason::Incomplete),
                 };
                 let (status, detail) = (answer.status(), answer.detail());
-                warn!(reason = reason.word(), status, detail, "the endpoint did not delete what was sent with an ID");
-                ForgetAnswer::Failed { reason, after }
+                debug!(reason = reason.word(), status, detail, "a deletion failed");
+                (ForgetAnswer::Failed { reason, after }, Some(NOT_DELETED))
             }
         };
+        let reason = if let ForgetAnswer::Failed { reason, .. } = &answer { Some(reason.word()) } else { None };
         self.feed(Input::ForgetAnswer { id, answer });
+        let Deletions { pending, next, .. } = pending(self);
+        // A trouble is told when it begins; its retries are not.
+        let is_new = std::mem::replace(&mut self.deletion_trouble, trouble) != trouble;
+        if let Some(trouble) = trouble.filter(|_| is_new || pending < before) {
+            match next.filter(|_| pending == before) {
+                Some(next) => warn!(reason, %next, "{trouble}; it is asked again"),
+                None => warn!(reason, pending, "{trouble}; it is not asked for that any more"),
+            }
+        }
     }
 
     /// Counts what a receipt was worth, and tells of one that is not what it should be.

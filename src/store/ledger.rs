@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_telemetry_core::contract::CONTRACT_DATE;
-use pulse_telemetry_core::engine::{Entry, EntryKind};
+use pulse_telemetry_core::engine::{DeletionRecord, Entry, EntryKind};
 use pulse_telemetry_core::identity::InstallId;
-use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, SentIds, sha256};
+use pulse_telemetry_core::ledger::{KeptDeletions, LINE_MAX, Line, Piece, SentIds, sha256};
 
 use super::files::{Dir, LEDGER, durable};
 use super::fs::{At, FileId, FsFile};
@@ -142,6 +142,19 @@ impl Ledger {
             ids.take(piece);
         }
         Ok(ids.into_ids())
+    }
+
+    /// The deletions that are pending, by the state file that knows the entries up to this one and by those after it.
+    pub(super) fn deletions(&self, known: u64, by_state: Vec<DeletionRecord>) -> io::Result<Vec<DeletionRecord>> {
+        if self.seq <= known {
+            return Ok(by_state);
+        }
+        let mut deletions = KeptDeletions::new(known, by_state);
+        let mut lines = self.lines();
+        while let Some(piece) = lines.next()? {
+            deletions.take(piece);
+        }
+        Ok(deletions.into_deletions())
     }
 
     fn write_owed(&mut self) -> io::Result<()> {

@@ -4,6 +4,7 @@
 mod asking;
 mod commands;
 mod kills;
+mod lost_state;
 mod receipts;
 
 use pulse_telemetry_core::clock::Clock as _;

@@ -155,8 +155,10 @@ pub struct Engine<C> {
     deletion_asked_at: Option<Duration>,
     /// The state does not say yet that what is to be recorded of them is.
     records_unsaved: bool,
-    /// The endpoint said that it offers none, and nobody asked again since.
+    /// The endpoint said last that it offers none, and nobody asked again since.
     not_offered: bool,
+    /// Since when it has had no contract, whenever it was asked.
+    without_contract_since: Option<Duration>,
     /// When the ledger was last pruned.
     pruned_at: Option<Timestamp>,
     last_seen: Now,

@@ -1,5 +1,6 @@
 //! The ledger's format: one line, and what can stand in its file.
 
+mod kept_deletions;
 mod sent_ids;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use crate::engine::{Entry, EntryKind};
 use crate::ping::Event;
 use crate::reason::{LedgerReason, ReasonWord};
 use crate::receipt::ReceiptStanding;
+pub use kept_deletions::KeptDeletions;
 pub use sent_ids::SentIds;
 
 /// The longest line, in bytes without its newline; a longer one is damage. The largest body that the contract allows

@@ -1,7 +1,7 @@
 //! Deletions: whether the endpoint offers them, and asking for one.
 //!
 //! The question whether it does carries no ID. Only a contract that says so in so many words is followed by an ID, over
-//! another connection; whatever else is answered, a redirect or a flood, is no.
+//! another connection. Only a contract says no for good: what else is answered may be a proxy's page, or pass.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -9,7 +9,7 @@ use hyper::http::uri::PathAndQuery;
 use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::receipt::RECEIPT_MAX;
 use pulse_telemetry_core::verdict::Answer;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::send::{Sender, within};
 
@@ -28,8 +28,11 @@ const DELETION_MAX: usize = 4 * RECEIPT_MAX;
 pub enum DeletionAnswer {
     /// The endpoint says that it is done. The receipt, or what stood in its place; `None` where nothing did.
     Done(Option<String>),
-    /// The endpoint does not say that it offers deletions, and was sent no ID.
+    /// The endpoint's contract does not say that it offers deletions, or its URL leaves no place for one; it was sent
+    /// no ID.
     NotOffered,
+    /// There is no contract where it would be. The endpoint was sent no ID.
+    NoContract,
     /// It was not done, or not asked for yet.
     Failed(Answer),
 }
@@ -47,11 +50,13 @@ impl Sender {
             return DeletionAnswer::NotOffered;
         };
         match within(self.fetch(Method::GET, contract, Bytes::new(), CONTRACT_MAX)).await {
-            Ok((Answer::Status { code: 200, .. }, body)) if offers_deletions(&body) => {}
-            Ok((answer @ Answer::Status { code: 408 | 425 | 429 | 500..=599, .. }, _)) | Err(answer) => {
-                return DeletionAnswer::Failed(answer);
-            }
-            Ok(_) => return DeletionAnswer::NotOffered,
+            Ok((answer @ Answer::Status { code: 200, .. }, body)) => match offers_deletions(&body) {
+                Some(true) => {}
+                Some(false) => return DeletionAnswer::NotOffered,
+                None => return DeletionAnswer::Failed(answer),
+            },
+            Ok((Answer::Status { code: 201..=299 | 404 | 405 | 410, .. }, _)) => return DeletionAnswer::NoContract,
+            Ok((answer, _)) | Err(answer) => return DeletionAnswer::Failed(answer),
         }
         let body = json!({ "install_id": id.canonical().as_str() }).to_string();
         match within(self.fetch(Method::POST, forget, body.into(), DELETION_MAX)).await {
@@ -66,11 +71,13 @@ impl Sender {
     }
 }
 
-fn offers_deletions(contract: &[u8]) -> bool {
-    let contract: Option<Value> = Some(contract)
-        .filter(|contract| contract.len() <= CONTRACT_MAX)
-        .and_then(|contract| serde_json::from_slice(contract).ok());
-    contract.is_some_and(|contract| contract["forget"] == true)
+/// `None` where it is no contract.
+fn offers_deletions(contract: &[u8]) -> Option<bool> {
+    if contract.len() > CONTRACT_MAX {
+        return None;
+    }
+    let contract: Map<String, Value> = serde_json::from_slice(contract).ok()?;
+    Some(contract.get("forget") == Some(&Value::Bool(true)))
 }
 
 fn receipt_in(answer: &[u8]) -> Option<String> {

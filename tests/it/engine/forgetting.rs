@@ -189,6 +189,43 @@ fn an_endpoint_that_offers_no_deletions_is_asked_once_for_all_of_them() {
 }
 
 #[test]
+fn an_endpoint_without_a_contract_offers_none_is_asked_again_for_a_day_and_then_no_more() {
+    let mut world = World::with(off(), State::default(), None, noon());
+    world.forget_answer_otherwise = Some(ForgetAnswer::NoContract);
+    world.forget(&old_ids(1));
+    let deletions = world.engine.status(world.now).deletions;
+    assert_eq!((world.asked.len(), deletions.pending, deletions.not_offered), (1, 1, true), "told at once");
+    assert!(deletions.next.unwrap() >= world.now.wall + SignedDuration::from_hours(3));
+    world.run_for(DAY - MINUTE);
+    assert!((6..=8).contains(&world.asked.len()), "{}", world.asked.len());
+    assert_eq!(world.pending(), 1);
+    world.run_for(HOUR * 4);
+    assert_eq!((world.pending(), world.reasons(EntryKind::ForgetFailed)), (0, vec!["not_offered"]));
+    assert!(world.engine.status(world.now).deletions.not_offered);
+    let last = world.asked.len();
+    world.run_for(WEEK);
+    assert_eq!(world.asked.len(), last);
+}
+
+#[test]
+fn a_contract_that_is_away_for_a_moment_ends_no_deletion() {
+    let mut world = World::with(off(), State::default(), None, noon());
+    let away = || Some(ForgetAnswer::NoContract);
+    world.forget_answers = [away(), Some(failed()), away()].into();
+    world.forget_answer_otherwise = Some(failed());
+    world.forget(&old_ids(1));
+    world.run_for(DAY * 2);
+    assert_eq!((world.pending(), world.engine.status(world.now).deletions.not_offered), (1, false));
+    // Long after the first time, and only now again.
+    world.forget_answers = [away()].into();
+    world.run_for(HOUR * 6);
+    assert_eq!(world.pending(), 1);
+    world.forget_answer_otherwise = Some(ForgetAnswer::Done(receipt()));
+    world.run_for(HOUR * 2);
+    assert_eq!((world.pending(), world.entries(EntryKind::Forgotten).len()), (0, 1));
+}
+
+#[test]
 fn a_deletion_is_retried_with_the_back_off_and_given_up_after_seven_days() {
     let mut world = World::with(off(), State::default(), None, noon());
     world.forget_answer_otherwise = Some(failed());

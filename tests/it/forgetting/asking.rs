@@ -58,29 +58,37 @@ fn a_contract_that_lies_redirects_floods_or_is_none_sends_no_id_anywhere() {
     let cut = Body::CutShort { declared: 100, sent: br#"{"forget":true}"#.as_slice().into() };
     let flood = Body::repeated(r#"{"forget":true,"pad":["#, "0", 1 << 30, "]}");
     let not_offered = [
-        ResponsePlan::status(204),
-        ResponsePlan::status(404),
-        ResponsePlan::json(403, &yes),
-        ResponsePlan::json(201, &yes),
-        ResponsePlan::redirect(301, &there),
-        ResponsePlan::redirect(307, &there),
         ResponsePlan::json(200, &json!({"forget": false})),
         ResponsePlan::json(200, &json!({"forget": "true"})),
         ResponsePlan::json(200, &json!({"forget": 1})),
         ResponsePlan::json(200, &json!({"forget": [true]})),
         ResponsePlan::json(200, &json!({"contract": {"forget": true}})),
         ResponsePlan::json(200, &json!({"Forget": true})),
-        ResponsePlan::json(200, &json!([yes])),
-        ResponsePlan::json(200, &json!(true)),
-        ResponsePlan::text(200, "forget: true"),
-        ResponsePlan::text(200, r#"{"forget":true"#),
-        ResponsePlan::text(200, r#"{"forget":true}{}"#),
-        ResponsePlan::text(200, &"[".repeat(60_000)),
-        ResponsePlan::text(200, ""),
-        ResponsePlan::text(200, &padded),
-        ResponsePlan::body(flood),
+        ResponsePlan::json(200, &json!({})),
     ];
-    let not_yet = [
+    let no_contract = [
+        ResponsePlan::status(204),
+        ResponsePlan::json(201, &yes),
+        ResponsePlan::status(404),
+        ResponsePlan::json(404, &yes),
+        ResponsePlan::status(405),
+        ResponsePlan::status(410),
+    ];
+    // A proxy's page, a portal that leads elsewhere, or what passes.
+    let failed = [
+        (ResponsePlan::json(200, &json!([yes])), status(200)),
+        (ResponsePlan::json(200, &json!(true)), status(200)),
+        (ResponsePlan::text(200, "<html>Please log in.</html>"), status(200)),
+        (ResponsePlan::text(200, "forget: true"), status(200)),
+        (ResponsePlan::text(200, r#"{"forget":true"#), status(200)),
+        (ResponsePlan::text(200, r#"{"forget":true}{}"#), status(200)),
+        (ResponsePlan::text(200, &"[".repeat(60_000)), status(200)),
+        (ResponsePlan::text(200, ""), status(200)),
+        (ResponsePlan::text(200, &padded), status(200)),
+        (ResponsePlan::body(flood), status(200)),
+        (ResponsePlan::redirect(301, &there), status(301)),
+        (ResponsePlan::redirect(307, &there), status(307)),
+        (ResponsePlan::json(403, &yes), status(403)),
         (ResponsePlan::json(503, &yes), status(503)),
         (ResponsePlan::json(429, &yes), status(429)),
         (ResponsePlan::json(408, &yes), status(408)),
@@ -88,7 +96,8 @@ fn a_contract_that_lies_redirects_floods_or_is_none_sends_no_id_anywhere() {
         (ResponsePlan::body(cut), DeletionAnswer::Failed(Answer::CutShort)),
     ];
     let not_offered = not_offered.into_iter().map(|plan| (plan, DeletionAnswer::NotOffered));
-    for (plan, expected) in not_offered.chain(not_yet) {
+    let no_contract = no_contract.into_iter().map(|plan| (plan, DeletionAnswer::NoContract));
+    for (plan, expected) in not_offered.chain(no_contract).chain(failed) {
         let receiver = Receiver::start();
         let told = format!("{plan:?}");
         receiver.answer(CONTRACT_PATH, plan);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pulse_telemetry_testkit::client;
-use pulse_telemetry_testkit::endpoint::{Endpoint, PING_PATH};
+use pulse_telemetry_testkit::endpoint::PING_PATH;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::receiver::{CONTRACT_PATH, FORGET_PATH, Receiver};
 use pulse_telemetry_testkit::server::ResponsePlan;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{let_a_day_pass, let_all_be_done, recorded, status, text, working};
 
 /// A daemon that has delivered a ping, and the ID of that.
-fn delivered(setup: &Setup, receiver: &Receiver) -> (Sidecar, String) {
+pub(super) fn delivered(setup: &Setup, receiver: &Receiver) -> (Sidecar, String) {
     let before = receiver.asked(PING_PATH).len();
     let sidecar = setup.start();
     let ping = receiver.wait_for(PING_PATH, before + 1, LIMIT).pop().unwrap();
@@ -59,23 +59,94 @@ fn forget_replaces_the_id_first_and_has_the_old_one_deleted_at_once_with_a_verif
 
 #[test]
 fn an_endpoint_that_offers_no_deletion_is_told_in_a_sentence_and_sent_no_id() {
-    let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
-    let setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN).on_a_socket();
-    let sidecar = setup.start();
-    let id = endpoint.wait_for_pings(1, LIMIT)[0].json()["install_id"].as_str().unwrap().to_owned();
-    sidecar.wait_for_log("ping delivered");
-    let output = setup.run(&["forget"]);
-    assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    assert!(told.contains("The endpoint offers no deletion, and was sent no ID for one."), "{told}");
-    assert_eq!(status(&setup)["forget"], json!({"pending": 0, "next": null, "not_offered": true}));
-    let [failed] = &recorded(&setup, "forget_failed")[..] else { panic!("one entry") };
-    assert_eq!((&failed["install_id"], &failed["reason"]), (&json!(id), &json!("not_offered")));
-    let requests = endpoint.pings();
-    assert_eq!(requests.len(), 2, "{requests:?}");
-    assert_eq!((requests[1].target.as_str(), requests[1].body.len()), (CONTRACT_PATH, 0));
-    assert!(requests[1].headers.iter().all(|(_, value)| !value.contains(&id)));
-    drop(sidecar);
+    let pulse = SimulatedPulse::start(PulseModel::default());
+    // Its contract says so; or it has none, as the default one has none today.
+    for (answer, pending) in [(ResponsePlan::json(200, &json!({"forget": false})), 0), (ResponsePlan::status(404), 1)] {
+        let receiver = Receiver::start();
+        receiver.answer(CONTRACT_PATH, answer);
+        let setup = Setup::new(&pulse.url(), &receiver.url()).with_token(TOKEN).on_a_socket();
+        let (sidecar, id) = delivered(&setup, &receiver);
+        let output = setup.run(&["forget"]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stderr);
+        assert!(told.contains("The endpoint offers no deletion, and was sent no ID for one."), "{told}");
+        assert_eq!(told.contains("asked again for a day; `pulse-telemetry forget --cancel` ends that"), pending == 1);
+        let forget = status(&setup)["forget"].clone();
+        assert_eq!((&forget["pending"], &forget["not_offered"]), (&json!(pending), &json!(true)));
+        assert_eq!(forget["next"].is_string(), pending == 1);
+        let failed = recorded(&setup, "forget_failed");
+        assert_eq!(failed.len(), 1 - pending);
+        let is_of_it = |entry: &Value| entry["install_id"] == id && entry["reason"] == "not_offered";
+        assert!(failed.iter().all(is_of_it), "{failed:?}");
+        let [_, asked] = &receiver.server.requests()[..] else { panic!("a ping and a question") };
+        assert_eq!((asked.target.as_str(), asked.body.len()), (CONTRACT_PATH, 0));
+        assert!(asked.headers.iter().all(|(_, value)| !value.contains(&id)));
+        let told = sidecar.stop();
+        assert!(told.contains("the endpoint offers no deletion, and was sent no ID"), "{told}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_lies_about_deletions_or_leads_elsewhere_has_the_id_go_nowhere_else() {
+    let (pulse, elsewhere) = (SimulatedPulse::start(PulseModel::default()), Receiver::start());
+    let there = |path: &str| format!("{}{path}", elsewhere.server.url());
+    for (path, answer, ids) in [
+        (CONTRACT_PATH, ResponsePlan::redirect(308, &there(CONTRACT_PATH)), 0),
+        (CONTRACT_PATH, ResponsePlan::text(200, "<html>Please log in.</html>"), 0),
+        (FORGET_PATH, ResponsePlan::redirect(308, &there(FORGET_PATH)), 1),
+        (FORGET_PATH, ResponsePlan::status(404), 1),
+    ] {
+        let (receiver, told) = (Receiver::start(), format!("{path} {answer:?}"));
+        receiver.answer(path, answer);
+        let setup = working(&pulse, &receiver);
+        let (sidecar, _) = delivered(&setup, &receiver);
+        assert!(setup.run(&["forget"]).status.success(), "{told}");
+        sidecar.wait_for_log("did not delete");
+        let forget = status(&setup)["forget"].clone();
+        assert_eq!((&forget["pending"], &forget["not_offered"]), (&json!(1), &json!(false)), "{told}");
+        // It may have been tried again by now.
+        assert_eq!((receiver.forgotten_ids().is_empty(), recorded(&setup, "forgotten").len()), (ids == 0, 0), "{told}");
+        drop(sidecar);
+    }
+    assert_eq!(elsewhere.server.connections(), 0);
+}
+
+#[test]
+fn a_deletion_that_fails_is_told_when_that_begins_with_when_it_is_tried_again_and_at_its_end() {
+    let (pulse, receiver) = (SimulatedPulse::start(PulseModel::default()), Receiver::start());
+    receiver.answer(FORGET_PATH, ResponsePlan::status(503));
+    // The pauses are as short as the interval.
+    let setup = working(&pulse, &receiver).with("PULSE_TELEMETRY_LOG__FORMAT", "json");
+    let (sidecar, _) = delivered(&setup, &receiver);
+    sidecar.stop();
+    assert!(setup.run(&["forget"]).status.success());
+    let state = || -> Value { serde_json::from_slice(&std::fs::read(setup.state("state.json")).unwrap()).unwrap() };
+    let warnings = |log: &str| -> Vec<String> {
+        let of_it = |line: &&str| line.contains("did not delete") && line.contains("WARN");
+        log.lines().filter(of_it).map(str::to_owned).collect()
+    };
+    for is_over in [false, true] {
+        let_a_day_pass(&setup);
+        if is_over {
+            // As if it had been asked for a week ago.
+            let mut aged = state();
+            aged["state"]["deletions"][0]["asked_at"] = json!("2026-01-01T00:00:00Z");
+            std::fs::write(setup.state("state.json"), aged.to_string()).unwrap();
+        }
+        let before = receiver.asked(FORGET_PATH).len();
+        let sidecar = setup.clone().with("PULSE_TELEMETRY_SCHEDULE__INTERVAL", "100ms").start();
+        receiver.wait_for(FORGET_PATH, before + if is_over { 1 } else { 2 }, LIMIT);
+        sidecar.wait_for_log("did not delete");
+        if is_over {
+            super::wait_for("its end", || recorded(&setup, "forget_failed").len() == 1);
+        }
+        let log = sidecar.stop();
+        let [told] = &warnings(&log)[..] else { panic!("one warning: {log}") };
+        assert!(told.contains("server_error"), "{told}");
+        assert_eq!(told.contains("it is asked again") && told.contains("\"next\":\"20"), !is_over, "{told}");
+        assert_eq!(told.contains("it is not asked for that any more"), is_over, "{told}");
+    }
+    assert_eq!(recorded(&setup, "forget_failed")[0]["reason"], "gave_up");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pulse_telemetry_core::identity::InstallId;
-use pulse_telemetry_core::receipt::{RECEIPT_HEADER, SigningKey};
+use pulse_telemetry_core::receipt::{RECEIPT_HEADER, Receipt, SigningKey};
 use pulse_telemetry_testkit::endpoint::PING_PATH;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::receiver::{CONTRACT_PATH, FORGET_PATH, Receiver, forgotten, keys_of, new_key, received};
@@ -12,6 +12,7 @@ use pulse_telemetry_testkit::server::ResponsePlan;
 use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
 use serde_json::{Value, json};
 
+use super::commands::delivered;
 use super::{recorded, status, text, wait_for, working};
 
 const SCHEDULE: [(&str, &str); 2] =
@@ -21,9 +22,9 @@ fn fast(setup: Setup) -> Setup {
     SCHEDULE.into_iter().fold(setup, |setup, (name, value)| setup.with(name, value))
 }
 
-/// Every kind of receipt that is none of that body's.
-fn wrong(key: &SigningKey, body: &[u8]) -> Vec<String> {
-    let good = key.sign(&received(body));
+/// Every kind of receipt that is none of what is right: with one of something else, and one of the other kind.
+fn wrong(key: &SigningKey, right: &Receipt, of_another: &Receipt, of_the_other_kind: &Receipt) -> Vec<String> {
+    let good = key.sign(right);
     let parts: Vec<&str> = good.split('.').collect();
     let of = |header: &Value| {
         use base64::Engine as _;
@@ -32,8 +33,8 @@ fn wrong(key: &SigningKey, body: &[u8]) -> Vec<String> {
     let none = of(&json!({"alg": "none", "kid": key.kid(), "typ": "pulse-telemetry-receipt"}));
     let rsa = of(&json!({"alg": "RS256", "kid": key.kid(), "typ": "pulse-telemetry-receipt"}));
     vec![
-        key.sign(&received(b"another body")),
-        new_key().sign(&received(body)),
+        key.sign(of_another),
+        new_key().sign(right),
         format!("{none}.{}.", parts[1]),
         format!("{rsa}.{}.{}", parts[1], parts[2]),
         good.clone() + &"A".repeat(1024),
@@ -42,15 +43,20 @@ fn wrong(key: &SigningKey, body: &[u8]) -> Vec<String> {
         "no receipt at all".to_owned(),
         "caf\u{e9}".to_owned(),
         String::new(),
-        key.sign(&forgotten(&InstallId::nobodys())),
+        key.sign(of_the_other_kind),
     ]
+}
+
+/// Those of a ping with this body.
+fn wrong_of_a_ping(key: &SigningKey, body: &[u8]) -> Vec<String> {
+    wrong(key, &received(body), &received(b"another body"), &forgotten(&InstallId::nobodys()))
 }
 
 #[test]
 fn receipts_of_every_wrong_kind_are_recorded_as_false_and_change_nothing_else() {
     let (pulse, receiver) = (SimulatedPulse::start(PulseModel::default()), Receiver::start());
     let key = receiver.key();
-    let kinds = wrong(&key, b"").len();
+    let kinds = wrong_of_a_ping(&key, b"").len();
     let given = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&given);
     // After them the good one of the first ping, replayed.
@@ -58,7 +64,7 @@ fn receipts_of_every_wrong_kind_are_recorded_as_false_and_change_nothing_else() 
     receiver.sign(move |body| {
         let replayed = first.lock().unwrap().get_or_insert_with(|| key.sign(&received(body))).clone();
         let number = count.fetch_add(1, Ordering::SeqCst);
-        Some(wrong(&key, body).into_iter().nth(number).unwrap_or(replayed))
+        Some(wrong_of_a_ping(&key, body).into_iter().nth(number).unwrap_or(replayed))
     });
     let setup = fast(working(&pulse, &receiver));
     // Pulse is read every ten seconds at most, so most pings are those of a start.
@@ -131,21 +137,28 @@ fn a_second_receipt_beside_a_good_one_makes_both_false() {
 #[test]
 fn a_deletion_whose_receipt_is_false_or_missing_is_over_and_told_as_that() {
     let pulse = SimulatedPulse::start(PulseModel::default());
-    for (answer, standing) in [
-        (json!({}), "missing"),
-        (json!({"receipt": "a.b.c"}), "false"),
-        (json!({"receipt": new_key().sign(&forgotten(&InstallId::nobodys()))}), "false"),
-    ] {
+    let nobodys = forgotten(&InstallId::nobodys());
+    let kinds = wrong(&new_key(), &nobodys, &nobodys, &nobodys).len();
+    // After them one that is no text, and none.
+    for number in 0..kinds + 2 {
         let receiver = Receiver::start();
-        receiver.answer(FORGET_PATH, ResponsePlan::json(200, &answer));
         let setup = working(&pulse, &receiver);
-        let sidecar = setup.start();
-        receiver.wait_for(PING_PATH, 1, LIMIT);
-        sidecar.wait_for_log("ping delivered");
+        let (sidecar, id) = delivered(&setup, &receiver);
+        let right = forgotten(&InstallId::parse(&id).unwrap());
+        let of_the_other_kind = received(&receiver.asked(PING_PATH)[0].body);
+        let receipts = wrong(&receiver.key(), &right, &nobodys, &of_the_other_kind);
+        let answer = match receipts.get(number) {
+            Some(receipt) => json!({"receipt": receipt}),
+            None if number == kinds => json!({"receipt": {"kind": "forgotten"}}),
+            None => json!({}),
+        };
+        receiver.answer(FORGET_PATH, ResponsePlan::json(200, &answer));
         assert!(setup.run(&["forget"]).status.success());
         let entry = recorded(&setup, "forgotten").remove(0);
-        assert_eq!((&entry["receipt_is"], &entry["receipt"]), (&json!(standing), &Value::Null), "{entry}");
-        assert_eq!(receiver.asked(CONTRACT_PATH).len(), 1);
+        let standing = if number > kinds { "missing" } else { "false" };
+        assert_eq!((&entry["receipt_is"], &entry["receipt"]), (&json!(standing), &Value::Null), "{answer}: {entry}");
+        assert_eq!((receiver.asked(CONTRACT_PATH).len(), receiver.asked(FORGET_PATH).len()), (1, 1), "{answer}");
+        assert_eq!(status(&setup)["forget"]["pending"], 0, "{answer}");
         drop(sidecar);
     }
 }

@@ -77,7 +77,8 @@ fn what_is_read_of_a_history_grows_with_the_history_and_not_with_its_square() {
     let (store, _) = Store::open(dir.path()).unwrap();
     assert_eq!(store.last_delivery(), None);
     let opened = bytes_read() - before;
-    assert!(opened < size * 2, "{opened} bytes to open {size}, where nothing was delivered");
+    // Once for what was delivered, and once for deletions, which no state file tells of.
+    assert!(opened < size * 5 / 2, "{opened} bytes to open {size}, where nothing was delivered");
 
     let before = bytes_read();
     assert_eq!(store.history(None, 50).unwrap().entries.len(), 50);

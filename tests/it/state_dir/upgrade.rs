@@ -3,7 +3,7 @@
 //!
 //! Each has its own time in a file `now`, so that nothing in it grows old.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
 use pulse_telemetry_core::audit::{Audit, Report};
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
-use pulse_telemetry_core::engine::{Action, Engine, EntryKind, Input, KeptReceipt, Start, State};
+use pulse_telemetry_core::engine::{Action, Engine, EntryKind, ForgetAnswer, Input, KeptReceipt, Start, State};
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_testkit::history::{DAY, SCHEDULE, entries};
@@ -133,6 +133,68 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
         assert!(report.is_clean(), "{name}: {}", report.to_text());
         let due = state.heartbeat_due.map(|due| due.duration_since(now.wall).abs() < DAY * 3);
         assert_ne!(due, Some(false), "{name}: the fixture's own time is right");
+    }
+}
+
+#[test]
+fn what_the_version_before_sent_can_be_deleted_and_it_refuses_the_directory_for_as_long_as_that_is_pending() {
+    for name in FIXTURES {
+        let Upgraded { dir, before, ledger, mut now, mut store, found } = upgrade(name);
+        let attempted = entries(&ledger).into_iter().filter_map(|line| {
+            let body: Value = serde_json::from_str(line.body.as_deref()?).unwrap();
+            Some(body["install_id"].as_str().unwrap().to_owned())
+        });
+        let attempted: BTreeSet<String> = attempted.collect();
+        assert!(!attempted.is_empty(), "{name}: there is something to delete");
+        let ids = store.read_sent_ids()().unwrap();
+        assert_eq!(ids.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), attempted, "{name}");
+
+        let start = Start {
+            sources: Sources { switched_off: found.switched_off, ..Sources::default() },
+            identity: found.identity,
+            identity_is_ours: true,
+            state: found.state,
+            interrupted: found.interrupted,
+        };
+        let (mut engine, first) = Engine::start(SCHEDULE, start, Seeded(1), now);
+        let mut sent = Vec::new();
+        carry_out(&mut store, first, now, &mut sent);
+        let mut actions = engine.handle(now, Input::Forget { ids });
+        let mut asked = BTreeSet::new();
+        let state_file =
+            || -> Value { serde_json::from_slice(&fs::read(dir.path().join("state.json")).unwrap()).unwrap() };
+        // Two days go by, in steps of five minutes; of one whose clock was suspect the doubt takes the first.
+        for step in 0..576 {
+            let asks: Vec<_> = actions
+                .iter()
+                .filter_map(|it| if let Action::Forget(id) = it { Some(id.clone()) } else { None })
+                .collect();
+            carry_out(&mut store, actions, now, &mut sent);
+            if step == 0 {
+                assert_eq!(state_file()["version"], 3, "{name}: the version before refuses it, and loses none");
+            }
+            now.mono += Duration::from_secs(300);
+            now.wall += SignedDuration::from_secs(300);
+            actions = match asks.into_iter().next() {
+                Some(id) => {
+                    asked.insert(id.to_string());
+                    engine.handle(now, Input::ForgetAnswer { id, answer: ForgetAnswer::Done(KeptReceipt::missing()) })
+                }
+                None => engine.handle(now, Input::Tick),
+            };
+        }
+        carry_out(&mut store, actions, now, &mut sent);
+        carry_out(&mut store, engine.handle(now, Input::Stop), now, &mut sent);
+        assert_eq!(asked, attempted, "{name}");
+        let lines = fs::read(dir.path().join("ledger.jsonl")).unwrap();
+        let done = entries(&lines).into_iter().filter(|line| line.kind == EntryKind::Forgotten).count();
+        assert_eq!(done, attempted.len(), "{name}");
+        let after = state_file();
+        assert_eq!(after["version"], 2, "{name}: and takes it up again once they are over");
+        let of_version_2 = ["schedule_of", "id_is_unused"];
+        let known = |key: &String| before["state"].get(key).is_some() || of_version_2.contains(&key.as_str());
+        assert!(after["state"].as_object().unwrap().keys().all(known), "{name}: {after}");
+        assert!(audit(dir.path()).is_clean(), "{name}: {}", audit(dir.path()).to_text());
     }
 }
 

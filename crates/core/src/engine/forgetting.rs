@@ -23,6 +23,10 @@ use crate::rng::Rng;
 
 /// A deletion that fails so long after it was asked for is given up. One that nothing was tried of is not.
 const RETRIED_FOR: Duration = DAY.saturating_mul(7);
+/// An endpoint that has no contract is not asked for one again before this,
+const NO_CONTRACT_PAUSE: Duration = HOUR.saturating_mul(3);
+/// and offers no deletions where it had none for so long.
+const NO_CONTRACT_FOR: Duration = DAY;
 /// Deletions of two IDs are at least so far apart,
 const APART: Duration = MINUTE;
 /// and by a random time up to this more where something held both back.
@@ -67,6 +71,7 @@ impl Deletion {
             let left = until(due, now.wall);
             let left = if left > ASKED_MAX { chance.uniform_up_to(DAY) } else { left };
             self.due = now.mono + left.max(apart);
+            self.asked_at = self.asked_at.min(now.wall);
         }
     }
 
@@ -124,7 +129,7 @@ impl<C: Rng> Engine<C> {
         if let Some(id) = current {
             self.add_deletion(now, id, at_once);
         }
-        self.not_offered = false;
+        (self.not_offered, self.without_contract_since) = (false, None);
         if self.sources.off().is_none() {
             self.on_reset(now, out);
         } else {
@@ -154,14 +159,19 @@ impl<C: Rng> Engine<C> {
         if self.forgetting.take_if(|under_way| under_way == id).is_none() {
             return;
         }
+        self.not_offered = matches!(answer, ForgetAnswer::NotOffered | ForgetAnswer::NoContract);
+        let since = self.without_contract_since.take().unwrap_or(now.mono);
         match answer {
             ForgetAnswer::Done(receipt) => {
                 if let Some(deletion) = self.deletion(id) {
                     deletion.end(DeletionEnd::Forgotten(receipt));
                 }
             }
-            ForgetAnswer::NotOffered => {
-                self.not_offered = true;
+            ForgetAnswer::NoContract if now.mono.saturating_sub(since) < NO_CONTRACT_FOR => {
+                self.without_contract_since = Some(since);
+                self.retry_or_give_up(now, id, Some(NO_CONTRACT_PAUSE.min(self.schedule.interval)));
+            }
+            ForgetAnswer::NotOffered | ForgetAnswer::NoContract => {
                 self.end_deletions(LedgerReason::NotOffered);
             }
             ForgetAnswer::Failed { after, .. } => self.retry_or_give_up(now, id, after),

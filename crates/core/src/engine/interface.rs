@@ -62,6 +62,8 @@ pub enum ForgetAnswer {
     Done(KeptReceipt),
     /// The endpoint's contract does not offer it; no ID was sent.
     NotOffered,
+    /// The endpoint has no contract, now at least; no ID was sent.
+    NoContract,
     /// It is to be asked again.
     Failed {
         /// Why, in one word of the ledger's.

@@ -116,6 +116,7 @@ impl<C: Rng> Engine<C> {
             forgetting: None,
             records_unsaved: false,
             not_offered: false,
+            without_contract_since: None,
             pruned_at: None,
             last_seen: now,
         }

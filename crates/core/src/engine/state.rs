@@ -11,7 +11,7 @@ use crate::reason::ReasonWord;
 use crate::receipt::ReceiptStanding;
 
 /// The engine's memory between two starts: `state.json`. Losing it costs a ping at a wrong time, never consent: the
-/// switch is a file of its own.
+/// switch is a file of its own. Deletions that were asked for are in the ledger as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {

@@ -43,6 +43,7 @@ pub struct Deletions {
     pub pending: usize,
     /// When the endpoint is asked next; it may have passed. `None` where nothing is pending.
     pub next: Option<Timestamp>,
-    /// The endpoint said to this process that it offers none, and all were ended; nobody asked again since.
+    /// The endpoint said last to this process that it offers none, and was sent no ID; nobody asked again since. Where
+    /// it only had no contract, it is asked again for a day.
     pub not_offered: bool,
 }

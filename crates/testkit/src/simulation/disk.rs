@@ -1,5 +1,6 @@
 //! The state directory that ships, on a disk in memory, and what somebody sees who looks at that disk.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -334,6 +335,18 @@ impl Disk {
         let ledger = self.fs.read(LEDGER).unwrap_or_default();
         ledger.split(|byte| *byte == b'\n').for_each(|line| ids.take(Piece::Line(line)));
         ids.into_ids()
+    }
+
+    /// The IDs of deletions that the ledger tells of, and whether they are pending.
+    pub fn deletions_by_ledger(&self) -> BTreeMap<String, bool> {
+        #[derive(Deserialize)]
+        struct Told {
+            kind: EntryKind,
+            install_id: String,
+        }
+        let ledger = self.fs.read(LEDGER).unwrap_or_default();
+        let told = ledger.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Told>(line).ok());
+        told.map(|line| (line.install_id, line.kind == EntryKind::ForgetAsked)).collect()
     }
 
     pub fn last_seq(&self) -> u64 {

@@ -129,6 +129,7 @@ pub fn delete(mood: Mood, chance: &mut Seeded, true_seconds: i64, is_offered: bo
         Verdict::Delivered if is_offered => ForgetAnswer::Done(receipt()),
         Verdict::Delivered => ForgetAnswer::NotOffered,
         Verdict::Retry { after, reason } => ForgetAnswer::Failed { reason, after },
+        Verdict::Drop { .. } if outcome.answer.status() == Some(404) => ForgetAnswer::NoContract,
         Verdict::Drop { reason } => ForgetAnswer::Failed { reason, after: None },
     };
     (outcome.takes, answer)

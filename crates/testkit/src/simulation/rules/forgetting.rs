@@ -34,6 +34,8 @@ pub struct Deletions {
     /// That was on the disk once: no ping has them any more.
     taken_back: BTreeSet<String>,
     on_disk: BTreeMap<String, Known>,
+    /// The state file was removed, and no process has started since.
+    is_state_lost: bool,
     /// The endpoint said of these that they are deleted, or the disk has its word.
     answered: BTreeSet<String>,
     receipts: BTreeSet<String>,
@@ -64,6 +66,31 @@ impl Deletions {
     pub fn state_lost(&mut self) {
         self.on_disk.clear();
         self.taken_back.clear();
+        self.is_state_lost = true;
+    }
+
+    /// A start found this on the disk.
+    pub fn found(&mut self, state: &State, disk: &Disk) -> Result<(), Violation> {
+        let is_there = |id: &str| state.deletions.iter().any(|it| it.install_id.as_str() == id);
+        let is_lost = std::mem::take(&mut self.is_state_lost);
+        if !is_lost && self.on_disk.iter().all(|(id, known)| known.is_over || is_there(id)) {
+            return Ok(());
+        }
+        let by_ledger = disk.deletions_by_ledger();
+        for (id, known) in self.on_disk.iter_mut().filter(|(id, known)| !known.is_over && !is_there(id)) {
+            hold!(DeletionIsNotLost, by_ledger.get(id) == Some(&false), "{id} is not taken up: {by_ledger:?}");
+            known.is_over = true;
+        }
+        if is_lost {
+            // That one was cancelled or is done may have been in the state alone.
+            for (id, _) in by_ledger.into_iter().filter(|(_, is_pending)| *is_pending) {
+                hold!(DeletionIsNotLost, is_there(&id), "{id} is in the ledger, and not taken up");
+                self.receipts.remove(&id);
+                self.answered.remove(&id);
+                self.wanted.insert(id);
+            }
+        }
+        Ok(())
     }
 
     /// The process sees that the wall clock was set.
@@ -110,7 +137,8 @@ impl Deletions {
     ) -> Result<(), Violation> {
         match answer {
             ForgetAnswer::NotOffered => self.ended(),
-            ForgetAnswer::Failed { .. } => {
+            ForgetAnswer::NoContract if disk.state.deletions.iter().all(|it| it.end.is_some()) => self.ended(),
+            ForgetAnswer::Failed { .. } | ForgetAnswer::NoContract => {
                 let known = self.on_disk.get(id.as_str()).filter(|known| !known.is_unclear);
                 let is_late = known.is_some_and(|known| at - known.asked >= RETRIED_FOR + SLEWED);
                 let goes_on = disk.state.deletions.iter().any(|it| it.install_id == *id && it.end.is_none());
@@ -192,6 +220,14 @@ impl Deletions {
         let known = |(id, it): (&String, &Known)| (id.clone(), age(it.asked), it.is_unclear, it.is_over);
         let on_disk: Vec<_> = self.on_disk.iter().map(known).collect();
         let last = self.last.as_ref().map(|(time, id)| (age(*time), id.clone()));
-        (on_disk, self.wanted.clone(), self.taken_back.clone(), self.answered.clone(), self.receipts.clone(), last)
+        (
+            on_disk,
+            self.is_state_lost,
+            self.wanted.clone(),
+            self.taken_back.clone(),
+            self.answered.clone(),
+            self.receipts.clone(),
+            last,
+        )
     }
 }

@@ -44,6 +44,7 @@ impl<S: Saboteur> World<S> {
             interrupted: found.interrupted,
         };
         self.rules.process_starts(self.at, now, self.clock.offset, &self.disk);
+        self.rules.deletions.found(&start.state, &self.disk)?;
         self.rules.consent.fixed_off = Sources { fixed: self.fixed, ..Sources::default() }.off().is_some();
         self.rules.consent.switched_off = self.disk.switched_off;
         self.rules.consent.off_in_pulse = false;
