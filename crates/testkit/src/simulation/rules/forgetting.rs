@@ -180,7 +180,8 @@ impl Deletions {
             let new = Known { asked: at, is_unclear: late, is_over: false };
             let known = self.on_disk.entry(id.clone()).or_insert(new);
             match &deletion.end {
-                None if known.is_over => *known = new,
+                // Asked for again; of one that is done only once it was left.
+                None if known.is_over && !self.receipts.contains(&id) => *known = new,
                 Some(DeletionEnd::Forgotten(_)) => drop(self.receipts.insert(id)),
                 _ => {}
             }
