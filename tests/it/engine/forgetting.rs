@@ -291,6 +291,32 @@ fn what_waited_together_is_not_asked_together() {
 }
 
 #[test]
+fn a_deletion_that_went_later_than_it_was_meant_to_keeps_the_next_one_away_all_the_same() {
+    for seed in 0..20 {
+        let mut world = World::with(off(), State::default(), None, noon());
+        world.forget_answer_otherwise = None;
+        world.lives = seed;
+        world.crash_and_start();
+        world.forget(&old_ids(50));
+        while world.asked.is_empty() {
+            world.pass(MINUTE);
+            world.feed(Input::Tick);
+        }
+        // The disk hung, and so did the endpoint.
+        world.pass(Duration::from_secs(50));
+        let answered_at = world.now.mono;
+        let (_, first) = world.asked[0].clone();
+        world.feed(Input::ForgetAnswer { id: first, answer: failed() });
+        while world.asked_ids().iter().all(|id| *id == world.asked[0].1) {
+            let pause = world.wake.saturating_sub(world.now.mono);
+            world.pass(pause);
+            world.feed(Input::Tick);
+        }
+        assert!(world.asked.last().unwrap().0.mono >= answered_at + MINUTE, "seed {seed}");
+    }
+}
+
+#[test]
 fn the_current_id_is_not_deleted_right_after_another_one() {
     let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
     world.run_for(HOUR);

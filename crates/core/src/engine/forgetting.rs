@@ -159,6 +159,8 @@ impl<C: Rng> Engine<C> {
         if self.forgetting.take_if(|under_way| under_way == id).is_none() {
             return;
         }
+        // A disk that hangs may have kept it from going at the time it was meant to.
+        self.keep_others_apart(now, id);
         self.not_offered = matches!(answer, ForgetAnswer::NotOffered | ForgetAnswer::NoContract);
         let since = self.without_contract_since.take().unwrap_or(now.mono);
         match answer {
@@ -259,19 +261,24 @@ impl<C: Rng> Engine<C> {
         };
         // Kept on disk before the attempt, as that of a ping.
         let retried = now.mono + self.backoff(attempts);
-        let apart = self.apart();
-        for deletion in self.deletions.iter_mut().filter(|deletion| deletion.is_pending()) {
-            if deletion.install_id == id {
-                deletion.attempts = attempts.saturating_add(1);
-                deletion.due = retried;
-            } else if deletion.due < now.mono + apart {
-                deletion.due = now.mono + apart + self.chance.uniform_up_to(APART_MORE);
-            }
+        if let Some(deletion) = self.deletion(&id) {
+            deletion.attempts = attempts.saturating_add(1);
+            deletion.due = retried;
         }
+        self.keep_others_apart(now, &id);
         self.forgetting = Some(id.clone());
-        self.deletion_asked_at = Some(now.mono);
         out.push(Action::Disk(DiskAction::Save(self.state(now))));
         out.push(Action::Forget(id));
+    }
+
+    /// The endpoint is asked for that one about now.
+    fn keep_others_apart(&mut self, now: Now, id: &InstallId) {
+        self.deletion_asked_at = Some(now.mono);
+        let apart = now.mono + self.apart();
+        let others = self.deletions.iter_mut().filter(|deletion| deletion.is_pending() && deletion.install_id != *id);
+        for deletion in others.filter(|deletion| deletion.due < apart) {
+            deletion.due = apart + self.chance.uniform_up_to(APART_MORE);
+        }
     }
 
     /// How far apart two deletions are at least. Only a schedule for tests has an interval that is shorter.

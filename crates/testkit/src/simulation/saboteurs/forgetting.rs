@@ -75,10 +75,16 @@ impl Saboteur for DeletionsNotTakenUp {
     }
 }
 
-/// The state file does not say that the endpoint has done it.
+/// The state file does not say that the endpoint has done it, or a start does not go by that.
 #[derive(Clone, Default)]
 pub struct ReceiptNotKept;
 impl Saboteur for ReceiptNotKept {
+    fn start(&mut self, start: &mut Start) {
+        for deletion in &mut start.state.deletions {
+            deletion.end.take_if(|end| matches!(end, DeletionEnd::Forgotten(_)));
+        }
+    }
+
     fn actions(&mut self, actions: &mut Vec<Action>) {
         saved(actions).flat_map(|state| &mut state.deletions).for_each(|deletion| {
             deletion.end.take_if(|end| matches!(end, DeletionEnd::Forgotten(_)));
