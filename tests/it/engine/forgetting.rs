@@ -297,7 +297,7 @@ fn a_deletion_that_went_later_than_it_was_meant_to_keeps_the_next_one_away_all_t
         world.forget_answer_otherwise = None;
         world.lives = seed;
         world.crash_and_start();
-        world.forget(&old_ids(50));
+        world.forget(&old_ids(500));
         while world.asked.is_empty() {
             world.pass(MINUTE);
             world.feed(Input::Tick);
@@ -306,6 +306,7 @@ fn a_deletion_that_went_later_than_it_was_meant_to_keeps_the_next_one_away_all_t
         world.pass(Duration::from_secs(50));
         let answered_at = world.now.mono;
         let (_, first) = world.asked[0].clone();
+        world.forget_answer_otherwise = Some(failed());
         world.feed(Input::ForgetAnswer { id: first, answer: failed() });
         while world.asked_ids().iter().all(|id| *id == world.asked[0].1) {
             let pause = world.wake.saturating_sub(world.now.mono);

@@ -107,8 +107,8 @@ impl Deletions {
     /// The endpoint is about to be asked.
     pub fn asks(&mut self, at: u64, id: &InstallId, is_one_under_way: bool, disk: &Disk) -> Result<(), Violation> {
         let id = id.as_str();
-        hold!(AskedOnRequest, self.wanted.contains(id), "{id}");
         hold!(NotAskedAgain, !self.receipts.contains(id), "{id}");
+        hold!(AskedOnRequest, self.wanted.contains(id), "{id}");
         let is_kept = disk.state.deletions.iter().any(|it| it.install_id.as_str() == id && it.end.is_none());
         hold!(DeletionIsNotLost, is_kept, "{id} is asked for, and the disk has {:?}", disk.state.deletions);
         let is_in_use = disk.identity.as_ref().is_some_and(|identity| identity.install_id.as_str() == id);

@@ -75,20 +75,23 @@ impl Saboteur for DeletionsNotTakenUp {
     }
 }
 
-/// The state file does not say that the endpoint has done it, or a start does not go by that.
+/// The state file never says that the endpoint has done it.
 #[derive(Clone, Default)]
-pub struct ReceiptNotKept;
+pub struct ReceiptNotKept {
+    done: Vec<DeletionRecord>,
+}
 impl Saboteur for ReceiptNotKept {
-    fn start(&mut self, start: &mut Start) {
-        for deletion in &mut start.state.deletions {
-            deletion.end.take_if(|end| matches!(end, DeletionEnd::Forgotten(_)));
-        }
-    }
-
     fn actions(&mut self, actions: &mut Vec<Action>) {
-        saved(actions).flat_map(|state| &mut state.deletions).for_each(|deletion| {
-            deletion.end.take_if(|end| matches!(end, DeletionEnd::Forgotten(_)));
-        });
+        for state in saved(actions) {
+            for deletion in &mut state.deletions {
+                if deletion.end.take_if(|end| matches!(end, DeletionEnd::Forgotten(_))).is_some() {
+                    self.done.push(deletion.clone());
+                }
+            }
+            let is_there = |id: &InstallId| state.deletions.iter().any(|deletion| deletion.install_id == *id);
+            let left = self.done.iter().filter(|deletion| !is_there(&deletion.install_id)).cloned();
+            state.deletions = [left.collect(), std::mem::take(&mut state.deletions)].concat();
+        }
     }
 }
 
