@@ -3,6 +3,7 @@
 
 mod asking;
 mod commands;
+mod end_to_end;
 mod kills;
 mod lost_state;
 mod receipts;

@@ -29,6 +29,7 @@ pub mod fleet;
 pub mod generated;
 pub mod history;
 pub mod inside;
+pub mod jose;
 pub mod linkage;
 pub mod load;
 pub mod manual;

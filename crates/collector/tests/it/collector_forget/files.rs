@@ -9,6 +9,7 @@ use pulse_telemetry_collector::ingest::Cell;
 use pulse_telemetry_collector::storage::PublishedDay;
 use pulse_telemetry_core::rng::Rng as _;
 use pulse_telemetry_testkit::collector::{Storage, block_on, open, open_postgres, ping, read_only, reader, row};
+use pulse_telemetry_testkit::disk::ids_in;
 use pulse_telemetry_testkit::postgres::Cluster;
 use pulse_telemetry_testkit::seeded::Seeded;
 use rusqlite::Connection;
@@ -22,28 +23,6 @@ fn bytes_of(file: &Path) -> Vec<u8> {
     // The log and its index are not there while nobody has the file open.
     let beside = |end: &str| std::fs::read(format!("{}{end}", file.display())).unwrap_or(Vec::new());
     [beside(""), beside("-wal"), beside("-shm")].concat()
-}
-
-/// Which of these IDs are in the bytes, in any spelling, or what only their rows hold.
-fn found(ids: &BTreeSet<Uuid>, bytes: &[u8]) -> Vec<Uuid> {
-    let mut there = BTreeSet::new();
-    for window in bytes.windows(36) {
-        let raw = Uuid::from_slice(&window[..16]).unwrap();
-        if ids.contains(&raw) {
-            there.insert(raw);
-        }
-        // As hex, with hyphens or without, in any case.
-        let is_text = |length: usize| window[..length].iter().all(|b| b.is_ascii_hexdigit() || *b == b'-');
-        for length in [36, 32] {
-            if is_text(length)
-                && let Ok(id) = Uuid::try_parse_ascii(&window[..length])
-                && ids.contains(&id)
-            {
-                there.insert(id);
-            }
-        }
-    }
-    there.into_iter().collect()
 }
 
 /// What only the row of an ID holds.
@@ -77,7 +56,7 @@ fn in_sqlite_no_byte_of_a_deleted_id_or_of_its_rows_is_left_in_any_file() {
     block_on(async {
         let store = open(&storage).await;
         fill(store.as_ref(), &ids, &mut chance).await;
-        assert_eq!(found(&gone, &bytes_of(&storage.file())).len(), 1350, "the search finds");
+        assert_eq!(ids_in(&gone, &bytes_of(&storage.file())).len(), 1350, "the search finds");
         let reading = read_only(&storage.file());
         reading.execute_batch("BEGIN; SELECT count(*) FROM pings_20261120").unwrap();
         let mut left: Vec<String> = ids[..1350].iter().map(Uuid::to_string).collect();
@@ -86,17 +65,17 @@ fn in_sqlite_no_byte_of_a_deleted_id_or_of_its_rows_is_left_in_any_file() {
             left.drain(..store.forget(some).await.unwrap());
         }
         store.tidy().await.unwrap();
-        assert!(!found(&gone, &bytes_of(&storage.file())).is_empty(), "a reader that began before keeps them");
+        assert!(!ids_in(&gone, &bytes_of(&storage.file())).is_empty(), "a reader that began before keeps them");
         drop(reading);
         store.tidy().await.unwrap();
         let bytes = bytes_of(&storage.file());
-        assert!(found(&gone, &bytes).is_empty(), "an ID");
+        assert!(ids_in(&gone, &bytes).is_empty(), "an ID");
         let values: BTreeSet<String> = gone.iter().map(|id| version(*id)[..14].to_owned()).collect();
         let is_of_a_row =
             |window: &&[u8]| window.starts_with(b"6.0.0-") && values.contains(&*String::from_utf8_lossy(window));
         assert_eq!(bytes.windows(14).filter(is_of_a_row).count(), 0, "a value of a row");
         assert_eq!(storage.install_ids().len(), 300, "the others are there");
-        assert_eq!(found(&ids[1350..].iter().copied().collect(), &bytes).len(), 150);
+        assert_eq!(ids_in(&ids[1350..].iter().copied().collect(), &bytes).len(), 150);
         let check: String =
             read_only(&storage.file()).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok");
@@ -112,15 +91,15 @@ fn a_running_collector_leaves_no_byte_of_a_deleted_id_and_has_no_temporary_file(
         assert_eq!(collector.post(&ping_of(number)).status, 204);
     }
     let ids = BTreeSet::from([id]);
-    assert_eq!(found(&ids, &bytes_of(&storage.file())), [id]);
+    assert_eq!(ids_in(&ids, &bytes_of(&storage.file())), ids);
     assert_eq!(collector.forget(&id.to_string()).status, 200);
-    collector.wait_for("its bytes are gone", || found(&ids, &bytes_of(&storage.file())).is_empty());
+    collector.wait_for("its bytes are gone", || ids_in(&ids, &bytes_of(&storage.file())).is_empty());
     let files = format!("/proc/{}/fd", collector.pid().as_raw_nonzero());
     let open: Vec<_> = std::fs::read_dir(files).unwrap().map(|file| std::fs::read_link(file.unwrap().path())).collect();
     let temporary = open.iter().flatten().filter(|path| path.to_string_lossy().contains("(deleted)")).count();
     assert_eq!(temporary, 0, "{open:?}");
     collector.kill();
-    assert!(found(&ids, &bytes_of(&storage.file())).is_empty());
+    assert!(ids_in(&ids, &bytes_of(&storage.file())).is_empty());
 }
 
 #[test]
@@ -154,13 +133,13 @@ fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_i
         }
         drop(other);
         let gone: BTreeSet<Uuid> = gone.into_iter().filter(|id| id.to_string().as_str() < "8").collect();
-        assert!(found(&gone, &bytes_of(&storage.file())).len() > 10, "the copies are there");
+        assert!(ids_in(&gone, &bytes_of(&storage.file())).len() > 10, "the copies are there");
         let stored = storage.install_ids().len();
         let store = open(&storage).await;
         for _ in 0..3 {
             store.tidy().await.unwrap();
         }
-        assert!(found(&gone, &bytes_of(&storage.file())).is_empty());
+        assert!(ids_in(&gone, &bytes_of(&storage.file())).is_empty());
         assert_eq!(storage.install_ids().len(), stored);
     });
 }
@@ -184,7 +163,7 @@ fn postgresql_rewrites_the_days_that_had_deletions_but_never_today_s_or_yesterda
                 let path = cluster.psql("pulse", &format!("SELECT pg_relation_filepath('pings_{day}')"));
                 cluster.psql("pulse", "CHECKPOINT");
                 let bytes = std::fs::read(cluster.dir().join("data").join(path.trim())).unwrap();
-                !found(&BTreeSet::from([install_id(1).parse().unwrap()]), &bytes).is_empty()
+                !ids_in(&BTreeSet::from([install_id(1).parse().unwrap()]), &bytes).is_empty()
             };
             assert!(holds("20261123"), "{name}: the search finds");
             // What is in use is left alone.
