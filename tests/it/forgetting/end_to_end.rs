@@ -127,7 +127,7 @@ fn what_was_sent_under_any_id_is_gone_from_the_collector_after_forget_and_two_pr
                 let bytes = bytes_of(&storage, &collector);
                 !ids_in(&ids, &bytes).is_empty() || (0..6).any(|number| contains(&bytes, version(number).as_bytes()))
             };
-            collector.wait_for("every byte of it is gone", || !left());
+            wait_for("every byte of it is gone", || !left());
         }
 
         hold_against_another_library(&setup, &keys);
