@@ -27,7 +27,7 @@ fn a_file_system_that_cannot_lock_or_sync_is_named_as_that_and_not_as_a_matter_o
         ("fsync:error=EINVAL", "making a file durable: Invalid argument", local),
         ("fsync:error=ENOSYS", "making a file durable: Function not implemented", local),
         ("fsync:error=EIO", "Input/output error", "look at that directory and its disk"),
-        ("openat:error=EACCES", "Permission denied", "that the user of this process can write"),
+        ("openat:error=EACCES", "Permission denied", "must be able to write there"),
         ("openat:error=EROFS", "Read-only file system", "mounted read-only"),
         ("rename:error=ENOSPC", "No space left on device", "make room there"),
     ];
@@ -52,7 +52,7 @@ fn a_file_system_that_cannot_lock_or_sync_is_named_as_that_and_not_as_a_matter_o
             let said = said(&output);
             assert_eq!(output.status.code(), Some(5), "{injection}: {said}");
             assert!(said.contains(system) && said.contains(advice), "{injection}: {said}");
-            let speaks_of_permissions = said.contains("that the user of this process can write");
+            let speaks_of_permissions = said.contains("must be able to write there");
             assert_eq!(speaks_of_permissions, system == "Permission denied", "{injection}: {said}");
         }
     }
