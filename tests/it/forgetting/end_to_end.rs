@@ -40,6 +40,16 @@ fn deliver(setup: &Setup, pulse: &SimulatedPulse, number: u64) -> Sidecar {
     sidecar
 }
 
+fn deliver_two_pings_of_each_of_three_ids(setup: &Setup, pulse: &SimulatedPulse) -> Sidecar {
+    for number in 0..5 {
+        deliver(setup, pulse, number).stop();
+        if number % 2 == 1 {
+            assert!(setup.run(&["reset-id"]).status.success());
+        }
+    }
+    deliver(setup, pulse, 5)
+}
+
 fn version(number: u64) -> String {
     format!("6.3.0-rc.{}", 471_100 + number)
 }
@@ -62,11 +72,25 @@ fn hold_against_another_library(setup: &Setup, keys: &Value) {
     let expected: Vec<_> = sent.chain(forgotten).collect();
     let receipts: Vec<&str> = expected.iter().map(|(entry, ..)| entry["receipt"].as_str().unwrap()).collect();
     let Some(verified) = jose::verify(keys, &receipts, "its receipts by another library") else { return };
-    let verified = verified.expect("the collector's key signed each");
+    let verified = verified.unwrap();
     assert_eq!(verified.len(), expected.len());
     for ([_, claims], (entry, kind, digest, value)) in verified.iter().zip(&expected) {
         assert_eq!((claims["kind"].as_str(), claims[digest].as_str()), (Some(*kind), Some(&**value)), "{entry}");
     }
+}
+
+fn hold_the_audit_to_its_word(setup: &Setup, name: &str) {
+    let (sent, forgotten) = (recorded(setup, "sent").len(), recorded(setup, "forgotten").len());
+    assert_eq!(forgotten, 3, "{name}");
+    let told = text(&setup.run(&["audit"]).stdout);
+    let count = sent + forgotten;
+    let receipts = format!("receipts  ok     {count} receipts: {count} verified, 0 not verified; 0 times none");
+    for said in [&receipts, "deletions ok     3 deletions were asked for, 3 are done and 0 were ended"] {
+        assert!(told.contains(said), "{name}: {told}");
+    }
+    // The days passed by hand.
+    let mut findings = told.lines().map(str::trim_start).filter(|line| line.starts_with("line "));
+    assert!(findings.all(|finding| finding.contains("a startup ping only")), "{name}: {told}");
 }
 
 #[test]
@@ -84,14 +108,7 @@ fn what_was_sent_under_any_id_is_gone_from_the_collector_after_forget_and_two_pr
         let setup = setup.with_token(TOKEN).on_a_socket();
         let setup = setup.with("PULSE_TELEMETRY_TELEMETRY__RECEIPT_KEYS_FILE", file.to_str().unwrap());
 
-        // Three IDs, with two pings each.
-        for number in 0..5 {
-            deliver(&setup, &pulse, number).stop();
-            if number % 2 == 1 {
-                assert!(setup.run(&["reset-id"]).status.success(), "{name}");
-            }
-        }
-        let sidecar = deliver(&setup, &pulse, 5);
+        let sidecar = deliver_two_pings_of_each_of_three_ids(&setup, &pulse);
         let body = |entry: &Value| serde_json::from_str::<Value>(entry["body"].as_str().unwrap()).unwrap();
         let ids: BTreeSet<Uuid> = recorded(&setup, "attempted").iter().map(|entry| id_of(&body(entry))).collect();
         let current: Uuid = setup.id_on_disk().unwrap().parse().unwrap();
@@ -131,17 +148,7 @@ fn what_was_sent_under_any_id_is_gone_from_the_collector_after_forget_and_two_pr
         }
 
         hold_against_another_library(&setup, &keys);
-        let (sent, forgotten) = (recorded(&setup, "sent").len(), recorded(&setup, "forgotten").len());
-        assert_eq!(forgotten, 3, "{name}");
-        let told = text(&setup.run(&["audit"]).stdout);
-        let count = sent + forgotten;
-        let receipts = format!("receipts  ok     {count} receipts: {count} verified, 0 not verified; 0 times none");
-        for said in [&receipts, "deletions ok     3 deletions were asked for, 3 are done and 0 were ended"] {
-            assert!(told.contains(said), "{name}: {told}");
-        }
-        // The days passed by hand.
-        let mut findings = told.lines().map(str::trim_start).filter(|line| line.starts_with("line "));
-        assert!(findings.all(|finding| finding.contains("a startup ping only")), "{name}: {told}");
+        hold_the_audit_to_its_word(&setup, name);
         let log = collector.stop();
         assert!(ids_in(&ids, log.as_bytes()).is_empty(), "{name}: no ID reaches the log");
         if matches!(storage, Storage::Sqlite(_)) {
