@@ -10,6 +10,7 @@ mod released;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use pulse_telemetry_testkit::alone::{alone, run};
 use pulse_telemetry_testkit::endpoint::Endpoint;
@@ -43,7 +44,7 @@ const USER: u32 = 65_532;
 #[ignore = "needs root: make test-image"]
 fn the_image_that_is_compiled_runs_read_only_as_nobody_and_pings_and_answers_its_health_check() {
     let name = "image::the_image_that_is_compiled_runs_read_only_as_nobody_and_pings_and_answers_its_health_check";
-    alone(name, &["--mount"], build_the_image, a_life_inside);
+    alone_with_podman(name, build_the_image, a_life_inside);
 }
 
 #[expect(clippy::disallowed_methods, reason = "where the toolchain keeps its crates")]
@@ -112,6 +113,17 @@ fn a_life_inside() {
     done(podman(&["stop", "-t", "10", "life"]));
     let code = done(podman(&["inspect", "life", "--format", "{{.State.ExitCode}}"]));
     assert_eq!(code.trim(), "0", "it stops when it is asked to");
+}
+
+/// Runs that test again in namespaces of its own once the image is built, while no other one has a container.
+fn alone_with_podman(name: &str, build: impl FnOnce(), test: impl FnOnce()) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let mut one = None;
+    let prepare = || {
+        build();
+        one = Some(ONE.lock().unwrap_or_else(PoisonError::into_inner));
+    };
+    alone(name, &["--mount"], prepare, test);
 }
 
 fn of_its_own_cgroups() {

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use pulse_telemetry_testkit::alone::{FIGURE, alone, run};
+use pulse_telemetry_testkit::alone::{FIGURE, run};
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::sidecar::LIMIT;
 
-use super::{HARDENED, Removed, buildah, done, of_its_own_cgroups, podman, text};
+use super::{HARDENED, Removed, alone_with_podman, buildah, done, of_its_own_cgroups, podman, text};
 
 /// Debian's names of the architectures, Rust's, and what runs their programs here.
 const ARCHITECTURES: [(&str, &str); 2] = [("amd64", "x86_64"), ("arm64", "aarch64")];
@@ -28,7 +28,7 @@ fn image(architecture: &str) -> String {
 fn both_images_have_the_released_bytes_and_nothing_else_and_every_user_can_run_one_on_every_volume() {
     let name = "image::released::both_images_have_the_released_bytes_and_nothing_else_and_every_user_can_run_one_on_\
                 every_volume";
-    alone(name, &["--mount"], build_both, lives_inside);
+    alone_with_podman(name, build_both, lives_inside);
 }
 
 fn build_both() {
