@@ -147,7 +147,7 @@ tell_the_next_steps() {
     cat <<END
 $NAME $VERSION is installed; it is not started, and nothing is sent. Next, as root:
   1. the API token of Pulse: (umask 077; cat >/etc/$NAME/token), paste, Enter, Ctrl-D
-  2. look: PULSE_TOKEN_FILE=/etc/$NAME/token $NAME preview
+  2. look: PULSE_TOKEN_FILE=/etc/$NAME/token $NAME check, then preview in its place
   3. hand over: PULSE_TELEMETRY=false in Pulse's environment, restart Pulse, systemctl enable --now $NAME
 $DOCUMENTS/docs/INSTALL.md says more.
 END
