@@ -111,6 +111,9 @@ install_package() {
 }
 
 install_tarball() {
+    there=$(/usr/bin/$NAME --version 2>/dev/null | awk '{ print $2 }')
+    [ "$(printf '%s\n' "$there" "$VERSION" | sort -V | tail -n 1)" = "$VERSION" ] ||
+        stop "$NAME $there is installed, which is newer; nothing was changed"
     tar --extract --gzip --file="$place/$file" --directory="$place"
     tree=$place/$NAME-$VERSION-$triple
     install -D -m 0644 "$tree/man/$NAME.1" $MANUAL

@@ -229,8 +229,10 @@ previewed() {
 }
 verified() {
     echo "pulse-telemetry $(cat /given/key)" >/given/signers
-    ssh-keygen -Y verify -f /given/signers -I pulse-telemetry -n pulse-telemetry -s SHA256SUMS.sshsig <SHA256SUMS &&
-        sha256sum --check --quiet --ignore-missing SHA256SUMS
+    ssh-keygen -Y verify -f /given/signers -I pulse-telemetry -n pulse-telemetry -s SHA256SUMS.sshsig <SHA256SUMS ||
+        return 1
+    unsigned=$(sha256sum -- * | grep -vxFf SHA256SUMS | cut -c 67-)
+    [ "$unsigned" = "$(printf 'SHA256SUMS\nSHA256SUMS.sshsig')" ] || { echo "unsigned: $unsigned"; return 1; }
 }
 "#;
 
@@ -304,7 +306,9 @@ changed SHA256SUMS 97
 changed SHA256SUMS.sshsig 41
 changed pulse-telemetry_2-1_amd64.deb 900000
 rm /given/bad/install.sh; cp /given/2/install.sh /given/bad/; echo '# more' >>/given/bad/install.sh
-(cd /given/bad && verified 2>&1 | grep -c 'install.sh: FAILED')
+(cd /given/bad && verified 2>&1 | grep -c 'install.sh$')
+echo unlisted >/given/bad/pulse-telemetry_9-1_amd64.deb
+(cd /given/bad && verified 2>&1 | grep -c 'pulse-telemetry_9-1_amd64.deb$')
 left; there
 step signed otherwise
 for other in other-key other-namespace 1; do sh /given/2/install.sh /given/$other >/dev/null || echo refused; done
@@ -326,6 +330,12 @@ mv /usr/bin/dpkg-query /given/
 sh /given/1/install.sh
 sh /given/2/install.sh
 unit; test -x /usr/bin/pulse-telemetry && echo the program
+step an older tarball
+mv /usr/bin/pulse-telemetry /given/kept
+printf '#!/bin/sh\necho pulse-telemetry 3\n' >/usr/bin/pulse-telemetry
+chmod 755 /usr/bin/pulse-telemetry
+sh /given/2/install.sh
+mv /given/kept /usr/bin/pulse-telemetry
 step without credentials
 mkdir -p /etc/systemd/system/service.d
 printf '[Service]\nLoadCredential=\n' >/etc/systemd/system/service.d/zzz-lxc-service.conf
@@ -349,7 +359,7 @@ echo "after that:"; mv /given/dpkg-query /usr/bin/; left
 
 fn what_install_sh_did(seen: &str) {
     let step = |name: &str| step(seen, name);
-    assert_eq!(step("changed"), "1\nthere: \n");
+    assert_eq!(step("changed"), "1\n1\nthere: \n");
     let otherwise = step("signed otherwise");
     assert!(otherwise.matches("nothing was installed\nrefused\n").count() == 3, "{otherwise}");
     assert!(otherwise.ends_with("refused\nthere: \n"), "{otherwise}");
@@ -377,6 +387,7 @@ fn what_install_sh_did(seen: &str) {
         step("removed")
     );
     assert!(step("as a tarball").ends_with("unit: inactive disabled\nthe program\n"), "{}", step("as a tarball"));
+    assert!(step("an older tarball").ends_with("3 is installed, which is newer; nothing was changed\n"), "{seen}");
     let without = step("without credentials");
     assert!(without.contains("Missing: a drop-in of this image takes LoadCredential="), "{without}");
     assert!(without.ends_with("unit: active enabled\n0\n"), "{without}");
