@@ -133,7 +133,9 @@ fn the_compose_example_gives_the_sidecar_settings_that_it_accepts_and_hands_over
     let config = Config::load(None, &environment, false).unwrap();
     assert_eq!(config.pulse.url.to_string(), "http://pulse:7655/");
     assert!(!config.serve.listen.is_local() && config.serve.token_file.is_some());
-    for file in [config.state.dir, config.serve.token_file.unwrap().path] {
+    // The state is a directory within the volume.
+    let volume = config.state.dir.parent().unwrap().to_owned();
+    for file in [volume, config.serve.token_file.unwrap().path] {
         let place = file.strip_prefix("/run/secrets").unwrap_or(&file).display().to_string();
         assert!(sidecar.contains(&place), "{place} is neither a secret nor a volume");
     }
