@@ -305,7 +305,7 @@ pub fn schema_of(fields: &[Field]) -> Value {
     json!({
         "$schema": SCHEMA_ID,
         "title": "Pulse telemetry ping",
-        "description": "All that leaves a Pulse installation whose telemetry is on. Made from crates/core/src/contract.rs.",
+        "description": "All that leaves a Pulse installation whose telemetry is on. Made from contract.rs.",
         "type": "object",
         "properties": properties,
         "required": required,
