@@ -185,7 +185,7 @@ impl<C: Rng> Engine<C> {
             Input::CancelForget => self.on_cancel_forget(now, &mut out),
             Input::StorageFailed { send_left_out, .. } => self.on_storage_failed(now, send_left_out, &mut out),
             Input::Stop => {
-                self.cancel(LedgerReason::Stopped, &mut out);
+                self.cancel(now, LedgerReason::Stopped, &mut out);
                 self.break_off_the_deletion(&mut out);
                 out.push(Action::Disk(DiskAction::Record(Entry::new(EntryKind::Stopped))));
                 return out;

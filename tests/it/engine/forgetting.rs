@@ -11,6 +11,7 @@ use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::receipt::ReceiptStanding;
 use pulse_telemetry_core::rng::Rng as _;
+use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::seeded::Seeded;
 
 use super::{DAY, HOUR, MINUTE, SCHEDULE, World, noon, some_id, status};
@@ -350,6 +351,60 @@ fn a_ping_whose_answer_did_not_come_may_arrive_before_its_id_is_deleted() {
     assert_eq!((world.cancels, world.asked.len()), (1, 0), "the send under way ends first");
     world.run_for(MINUTE * 2);
     assert_eq!(world.asked_ids(), [some_id().install_id]);
+}
+
+#[test]
+fn a_ping_that_an_opt_out_or_a_reset_cut_off_may_arrive_before_its_id_is_deleted() {
+    let (off, on, reset) = (Input::Switch { off: true }, Input::Switch { off: false }, Input::Reset);
+    let ways = [
+        vec![off.clone()],
+        vec![reset.clone()],
+        vec![off.clone(), reset.clone()],
+        vec![reset.clone(), off.clone()],
+        vec![off.clone(), on.clone()],
+        vec![off, on, reset],
+    ];
+    // It is under way when it is cut off; or it was lost just before.
+    for is_under_way in [true, false] {
+        for way in &ways {
+            let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
+            world.answers = [(!is_under_way).then_some(Answer::TimedOut)].into();
+            while world.sent.is_empty() {
+                world.pass(world.wake.saturating_sub(world.now.mono));
+                world.feed(Input::Tick);
+            }
+            let began = world.now.mono;
+            way.iter().for_each(|input| world.feed(input.clone()));
+            world.forget(&[some_id().install_id]);
+            world.run_for(HOUR);
+            let told = format!("{way:?}, under way: {is_under_way}");
+            assert_eq!(world.asked_ids(), [some_id().install_id], "{told}");
+            let asked_after = world.asked[0].0.mono - began;
+            assert!((MINUTE..MINUTE * 2).contains(&asked_after), "{told}: {asked_after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_ping_on_the_disk_may_arrive_right_after_a_start_and_one_that_was_answered_holds_nothing_back() {
+    let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
+    world.answers = [None].into();
+    world.run_for(HOUR);
+    world.crash_and_start();
+    world.feed(Input::Switch { off: true });
+    world.forget(&[some_id().install_id]);
+    assert_eq!(world.asked.len(), 0);
+    world.run_for(MINUTE * 2);
+    assert_eq!(world.asked_ids(), [some_id().install_id]);
+
+    let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
+    while world.sent.is_empty() {
+        world.pass(world.wake.saturating_sub(world.now.mono));
+        world.feed(Input::Tick);
+    }
+    world.feed(Input::Switch { off: true });
+    world.forget(&[some_id().install_id]);
+    assert_eq!(world.asked_ids(), [some_id().install_id], "at once");
 }
 
 #[test]

@@ -1,15 +1,20 @@
 //! An attempt to send: from a payload that may be sent to what became of the ping.
 
+use std::time::Duration;
+
 use super::{
     ASKED_ADDED, ASKED_PART, Action, Concluded, Deadline, DiskAction, Engine, Entry, EntryKind, KeptReceipt, Outcome,
     Pending, Phase, Schedule, plus,
 };
-use crate::clock::Now;
+use crate::clock::{MINUTE, Now};
 use crate::contract::Payload;
 use crate::ping::{self, Event};
 use crate::reason::LedgerReason;
 use crate::rng::Rng;
 use crate::verdict::{Answer, Verdict};
+
+/// A ping that was cut off, or is to be retried, may arrive until then; its ID is not deleted before.
+const ARRIVES_WITHIN: Duration = MINUTE;
 
 /// How a ping ends.
 pub(super) struct End {
@@ -84,6 +89,7 @@ impl<C: Rng> Engine<C> {
                 self.conclude(now, end, out);
             }
             Verdict::Retry { after, reason } => {
+                self.let_it_arrive(now);
                 if let Some(after) = after {
                     let most = (after / ASKED_PART).max(ASKED_ADDED).min(self.schedule.interval);
                     let silence = after + self.chance.uniform_up_to(most);
@@ -153,12 +159,26 @@ impl<C: Rng> Engine<C> {
     }
 
     /// Ends the send under way, if there is one, and closes its entry.
-    pub(super) fn cancel(&mut self, reason: LedgerReason, out: &mut Vec<Action>) {
-        if self.phase == Phase::Sending {
-            self.phase = Phase::Idle;
-            out.push(Action::CancelSend);
+    pub(super) fn cancel(&mut self, now: Now, reason: LedgerReason, out: &mut Vec<Action>) {
+        if self.cut_off(now, out) {
             let event = self.pending.as_ref().map(|pending| pending.event);
             out.push(Action::Disk(DiskAction::Record(Entry { event, ..Entry::because(EntryKind::Failed, reason) })));
         }
+    }
+
+    /// Ends the send under way, and says whether there was one.
+    pub(super) fn cut_off(&mut self, now: Now, out: &mut Vec<Action>) -> bool {
+        let is_under_way = self.phase == Phase::Sending;
+        if is_under_way {
+            self.phase = Phase::Idle;
+            self.let_it_arrive(now);
+            out.push(Action::CancelSend);
+        }
+        is_under_way
+    }
+
+    /// Nothing tells whether the ping arrived: it may be on its way, or with a proxy that gave up waiting.
+    pub(super) fn let_it_arrive(&mut self, now: Now) {
+        self.deadlines.set(Deadline::Arrival, now.mono + ARRIVES_WITHIN.min(self.schedule.interval));
     }
 }

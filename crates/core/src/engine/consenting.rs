@@ -1,7 +1,7 @@
 //! Telemetry switched on or off, and a new ID that somebody asks for: what both take with them.
 
 use super::attempts::End;
-use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome, Phase};
+use super::{Action, Deadline, DiskAction, Engine, Entry, EntryKind, Outcome};
 use crate::clock::Now;
 use crate::consent::{OffSource, Sources};
 use crate::observation::OwnSender;
@@ -34,7 +34,7 @@ impl<C: Rng> Engine<C> {
             return;
         }
         if after.is_some() {
-            self.cancel(LedgerReason::SwitchedOff, out);
+            self.cancel(now, LedgerReason::SwitchedOff, out);
             self.discard_identity_and_pending(now, out);
         } else if self.deadlines.is_set(Deadline::Heartbeat) {
             self.leave_the_old_schedule(now);
@@ -60,10 +60,7 @@ impl<C: Rng> Engine<C> {
     }
 
     pub(super) fn on_reset(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.phase == Phase::Sending {
-            self.phase = Phase::Idle;
-            out.push(Action::CancelSend);
-        }
+        self.cut_off(now, out);
         self.candidate = self.chance.uuid();
         let is_on = self.sources.off().is_none();
         if is_on {

@@ -24,6 +24,8 @@ pub(super) enum Deadline {
     Reread,
     /// The pending ping is given up.
     GiveUp,
+    /// A ping that was cut off, or is to be retried, has arrived or never will.
+    Arrival,
     /// What could not be written is tried again; stopped while all is written.
     Save,
     /// For how long the clock has been suspect is kept on disk again.
@@ -37,7 +39,7 @@ pub(super) enum Deadline {
 }
 
 impl Deadline {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Startup,
         Self::Heartbeat,
         Self::Spacing,
@@ -45,6 +47,7 @@ impl Deadline {
         Self::Retry,
         Self::Reread,
         Self::GiveUp,
+        Self::Arrival,
         Self::Save,
         Self::SaveSuspicion,
         Self::Trust,
@@ -94,7 +97,7 @@ impl Deadlines {
     }
 
     /// When all of these have passed; what is not set has.
-    fn latest(&self, of: impl IntoIterator<Item = Deadline>) -> Duration {
+    pub(super) fn latest(&self, of: impl IntoIterator<Item = Deadline>) -> Duration {
         of.into_iter().filter_map(|deadline| self.at(deadline)).max().unwrap_or_default()
     }
 }
@@ -126,7 +129,7 @@ impl<C: Rng> Engine<C> {
             | Deadline::Silence
             | Deadline::Retry
             | Deadline::Reread => false,
-            Deadline::RecordSuppression => false,
+            Deadline::Arrival | Deadline::RecordSuppression => false,
         }
     }
 

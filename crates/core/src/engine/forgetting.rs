@@ -12,8 +12,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    ASKED_ADDED, ASKED_MAX, ASKED_PART, Action, Deletions, DiskAction, Engine, Entry, EntryKind, ForgetAnswer, minus,
-    plus, since, until,
+    ASKED_ADDED, ASKED_MAX, ASKED_PART, Action, Deadline, Deletions, DiskAction, Engine, Entry, EntryKind,
+    ForgetAnswer, minus, plus, since, until,
 };
 use super::{DeletionEnd, DeletionRecord};
 use crate::clock::{DAY, HOUR, MINUTE, Now};
@@ -31,8 +31,6 @@ const NO_CONTRACT_FOR: Duration = DAY;
 const APART: Duration = MINUTE;
 /// and by a random time up to this more where something held both back.
 const APART_MORE: Duration = HOUR;
-/// A ping whose answer did not come may arrive until then; its ID is not deleted before.
-const ARRIVES_WITHIN: Duration = MINUTE;
 
 /// A deletion that was asked for and is not over.
 #[derive(Clone, Debug)]
@@ -112,9 +110,9 @@ impl<C: Rng> Engine<C> {
     pub(super) fn on_forget(&mut self, now: Now, ids: Vec<InstallId>, out: &mut Vec<Action>) {
         let current = self.identity.as_ref().filter(|_| !self.id_is_unused);
         let current = current.map(|identity| identity.install_id.canonical());
-        let may_still_arrive = self.pending.as_ref().is_some_and(|pending| pending.attempts > 0);
-        let at_once =
-            now.mono + if may_still_arrive { ARRIVES_WITHIN.min(self.schedule.interval) } else { Duration::ZERO };
+        self.cut_off(now, out);
+        // Not before the last ping that was cut off, whichever of them it went with: its row would stay.
+        let at_once = self.deadlines.latest([Deadline::Arrival]).max(now.mono);
         // Nor right after that of another ID.
         let apart = APART.min(self.schedule.interval);
         let at_once = self.deletion_asked_at.map_or(at_once, |asked_at| at_once.max(asked_at + apart));

@@ -83,7 +83,7 @@ impl<C: Rng> Engine<C> {
     fn new(schedule: Schedule, start: Start, mut chance: C, now: Now) -> Self {
         let Start { sources, identity, identity_is_ours, state, .. } = start;
         let mut deadlines = Deadlines::default();
-        let at_once = [Deadline::Spacing, Deadline::Silence, Deadline::Reread, Deadline::Prune];
+        let at_once = [Deadline::Spacing, Deadline::Silence, Deadline::Reread, Deadline::Arrival, Deadline::Prune];
         at_once.into_iter().chain([Deadline::RecordSuppression]).for_each(|deadline| deadlines.set(deadline, now.mono));
         deadlines.set(Deadline::SaveSuspicion, now.mono + SUSPICION_SAVED_EVERY);
         Self {

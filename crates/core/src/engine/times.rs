@@ -51,6 +51,10 @@ impl<C: Rng> Engine<C> {
         self.deadlines.set(Deadline::GiveUp, now.mono + left);
         self.deadlines.set(Deadline::Retry, now.mono + until(record.not_before, now.wall).min(DAY));
         let PendingRecord { event, built_at, attempts, .. } = *record;
+        if attempts > 0 {
+            // Perhaps right before the start. Of a ping that a reset or an opt-out took off the disk nothing is known.
+            self.let_it_arrive(now);
+        }
         self.pending = Some(Pending { event, body, install_id, built_at, attempts, id_was_unused: false });
     }
 
