@@ -33,7 +33,9 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
         writeln!(out, "Nothing that was sent is left to delete, as far as the history tells.")?;
         return Ok(Exit::Done);
     }
-    writeln!(out, "The endpoint is to delete what was sent under {pending} IDs.")?;
+    // The daemon may have been started with another one than the configuration says now.
+    let endpoint = if is_offline { config.telemetry.endpoint.to_string() } else { known_status(&api).await?.endpoint };
+    writeln!(out, "{endpoint} is to delete what was sent under {pending} IDs.")?;
     if enabled {
         writeln!(out, "The install ID was replaced. Pings go on under the new one; `pulse-telemetry off` ends them.")?;
     }
@@ -45,7 +47,6 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
     out.flush()?;
     let report = outcome(&api, pending).await?;
     if report.not_offered {
-        let endpoint = config.telemetry.endpoint.to_string();
         return Err(CommandError::NotOffered { endpoint, is_pending: report.pending > 0 });
     }
     let done = pending.saturating_sub(report.pending);

@@ -7,7 +7,7 @@ mod payload;
 mod posture;
 mod state;
 
-use maud::{Markup, PreEscaped};
+use maud::{Markup, PreEscaped, html};
 
 pub(super) use self::state::READ;
 use crate::daemon::{NoPreview, PostureSeen, Preview};
@@ -55,6 +55,7 @@ pub(super) fn render(shown: &Shown<'_>) -> String {
             ("<!--elsewhere-->", posture::posture(shown.posture)),
             ("<!--events-->", events::events(shown.events, shown.events_shown)),
             ("<!--about-->", state::about(shown.status)),
+            ("<!--endpoint-->", html! { (shown.status.endpoint) }),
         ],
     );
     fill(SHELL, &[("<!--main-->", PreEscaped(main))])

@@ -32,6 +32,7 @@ fn forget_replaces_the_id_first_and_has_the_old_one_deleted_at_once_with_a_verif
     for said in ["under 1 IDs", "The install ID was replaced. Pings go on", "It says that it did so for 1 of them"] {
         assert!(told.contains(said), "{told}");
     }
+    assert!(told.starts_with(&receiver.url()), "it names who is asked: {told}");
     assert_ne!(setup.id_on_disk().unwrap(), id);
     assert_eq!(receiver.forgotten_ids(), std::slice::from_ref(&id));
     let requests = receiver.server.requests();

@@ -40,6 +40,7 @@ fn a_deletion_asks_first_says_what_it_does_and_the_history_has_its_receipt() {
     for said in ["without an ID", "pings go on under it", "random times of the next day", "turn telemetry off"] {
         assert!(dialog.contains(said), "{said}: {dialog}");
     }
+    assert!(dialog.contains(&receiver.url()), "it names who is asked: {dialog}");
     tab.picture("forget");
     tab.click("#forget-dialog button[value=cancel]");
     tab.wait_until("!document.getElementById('forget-dialog').open");
