@@ -46,7 +46,7 @@ pub(super) struct Sweep {
     log: [u8; 8],
     /// The next page of the file, which was not yet swept as a whole.
     next: Option<u32>,
-    /// Rows were deleted, and the log still has them.
+    /// Rows were deleted, and the log still has them; or it may have some from before a kill.
     pub(super) rows_are_in_the_log: bool,
 }
 
@@ -59,7 +59,7 @@ impl Sweep {
             connection.pragma_update(None, "application_id", SWEPT)?;
         }
         let mark: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        Ok(Self { next: (mark != SWEPT).then_some(1), ..Self::default() })
+        Ok(Self { next: (mark != SWEPT).then_some(1), rows_are_in_the_log: true, ..Self::default() })
     }
 }
 

@@ -103,6 +103,28 @@ fn a_running_collector_leaves_no_byte_of_a_deleted_id_and_has_no_temporary_file(
 }
 
 #[test]
+fn what_was_deleted_right_before_a_kill_is_in_no_file_soon_after_the_next_start() {
+    let storage = Storage::sqlite();
+    // So long ago that the clock is doubted and the start purges nothing, which would empty the log.
+    let now = SystemClock.now().wall;
+    block_on(async {
+        let rows = [1, 2].map(|number| days_ago(number, 10, now));
+        open(&storage).await.commit(rows.to_vec()).await.unwrap();
+    });
+    let ids = BTreeSet::from([install_id(1).parse().unwrap()]);
+    let collector = Setup::new(&storage).start();
+    let reading = read_only(&storage.file());
+    reading.execute_batch("BEGIN; SELECT count(*) FROM telemetry_pings").unwrap();
+    assert_eq!(collector.forget(&install_id(1)).status, 200);
+    collector.kill();
+    let collector = Setup::new(&storage).start();
+    assert_eq!(ids_in(&ids, &bytes_of(&storage.file())), ids, "a reader that began before keeps them");
+    drop(reading);
+    collector.wait_for("its bytes are gone", || ids_in(&ids, &bytes_of(&storage.file())).is_empty());
+    assert_eq!(storage.install_ids(), [install_id(2)]);
+}
+
+#[test]
 fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_is_lost() {
     let storage = Storage::sqlite();
     let mut chance = Seeded(19);
