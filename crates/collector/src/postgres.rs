@@ -7,13 +7,14 @@ mod commit;
 mod days;
 mod failed;
 mod forget;
+mod locks;
 mod published;
 mod reader;
 mod schema;
 mod session;
 mod words;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,15 +26,16 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
-use self::commit::{Columns, KnownIds, RowVerdict, insert_statement, text};
+use self::commit::{Columns, KnownIds, RowVerdict, insert_statement};
 use self::days::not_yet;
 use self::failed::Failed;
+use self::locks::{SOON, none_locked};
 pub use self::reader::PostgresReader;
 use self::reader::span;
 use self::schema::{LOCK_SCHEMA, LONG, Migration, TABLE, check_version, is_there, migrate, partitions};
 use self::session::{begin_commit, connection, lock, pool, writing};
 use super::storage::{
-    Arrival, ID, PUBLISHED_DAYS, PingStore, PublishedDay, Purged, Rewritten, RowOutcome, Span, StorageError, Working,
+    Arrival, PUBLISHED_DAYS, PingStore, PublishedDay, Purged, Rewritten, RowOutcome, Span, StorageError, Working,
     day_of, day_table, first_day_kept, last_day_kept,
 };
 
@@ -226,23 +228,6 @@ impl PostgresStore {
         Ok(arrivals.iter().map(outcome).collect())
     }
 
-    /// Which of the rows' IDs are stored, of whatever day.
-    async fn stored_ids(&self, arrivals: &[&Arrival]) -> Result<HashSet<String>, StorageError> {
-        let ids: Vec<&str> = arrivals.iter().filter_map(|arrival| text(&arrival.row.cells[ID])).collect();
-        let query = format!(
-            "SELECT id FROM unnest($1::text[]) AS id WHERE EXISTS (SELECT FROM {TABLE} old WHERE old.install_id = id)"
-        );
-        self.working(WORK_TIMEOUT, |mut client| async move {
-            // By the index, as the commit does.
-            let transaction = writing(&mut client).await?;
-            let stored = transaction.query_typed(&query, &[(&ids, Type::TEXT_ARRAY)]).await?;
-            let stored = stored.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-            transaction.commit().await?;
-            Ok((client, stored))
-        })
-        .await
-    }
-
     async fn insert(&self, arrivals: &[&Arrival], known: &KnownIds) -> Result<Vec<RowVerdict>, StorageError> {
         let columns = Columns::of(arrivals, known);
         let insert = &self.insert;
@@ -313,10 +298,15 @@ impl PingStore for PostgresStore {
     }
 
     fn size(&self) -> Working<'_, u64> {
-        Box::pin(self.working(WORK_TIMEOUT, |client| async move {
+        Box::pin(self.working(WORK_TIMEOUT, |mut client| async move {
             let query = "SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint
                          FROM pg_inherits WHERE inhparent = to_regclass($1)";
-            let bytes: i64 = client.query_typed_one(query, &[(&TABLE, Type::TEXT)]).await?.get(0);
+            // It would wait, and go on waiting where it was given up here.
+            let transaction = writing(&mut client).await?;
+            none_locked(transaction.client()).await?;
+            transaction.batch_execute(SOON).await?;
+            let bytes: i64 = transaction.query_typed_one(query, &[(&TABLE, Type::TEXT)]).await?.get(0);
+            transaction.commit().await?;
             Ok((client, bytes.unsigned_abs()))
         }))
     }

@@ -13,16 +13,18 @@ use crate::storage::{StorageError, day_table};
 /// How often a reader begins anew because a day was purged while it began.
 const READ_TRIES: u32 = 10;
 
-/// Reads as of one moment, with the days since `from`, none of which goes before that is done.
+/// Reads as of one moment, with the days since `from`, none of which goes before that is done, but those that are not
+/// read.
 pub(super) async fn with_days<T>(
     client: &mut Object,
     from: Date,
+    unread: &[Date],
     read: impl AsyncFnOnce(&Transaction<'_>, Vec<Date>) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     let mut tries = 1;
     loop {
         let transaction = reading(client).await?;
-        match hold_days(&transaction, from).await {
+        match hold_days(&transaction, from, unread).await {
             Err(Failed::Postgres(error)) if is_gone(&error) && tries < READ_TRIES => tries += 1,
             days => {
                 let done = read(&transaction, days?).await?;
@@ -33,16 +35,16 @@ pub(super) async fn with_days<T>(
     }
 }
 
-/// The days since `from`, none of which goes before the transaction ends.
-async fn hold_days(transaction: &Transaction<'_>, from: Date) -> Result<Vec<Date>, Failed> {
+/// The days since `from`, none of which goes before the transaction ends, but those that are not read.
+async fn hold_days(transaction: &Transaction<'_>, from: Date, unread: &[Date]) -> Result<Vec<Date>, Failed> {
     if !is_there(transaction.client(), TABLE).await? {
         return Err(not_yet().into());
     }
     check_version(transaction.client()).await?;
     check_columns(transaction.client()).await?;
     let days: Vec<Date> = partitions(transaction.client()).await?.into_iter().filter(|day| *day >= from).collect();
-    if !days.is_empty() {
-        let tables: Vec<String> = days.iter().map(|day| day_table(*day)).collect();
+    let tables: Vec<String> = days.iter().filter(|day| !unread.contains(day)).map(|day| day_table(*day)).collect();
+    if !tables.is_empty() {
         transaction.batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "))).await?;
     }
     Ok(days)

@@ -2,19 +2,19 @@
 //!
 //! PostgreSQL leaves deleted rows in its files until the space is used again. So each night the partitions that had
 //! deletions are rewritten, one after the other: by `VACUUM (FULL, SKIP_LOCKED)`, which cannot run in a transaction,
-//! and so takes no `SET LOCAL` behind a pooler. It waits for no lock at all, so nobody queues behind it.
+//! and so takes no `SET LOCAL` behind a pooler. It waits for no lock, so nobody queues behind it while it has none. But
+//! while it works it locks the partition even for readers, so whoever needs all of them does without that one, or fails
+//! at once (`locks.rs`).
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio_postgres::types::Type;
 
+use super::locks::{SOON, none_locked};
 use super::schema::{TABLE, partitions};
 use super::session::{lock, writing};
 use super::{LOCK_COMMIT, PostgresStore, WORK_TIMEOUT};
 use crate::storage::{FORGET_ROWS, FORGOTTEN_DAYS, RECEIVED_AT, Rewritten, StorageError, day_of, day_table};
-
-/// How long a deletion waits for a partition that is rewritten: pings wait behind it.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
 
 /// How long the rewriting of one partition may take.
 const REWRITE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
@@ -41,9 +41,11 @@ impl PostgresStore {
         );
         self.working(WORK_TIMEOUT, |mut client| async move {
             let transaction = writing(&mut client).await?;
+            // Before pings wait behind it.
+            none_locked(transaction.client()).await?;
             // No ping of another collector is between here and there.
             lock(&transaction, LOCK_COMMIT).await?;
-            transaction.batch_execute(LOCK_TIMEOUT).await?;
+            transaction.batch_execute(SOON).await?;
             let (mut done, mut rows) = (0, 0);
             for count in transaction.query_typed(&count, &[(&ids, Type::TEXT_ARRAY)]).await? {
                 done += 1;

@@ -15,7 +15,7 @@ use crate::storage::{
 };
 
 pub(super) async fn scan_day(client: &mut Object, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), Failed> {
-    with_days(client, Date::MIN, async |transaction, days| show(transaction, day, &days, visit).await).await
+    with_days(client, Date::MIN, &[], async |transaction, days| show(transaction, day, &days, visit).await).await
 }
 
 /// Shows the last row of the day of each ID that has one on an earlier day. Almost every ID is found on the newest of

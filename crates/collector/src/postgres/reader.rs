@@ -2,13 +2,14 @@
 
 use deadpool_postgres::{Object, Pool, Transaction};
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, Time};
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 use pulse_telemetry_http::tls::Trust;
 use secrecy::SecretString;
 
 use super::days::{in_portions, with_days};
 use super::failed::{Failed, civil, timestamp};
+use super::locks::locked_days;
 use super::published::{publication, scan_day};
 use super::schema::partitions;
 use super::session::{connection, pool};
@@ -69,7 +70,7 @@ impl Read for PostgresReader {
 
 async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) -> Result<(), Failed> {
     let from = civil(since);
-    with_days(client, from.date(), async |transaction, days| {
+    with_days(client, from.date(), &[], async |transaction, days| {
         for day in days {
             show(transaction, day, from, visit).await?;
         }
@@ -78,10 +79,12 @@ async fn read(client: &mut Object, since: Timestamp, visit: &mut Visitor<'_>) ->
     .await
 }
 
+/// Of a day that is locked it tells the beginning: no start waits for a rewriting.
 pub(super) async fn span(client: &mut Object) -> Result<Option<Span>, Failed> {
-    with_days(client, Date::MIN, async |transaction, days| {
-        let oldest = end(transaction, days.iter(), "min").await?;
-        let newest = end(transaction, days.iter().rev(), "max").await?;
+    let locked = locked_days(client).await?;
+    with_days(client, Date::MIN, &locked, async |transaction, days| {
+        let oldest = end(transaction, days.iter(), &locked, "min").await?;
+        let newest = end(transaction, days.iter().rev(), &locked, "max").await?;
         Ok(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }))
     })
     .await
@@ -102,9 +105,13 @@ async fn show(transaction: &Transaction<'_>, day: Date, from: DateTime, visit: &
 async fn end(
     transaction: &Transaction<'_>,
     days: impl Iterator<Item = &Date>,
+    locked: &[Date],
     end: &'static str,
 ) -> Result<Option<Timestamp>, Failed> {
     for day in days {
+        if locked.contains(day) {
+            return Ok(timestamp(day.to_datetime(Time::midnight())));
+        }
         let query = format!("SELECT {end}({RECEIVED_AT}) FROM {}", day_table(*day));
         let row = transaction.query_typed_one(&query, &[]).await?;
         if let Some(at) = row.try_get::<_, Option<DateTime>>(0)? {

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::process::Output;
 
 use jiff::SignedDuration;
+use pulse_telemetry_collector::storage::day_of;
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, expected_row, install_id, open, ping_of, row};
@@ -69,6 +70,45 @@ fn behind_a_pooler_in_transaction_mode_nothing_outlives_its_transaction_over_res
     }
     let expected: Vec<String> = (0..48).map(install_id).collect();
     assert_eq!(storage.install_ids(), expected);
+}
+
+#[test]
+fn a_day_that_is_locked_as_by_a_rewriting_holds_up_no_ping_and_no_start_and_a_deletion_is_put_off_at_once() {
+    let Some(cluster) = Cluster::start() else { return };
+    let storage = Storage::postgres(cluster);
+    let Storage::Postgres(cluster) = &storage else { return };
+    let now = SystemClock.now().wall;
+    let before = |days: i64| now - SignedDuration::from_hours(24 * days);
+    let setup = Setup::new(&storage);
+    let collector = setup.start();
+    let table = format!("pings_{}", day_of(before(4)).strftime("%Y%m%d"));
+    for (first, statement) in
+        [(0, format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")), (10, format!("REINDEX TABLE {table}"))]
+    {
+        block_on(async {
+            let store = open(&storage).await;
+            for days in [1, 3, 4, 5] {
+                let old = row(&ping_of(first + days), before(days.try_into().unwrap()));
+                store.commit(vec![old]).await.unwrap();
+            }
+        });
+        cluster.psql("pulse", &format!("BEGIN; {statement}; PREPARE TRANSACTION 'rewriting'"));
+        let other = setup.start();
+        // Of yesterday, of a day that can be read, of the one that cannot, and new ones.
+        for (collector, numbers) in [(&collector, [1, 4, 6]), (&other, [3, 7, 8])] {
+            for number in numbers {
+                let reply = collector.post(&ping_of(first + number));
+                assert_eq!(reply.status, 204, "{statement}: {number}: {}", reply.text());
+            }
+            assert_eq!(collector.forget(&install_id(first + 5)).status, 503, "{statement}");
+            collector.wait_for_log("is locked, as it is while it is rewritten");
+        }
+        let size = block_on(async { open(&storage).await.size().await.unwrap_err().to_string() });
+        assert!(size.contains("is locked"), "{statement}: nobody is left waiting: {size}");
+        cluster.psql("pulse", "ROLLBACK PREPARED 'rewriting'");
+        assert_eq!(other.forget(&install_id(first + 5)).status, 200, "{statement}");
+        assert!(!storage.install_ids().contains(&install_id(first + 5)), "{statement}");
+    }
 }
 
 #[test]
