@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use pulse_telemetry_testkit::alone::{FIGURE, alone, run};
+use pulse_telemetry_testkit::alone::{FIGURE, run};
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::sidecar::LIMIT;
 use serde_json::Value;
 
 use super::released::{folder, now};
-use super::{HARDENED, Removed, USER, buildah, done, of_its_own_cgroups, podman, text};
+use super::{HARDENED, Removed, USER, alone_with_podman, buildah, done, of_its_own_cgroups, podman, text};
 use crate::deploying::chart::{of_kind, rendered, volumes};
 use crate::deploying::{documents, read};
 
@@ -21,16 +21,12 @@ const DEPLOYED: &str = "localhost/deployed";
 fn the_composed_service_and_the_charts_pod_preview_within_a_minute_and_send_what_they_showed() {
     let name = "image::deployed::the_composed_service_and_the_charts_pod_preview_within_a_minute_and_send_what_they_\
                 showed";
-    alone(
-        name,
-        &["--mount"],
-        || (),
-        || {
-            of_its_own_cgroups();
-            in_a_minute(name, "Compose", composed);
-            in_a_minute(name, "Kubernetes", pod);
-        },
-    );
+    let ways = || {
+        of_its_own_cgroups();
+        in_a_minute(name, "Compose", composed);
+        in_a_minute(name, "Kubernetes", pod);
+    };
+    alone_with_podman(name, || (), ways);
 }
 
 /// From the folder of a release to a preview, and on to the first ping.
