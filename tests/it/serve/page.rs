@@ -285,7 +285,8 @@ async fn a_page_that_asks_for_the_token_holds_no_data() {
 async fn the_page_loads_nothing_from_elsewhere_and_nothing_inline() {
     let server = start(Daemon::default()).await;
     let page = server.get("/").await.text();
-    assert_eq!(page.matches("://").count(), 1, "the endpoint's, which is shown and not linked");
+    assert_eq!(page.matches("://").count(), 2, "the endpoint's, which is shown twice and not linked");
+    assert!(!page.contains("href=\"http") && !page.contains("src=\"http"));
     assert!(!page.contains("style=") && !page.contains(" onclick") && !page.contains("<script>"));
     assert_eq!(server.get("/style.css").await.header("content-type"), Some("text/css; charset=utf-8"));
     assert_eq!(server.get("/page.js").await.header("content-type"), Some("text/javascript; charset=utf-8"));
