@@ -1,5 +1,7 @@
 //! Deletions that were asked for: which, when, for how long, and what a crash or a failing disk makes of them.
 
+mod unsent;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -103,31 +105,6 @@ fn nothing_is_asked_of_the_endpoint_before_the_command_and_off_stays_off_after_i
     assert_eq!(world.asked.len(), 4, "a single one cannot be linked to another");
     world.forget(&[]);
     assert_eq!((world.pending(), world.asked.len()), (0, 4));
-}
-
-#[test]
-fn an_id_that_nothing_was_sent_with_is_not_told_to_the_endpoint() {
-    let mut world = World::new();
-    world.feed(Input::Reset);
-    assert!(world.identity.is_some());
-    world.forget(&[]);
-    world.run_for(DAY);
-    assert_eq!(world.asked.len(), 0);
-}
-
-#[test]
-fn an_id_whose_first_ping_the_disk_kept_from_going_is_not_told_to_the_endpoint_either() {
-    let mut world = World::new();
-    world.holds_readings = true;
-    world.run_for(HOUR);
-    world.disk_works = false;
-    let reading = world.held.take().unwrap();
-    world.feed(reading);
-    assert_eq!((world.sent.len(), &world.identity), (0, &None), "neither sent nor written");
-    world.forget(&[]);
-    world.disk_works = true;
-    world.run_for(DAY);
-    assert_eq!((world.asked.len(), world.pending()), (0, 0));
 }
 
 #[test]

@@ -114,7 +114,8 @@ impl<C: Rng> Engine<C> {
             None => state.schedule_of != Some(NO_ID),
             Some(identity) => other(identity),
         };
-        self.id_is_unused = state.id_is_unused && !is_another;
+        // Of an ID that was made since the start, this is known better than the disk had it.
+        self.id_is_unused |= state.id_is_unused && !is_another;
         let leaves = is_another && self.deadlines.is_set(Deadline::Heartbeat);
         if leaves {
             self.leave_the_old_schedule(now);
