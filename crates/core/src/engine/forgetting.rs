@@ -195,7 +195,8 @@ impl<C: Rng> Engine<C> {
 
     pub(super) fn on_cancel_forget(&mut self, now: Now, out: &mut Vec<Action>) {
         self.break_off_the_deletion(out);
-        if self.end_deletions(LedgerReason::Cancelled) {
+        // One that could not be written before is not told to be so now.
+        if self.end_deletions(LedgerReason::Cancelled) || self.is_unsaved() {
             out.push(Action::Disk(DiskAction::Save(self.state(now))));
         }
     }
