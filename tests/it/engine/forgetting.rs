@@ -437,6 +437,20 @@ fn a_disk_that_fails_keeps_the_endpoint_from_being_asked_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_second_cancel_is_told_to_hold_only_once_the_disk_has_the_first_one() {
+    let mut world = World::with(off(), State::default(), None, noon());
+    world.forget_answer_otherwise = Some(failed());
+    world.forget(&old_ids(2));
+    world.disk_works = false;
+    world.feed(Input::CancelForget);
+    world.disk_works = true;
+    world.feed(Input::CancelForget);
+    world.crash_and_start();
+    world.run_for(DAY * 2);
+    assert_eq!((world.pending(), world.reasons(EntryKind::ForgetFailed)), (0, vec!["cancelled"; 2]));
+}
+
+#[test]
 fn a_receipt_that_could_not_be_written_is_written_later_and_not_asked_for_again() {
     let mut world = World::with(off(), State::default(), None, noon());
     world.forget_answer_otherwise = None;

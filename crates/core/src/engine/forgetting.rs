@@ -114,7 +114,7 @@ impl<C: Rng> Engine<C> {
         // Not before the last ping that was cut off, whichever of them it went with: its row would stay.
         let at_once = self.deadlines.latest([Deadline::Arrival]).max(now.mono);
         // Nor right after that of another ID.
-        let apart = APART.min(self.schedule.interval);
+        let apart = self.apart();
         let at_once = self.deletion_asked_at.map_or(at_once, |asked_at| at_once.max(asked_at + apart));
         let mut older: Vec<InstallId> = ids.iter().map(InstallId::canonical).collect();
         older.retain(|id| Some(id) != current.as_ref());
