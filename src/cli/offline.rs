@@ -203,7 +203,7 @@ pub(super) fn forget(config: &Config, out: &mut dyn Write) -> Result<Asked, Comm
 
 /// Ends the deletions that are not done yet, and says of how many IDs.
 pub(super) fn cancel_forget(config: &Config, out: &mut dyn Write) -> Result<usize, CommandError> {
-    let pending = peek(config)?.state.deletions.len();
+    let pending = peek(config)?.state.pending_deletions();
     feed(config, |_| Ok(Input::CancelForget), out)?;
     Ok(pending)
 }
@@ -235,7 +235,7 @@ pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWrit
 pub(super) fn erase_history(config: &Config, out: &mut dyn Write) -> Result<usize, CommandError> {
     in_the_store(config, out, |store, found| {
         store.erase_history(SystemClock.now().wall).map_err(unwritten(config))?;
-        Ok(found.state.deletions.len())
+        Ok(found.state.pending_deletions())
     })
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pulse_telemetry_core::contract::{COUNT_MAX, Values};
+use pulse_telemetry_core::count::Counts;
 use pulse_telemetry_core::observation::{
     Commercial, Gate, OrganizationNames, OwnSender, Platform, Reading, Reason, Unknown, Value,
 };
@@ -14,7 +15,6 @@ use super::shapes::{
     MockMode, Nodes, Organizations, Relay, STATE, Security, Settings, Shape, Stats, Summary, Version,
 };
 use crate::config::DEFAULT_ORGANIZATION;
-use pulse_telemetry_core::count::Counts;
 
 /// For how many seconds after its start Pulse has not filled its counts.
 const STARTING_SECONDS: f64 = 120.0;

@@ -11,16 +11,12 @@ const COLUMNS_MAX: usize = 120;
 
 /// What goes beyond a limit in `README.md`, `ARCHITECTURE.md`, `CONTRIBUTING.md` and `docs/*.md`.
 pub(crate) fn beyond_the_limits() -> Vec<String> {
-    let texts = documents().into_iter().map(|path| {
-        let text = fs::read_to_string(&path).unwrap();
-        (path.file_name().unwrap().to_string_lossy().into_owned(), text)
-    });
-    let texts: Vec<(String, String)> = texts.collect();
-    let words = texts.iter().map(|(_, text)| text.split_whitespace().count()).sum();
-    let long = texts.iter().flat_map(|(name, text)| long_lines(name, text));
-    long.chain(too_many(words))
-        .chain(documents().iter().flat_map(|path| dead_links(path, &fs::read_to_string(path).unwrap())))
-        .collect()
+    let read = |path: PathBuf| (fs::read_to_string(&path).unwrap(), path);
+    let texts: Vec<(String, PathBuf)> = documents().into_iter().map(read).collect();
+    let words = texts.iter().map(|(text, _)| text.split_whitespace().count()).sum();
+    let long = texts.iter().flat_map(|(text, path)| long_lines(&path.file_name().unwrap().to_string_lossy(), text));
+    let dead = texts.iter().flat_map(|(text, path)| dead_links(path, text));
+    long.chain(too_many(words)).chain(dead).collect()
 }
 
 fn documents() -> Vec<PathBuf> {

@@ -445,6 +445,7 @@ fn a_second_cancel_is_told_to_hold_only_once_the_disk_has_the_first_one() {
     world.feed(Input::CancelForget);
     world.disk_works = true;
     world.feed(Input::CancelForget);
+    assert_eq!((world.state.deletions.len(), world.state.pending_deletions()), (2, 0), "until the ledger tells");
     world.crash_and_start();
     world.run_for(DAY * 2);
     assert_eq!((world.pending(), world.reasons(EntryKind::ForgetFailed)), (0, vec!["cancelled"; 2]));

@@ -45,6 +45,14 @@ pub struct State {
     pub deletions: Vec<DeletionRecord>,
 }
 
+impl State {
+    /// How many deletions are pending; one that ended stays until that is in the ledger.
+    #[must_use]
+    pub fn pending_deletions(&self) -> usize {
+        self.deletions.iter().filter(|deletion| deletion.end.is_none()).count()
+    }
+}
+
 /// A deletion on disk that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
