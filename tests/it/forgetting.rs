@@ -8,6 +8,8 @@ mod kills;
 mod lost_state;
 mod receipts;
 
+use std::time::Duration;
+
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::pulse::{SimulatedPulse, TOKEN};
@@ -28,7 +30,12 @@ fn working(pulse: &SimulatedPulse, receiver: &Receiver) -> Setup {
 
 /// The entries of the ledger of that kind.
 fn recorded(setup: &Setup, kind: &str) -> Vec<Value> {
-    entries(&std::fs::read_to_string(setup.state("ledger.jsonl")).ok().unwrap_or_default(), kind)
+    recorded_of(setup, &[kind])
+}
+
+/// The entries of the ledger of those kinds, in their order.
+fn recorded_of(setup: &Setup, kinds: &[&str]) -> Vec<Value> {
+    entries(&std::fs::read_to_string(setup.state("ledger.jsonl")).ok().unwrap_or_default(), kinds)
 }
 
 /// The answer of `status --json`.
@@ -72,6 +79,7 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     let deadline = SystemClock.now().mono + LIMIT;
     while !is_so() {
         assert!(SystemClock.now().mono < deadline, "never: {what}");
-        std::thread::yield_now();
+        // What is waited for needs the processors, too.
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

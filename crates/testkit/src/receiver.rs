@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pulse_telemetry_core::engine::KeptReceipt;
 use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::ledger::sha256;
-use pulse_telemetry_core::receipt::{RECEIPT_HEADER, Receipt, ReceiptKeys, SigningKey, id_sha256};
+use pulse_telemetry_core::receipt::{RECEIPT_HEADER, Receipt, ReceiptKeys, ReceiptStanding, SigningKey, id_sha256};
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 
@@ -134,8 +135,14 @@ pub fn forgotten(id: &InstallId) -> Receipt {
     Receipt::Forgotten { id_sha256: id_sha256(id), day, contract_sha256: sha256(b"contract") }
 }
 
-/// The entries of a ledger of that kind.
-pub fn entries(ledger: &str, kind: &str) -> Vec<Value> {
-    let entries = ledger.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    entries.filter(|entry| entry["kind"] == kind).collect()
+/// That none was given.
+pub fn no_receipt() -> KeptReceipt {
+    KeptReceipt { standing: ReceiptStanding::Missing, text: None }
+}
+
+/// The entries of a ledger of those kinds, of its whole lines: the last one may be torn, or about to be written.
+pub fn entries(ledger: &str, kinds: &[&str]) -> Vec<Value> {
+    let whole = ledger.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let entries = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    entries.filter(|entry| entry["kind"].as_str().is_some_and(|kind| kinds.contains(&kind))).collect()
 }

@@ -11,7 +11,7 @@ use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse};
 use pulse_telemetry_testkit::receiver::{FORGET_PATH, Receiver};
 use pulse_telemetry_testkit::seeded::Seeded;
 use pulse_telemetry_testkit::server::ResponsePlan;
-use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, check_the_state};
+use pulse_telemetry_testkit::sidecar::{LIMIT, check_the_state};
 use serde_json::Value;
 
 use super::{let_a_day_pass, let_all_be_done, recorded, working};
@@ -62,7 +62,7 @@ fn a_daemon_that_is_killed_loses_no_deletion_and_asks_for_none_again_after_its_r
             wanted.insert(id);
         }
         drop(sidecar);
-        for id in ids(&recorded_whole(&setup, "forgotten")) {
+        for id in ids(&recorded(&setup, "forgotten")) {
             receipts.entry(id).or_insert_with(|| receiver.forgotten_ids().len());
         }
         let_a_day_pass(&setup);
@@ -84,11 +84,4 @@ fn a_daemon_that_is_killed_loses_no_deletion_and_asks_for_none_again_after_its_r
         assert!(!all[*at..].contains(id), "{id} was asked for again after its receipt");
     }
     assert!(asked_within > 0 && !receipts.is_empty(), "{asked_within} answers, {} receipts", receipts.len());
-}
-
-/// The entries of the lines that are whole: the last one may be torn.
-fn recorded_whole(setup: &Setup, kind: &str) -> Vec<Value> {
-    let ledger = std::fs::read_to_string(setup.state("ledger.jsonl")).ok().unwrap_or_default();
-    let whole = ledger.rfind('\n').map_or("", |at| &ledger[..at]);
-    pulse_telemetry_testkit::receiver::entries(whole, kind)
 }
