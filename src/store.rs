@@ -66,6 +66,18 @@ pub enum StoreError {
         /// Its layout.
         found: u32,
     },
+    /// It is not there, and would be made in another one, whose switch, ID and history it would pass over.
+    #[error(
+        "the state directory {} is not there, and {} is one: name that in state.dir (PULSE_TELEMETRY_STATE__DIR), or \
+         move what is in it",
+        dir.display(), outer.display()
+    )]
+    Within {
+        /// The directory.
+        dir: PathBuf,
+        /// The one that it would be in.
+        outer: PathBuf,
+    },
     /// The directory cannot be made, read or written.
     #[error("failed to use the state directory {}: {what}: {source}; {}", dir.display(), files::advice(source))]
     Io {
@@ -246,7 +258,9 @@ impl Store {
             // Shared, so that two commands do not take each other for a daemon.
             Ok(Some(lock)) => locked(lock.try_lock_shared(), dir)?,
             Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return not_within_another(dir.path()).map(|()| Found::default());
+            }
             Err(source) => return Err(failed("opening its lock")(source)),
         }
         let state = match parse_state(dir, read_state(dir)?.as_deref())? {
@@ -404,9 +418,21 @@ pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
 /// Makes a state directory where it is missing, so that only its owner can use it.
 ///
 /// # Errors
-/// Where it cannot be made.
+/// Where it cannot be made, or would be within another one.
 pub fn make_dir(dir: &Path) -> Result<(), StoreError> {
+    not_within_another(dir)?;
     RealFs::new(dir).make().map_err(|source| StoreError::Io { dir: dir.to_owned(), what: "making it", source })
+}
+
+/// An image that looks one level deeper than the one before must not take its volume for a new installation's.
+fn not_within_another(dir: &Path) -> Result<(), StoreError> {
+    let outer = dir.parent().filter(|_| !dir.exists());
+    let is_one =
+        |outer: &&Path| [SWITCH, ID, STATE, LEDGER].iter().any(|file| outer.join(file.name).symlink_metadata().is_ok());
+    match outer.filter(is_one) {
+        Some(outer) => Err(StoreError::Within { dir: dir.to_owned(), outer: outer.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// A page of the history as [`Disk::history`] gives it, read without the lock: where no daemon answers.
@@ -481,8 +507,10 @@ fn locked(result: Result<(), TryLockError>, dir: &Dir) -> Result<(), StoreError>
 ///
 /// # Errors
 /// Where it cannot be written.
-pub fn leave_off(dir: &Path) -> io::Result<()> {
-    save_off(&Dir::new(dir))
+pub fn leave_off(dir: &Path) -> Result<(), StoreError> {
+    not_within_another(dir)?;
+    let failed = |source| StoreError::Io { dir: dir.to_owned(), what: "writing to it", source };
+    save_off(&Dir::new(dir)).map_err(failed)
 }
 
 /// Whatever has the switch's name is an off, links not followed; and so is what cannot be looked at.

@@ -223,7 +223,7 @@ pub(super) fn switch_off(config: &Config, out: &mut dyn Write) -> Result<OffWrit
     let Err(error) = feed(config, |_| Ok(Input::Switch { off: true }), out).map(drop) else {
         return Ok(OffWritten::Whole);
     };
-    at_the_state(config, store::leave_off).map_err(unwritten(config))?;
+    at_the_state(config, store::leave_off)?;
     if matches!(error, CommandError::State(StoreError::InUse(_))) {
         return Ok(OffWritten::Held);
     }

@@ -9,7 +9,7 @@ use pulse_telemetry::store::{Disk as _, Store};
 use pulse_telemetry_testkit::alone::run;
 use serde_json::json;
 
-use super::{said, world};
+use super::{names, said, world};
 
 type Form = (&'static str, fn(&Path));
 
@@ -64,4 +64,25 @@ fn a_switch_that_cannot_be_looked_at_is_off() {
     fs::remove_file(&dir).unwrap();
     symlink("state", &dir).unwrap();
     assert!(store.is_switched_off());
+}
+
+#[test]
+fn an_off_in_the_volume_of_an_earlier_image_is_not_passed_over_by_one_that_looks_a_level_deeper() {
+    let (_pulse, endpoint, setup) = world();
+    assert!(setup.run(&["off"]).status.success());
+    let before = names(&setup.path("state"));
+    let deeper = setup.state("state");
+    let upgraded = setup.clone().with("PULSE_TELEMETRY_STATE__DIR", deeper.to_str().unwrap());
+    for command in [&["run"][..], &["status"], &["preview"], &["on"], &["off"], &["forget"]] {
+        let output = upgraded.run(command);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(5), "{command:?}: {said}");
+        let named = format!("{} is one: name that in state.dir", setup.path("state").display());
+        assert!(said.contains(&named), "{command:?}: {said}");
+    }
+    assert_eq!((names(&setup.path("state")), endpoint.pings().len()), (before, 0), "nothing was made or sent");
+    fs::rename(setup.path("state"), setup.path("elsewhere")).unwrap();
+    fs::create_dir(setup.path("state")).unwrap();
+    fs::rename(setup.path("elsewhere"), &deeper).unwrap();
+    assert!(said(&upgraded.run(&["status"])).starts_with("Telemetry is off"), "moved, it holds");
 }
