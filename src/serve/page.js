@@ -137,12 +137,17 @@ async function reset() {
 async function forget(thenOff) {
   say("The deletion is being asked for.");
   const response = await ask("api/v1/forget", { method: "POST" });
-  if (!response.ok) return say(await why(response));
+  const trouble = response.ok ? null : await why(response);
+  // Off was asked for as well, and does not hang on the deletion.
+  if (thenOff) await turn(false);
+  if (trouble) return say(trouble);
+  if (thenOff) return;
   const answer = await response.json();
-  if (thenOff) return turn(false);
   await refresh();
-  if (answer.pending === 0) return say("Nothing that was sent is left to delete, as far as the history tells.");
-  say(`The deletion is asked for.${answer.enabled ? " Pings go on under a new ID." : ""}`);
+  const asked = answer.pending > 0
+    ? "The deletion is asked for."
+    : "Nothing that was sent is left to delete, as far as the history tells.";
+  say(`${asked}${answer.enabled ? " Pings go on under a new ID." : ""}`);
 }
 
 async function cancelForget() {

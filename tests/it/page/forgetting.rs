@@ -69,7 +69,7 @@ fn a_deletion_that_waits_is_shown_and_cancelled_and_can_come_with_an_off() {
     tab.click("#forget-dialog button[value=forget-off]");
     tab.wait_for_word("Telemetry is off now. No ping waits, and the ID file is gone.");
     assert!(!exists(&setup.id_file()));
-    tab.until_shown("#state", "of 1 IDs asked for and not over");
+    tab.until_shown("#state", "of 1 ID asked for and not over");
     tab.sidecar.wait_for_log("did not delete");
     tab.picture("forget-pending");
     tab.click("#cancel-forget");
@@ -77,6 +77,23 @@ fn a_deletion_that_waits_is_shown_and_cancelled_and_can_come_with_an_off() {
     assert!(!tab.text("#state").contains("not over"));
     assert!(tab.text("#entries").contains("was not deleted: cancelled"));
     tab.check();
+}
+
+#[test]
+fn an_off_that_comes_with_a_deletion_holds_also_where_the_deletion_cannot_be_asked_for() {
+    let test = "an_off_that_comes_with_a_deletion_holds_also_where_the_deletion_cannot_be_asked_for";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let receiver = Receiver::start();
+    let (tab, setup, _pulse) = open(&browser, &receiver);
+    // Another file stands in the history's place, which has no ID.
+    std::fs::rename(setup.state("ledger.jsonl"), setup.path("away")).unwrap();
+    std::fs::create_dir(setup.state("ledger.jsonl")).unwrap();
+    tab.click("#forget");
+    tab.click("#forget-dialog button[value=forget-off]");
+    tab.wait_for_word("The history cannot be read, which knows the IDs that were sent. Look at the state directory.");
+    assert!(exists(&setup.state("off")));
+    tab.until_shown("#state", "Telemetry is off");
+    assert_eq!(receiver.asked(FORGET_PATH).len(), 0);
 }
 
 #[test]
