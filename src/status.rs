@@ -479,7 +479,7 @@ impl StatusReport {
         }
         if let ForgetReport { pending: pending @ 1.., next: Some(next), .. } = &self.forget {
             let when = if self.running { format!("next at {}", seconds(*next)) } else { UNTIL_IT_RUNS.to_owned() };
-            line(format!("Forget:    deletions of {pending} IDs are pending; the endpoint is asked {when}"));
+            line(format!("Forget:    deletions are pending, of {}; the endpoint is asked {when}", ids(*pending)));
         }
         line(match &self.id {
             None => {
@@ -513,6 +513,12 @@ impl StatusReport {
             (true, Some(_)) => format!("Next:      a look at Pulse, at {}", seconds(*at)),
         }
     }
+}
+
+/// So many install IDs, in words.
+#[must_use]
+pub fn ids(n: usize) -> String {
+    if n == 1 { "1 ID".to_owned() } else { format!("{n} IDs") }
 }
 
 const UNTIL_IT_RUNS: &str = "once the daemon runs";

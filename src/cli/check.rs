@@ -54,7 +54,7 @@ pub(super) async fn check(config: &Config, out: &mut dyn Write) -> Result<Exit, 
 fn write_configuration(config: &Config, out: &mut dyn Write) -> Result<(), CommandError> {
     writeln!(out, "Configuration")?;
     for setting in config.origins() {
-        writeln!(out, "  {:<24} {:<46} {}", setting.key, setting.value, setting.origin)?;
+        writeln!(out, "  {:<27} {:<46} {}", setting.key, setting.value, setting.origin)?;
     }
     for warning in config.warnings() {
         writeln!(out, "  Note: {warning}.")?;

@@ -14,7 +14,7 @@ use super::error::CommandError;
 use super::offline::{self, Asked};
 use super::{ASKS_AGAIN, known_status};
 use crate::config::Config;
-use crate::status::ForgetReport;
+use crate::status::{ForgetReport, ids};
 
 const PATH: &str = "/api/v1/forget";
 
@@ -29,15 +29,18 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
         answer => (serde_json::from_slice(&answer?).map_err(|_| ApiError::Foreign)?, false),
     };
     let Asked { pending, enabled } = asked;
-    if pending == 0 {
-        writeln!(out, "Nothing that was sent is left to delete, as far as the history tells.")?;
-        return Ok(Exit::Done);
-    }
     // The daemon may have been started with another one than the configuration says now.
     let endpoint = if is_offline { config.telemetry.endpoint.to_string() } else { known_status(&api).await?.endpoint };
-    writeln!(out, "{endpoint} is to delete what was sent under {pending} IDs.")?;
+    if pending == 0 {
+        writeln!(out, "Nothing that was sent is left to delete, as far as the history tells.")?;
+    } else {
+        writeln!(out, "{endpoint} is to delete what was sent under {}.", ids(pending))?;
+    }
     if enabled {
         writeln!(out, "The install ID was replaced. Pings go on under the new one; `pulse-telemetry off` ends them.")?;
+    }
+    if pending == 0 {
+        return Ok(Exit::Done);
     }
     if is_offline {
         let (listen, dir) = (&config.serve.listen, config.state.dir.display());
@@ -91,6 +94,10 @@ pub(super) async fn cancel(config: &Config, out: &mut dyn Write) -> Result<Exit,
         Err(error) if error.is_no_daemon() => offline::cancel_forget(config, out)?,
         answer => serde_json::from_slice::<Cancelled>(&answer?).map_err(|_| ApiError::Foreign)?.cancelled,
     };
-    writeln!(out, "No deletion is asked for any more; {cancelled} were pending. The ID stays replaced.")?;
+    if cancelled == 0 {
+        writeln!(out, "No deletion was pending.")?;
+    } else {
+        writeln!(out, "No deletion is asked for any more; {cancelled} were pending. The ID stays replaced.")?;
+    }
     Ok(Exit::Done)
 }

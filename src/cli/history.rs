@@ -13,6 +13,7 @@ use super::api::{Api, ApiError, patience};
 use super::error::CommandError;
 use super::{known_status, offline};
 use crate::config::Config;
+use crate::status::ids;
 use crate::store::{self, HistoryPage};
 
 /// How many entries are asked for at a time.
@@ -58,7 +59,8 @@ pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     writeln!(out, "The history was erased. One entry is left, which says so.")?;
     writeln!(out, "Gone with it: the receipts, and the older IDs, whose deletion `forget` can no longer ask for.")?;
     if pending > 0 {
-        writeln!(out, "Deletions of {pending} IDs are pending: these are kept until then.")?;
+        let of = ids(pending);
+        writeln!(out, "Deletions are pending, of {of}: these are kept, and each is recorded again when that ends.")?;
     }
     Ok(Exit::Done)
 }

@@ -313,8 +313,8 @@ pub(super) fn advice(error: &io::Error) -> Cow<'static, str> {
         io::ErrorKind::PermissionDenied => {
             let (user, group) = (geteuid().as_raw(), getegid().as_raw());
             return format!(
-                "user {user} must be able to write there: chown -R {user}:{group} it, or in a container what is \
-                 mounted there (run commands as the user that the daemon runs as)"
+                "run commands as the user that the daemon runs as; where that is user {user}, it must be able to write \
+                 there: chown -R {user}:{group} it, or in a container what is mounted there"
             )
             .into();
         }

@@ -5,7 +5,7 @@ use pulse_telemetry_core::engine::{Concluded, Outcome};
 use pulse_telemetry_core::reason::{LedgerReason, ReasonWord};
 
 use super::html::{code, copyable, facts, json, time, told};
-use crate::status::{HAND_OVER_LINE, REPORTS_ITSELF, StatusReport, SuppressedReport, UNANSWERED};
+use crate::status::{HAND_OVER_LINE, REPORTS_ITSELF, StatusReport, SuppressedReport, UNANSWERED, ids};
 
 /// The query that asks for a reading of Pulse first.
 pub(in crate::serve) const READ: &str = "read";
@@ -135,7 +135,7 @@ fn pings(status: &StatusReport) -> Vec<(&'static str, Markup)> {
     }
     if let Some(next) = status.forget.next {
         let told = html! {
-            "of " (status.forget.pending) " IDs asked for and not over; the endpoint is asked next " (time(next))
+            "of " (ids(status.forget.pending)) " asked for and not over; the endpoint is asked next " (time(next))
         };
         facts.push(("Deletions", told));
     }

@@ -29,7 +29,7 @@ fn forget_replaces_the_id_first_and_has_the_old_one_deleted_at_once_with_a_verif
     let output = setup.run(&["forget"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let told = text(&output.stdout);
-    for said in ["under 1 IDs", "The install ID was replaced. Pings go on", "It says that it did so for 1 of them"] {
+    for said in ["under 1 ID.", "The install ID was replaced. Pings go on", "It says that it did so for 1 of them"] {
         assert!(told.contains(said), "{told}");
     }
     assert!(told.starts_with(&receiver.url()), "it names who is asked: {told}");
@@ -51,7 +51,9 @@ fn forget_replaces_the_id_first_and_has_the_old_one_deleted_at_once_with_a_verif
     let history = text(&setup.run(&["history"]).stdout);
     assert!(history.contains(&format!("forgotten        ID {id}, receipt verified")), "{history}");
     let told = text(&setup.run(&["forget"]).stdout);
-    assert!(told.contains("Nothing that was sent is left to delete"), "{told}");
+    assert!(told.contains("Nothing that was sent is left to delete") && told.contains("ID was replaced"), "{told}");
+    let told = text(&setup.run(&["forget", "--cancel"]).stdout);
+    assert_eq!(told, "No deletion was pending.\n");
     let log = sidecar.stop();
     assert!(!log.contains(&id), "no ID reaches the log");
     let audit = setup.run(&["audit"]);
@@ -205,7 +207,7 @@ fn without_a_daemon_forget_waits_in_the_state_directory_for_the_next_one_and_can
         assert!(output.status.success() && told.contains("No daemon answered"), "{told}{}", text(&output.stderr));
         assert_eq!(status(&setup)["forget"]["pending"], 1, "{told}");
         let told = text(&setup.run(&["status"]).stdout);
-        assert!(told.contains("deletions of 1 IDs are pending; the endpoint is asked once the daemon runs"), "{told}");
+        assert!(told.contains("deletions are pending, of 1 ID; the endpoint is asked once the daemon runs"), "{told}");
         if cancels {
             let output = setup.run(&["forget", "--cancel"]);
             assert!(text(&output.stdout).contains("1 were pending"), "{}", text(&output.stdout));
@@ -264,7 +266,11 @@ fn erasing_the_history_says_what_goes_with_it_and_keeps_the_ids_of_pending_delet
     let (sidecar, id) = delivered(&setup, &receiver);
     assert!(setup.run(&["forget"]).status.success());
     let erased = text(&setup.run(&["history", "--erase"]).stdout);
-    for said in ["The history was erased", "Gone with it: the receipts, and the older IDs", "Deletions of 1 IDs"] {
+    for said in [
+        "The history was erased",
+        "Gone with it: the receipts, and the older IDs",
+        "Deletions are pending, of 1 ID: these are kept",
+    ] {
         assert!(erased.contains(said), "{erased}");
     }
     let names = |name: &str| std::fs::read_to_string(setup.state(name)).unwrap().contains(&id);
