@@ -87,16 +87,16 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     pub(super) fn on_deletion(&mut self, (id, deletion): (InstallId, DeletionAnswer)) {
         let pending = |daemon: &Self| daemon.engine.status(daemon.clock.now()).deletions;
         let before = pending(self).pending;
-        let (answer, trouble) = match deletion {
+        let (answer, trouble, reason) = match deletion {
             DeletionAnswer::Done(receipt) => {
                 let expected = Expected::Forgotten { id_sha256: &id_sha256(&id) };
                 let receipt = kept(self.receipt_keys.as_ref().as_ref(), receipt.as_deref(), expected);
                 info!(receipt = receipt.standing.word(), "the endpoint says that it deleted what was sent with an ID");
                 self.note_receipt(receipt.standing);
-                (ForgetAnswer::Done(receipt), None)
+                (ForgetAnswer::Done(receipt), None, None)
             }
-            DeletionAnswer::NotOffered => (ForgetAnswer::NotOffered, Some(NOT_OFFERED)),
-            DeletionAnswer::NoContract => (ForgetAnswer::NoContract, Some(NOT_OFFERED)),
+            DeletionAnswer::NotOffered => (ForgetAnswer::NotOffered, Some(NOT_OFFERED), None),
+            DeletionAnswer::NoContract => (ForgetAnswer::NoContract, Some(NOT_OFFERED), None),
             DeletionAnswer::Failed(answer) => {
                 let (after, reason) = match answer.verdict(self.clock.now().wall) {
                     Verdict::Retry { after, reason } => (after, reason),
@@ -106,10 +106,9 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
                 };
                 let (status, detail) = (answer.status(), answer.detail());
                 debug!(reason = reason.word(), status, detail, "a deletion failed");
-                (ForgetAnswer::Failed { reason, after }, Some(NOT_DELETED))
+                (ForgetAnswer::Failed { after }, Some(NOT_DELETED), Some(reason.word()))
             }
         };
-        let reason = if let ForgetAnswer::Failed { reason, .. } = &answer { Some(reason.word()) } else { None };
         self.feed(Input::ForgetAnswer { id, answer });
         let Deletions { pending, next, .. } = pending(self);
         // A trouble is told when it begins; its retries are not.

@@ -18,7 +18,7 @@ use pulse_telemetry_core::clock::{DAY, HOUR, MINUTE, Now};
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::engine::{
-    Action, DiskAction, Engine, EntryKind, ForgetAnswer, Input, KeptReceipt, Schedule, Start, State,
+    Action, DiskAction, Engine, EntryKind, ForgetAnswer, Input, Schedule, Start, State,
 };
 use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::{ReadError, Reading};
@@ -27,6 +27,7 @@ use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::readings::handed_over;
+use pulse_telemetry_testkit::receiver::no_receipt;
 use pulse_telemetry_testkit::seeded::Seeded;
 use serde_json::Value;
 
@@ -96,7 +97,7 @@ fn status(code: u16) -> Answer {
 
 /// With no receipt.
 fn answered(answer: Answer) -> Input {
-    Input::Answer(answer, KeptReceipt::missing())
+    Input::Answer(answer, no_receipt())
 }
 
 fn some_id() -> Identity {
@@ -149,7 +150,7 @@ impl World {
             accepted: Vec::new(),
             cancels: 0,
             forget_answers: VecDeque::new(),
-            forget_answer_otherwise: Some(ForgetAnswer::Done(KeptReceipt::missing())),
+            forget_answer_otherwise: Some(ForgetAnswer::Done(no_receipt())),
             asked: Vec::new(),
             forget_cancels: 0,
         };
@@ -272,14 +273,19 @@ impl World {
         let end = self.now.mono + duration;
         let mut steps = 0;
         while self.wake < end {
-            let pause = self.wake.saturating_sub(self.now.mono);
-            self.pass(pause);
-            self.feed(Input::Tick);
+            self.wake_up();
             steps += 1;
             assert!(steps < 200_000, "the engine is busy without pause");
         }
         let rest = end - self.now.mono;
         self.pass(rest);
+    }
+
+    /// The time comes that the engine waits for.
+    fn wake_up(&mut self) {
+        let pause = self.wake.saturating_sub(self.now.mono);
+        self.pass(pause);
+        self.feed(Input::Tick);
     }
 
     fn step_clock(&mut self, seconds: i64) {

@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use pulse_telemetry_core::audit::{Audit, Report};
 use pulse_telemetry_core::engine::EntryKind::{Erased, ForgetAsked, ForgetFailed, Forgotten, IdReset, Sent};
 use pulse_telemetry_core::identity::InstallId;
-use pulse_telemetry_core::ledger::{Line, Piece, sha256};
+use pulse_telemetry_core::ledger::{Line, Piece};
 use pulse_telemetry_core::ping::Event::{Heartbeat, Startup};
-use pulse_telemetry_core::receipt::{Receipt, ReceiptKeys, ReceiptStanding, SigningKey, id_sha256};
+use pulse_telemetry_core::receipt::{ReceiptKeys, ReceiptStanding, SigningKey};
 use pulse_telemetry_testkit::history::{
     DAY, SCHEDULE, attempt, body, chained, chained_behind, found, noon, split, started,
 };
+use pulse_telemetry_testkit::receiver;
 
 /// PKCS#8 of a key whose private half is this byte, 32 times.
 fn key(seed: u8) -> SigningKey {
@@ -20,16 +21,11 @@ fn key(seed: u8) -> SigningKey {
 }
 
 fn keys() -> Option<ReceiptKeys> {
-    Some(ReceiptKeys::new([key(1).public().clone()]).unwrap())
+    Some(receiver::keys_of(&key(1)))
 }
 
 fn received(key: &SigningKey, body: &str) -> String {
-    key.sign(&Receipt::Received {
-        body_sha256: sha256(body.as_bytes()),
-        day: "2026-11-23".parse().unwrap(),
-        deleted_by: "2027-12-23".parse().unwrap(),
-        contract_sha256: "0".repeat(64),
-    })
+    key.sign(&receiver::received(body.as_bytes()))
 }
 
 fn id(number: u32) -> InstallId {
@@ -37,11 +33,7 @@ fn id(number: u32) -> InstallId {
 }
 
 fn deleted(key: &SigningKey, id: &InstallId) -> String {
-    key.sign(&Receipt::Forgotten {
-        id_sha256: id_sha256(id),
-        day: "2026-11-23".parse().unwrap(),
-        contract_sha256: "0".repeat(64),
-    })
+    key.sign(&receiver::forgotten(id))
 }
 
 fn with_receipt(line: Line<'static>, text: Option<String>, standing: ReceiptStanding) -> Line<'static> {

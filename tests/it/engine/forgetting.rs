@@ -10,7 +10,6 @@ use pulse_telemetry_core::engine::{
     Action, DeletionEnd, DiskAction, Engine, Entry, EntryKind, ForgetAnswer, Input, KeptReceipt, Start, State,
 };
 use pulse_telemetry_core::identity::{Identity, InstallId};
-use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::receipt::ReceiptStanding;
 use pulse_telemetry_core::rng::Rng as _;
 use pulse_telemetry_core::verdict::Answer;
@@ -29,7 +28,7 @@ fn old_ids(count: u64) -> Vec<InstallId> {
 }
 
 fn failed() -> ForgetAnswer {
-    ForgetAnswer::Failed { reason: LedgerReason::ServerError, after: None }
+    ForgetAnswer::Failed { after: None }
 }
 
 fn receipt() -> KeptReceipt {
@@ -239,7 +238,7 @@ fn a_deletion_that_could_not_be_tried_for_a_month_is_tried_before_it_is_given_up
 #[test]
 fn the_endpoint_is_not_asked_before_the_time_it_gave() {
     let mut world = World::with(off(), State::default(), None, noon());
-    let busy = ForgetAnswer::Failed { reason: LedgerReason::RateLimited, after: Some(HOUR * 5) };
+    let busy = ForgetAnswer::Failed { after: Some(HOUR * 5) };
     world.forget_answers = [Some(busy)].into();
     world.forget(&old_ids(1));
     world.run_for(HOUR * 5);
@@ -287,9 +286,7 @@ fn a_deletion_that_went_later_than_it_was_meant_to_keeps_the_next_one_away_all_t
         world.forget_answer_otherwise = Some(failed());
         world.feed(Input::ForgetAnswer { id: first, answer: failed() });
         while world.asked_ids().iter().all(|id| *id == world.asked[0].1) {
-            let pause = world.wake.saturating_sub(world.now.mono);
-            world.pass(pause);
-            world.feed(Input::Tick);
+            world.wake_up();
         }
         assert!(world.asked.last().unwrap().0.mono >= answered_at + MINUTE, "seed {seed}");
     }
@@ -306,9 +303,7 @@ fn the_current_id_is_not_deleted_right_after_another_one() {
     assert!(current != some_id().install_id && world.pending() == 1, "a ping went with the new ID");
     let before = world.asked.len();
     while world.asked.len() == before {
-        let pause = world.wake.saturating_sub(world.now.mono);
-        world.pass(pause);
-        world.feed(Input::Tick);
+        world.wake_up();
     }
     let asked_at = world.now.mono;
     world.forget(&[]);

@@ -174,7 +174,7 @@ impl<C: Rng> Engine<C> {
             ForgetAnswer::NotOffered | ForgetAnswer::NoContract => {
                 self.end_deletions(LedgerReason::NotOffered);
             }
-            ForgetAnswer::Failed { after, .. } => self.retry_or_give_up(now, id, after),
+            ForgetAnswer::Failed { after } => self.retry_or_give_up(now, id, after),
         }
         out.push(Action::Disk(DiskAction::Save(self.state(now))));
     }

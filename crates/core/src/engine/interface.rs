@@ -66,8 +66,6 @@ pub enum ForgetAnswer {
     NoContract,
     /// It is to be asked again.
     Failed {
-        /// Why, in one word of the ledger's.
-        reason: LedgerReason,
         /// Not before this time has passed, says the endpoint.
         after: Option<Duration>,
     },

@@ -119,14 +119,6 @@ pub struct KeptReceipt {
     pub text: Option<String>,
 }
 
-impl KeptReceipt {
-    /// None was given.
-    #[must_use]
-    pub fn missing() -> Self {
-        Self { standing: ReceiptStanding::Missing, text: None }
-    }
-}
-
 /// A ping that was done with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -128,9 +128,9 @@ pub fn delete(mood: Mood, chance: &mut Seeded, true_seconds: i64, is_offered: bo
     let answer = match outcome.answer.verdict(now.wall) {
         Verdict::Delivered if is_offered => ForgetAnswer::Done(receipt()),
         Verdict::Delivered => ForgetAnswer::NotOffered,
-        Verdict::Retry { after, reason } => ForgetAnswer::Failed { reason, after },
+        Verdict::Retry { after, .. } => ForgetAnswer::Failed { after },
         Verdict::Drop { .. } if outcome.answer.status() == Some(404) => ForgetAnswer::NoContract,
-        Verdict::Drop { reason } => ForgetAnswer::Failed { reason, after: None },
+        Verdict::Drop { .. } => ForgetAnswer::Failed { after: None },
     };
     (outcome.takes, answer)
 }

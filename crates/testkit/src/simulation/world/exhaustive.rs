@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex};
 use pulse_telemetry_core::consent::Fixed;
 use pulse_telemetry_core::engine::{ForgetAnswer, Input};
 use pulse_telemetry_core::observation::OwnSender;
-use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::verdict::Answer;
 
 use super::super::disk::Lost;
@@ -95,7 +94,7 @@ impl Response {
         match self {
             Self::Accepted => ForgetAnswer::Done(receipt()),
             Self::Dropped => ForgetAnswer::NotOffered,
-            _ => ForgetAnswer::Failed { reason: LedgerReason::ServerError, after: None },
+            _ => ForgetAnswer::Failed { after: None },
         }
     }
 }

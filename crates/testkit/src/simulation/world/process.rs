@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, KeptReceipt, Start};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Start};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::reason::LedgerReason;
@@ -18,6 +18,7 @@ use super::super::saboteurs::Saboteur;
 use super::super::time::{DAY, HOUR, MINUTE, NEVER, SECOND};
 use super::{CrashPoint, Died, Held, Process, SCHEDULE, Sending, World};
 use crate::memory_fs::Mood;
+use crate::receiver::no_receipt;
 use crate::seeded::{Draws, Seeded};
 
 /// What came of a list of actions.
@@ -366,7 +367,7 @@ impl<S: Saboteur> World<S> {
         };
         self.rules.answers(accepted, silent_until, self.at);
         self.note(|_| format!("answer {:?}", outcome.answer));
-        let fed = self.feed(Input::Answer(outcome.answer, KeptReceipt::missing()))?;
+        let fed = self.feed(Input::Answer(outcome.answer, no_receipt()))?;
         if accepted && matches!(fed, Ok(true)) {
             self.rules.acceptance_written();
         }
