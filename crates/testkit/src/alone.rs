@@ -10,6 +10,9 @@ const INSIDE: &str = "PULSE_TELEMETRY_TEST_INSIDE";
 /// Begins a line with something that was measured, which is told also where the test passes.
 pub const FIGURE: &str = "FIGURE ";
 
+/// Begins a line that says which test could not run here, and why.
+const SKIPPED: &str = "SKIPPED ";
+
 /// Prepares, and runs the test of that name again in namespaces of its own (options of `unshare`), the network's among
 /// them, where every port is free; there it does what it is given.
 #[expect(clippy::disallowed_methods, reason = "the test tells itself that it runs in the namespaces")]
@@ -29,8 +32,8 @@ pub fn alone(name: &str, namespaces: &[&str], prepare: impl FnOnce(), test: impl
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && told.contains("1 passed"), "{told}");
-    for figure in told.lines().filter(|line| line.starts_with(FIGURE)) {
-        let _ = writeln!(std::io::stderr(), "{figure}");
+    for line in told.lines().filter(|line| line.starts_with(FIGURE) || line.starts_with(SKIPPED)) {
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
 }
 
@@ -74,6 +77,7 @@ pub fn file_or_skip(path: &Path, test: &str) -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "whether this is CI is the environment's to say")]
 fn skip(what: &str, test: &str) {
     assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "CI installs {what} by `make setup`");
+    let test = test.rsplit("::").next().unwrap_or(test);
     // Past the test harness, which keeps what a passing test prints to itself.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {what} is not here (`make setup` installs it)");
+    let _ = writeln!(std::io::stderr(), "{SKIPPED}{test}: {what} is not here (`make setup` installs it)");
 }

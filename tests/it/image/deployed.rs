@@ -33,6 +33,7 @@ fn the_composed_service_and_the_charts_pod_preview_within_a_minute_and_send_what
 fn in_a_minute(test: &str, way: &str, arguments: fn(&str, &SimulatedPulse, &Path) -> Option<Vec<String>>) {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
     let began = now();
+    run("sh", &["-c", "cd \"$0\" && sha256sum --check --quiet SHA256SUMS", text(&folder())]);
     let build = ["bud", "--format", "docker", "-t", DEPLOYED];
     done(buildah(&[&build[..], &[text(&folder())]].concat()));
     let place = tempfile::tempdir().unwrap();

@@ -49,7 +49,6 @@ fn lives_inside() {
     }
     let pulse = SimulatedPulse::start(PulseModel::default());
     the_other_architecture_starts(&pulse);
-    from_the_first_command_to_the_first_preview(&pulse);
     every_user_runs_it_on_every_volume(&pulse);
     a_directory_of_somebody_else_is_told_with_what_mends_it(&pulse);
 }
@@ -96,20 +95,6 @@ fn the_other_architecture_starts(pulse: &SimulatedPulse) {
         .output()
         .unwrap();
     assert!(done(preview).contains("install_id"));
-}
-
-/// As docs/INSTALL.md has it, with the state directory's checks that `make dist` cannot make: from the folder alone.
-fn from_the_first_command_to_the_first_preview(pulse: &SimulatedPulse) {
-    let began = now();
-    run("sh", &["-c", "cd \"$0\" && sha256sum --check --quiet SHA256SUMS", text(&folder())]);
-    done(buildah(&["bud", "--format", "docker", "-t", &image("first"), text(&folder())]));
-    let secret = secret("65532:65532");
-    let (mount, variables) = (mount(&secret), variables(pulse, None));
-    let arguments = [&["run", "--rm"], &HARDENED[..], &words(&variables), &["-v", &mount]].concat();
-    let preview = done(podman(&[&arguments[..], &[&image("first"), "preview"]].concat()));
-    assert!(preview.contains("install_id"), "{preview}");
-    let taken = began.elapsed().as_millis();
-    println!("{FIGURE}from the first command to the first preview with the image: {taken} ms; 60000 at most");
 }
 
 fn every_user_runs_it_on_every_volume(pulse: &SimulatedPulse) {
@@ -173,11 +158,7 @@ fn variables(pulse: &SimulatedPulse, endpoint: Option<&Endpoint>) -> Vec<String>
         "PULSE_TOKEN_FILE=/run/secrets/pulse-token".to_owned(),
         "PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY=0s".to_owned(),
     ];
-    always
-        .into_iter()
-        .filter(|variable| endpoint.is_some() || !variable.contains("DELAY"))
-        .chain(endpoint.clone())
-        .collect()
+    always.into_iter().chain(endpoint).collect()
 }
 
 fn words(variables: &[String]) -> Vec<&str> {
