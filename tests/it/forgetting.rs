@@ -8,13 +8,9 @@ mod kills;
 mod lost_state;
 mod receipts;
 
-use std::time::Duration;
-
-use pulse_telemetry_core::clock::Clock as _;
-use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::pulse::{SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::receiver::{Receiver, entries};
-use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
+use pulse_telemetry_testkit::sidecar::{Setup, comes_true};
 use serde_json::Value;
 
 fn text(bytes: &[u8]) -> String {
@@ -76,10 +72,5 @@ fn let_all_be_done(setup: &Setup) {
 
 /// Asks until it is so. Panics when the limit passes first.
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = SystemClock.now().mono + LIMIT;
-    while !is_so() {
-        assert!(SystemClock.now().mono < deadline, "never: {what}");
-        // What is waited for needs the processors, too.
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(comes_true(is_so), "never: {what}");
 }

@@ -15,7 +15,7 @@ use pulse_telemetry_testkit::client::Reply;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
 use pulse_telemetry_testkit::server::{Body, Refusing, ResponsePlan, Server};
-use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar};
+use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, Sidecar, comes_true};
 use serde_json::Value;
 
 /// Ten times of what is promised.
@@ -261,10 +261,7 @@ fn the_command_gives_a_newer_reading_two_seconds_and_then_tells_what_is_known() 
     assert_eq!(status(true).json()["is_being_read"], true);
     pulse.restore("/api/health");
     // Pulse is read once in ten seconds.
-    let begun = Instant::now();
-    while !setup.run(&["preview"]).status.success() {
-        assert!(begun.elapsed() < LIMIT, "Pulse is not read again");
-    }
+    assert!(comes_true(|| setup.run(&["preview"]).status.success()), "Pulse is not read again");
     let said = status(false).text();
     assert!(said.lines().next().unwrap().contains("(as of ") && !said.contains("not answered yet"), "{said}");
     assert!(status(true).json()["as_of"].is_string());

@@ -27,7 +27,7 @@ use super::client::{self, Reply};
 use super::endpoint::PING_PATH;
 use super::lock;
 use super::postgres::Cluster;
-use super::sidecar::LIMIT;
+use super::sidecar::{LIMIT, comes_true};
 
 /// The binary that cargo built for the tests; beside an example, two folders up.
 pub fn binary() -> PathBuf {
@@ -368,14 +368,8 @@ impl Collector {
     }
 
     /// Asks until something holds. It is polled, for nobody outside is told.
-    pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let step = std::time::Duration::from_millis(20);
-        let mut waited = std::time::Duration::ZERO;
-        while !holds() {
-            assert!(waited < LIMIT, "waited {LIMIT:?} until {what}:\n{}", self.log());
-            std::thread::sleep(step);
-            waited += step;
-        }
+    pub fn wait_for(&self, what: &str, holds: impl FnMut() -> bool) {
+        assert!(comes_true(holds), "never: {what}:\n{}", self.log());
     }
 
     pub fn get(&self, target: &str) -> Reply {

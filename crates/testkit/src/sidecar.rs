@@ -11,7 +11,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry_process::clock::SystemClock;
 use ring::digest::{SHA256, digest};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -22,6 +24,19 @@ use super::lock;
 
 /// How long a test waits for what must happen. Only a failing test waits this long.
 pub const LIMIT: Duration = Duration::from_secs(45);
+
+/// Whether it holds before the limit passes, of what nobody tells the test: it is asked again and again.
+pub fn comes_true(mut holds: impl FnMut() -> bool) -> bool {
+    let end = SystemClock.now().mono + LIMIT;
+    while SystemClock.now().mono < end {
+        if holds() {
+            return true;
+        }
+        // What is waited for needs the processors, too.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
 
 /// The binary that cargo built for the tests; beside an example, two folders up.
 pub fn binary() -> PathBuf {

@@ -9,7 +9,7 @@ use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use pulse_telemetry_testkit::sidecar::{Setup, exists};
+use pulse_telemetry_testkit::sidecar::{Setup, comes_true, exists};
 use serde_json::json;
 
 use super::{EVENTS, ON, Rig, TestClock, event, run, with};
@@ -204,9 +204,7 @@ fn an_event_whose_sender_is_gone_is_on_the_disk_when_a_stop_has_ended() {
     let body = event("a").to_string();
     let head = format!("Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
     std::io::Write::write_all(&mut gone, format!("POST {EVENTS} HTTP/1.1\r\n{head}\r\n\r\n{body}").as_bytes()).unwrap();
-    while !exists(&new) {
-        std::thread::yield_now();
-    }
+    assert!(comes_true(|| exists(&new)), "the event is never written");
     drop(gone);
     sidecar.stop();
     assert!(std::fs::read_to_string(base.state("events.jsonl")).unwrap().contains(r#""a""#));

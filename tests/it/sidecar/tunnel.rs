@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use pulse_telemetry_testkit::endpoint::{CertificateAuthority, Endpoint};
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse};
-use pulse_telemetry_testkit::sidecar::LIMIT;
+use pulse_telemetry_testkit::sidecar::{LIMIT, comes_true};
 
 use super::{text, working};
 
@@ -80,9 +80,7 @@ fn a_proxy_that_writes_down_all_that_passes_learns_a_name_a_time_and_a_size() {
     sidecar.wait_for_log("ping delivered");
     sidecar.stop();
 
-    while notes.lock().unwrap().is_empty() {
-        std::thread::yield_now();
-    }
+    assert!(comes_true(|| !notes.lock().unwrap().is_empty()), "the tunnel never ends");
     let notes = notes.lock().unwrap();
     let [Seen { head, up, down }] = &notes[..] else { panic!("{} connections", notes.len()) };
     // The name, and nothing of who asks: not even the program's name.
