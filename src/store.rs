@@ -257,7 +257,7 @@ impl Store {
         match dir.open_to_read(LOCK) {
             // Shared, so that two commands do not take each other for a daemon.
             Ok(Some(lock)) => locked(lock.try_lock_shared(), dir)?,
-            Ok(None) => {}
+            Ok(None) => not_within_another(dir.path())?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return not_within_another(dir.path()).map(|()| Found::default());
             }
@@ -369,6 +369,7 @@ impl Disk for Store {
 
     fn confirm(&mut self) -> io::Result<()> {
         self.check().inspect_err(|_| self.lost = true)?;
+        self.ledger.tidy()?;
         self.keep_head()
     }
 
@@ -426,10 +427,9 @@ pub fn make_dir(dir: &Path) -> Result<(), StoreError> {
 
 /// An image that looks one level deeper than the one before must not take its volume for a new installation's.
 fn not_within_another(dir: &Path) -> Result<(), StoreError> {
-    let outer = dir.parent().filter(|_| !dir.exists());
-    let is_one =
-        |outer: &&Path| [SWITCH, ID, STATE, LEDGER].iter().any(|file| outer.join(file.name).symlink_metadata().is_ok());
-    match outer.filter(is_one) {
+    // Pulse's own directory has a file for an ID, too.
+    let is_one = |dir: &Path| [SWITCH, STATE, LEDGER].iter().any(|file| dir.join(file.name).symlink_metadata().is_ok());
+    match dir.parent().filter(|outer| is_one(outer) && !is_one(dir)) {
         Some(outer) => Err(StoreError::Within { dir: dir.to_owned(), outer: outer.to_owned() }),
         None => Ok(()),
     }
@@ -456,6 +456,13 @@ pub fn read_ledger(dir: &Path, each: impl FnMut(Piece<'_>)) -> Result<(), StoreE
 #[must_use]
 pub fn ledger_shows(dir: &Path, identity: &Identity) -> bool {
     ledger::shows(&Dir::new(dir), identity).unwrap_or(false)
+}
+
+/// Whether the ledger shows that this ID's deletion was asked for, read without the lock. What cannot be read shows
+/// nothing.
+#[must_use]
+pub fn asks_to_forget(dir: &Path, id: &InstallId) -> bool {
+    ledger::asks_to_forget(&Dir::new(dir), id).unwrap_or(false)
 }
 
 /// Whether a process holds the directory.

@@ -138,9 +138,11 @@ pub(super) fn engine(config: &Config, found: Found) -> (Engine<SystemRng>, Vec<A
     // Only of an ID that lies ahead of the clock it matters where it comes from.
     let is_ahead = |identity: &&Identity| identity.issued_at > now.wall;
     let ahead = found.identity.as_ref().filter(is_ahead);
+    let dir = &config.state.dir;
     let start = Start {
         sources: sources(config, found.switched_off),
-        identity_is_ours: ahead.is_some_and(|identity| store::ledger_shows(&config.state.dir, identity)),
+        identity_is_ours: ahead.is_some_and(|identity| store::ledger_shows(dir, identity)),
+        identity_is_forgotten: found.identity.as_ref().is_some_and(|id| store::asks_to_forget(dir, &id.install_id)),
         identity: found.identity,
         state: found.state,
         interrupted: found.interrupted,

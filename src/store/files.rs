@@ -32,8 +32,9 @@ impl Name {
 pub(super) const ID: Name = Name::new(".install_id", concat!(".install_id", ".new"), 4 << 10);
 /// Only whether it is there counts: it is never opened.
 pub(super) const SWITCH: Name = Name::new("off", concat!("off", ".new"), 0);
-/// A pending ping of less than 8 KiB, escaped as JSON, and some dates.
-pub(super) const STATE: Name = Name::new("state.json", concat!("state.json", ".new"), 128 << 10);
+/// A pending ping of less than 8 KiB, escaped as JSON, some dates, and less than 256 bytes for each deletion: a ledger
+/// holds attempts of less than 16,000 IDs.
+pub(super) const STATE: Name = Name::new("state.json", concat!("state.json", ".new"), 4 << 20);
 /// Nothing is ever written in it.
 pub(super) const LOCK: Name = Name::new("lock", concat!("lock", ".new"), 4 << 10);
 /// Written and removed at a start, to show that the directory can be written.
@@ -279,12 +280,17 @@ impl Dir {
     }
 
     /// The names of what was put aside of a file. A directory of such a name is not this program's.
-    fn put_aside_of(&self, file: Name) -> io::Result<Vec<String>> {
+    pub(super) fn put_aside_of(&self, file: Name) -> io::Result<Vec<String>> {
         let is_one = |name: &String| {
             let rest = name.strip_prefix(file.name).and_then(|rest| rest.strip_prefix('.'));
             rest.is_some_and(|rest| rest.starts_with(DAMAGED) || rest.starts_with(TORN))
         };
         Ok(self.fs.names()?.into_iter().filter(is_one).collect())
+    }
+
+    /// Opens what was put aside of a file, to read.
+    pub(super) fn open_put_aside(&self, name: &str, file: Name) -> io::Result<Arc<dyn FsFile>> {
+        self.fs.open(name, Access::Read, file.max_bytes)
     }
 
     fn remove_those(&self, names: Vec<String>) -> io::Result<()> {

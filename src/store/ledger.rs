@@ -25,8 +25,9 @@ use super::fs::{At, FileId, FsFile};
 use super::state_file::Head;
 use opening::Loss;
 pub use reading::HistoryPage;
+use reading::read_all;
 use reading::{History, Lines};
-pub(super) use reading::{read, read_page, shows};
+pub(super) use reading::{asks_to_forget, read, read_page, shows};
 
 /// What is left of a file that would be larger than [`LEDGER`] may be, the line that tells of it included.
 const KEPT_MAX: u64 = 12 << 20;
@@ -123,6 +124,16 @@ impl Ledger {
         Err(io::Error::other(format!("{} {what}", self.dir.path().join(LEDGER.name).display())))
     }
 
+    /// Takes away what a write left that failed, durably. It was told not to be written, and a start would believe it.
+    pub(super) fn tidy(&mut self) -> io::Result<()> {
+        if self.untidy {
+            self.file.set_len(self.length)?;
+            durable(self.file.sync_all())?;
+            self.untidy = false;
+        }
+        Ok(())
+    }
+
     /// The size of the file.
     pub(super) fn bytes(&self) -> u64 {
         self.length
@@ -134,9 +145,13 @@ impl Ledger {
         History::of(&*self.file, self.length).page(before, limit)
     }
 
-    /// The IDs that attempts were made with.
+    /// The IDs that attempts were made with, those of ledgers that were put aside among them.
     pub(super) fn sent_ids(&self) -> io::Result<Vec<InstallId>> {
         let mut ids = SentIds::default();
+        for aside in self.dir.put_aside_of(LEDGER)? {
+            // What cannot be read any more tells of none.
+            let _ = self.dir.open_put_aside(&aside, LEDGER).and_then(|file| read_all(&*file, |piece| ids.take(piece)));
+        }
         let mut lines = self.lines();
         while let Some(piece) = lines.next()? {
             ids.take(piece);

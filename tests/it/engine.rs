@@ -164,6 +164,7 @@ impl World {
             sources: self.sources,
             identity: self.identity.clone(),
             identity_is_ours: true,
+            identity_is_forgotten: false,
             state: self.state.clone(),
             interrupted: None,
         };

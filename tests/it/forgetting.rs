@@ -50,7 +50,7 @@ fn let_a_day_pass(setup: &Setup) {
     }
     if let Some(deletions) = state["state"].get_mut("deletions") {
         for deletion in deletions.as_array_mut().unwrap() {
-            deletion["not_before"] = deletion["asked_at"].clone();
+            deletion["not_before"] = deletion["since"].clone();
         }
     }
     std::fs::write(setup.state("state.json"), state.to_string()).unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_telemetry_core::engine::EntryKind;
-use pulse_telemetry_core::identity::Identity;
-use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, seq_of};
+use pulse_telemetry_core::identity::{Identity, InstallId};
+use pulse_telemetry_core::ledger::{LINE_MAX, Line, Piece, kind_of, seq_of};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -225,13 +225,32 @@ fn last_newline(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Reads the ledger of a state directory piece by piece, without its lock: beside a running daemon too.
-pub(in super::super) fn read(dir: &Dir, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
-    let Some(file) = dir.open_to_read(LEDGER)? else { return Ok(()) };
-    let mut lines = Lines::new(BufReader::new(At::new(&*file, 0)));
+pub(in super::super) fn read(dir: &Dir, each: impl FnMut(Piece<'_>)) -> io::Result<()> {
+    dir.open_to_read(LEDGER)?.map_or(Ok(()), |file| read_all(&*file, each))
+}
+
+/// Reads a file as a ledger.
+pub(super) fn read_all(file: &dyn FsFile, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
+    let mut lines = Lines::new(BufReader::new(At::new(file, 0)));
     while let Some(piece) = lines.next()? {
         each(piece);
     }
     Ok(())
+}
+
+/// Whether the ledger of a state directory shows that the deletion of all that was sent with this ID was asked for.
+pub(in super::super) fn asks_to_forget(dir: &Dir, id: &InstallId) -> io::Result<bool> {
+    let id = id.canonical();
+    let mut shown = false;
+    read(dir, |piece| {
+        let Piece::Line(bytes) = piece else { return };
+        if shown || kind_of(bytes) != Some(EntryKind::ForgetAsked) {
+            return;
+        }
+        let asked = Line::parse(bytes).and_then(|line| InstallId::parse(line.install_id.as_deref()?));
+        shown = asked.is_some_and(|asked| asked.canonical() == id);
+    })?;
+    Ok(shown)
 }
 
 /// Whether the ledger of a state directory shows that this ID was made or used here.

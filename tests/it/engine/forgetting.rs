@@ -1,5 +1,6 @@
 //! Deletions that were asked for: which, when, for how long, and what a crash or a failing disk makes of them.
 
+mod giving_up;
 mod unsent;
 
 use std::time::Duration;
@@ -203,36 +204,12 @@ fn a_contract_that_is_away_for_a_moment_ends_no_deletion() {
 }
 
 #[test]
-fn a_deletion_is_retried_with_the_back_off_and_given_up_after_seven_days() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
-    world.forget(&old_ids(1));
-    world.run_for(HOUR);
-    assert!((6..40).contains(&world.asked.len()), "{} in the first hour", world.asked.len());
-    let before = world.asked.len();
-    world.run_for(WEEK - HOUR * 2);
-    assert_eq!(world.pending(), 1);
-    assert!((160..800).contains(&(world.asked.len() - before)), "{}", world.asked.len());
-    world.run_for(HOUR * 3);
-    assert_eq!((world.pending(), world.reasons(EntryKind::ForgetFailed)), (0, vec!["gave_up"]));
-    let last = world.asked.len();
-    world.run_for(WEEK);
-    assert_eq!(world.asked.len(), last);
-}
-
-#[test]
-fn a_deletion_that_could_not_be_tried_for_a_month_is_tried_before_it_is_given_up() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
-    let ids = old_ids(2);
-    world.forget(&ids);
-    world.pass(DAY * 30);
-    world.crash_and_start();
-    world.run_for(MINUTE * 2);
-    assert_eq!(world.asked.len(), 1);
-    world.run_for(HOUR * 2);
-    assert_eq!(world.asked_ids().len(), 2);
-    assert_eq!(world.reasons(EntryKind::ForgetFailed), ["gave_up"; 2]);
+fn an_id_that_comes_back_as_a_file_after_its_deletion_was_asked_for_is_not_sent_again() {
+    let start = || Start { identity: Some(some_id()), identity_is_ours: true, ..Start::default() };
+    let actions = |start| Engine::start(SCHEDULE, start, Seeded(3), super::Now { wall: noon(), mono: HOUR }).1;
+    let is_deleted = |actions: Vec<Action>| actions.contains(&Action::Disk(DiskAction::DeleteId));
+    assert!(is_deleted(actions(Start { identity_is_forgotten: true, ..start() })));
+    assert!(!is_deleted(actions(start())));
 }
 
 #[test]
@@ -561,8 +538,7 @@ fn nothing_is_deleted_while_the_clock_cannot_be_right_and_nothing_is_given_up_fo
     world.run_for(HOUR * 3);
     assert!(world.asked.len() > at_rest);
     assert_eq!(world.pending(), 2, "not seven days have passed");
-    let asked_at: Vec<_> = world.state.deletions.iter().map(|deletion| deletion.asked_at).collect();
-    assert_eq!(asked_at, [noon(); 2]);
+    assert!(world.state.deletions.iter().all(|deletion| deletion.since >= set), "by the clock that is right");
 }
 
 #[test]

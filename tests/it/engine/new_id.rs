@@ -393,6 +393,7 @@ fn an_id_file_from_elsewhere_is_judged_by_pulses_own_rule() {
             let start = pulse_telemetry_core::engine::Start {
                 identity: Some(identity),
                 identity_is_ours: is_ours,
+                identity_is_forgotten: false,
                 ..pulse_telemetry_core::engine::Start::default()
             };
             let now = pulse_telemetry_core::clock::Now { wall: noon(), mono: HOUR };

@@ -133,7 +133,7 @@ fn a_deletion_that_fails_is_told_when_that_begins_with_when_it_is_tried_again_an
         if is_over {
             // As if it had been asked for a week ago.
             let mut aged = state();
-            aged["state"]["deletions"][0]["asked_at"] = json!("2026-01-01T00:00:00Z");
+            aged["state"]["deletions"][0]["since"] = json!("2026-01-01T00:00:00Z");
             std::fs::write(setup.state("state.json"), aged.to_string()).unwrap();
         }
         let before = receiver.asked(FORGET_PATH).len();

@@ -73,6 +73,7 @@ impl World {
         let start = Start {
             sources: Sources { switched_off: found.switched_off, ..Sources::default() },
             identity_is_ours: true,
+            identity_is_forgotten: false,
             identity: found.identity,
             state: found.state,
             interrupted: found.interrupted,

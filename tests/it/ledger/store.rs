@@ -1,18 +1,20 @@
 //! The file: pruned, cut, torn, damaged, erased.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use pulse_telemetry::store::{Disk as _, Store, ledger_shows};
-use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind};
-use pulse_telemetry_core::identity::Identity;
+use pulse_telemetry::store::{Disk as _, Store, asks_to_forget, ledger_shows};
+use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, State};
+use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::ledger::{Line, sha256};
 use pulse_telemetry_core::ping::{Event, PingBytes};
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_testkit::history::{
     DAY, HOUR, attempt, audit, because, body, chained, entries, found, life, noon, split,
 };
+use pulse_telemetry_testkit::memory_fs::MemoryFs;
 use pulse_telemetry_testkit::seeded::Seeded;
 
 use super::{Disk, YEAR, entry};
@@ -193,6 +195,47 @@ fn what_could_not_be_written_is_written_before_what_comes_next() {
     let expected = [(EntryKind::Stopped, at(3)), (EntryKind::IdReset, at(2)), (EntryKind::Started, at(0))];
     assert_eq!(last[..3], expected, "with their own times, and without the attempt that was not made");
     assert!(audit(&ledger).is_clean());
+}
+
+#[test]
+fn a_line_that_was_told_not_to_be_written_is_not_found_by_a_start_once_anything_was_acknowledged_after_it() {
+    for acknowledges in [false, true] {
+        let fs = MemoryFs::new(Seeded(1));
+        let (mut store, _) = Store::open_on(Arc::new(fs.clone())).unwrap();
+        record(&mut store, EntryKind::Started, noon()).unwrap();
+        let before = fs.read("ledger.jsonl").unwrap();
+        // The write is done, and making it durable fails.
+        fs.fail_after(1);
+        assert!(record(&mut store, EntryKind::ForgetFailed, noon()).is_err());
+        assert_ne!(fs.read("ledger.jsonl").unwrap(), before, "it stands there");
+        if acknowledges {
+            store.carry_out(&DiskAction::Save(State::default()), noon()).unwrap();
+            store.confirm().unwrap();
+        }
+        drop(store);
+        assert_eq!(fs.read("ledger.jsonl").unwrap() == before, acknowledges);
+    }
+}
+
+#[test]
+fn ids_of_a_ledger_that_was_put_aside_were_sent_too() {
+    let sent = |seed| chained(vec![attempt(noon(), Event::Startup, body(seed, Event::Startup, 1))]);
+    let disk = Disk::with(&sent(1));
+    std::fs::write(disk.path("ledger.jsonl.damaged-1"), [sent(2), b"no line\n".to_vec(), sent(3)].concat()).unwrap();
+    std::os::unix::fs::symlink(disk.path("ledger.jsonl"), disk.path("ledger.jsonl.damaged-2")).unwrap();
+    let ids = disk.open().read_sent_ids()().unwrap();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+}
+
+#[test]
+fn an_id_whose_deletion_was_asked_for_is_known_by_the_ledger_in_whatever_spelling() {
+    let (disk, asked) = (Disk::new(), InstallId::from(Seeded(1).uuid()));
+    let mut store = disk.open();
+    let entry = Entry { install_id: Some(asked.clone()), ..entry(EntryKind::ForgetAsked) };
+    store.carry_out(&DiskAction::Record(entry), noon()).unwrap();
+    let other = InstallId::from(Seeded(2).uuid());
+    let loud = InstallId::parse(&asked.as_str().to_uppercase()).unwrap();
+    assert_eq!([asked, loud, other].map(|id| asks_to_forget(disk.dir.path(), &id)), [true, true, false]);
 }
 
 #[test]

@@ -86,3 +86,18 @@ fn an_off_in_the_volume_of_an_earlier_image_is_not_passed_over_by_one_that_looks
     fs::rename(setup.path("elsewhere"), &deeper).unwrap();
     assert!(said(&upgraded.run(&["status"])).starts_with("Telemetry is off"), "moved, it holds");
 }
+
+#[test]
+fn a_directory_that_was_made_ready_in_another_one_passes_over_no_off_and_pulses_own_is_none() {
+    let (_pulse, _endpoint, setup) = world();
+    let deeper = setup.state("state");
+    let upgraded = setup.clone().with("PULSE_TELEMETRY_STATE__DIR", deeper.to_str().unwrap());
+    fs::create_dir_all(&deeper).unwrap();
+    // The file of its ID stands in Pulse's directory.
+    fs::write(setup.state(".install_id"), "").unwrap();
+    assert_eq!(upgraded.run(&["off"]).status.code(), Some(0));
+    fs::remove_dir_all(&deeper).unwrap();
+    fs::create_dir(&deeper).unwrap();
+    fs::write(setup.state("off"), "").unwrap();
+    assert_eq!(upgraded.run(&["status"]).status.code(), Some(5));
+}

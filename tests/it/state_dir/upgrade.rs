@@ -91,6 +91,7 @@ fn an_installation_of_the_version_before_goes_on_with_its_id_schedule_pending_pi
             sources: Sources { switched_off: off, ..Sources::default() },
             identity,
             identity_is_ours: true,
+            identity_is_forgotten: false,
             state: found.state,
             interrupted: found.interrupted,
         };
@@ -154,6 +155,7 @@ fn what_the_version_before_sent_can_be_deleted_and_it_refuses_the_directory_for_
             sources: Sources { switched_off: found.switched_off, ..Sources::default() },
             identity: found.identity,
             identity_is_ours: true,
+            identity_is_forgotten: false,
             state: found.state,
             interrupted: found.interrupted,
         };

@@ -21,7 +21,7 @@ use crate::identity::InstallId;
 use crate::reason::{LedgerReason, ReasonWord};
 use crate::rng::Rng;
 
-/// A deletion that fails so long after it was asked for is given up. One that nothing was tried of is not.
+/// A deletion that fails so long after it was first tried is given up.
 const RETRIED_FOR: Duration = DAY.saturating_mul(7);
 /// An endpoint that has no contract is not asked for one again before this,
 const NO_CONTRACT_PAUSE: Duration = HOUR.saturating_mul(3);
@@ -36,7 +36,8 @@ const APART_MORE: Duration = HOUR;
 #[derive(Clone, Debug)]
 pub(super) struct Deletion {
     install_id: InstallId,
-    asked_at: Timestamp,
+    /// When that was asked for, and from the first attempt on, when that was.
+    since: Timestamp,
     due: Duration,
     /// What the disk says of that, until the clock is trusted since the start.
     deferred_due: Option<Timestamp>,
@@ -57,9 +58,9 @@ enum Recorded {
 impl Deletion {
     /// What a start finds.
     pub(super) fn found(record: DeletionRecord, now: Now) -> Self {
-        let DeletionRecord { install_id, asked_at, not_before, attempts, end, is_recorded } = record;
+        let DeletionRecord { install_id, since, not_before, attempts, end, is_recorded } = record;
         let recorded = if is_recorded { Recorded::Yes } else { Recorded::No };
-        Self { install_id, asked_at, due: now.mono, deferred_due: Some(not_before), attempts, end, recorded }
+        Self { install_id, since, due: now.mono, deferred_due: Some(not_before), attempts, end, recorded }
     }
 
     /// The times that the start found, by a clock that is trusted now. One that is further away than any that is ever
@@ -69,7 +70,7 @@ impl Deletion {
             let left = until(due, now.wall);
             let left = if left > ASKED_MAX { chance.uniform_up_to(DAY) } else { left };
             self.due = now.mono + left.max(apart);
-            self.asked_at = self.asked_at.min(now.wall);
+            self.since = self.since.min(now.wall);
         }
     }
 
@@ -135,16 +136,17 @@ impl<C: Rng> Engine<C> {
         }
     }
 
-    /// One that is pending already, or was done just now, stays as it is.
+    /// One that was done just now stays as it is, and one that is pending is retried for as long as a new one.
     fn add_deletion(&mut self, now: Now, install_id: InstallId, due: Duration) {
         let failed = |deletion: &Deletion| matches!(deletion.end, Some(DeletionEnd::Failed(_)));
         self.deletions.retain(|deletion| deletion.install_id != install_id || !failed(deletion));
-        if self.deletions.iter().any(|deletion| deletion.install_id == install_id) {
+        if let Some(deletion) = self.deletions.iter_mut().find(|deletion| deletion.install_id == install_id) {
+            deletion.since = now.wall;
             return;
         }
         self.deletions.push(Deletion {
             install_id,
-            asked_at: now.wall,
+            since: now.wall,
             due,
             deferred_due: None,
             attempts: 0,
@@ -186,7 +188,7 @@ impl<C: Rng> Engine<C> {
         let pause = self.backoff(before).max(asked + self.chance.uniform_up_to(added));
         let is_suspect = self.is_clock_suspect();
         let Some(deletion) = self.deletion(id) else { return };
-        if !is_suspect && since(deletion.asked_at, now.wall) >= RETRIED_FOR {
+        if !is_suspect && since(deletion.since, now.wall) >= RETRIED_FOR {
             deletion.fail(LedgerReason::GaveUp);
         } else {
             deletion.due = now.mono + pause;
@@ -261,6 +263,9 @@ impl<C: Rng> Engine<C> {
         // Kept on disk before the attempt, as that of a ping.
         let retried = now.mono + self.backoff(attempts);
         if let Some(deletion) = self.deletion(&id) {
+            if attempts == 0 {
+                deletion.since = now.wall;
+            }
             deletion.attempts = attempts.saturating_add(1);
             deletion.due = retried;
         }
@@ -319,7 +324,7 @@ impl<C: Rng> Engine<C> {
     pub(super) fn deletion_records(&self, now: Now) -> Vec<DeletionRecord> {
         let record = |deletion: &Deletion| DeletionRecord {
             install_id: deletion.install_id.clone(),
-            asked_at: deletion.asked_at,
+            since: deletion.since,
             not_before: deletion.due_by_the_wall(now),
             attempts: deletion.attempts,
             end: deletion.end.clone(),
@@ -331,7 +336,7 @@ impl<C: Rng> Engine<C> {
     /// Wall times on disk follow a step of the clock, but for those that the start found and no trusted clock has seen.
     pub(super) fn let_deletions_follow(&mut self, follow: impl Fn(&mut Timestamp)) {
         let seen = self.deletions.iter_mut().filter(|deletion| deletion.deferred_due.is_none());
-        seen.for_each(|deletion| follow(&mut deletion.asked_at));
+        seen.for_each(|deletion| follow(&mut deletion.since));
     }
 
     /// What is shown of them.

@@ -17,7 +17,7 @@ use crate::reason::LedgerReason;
 use crate::rng::Rng;
 
 /// An ID of this time there is none: the schedule on disk belongs to an ID that is gone.
-const NOBODYS: Timestamp = Timestamp::MIN;
+pub(super) const NOBODYS: Timestamp = Timestamp::MIN;
 
 /// The schedule on disk was drawn while there was no ID, and waits for the one that its ping makes.
 pub(super) const NO_ID: Timestamp = Timestamp::UNIX_EPOCH;
@@ -114,8 +114,10 @@ impl<C: Rng> Engine<C> {
             None => state.schedule_of != Some(NO_ID),
             Some(identity) => other(identity),
         };
-        // Of an ID that was made since the start, this is known better than the disk had it.
-        self.id_is_unused |= state.id_is_unused && !is_another;
+        // Of an ID that was made since the start, this is known better than the disk had it. One that was made under a
+        // suspect clock has no schedule on disk.
+        let is_its_own = !is_another || state.schedule_of == Some(NOBODYS);
+        self.id_is_unused |= state.id_is_unused && is_its_own;
         let leaves = is_another && self.deadlines.is_set(Deadline::Heartbeat);
         if leaves {
             self.leave_the_old_schedule(now);

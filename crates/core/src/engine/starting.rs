@@ -22,6 +22,8 @@ pub struct Start {
     pub identity: Option<Identity>,
     /// The ledger shows that this ID was made or used here.
     pub identity_is_ours: bool,
+    /// The ledger shows that its deletion was asked for: somebody put the file back.
+    pub identity_is_forgotten: bool,
     /// The state on disk, or the state of a new installation.
     pub state: State,
     /// The ledger's last entry is an attempt that nothing closed.
@@ -37,7 +39,9 @@ impl<C: Rng> Engine<C> {
         // A reset that was not written whole before the deletion was: the ID is not sent again all the same.
         let deletions = &start.state.deletions;
         let is_to_be_forgotten = |id: &str| Self::is_to_be_forgotten(deletions, id);
-        let outlived = start.identity.take_if(|identity| is_to_be_forgotten(identity.install_id.as_str()));
+        let is_forgotten = start.identity_is_forgotten;
+        let outlived =
+            start.identity.take_if(|identity| is_forgotten || is_to_be_forgotten(identity.install_id.as_str()));
         let dropped = start.state.pending.take_if(|pending| is_to_be_forgotten(&pending.install_id));
         let state = start.state.clone();
         let mut engine = Self::new(schedule, start, chance, now);

@@ -59,8 +59,8 @@ impl State {
 pub struct DeletionRecord {
     /// The ID, all pings of which are to be deleted.
     pub install_id: InstallId,
-    /// When that was asked for.
-    pub asked_at: Timestamp,
+    /// When that was asked for, and from the first attempt on, when that was.
+    pub since: Timestamp,
     /// The endpoint is not asked before this time.
     pub not_before: Timestamp,
     /// How often it was asked.

@@ -90,7 +90,11 @@ impl<C: Rng> Engine<C> {
         };
         let suspect_seconds = self.suspect_for(now).and_then(|suspect| u32::try_from(suspect.as_secs()).ok());
         if let Some(state) = &self.deferred_state {
-            return State { suspect_seconds, deletions: self.deletion_records(now), ..state.clone() };
+            // Of an ID that was made since the start.
+            let id_is_unused =
+                if state.schedule_of == Some(new_id::NOBODYS) { self.id_is_unused } else { state.id_is_unused };
+            let deletions = self.deletion_records(now);
+            return State { suspect_seconds, id_is_unused, deletions, ..state.clone() };
         }
         State {
             startup_attempted_at: self.startup_attempted_at,

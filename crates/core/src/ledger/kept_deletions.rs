@@ -38,13 +38,13 @@ impl KeptDeletions {
         }
     }
 
-    fn asked(&mut self, install_id: InstallId, asked_at: Timestamp) {
+    fn asked(&mut self, install_id: InstallId, since: Timestamp) {
         match self.deletions.iter_mut().find(|deletion| deletion.install_id == install_id) {
             Some(deletion) => deletion.is_recorded |= deletion.end.is_none(),
             // When it was due is lost: a time so far away is drawn again.
             None => self.deletions.push(DeletionRecord {
                 install_id,
-                asked_at,
+                since,
                 not_before: Timestamp::MAX,
                 attempts: 0,
                 end: None,

@@ -33,16 +33,23 @@ fn an_id_whose_first_ping_the_disk_kept_from_going_is_not_told_to_the_endpoint_e
 
 #[test]
 fn an_id_that_was_made_under_a_wrong_clock_and_never_sent_is_not_told_to_the_endpoint_either() {
-    let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
-    world.run_for(HOUR);
-    assert_eq!(world.sent.len(), 1);
-    world.step_clock(-SignedDuration::from_hours(24 * 365 * 50).as_secs());
-    world.holds_readings = true;
-    world.crash_and_start();
-    world.feed(Input::Reset);
-    world.now.wall = noon() + SignedDuration::from_hours(2);
-    world.feed(Input::Tick);
-    world.forget(&[some_id().install_id]);
-    world.run_for(DAY);
-    assert_eq!((world.sent.len(), world.ids_of(EntryKind::ForgetAsked)), (1, vec![some_id().install_id]));
+    // Nor after a start by which the clock is still wrong.
+    for restarts in [false, true] {
+        let mut world = World::with(Sources::default(), State::default(), Some(some_id()), noon());
+        world.run_for(HOUR);
+        assert_eq!(world.sent.len(), 1);
+        world.step_clock(-SignedDuration::from_hours(24 * 365 * 50).as_secs());
+        world.holds_readings = true;
+        world.crash_and_start();
+        world.feed(Input::Reset);
+        if restarts {
+            world.crash_and_start();
+        }
+        world.now.wall = noon() + SignedDuration::from_hours(2);
+        world.feed(Input::Tick);
+        world.forget(&[some_id().install_id]);
+        world.run_for(DAY);
+        let asked = world.ids_of(EntryKind::ForgetAsked);
+        assert_eq!((world.sent.len(), asked), (1, vec![some_id().install_id]), "{restarts}");
+    }
 }

@@ -117,6 +117,7 @@ impl Content {
         Start {
             sources: Sources { fixed, switched_off: found.switched_off, off_in_pulse: false },
             identity_is_ours: true,
+            identity_is_forgotten: false,
             identity: found.identity,
             state: found.state,
             interrupted: found.interrupted,

@@ -11,7 +11,7 @@ use super::super::disk::Disk;
 use super::super::time::{DAY, HOUR, MINUTE};
 use super::{CALM, Rule, SLEWED, Violation};
 
-/// A deletion is given up after this.
+/// A deletion is given up so long after its first attempt.
 const RETRIED_FOR: u64 = 7 * DAY;
 /// Deletions of two IDs are so far apart.
 const APART: u64 = MINUTE;
@@ -20,7 +20,10 @@ const APART: u64 = MINUTE;
 #[derive(Clone, Copy, Debug)]
 struct Known {
     asked: u64,
-    /// The wall clock was set since, or the disk learned of it late: how old it is cannot be told.
+    /// When the endpoint was asked first.
+    tried: Option<u64>,
+    /// The wall clock was set since, the disk learned of it late, or somebody asked once more: for how long it is to be
+    /// retried cannot be told.
     is_unclear: bool,
     /// Its end is in the ledger.
     is_over: bool,
@@ -49,7 +52,9 @@ impl Deletions {
         for id in ids {
             let id = id.canonical().to_string();
             // One that waits to be recorded as done is not asked for again.
-            if !self.on_disk.contains_key(&id) {
+            if let Some(known) = self.on_disk.get_mut(&id) {
+                known.is_unclear = true;
+            } else {
                 self.receipts.remove(&id);
                 self.answered.remove(&id);
             }
@@ -117,6 +122,9 @@ impl Deletions {
         if let Some((before, other)) = self.last.replace((at, id.to_owned())) {
             hold!(DeletionsAreApart, other == id || at - before >= APART, "{id} right after {other}");
         }
+        if let Some(known) = self.on_disk.get_mut(id) {
+            known.tried.get_or_insert(at);
+        }
         Ok(())
     }
 
@@ -140,7 +148,8 @@ impl Deletions {
             ForgetAnswer::NoContract if disk.state.deletions.iter().all(|it| it.end.is_some()) => self.ended(),
             ForgetAnswer::Failed { .. } | ForgetAnswer::NoContract => {
                 let known = self.on_disk.get(id.as_str()).filter(|known| !known.is_unclear);
-                let is_late = known.is_some_and(|known| at - known.asked >= RETRIED_FOR + SLEWED);
+                let tried = known.and_then(|known| known.tried);
+                let is_late = tried.is_some_and(|tried| at - tried >= RETRIED_FOR + SLEWED);
                 let goes_on = disk.state.deletions.iter().any(|it| it.install_id == *id && it.end.is_none());
                 hold!(GivenUpInTime, !is_late || !goes_on, "{id} goes on: {known:?} at {at}");
             }
@@ -176,8 +185,8 @@ impl Deletions {
         for deletion in &state.deletions {
             let id = deletion.install_id.to_string();
             self.taken_back.insert(id.clone());
-            let late = now.wall.duration_since(deletion.asked_at).as_nanos().unsigned_abs() > u128::from(SLEWED);
-            let new = Known { asked: at, is_unclear: late, is_over: false };
+            let late = now.wall.duration_since(deletion.since).as_nanos().unsigned_abs() > u128::from(SLEWED);
+            let new = Known { asked: at, tried: None, is_unclear: late, is_over: false };
             let known = self.on_disk.entry(id.clone()).or_insert(new);
             match &deletion.end {
                 // Asked for again; of one that is done only once it was left.

@@ -127,7 +127,7 @@ impl Saboteur for FailureTakenForDeletion {
 pub struct AskingTimeNotKept;
 impl Saboteur for AskingTimeNotKept {
     fn start(&mut self, start: &mut Start) {
-        start.state.deletions.iter_mut().for_each(|deletion| deletion.asked_at = Timestamp::MAX);
+        start.state.deletions.iter_mut().for_each(|deletion| deletion.since = Timestamp::MAX);
     }
 }
 

@@ -147,7 +147,20 @@ const FORGOTTEN: [Choice; 7] = [
     Choice::Deletion(Response::Accepted),
     Choice::Wake,
 ];
-const NOT_FORGOTTEN: [Choice; 4] = [Choice::Stop, Choice::Sleep(31 * DAY), Choice::Start, Choice::Wake];
+/// The one that was tried before is asked for after the other.
+const NOT_FORGOTTEN: [Choice; 11] = [
+    Choice::Stop,
+    Choice::Sleep(31 * DAY),
+    Choice::Start,
+    Choice::Wake,
+    Choice::Wake,
+    Choice::Deletion(Response::Accepted),
+    Choice::Wake,
+    DELIVERS[2],
+    DELIVERS[3],
+    Choice::Wake,
+    Choice::Wake,
+];
 
 /// A process that crashes with each attempt, and is about to make its twelfth.
 const CRASH_LOOP: [Choice; 46] = {

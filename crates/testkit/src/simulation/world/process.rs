@@ -41,6 +41,7 @@ impl<S: Saboteur> World<S> {
             sources,
             identity: found.identity,
             identity_is_ours: true,
+            identity_is_forgotten: false,
             state: found.state,
             interrupted: found.interrupted,
         };
