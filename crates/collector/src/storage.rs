@@ -132,7 +132,7 @@ pub struct Rewritten {
     /// How many days have nothing of deleted rows any more.
     pub days: u64,
     /// Which still have, and why.
-    pub left: Vec<(Date, &'static str)>,
+    pub left: Vec<(Date, String)>,
 }
 
 /// Between which times rows were received.

@@ -78,22 +78,29 @@ impl PostgresStore {
         let (days, there) = known.await?;
         let mut rewritten = Rewritten::default();
         for (day, deletions) in days {
-            if there.contains(&day)
-                && let Some(why) = self.rewrite_day(day).await?
-            {
-                rewritten.left.push((day, why));
-                continue;
+            // One that fails keeps no other waiting: it would be the first one again the next time.
+            match self.free_day(day, deletions, there.contains(&day)).await {
+                Ok(None) => rewritten.days += 1,
+                Ok(Some(why)) => rewritten.left.push((day, why.to_owned())),
+                Err(error) => rewritten.left.push((day, error.to_string())),
             }
-            self.working(WORK_TIMEOUT, |client| async move {
-                // Not where there were more meanwhile.
-                let done = format!("DELETE FROM {FORGOTTEN_DAYS} WHERE day = $1::text::date AND deletions = $2");
-                client.query_typed(&done, &[(&day.to_string(), Type::TEXT), (&deletions, Type::INT8)]).await?;
-                Ok((client, ()))
-            })
-            .await?;
-            rewritten.days += 1;
         }
         Ok(rewritten)
+    }
+
+    /// Rewrites one partition, where it is there, and forgets that it had so many deletions. Says why it still has
+    /// deleted rows, where it has.
+    async fn free_day(&self, day: Date, deletions: i64, is_there: bool) -> Result<Option<&'static str>, StorageError> {
+        if is_there && let Some(why) = self.rewrite_day(day).await? {
+            return Ok(Some(why));
+        }
+        self.working(WORK_TIMEOUT, |client| async move {
+            // Not where there were more meanwhile.
+            let done = format!("DELETE FROM {FORGOTTEN_DAYS} WHERE day = $1::text::date AND deletions = $2");
+            client.query_typed(&done, &[(&day.to_string(), Type::TEXT), (&deletions, Type::INT8)]).await?;
+            Ok((client, None))
+        })
+        .await
     }
 
     /// Rewrites one partition, and says why it still has deleted rows, where it has.

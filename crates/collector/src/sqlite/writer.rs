@@ -32,6 +32,8 @@ const STATEMENTS: usize = 128;
 pub(super) struct Writer {
     pub(super) connection: Connection,
     path: PathBuf,
+    /// The file's one true name: beside that SQLite keeps the log, whatever link led to it.
+    real: PathBuf,
     /// The files that the connection has open: their names, and which files they were.
     place: Vec<(PathBuf, DatabaseFileId)>,
     /// The days that have a table, with their statements.
@@ -59,8 +61,9 @@ impl Writer {
     /// Opens a file that is there.
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
         let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
+        let real = path.canonicalize().map_err(|error| not_opened(path, &error))?;
         let (place, days, sweep) = (Vec::new(), BTreeMap::new(), Sweep::default());
-        let mut writer = Self { connection, path: path.to_owned(), place, days, seen: None, sweep, _held: None };
+        let mut writer = Self { connection, path: path.to_owned(), real, place, days, seen: None, sweep, _held: None };
         writer.set_up().map_err(|error| named(path, error))?;
         Ok(writer)
     }
@@ -85,7 +88,7 @@ impl Writer {
         bring_up_to_date(&transaction)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         transaction.commit()?;
-        self.place = [self.path.clone(), beside(&self.path, LOG), beside(&self.path, LOG_INDEX)]
+        self.place = [self.path.clone(), beside(&self.real, LOG), beside(&self.real, LOG_INDEX)]
             .into_iter()
             .map(|path| file_id(&path).map(|id| (path, id)))
             .collect::<Result<_, _>>()

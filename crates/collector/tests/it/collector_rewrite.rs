@@ -33,7 +33,7 @@ async fn rewritings(
 }
 
 fn left() -> Result<Rewritten, StorageError> {
-    Ok(Rewritten { days: 1, left: vec![(date(2026, 11, 20), "it was in use"), (date(2026, 11, 21), "it was in use")] })
+    Ok(Rewritten { days: 1, left: [20, 21].map(|day| (date(2026, 11, day), "it was in use".to_owned())).into() })
 }
 
 fn failed() -> Result<Rewritten, StorageError> {

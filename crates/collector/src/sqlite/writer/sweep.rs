@@ -97,7 +97,7 @@ impl Writer {
 
     /// Wipes the gaps of the pages in the log that were not swept yet.
     pub(super) fn sweep_log(&mut self) -> Result<(), StorageError> {
-        let log = beside(&self.path, LOG);
+        let log = beside(&self.real, LOG);
         let failed = |error: io::Error| StorageError::Failed(format!("failed to read {}: {error}", log.display()));
         let Some((pages, end)) = self.sweep.unswept(&log).map_err(failed)? else { return Ok(()) };
         self.wipe(&pages)?;

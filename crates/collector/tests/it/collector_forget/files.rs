@@ -192,7 +192,7 @@ fn postgresql_rewrites_the_days_that_had_deletions_but_never_today_s_or_yesterda
             cluster
                 .psql("pulse", "BEGIN; LOCK TABLE pings_20261124 IN ACCESS SHARE MODE; PREPARE TRANSACTION 'in use'");
             let rewritten = store.rewrite(now).await.unwrap();
-            let why = rewritten.left.iter().find_map(|(day, why)| (*day == date(2026, 11, 24)).then_some(*why));
+            let why = rewritten.left.iter().find_map(|(day, why)| (*day == date(2026, 11, 24)).then_some(why));
             assert!(why.unwrap().contains("in use"), "{name}: {rewritten:?}");
             cluster.psql("pulse", "ROLLBACK PREPARED 'in use'");
             let rewritten = store.rewrite(now).await.unwrap();
@@ -228,6 +228,40 @@ fn rows_that_somebody_may_still_see_are_told_and_rewritten_later() {
         cluster.psql("pulse", "ROLLBACK PREPARED 'long'");
         assert_eq!(store.rewrite(now).await.unwrap().days, 1);
     });
+}
+
+#[test]
+fn a_day_that_cannot_be_rewritten_is_told_and_keeps_no_other_from_it() {
+    for storage in Storage::all() {
+        let Storage::Postgres(cluster) = &storage else { continue };
+        let name = storage.name();
+        block_on(async {
+            let store = open_postgres(&storage).await;
+            let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
+            for days in 2..5 {
+                store.commit((1..50).map(|id| days_ago(id, days, now)).collect()).await.unwrap();
+            }
+            store.forget(vec![install_id(1)]).await.unwrap();
+            // Somebody's own index on the oldest day, whose function has begun to fail.
+            cluster.psql(
+                "pulse",
+                "CREATE FUNCTION own(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+                 CREATE INDEX ON pings_20261122 (own(install_id));
+                 CREATE OR REPLACE FUNCTION own(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
+                 'BEGIN RETURN 1 / 0; END'",
+            );
+            for rewritten in [2, 0] {
+                let done = store.rewrite(now).await.unwrap();
+                assert_eq!(done.days, rewritten, "{name}: {done:?}");
+                let left: Vec<_> = done.left.iter().map(|(day, _)| *day).collect();
+                assert_eq!(left, [date(2026, 11, 22)], "{name}: {done:?}");
+                assert!(!done.left[0].1.contains(&install_id(2)), "{name}: {done:?}");
+            }
+            cluster.psql("pulse", "DROP FUNCTION own CASCADE");
+            let done = store.rewrite(now).await.unwrap();
+            assert_eq!((done.days, done.left), (1, Vec::new()), "{name}");
+        });
+    }
 }
 
 #[test]

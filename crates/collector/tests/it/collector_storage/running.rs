@@ -1,6 +1,6 @@
 //! A storage that waits, is stuck, or vanishes under the collector.
 
-use pulse_telemetry_testkit::collector::{Setup, Storage, ping_of};
+use pulse_telemetry_testkit::collector::{Setup, Storage, install_id, ping_of};
 use rusqlite::Connection;
 
 #[test]
@@ -20,6 +20,31 @@ fn a_second_collector_on_one_file_of_sqlite_is_refused_under_any_name_of_it_and_
     // A kill leaves no lock behind.
     let next = Setup::new(&storage).start();
     assert_eq!(next.post(&ping_of(2)).status, 204);
+}
+
+#[test]
+fn a_file_of_sqlite_that_a_link_leads_to_is_used_as_by_its_own_name() {
+    let (storage, links) = (Storage::sqlite(), tempfile::tempdir().unwrap());
+    let link = links.path().join("link.sqlite");
+    std::os::unix::fs::symlink(storage.file(), &link).unwrap();
+    let setup = Setup::new(&storage).with("STORAGE__URL", &format!("sqlite:{}", link.display()));
+    for (number, was_made) in [(1, false), (3, true)] {
+        assert_eq!(storage.file().exists(), was_made);
+        let collector = setup.start();
+        assert_eq!(collector.post(&ping_of(number)).status, 204);
+        assert_eq!(collector.post(&ping_of(number + 1)).status, 204);
+        assert_eq!(collector.forget(&install_id(number + 1)).status, 200);
+        let works = |command: &[&str]| {
+            let ended = setup.run(command);
+            assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+        };
+        works(&["report"]);
+        works(&["purge"]);
+        collector.stop();
+        works(&["check"]);
+    }
+    assert_eq!(storage.install_ids(), [install_id(1), install_id(3)]);
+    assert_eq!(std::fs::read_dir(links.path()).unwrap().count(), 1, "nothing is beside the link");
 }
 
 #[test]
@@ -60,7 +85,7 @@ fn a_stop_leaves_everything_in_the_one_file() {
     collector.stop();
     let beside = |ending| storage.dir().join(format!("pings.sqlite{ending}")).exists();
     assert!(!beside("-wal") && !beside("-shm"));
-    assert_eq!(storage.install_ids(), [pulse_telemetry_testkit::collector::install_id(1)]);
+    assert_eq!(storage.install_ids(), [install_id(1)]);
 }
 
 #[test]
@@ -88,8 +113,7 @@ fn a_file_that_is_removed_or_replaced_under_the_collector_gets_no_ping_acknowled
         collector.wait_until_ready();
         assert_eq!(collector.post(&ping_of(4)).status, 204);
         collector.stop();
-        let (stored, acknowledged) =
-            (storage.install_ids(), [1, 4].map(pulse_telemetry_testkit::collector::install_id));
+        let (stored, acknowledged) = (storage.install_ids(), [1, 4].map(install_id));
         assert!(acknowledged.iter().all(|id| stored.contains(id)), "{ending}: {stored:?}");
     }
 }
