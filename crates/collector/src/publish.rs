@@ -18,14 +18,14 @@ pub use self::directory::{PublishError, write};
 pub use self::page::page;
 use super::numbers::rounding::{RoundingKey, STEP};
 use super::numbers::{DayNumbers, DayTally, FORMAT, ValueCell, VersionCell};
-use super::storage::{PingStore, Publication, PublishedDay, Read, StorageError, day_of};
+use super::storage::{PingStore, Publication, PublishedDay, Read, StorageError, day_of, first_day_kept};
 
 /// How long after its end a day is counted: what a collector was told in its last second is stored by then, and the
 /// clocks of two collectors differ.
 const SETTLED: SignedDuration = SignedDuration::from_mins(10);
 
-/// Over how many days the page tells whether the number of installations grows.
-const TREND_DAYS: usize = 7;
+/// With how many days before the last one it is compared, to tell whether the number of installations grows.
+const TREND_DAYS: i32 = 7;
 
 /// All that was published, the oldest day first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub struct Published {
     pub days: Vec<DayNumbers>,
 }
 
-/// Whether the number of installations changes by more than one per cent a day. It is told, for then the correction for
-/// rotation and the day on which an installation is not counted yet shift the numbers.
+/// Whether the number of installations changed by more than one per cent a day since some day of the last week. It is
+/// told, for then the correction for rotation, and the day on which an installation is not counted yet, shift numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trend {
@@ -81,14 +81,14 @@ pub struct DayLine<'a> {
 /// The storage cannot be read or written, or what it holds was published by a newer program.
 pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -> Result<Published, StorageError> {
     let Publication { key, days } = reader.publication().await?;
-    let (stored, whole) = (reader.days().await?, last_whole_day(now));
+    let (stored, whole, since) = (reader.days().await?, last_whole_day(now), first_day_kept(now));
     // By a clock that is ahead, a day that goes on looks over, and what is published of it could not be mended.
     let is_plausible = stored.last().is_some_and(|newest| *newest >= whole.yesterday().unwrap_or(Date::MIN));
-    for day in stored.into_iter().filter(|day| is_plausible && *day <= whole) {
+    for day in stored.into_iter().filter(|day| is_plausible && (since..=whole).contains(day)) {
         if days.iter().any(|published| published.day == day) {
             continue;
         }
-        let numbers = count(reader, day, &key).await?;
+        let numbers = count(reader, day, since, &key).await?;
         let numbers = serde_json::to_string(&numbers).map_err(|error| StorageError::Failed(error.to_string()))?;
         store.keep_published(PublishedDay { day, numbers }).await?;
     }
@@ -104,9 +104,10 @@ pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -
 pub async fn report(reader: &dyn Read, now: Timestamp) -> Result<Published, StorageError> {
     let Publication { key, days } = reader.publication().await?;
     let mut published = parsed(days)?;
-    let last = reader.days().await?.into_iter().rfind(|day| *day <= last_whole_day(now));
+    let since = first_day_kept(now);
+    let last = reader.days().await?.into_iter().rfind(|day| (since..=last_whole_day(now)).contains(day));
     if let Some(day) = last.filter(|day| published.latest().is_none_or(|latest| latest.day < *day)) {
-        published.days.push(count(reader, day, &key).await?);
+        published.days.push(count(reader, day, since, &key).await?);
     }
     Ok(published)
 }
@@ -116,9 +117,10 @@ fn last_whole_day(now: Timestamp) -> Date {
     day_of(now.saturating_sub(SETTLED).unwrap_or(Timestamp::MIN)).yesterday().unwrap_or(Date::MIN)
 }
 
-async fn count(reader: &dyn Read, day: Date, key: &RoundingKey) -> Result<DayNumbers, StorageError> {
+/// Counts a day by the rows since another: those before are 90 days old, whether they were purged or not.
+async fn count(reader: &dyn Read, day: Date, since: Date, key: &RoundingKey) -> Result<DayNumbers, StorageError> {
     let mut tally = DayTally::default();
-    reader.scan_day(day, &mut |values| tally.add(values)).await?;
+    reader.scan_day(day, since, &mut |values| tally.add(values)).await?;
     Ok(DayNumbers::new(day, &tally, key))
 }
 
@@ -135,6 +137,35 @@ fn parsed(days: Vec<PublishedDay>) -> Result<Published, StorageError> {
     Ok(Published { days: days.collect::<Result<_, _>>()? })
 }
 
+impl Trend {
+    /// That of so many IDs and those so many days later.
+    fn between(before: u64, now: u64, days: i32) -> Self {
+        // A hundredth a day, compounded, and what the rounding of both can make.
+        let (before, now, room) = (u128::from(before), u128::from(now), u128::from(2 * STEP));
+        let after = |percent: u128| (0..days).fold(before, |ids, _| ids * percent);
+        let scaled = |ids: u128| (0..days).fold(ids, |ids, _| ids * 100);
+        if scaled(now) > after(101) + scaled(room) {
+            Self::Growing
+        } else if scaled(now + room) < after(99) {
+            Self::Shrinking
+        } else {
+            Self::Steady
+        }
+    }
+
+    /// What readers are told.
+    pub(crate) fn sentence(self) -> Option<&'static str> {
+        match self {
+            Self::Growing => Some(
+                "The number is growing by more than 1 % a day, so that it lags behind: an installation counts from its \
+                 second day on.",
+            ),
+            Self::Shrinking => Some("The number is shrinking by more than 1 % a day."),
+            Self::Steady => None,
+        }
+    }
+}
+
 impl Published {
     /// The last day.
     #[must_use]
@@ -142,22 +173,24 @@ impl Published {
         self.days.last()
     }
 
-    /// Whether the number of installations changes; `None` where a week was not published yet.
+    /// Whether the number of installations changes, by the nearest of the seven days before the last one since which it
+    /// did; `None` where none of them was shown.
     #[must_use]
     pub fn trend(&self) -> Option<Trend> {
         let latest = self.latest()?;
-        let since = latest.day.checked_sub(jiff::Span::new().days(i64::try_from(TREND_DAYS).ok()?)).ok()?;
-        let before = self.days.iter().rev().find(|numbers| numbers.day <= since)?.ids?;
         let now = latest.ids?;
-        // A hundredth a day, and what the rounding of both can make.
-        let room = before * TREND_DAYS as u64 / 100 + 2 * STEP;
-        Some(if now > before + room {
-            Trend::Growing
-        } else if now + room < before {
-            Trend::Shrinking
-        } else {
-            Trend::Steady
-        })
+        let mut trend = None;
+        for numbers in self.days.iter().rev().skip(1) {
+            let days = (latest.day - numbers.day).get_days();
+            match numbers.ids {
+                Some(before) if (1..=TREND_DAYS).contains(&days) => trend = Some(Trend::between(before, now, days)),
+                _ => continue,
+            }
+            if trend != Some(Trend::Steady) {
+                break;
+            }
+        }
+        trend
     }
 
     /// What `numbers.json` holds.

@@ -216,11 +216,11 @@ impl Read for SqliteReader {
         Box::pin(async move { self.read(since, visit) })
     }
 
-    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()> {
+    fn scan_day<'a>(&'a self, day: Date, since: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()> {
         Box::pin(async move {
             let connection = as_owner(&self.path, || self.open())?;
             let reading = connection.unchecked_transaction()?;
-            scan_day(&reading, day, visit)
+            scan_day(&reading, day, since, visit)
         })
     }
 

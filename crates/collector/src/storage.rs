@@ -245,8 +245,8 @@ pub trait Read {
     /// Shows every row that was received at that time or later.
     fn scan<'a>(&'a self, since: Timestamp, visit: &'a mut Visitor<'_>) -> PendingRead<'a, ()>;
 
-    /// Shows the last row of the UTC day of each ID that has one on an earlier day, too.
-    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()>;
+    /// Shows the last row of the UTC day of each ID that has one on an earlier day, too, but none before `since`.
+    fn scan_day<'a>(&'a self, day: Date, since: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()>;
 
     /// What was published.
     fn publication(&self) -> PendingRead<'_, Publication>;

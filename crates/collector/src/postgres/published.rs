@@ -14,15 +14,22 @@ use crate::storage::{
     stored_key, unreadable,
 };
 
-pub(super) async fn scan_day(client: &mut Object, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), Failed> {
-    with_days(client, Date::MIN, &[], async |transaction, days| show(transaction, day, &days, visit).await).await
+/// Shows the last row of the day of each ID that has one on an earlier day, but none before `since`.
+pub(super) async fn scan_day(
+    client: &mut Object,
+    day: Date,
+    since: Date,
+    visit: &mut DayVisitor<'_>,
+) -> Result<(), Failed> {
+    with_days(client, since, &[], async |transaction, days| show(transaction, day, since, &days, visit).await).await
 }
 
-/// Shows the last row of the day of each ID that has one on an earlier day. Almost every ID is found on the newest of
-/// these, which is hashed; only the others are looked for by the index of all.
+/// Almost every ID is found on the newest of the earlier days, which is hashed; only the others are looked for by the
+/// index of all.
 async fn show(
     transaction: &Transaction<'_>,
     day: Date,
+    since: Date,
     known: &[Date],
     visit: &mut DayVisitor<'_>,
 ) -> Result<(), Failed> {
@@ -44,7 +51,8 @@ async fn show(
          UNION ALL
          SELECT {columns} FROM found, LATERAL (
              SELECT FROM {TABLE} p
-             WHERE p.install_id = found.install_id AND p.{RECEIVED_AT} < '{newest}' LIMIT 1
+             WHERE p.install_id = found.install_id AND p.{RECEIVED_AT} >= '{since}' AND p.{RECEIVED_AT} < '{newest}'
+             LIMIT 1
          ) AS earlier
          WHERE NOT is_found"
     );

@@ -46,10 +46,10 @@ impl Read for PostgresReader {
         })
     }
 
-    fn scan_day<'a>(&'a self, day: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()> {
+    fn scan_day<'a>(&'a self, day: Date, since: Date, visit: &'a mut DayVisitor<'_>) -> PendingRead<'a, ()> {
         Box::pin(async move {
             let mut client = connection(&self.pool).await?;
-            scan_day(&mut client, day, visit).await.map_err(StorageError::from)
+            scan_day(&mut client, day, since, visit).await.map_err(StorageError::from)
         })
     }
 

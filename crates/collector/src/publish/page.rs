@@ -82,9 +82,9 @@ pub(crate) fn numbers(published: &Published) -> Markup {
             h2 id="versions" { "Versions" }
             div class="grid" {
                 (versions_over_time(shown))
-                (card("version", &bars_of_versions(&latest.versions), chart_of_versions))
-                (card("version_channel", &bars_of(&latest.channels()), chart::bars))
-                (card("version_is_published_release", &bars_of(&latest.published()), chart::bars))
+                (card("version", &bars_of_versions(latest), chart_of_versions))
+                (card("version_channel", &bars_of(latest, &latest.channels()), chart::bars))
+                (card("version_is_published_release", &bars_of(latest, &latest.published()), chart::bars))
             }
         }
         (fields(latest, "platforms", "Platforms", ChartKind::Word))
@@ -111,12 +111,7 @@ fn active(latest: &DayNumbers, trend: Option<Trend>, shown: &[DayNumbers]) -> Ma
                     }
                     _ => p { "Too few on " (latest.day.strftime("%-d %B %Y")) " to be shown." },
                 }
-                @match trend {
-                    Some(Trend::Growing) => p { "The number is growing by more than 1 % a day, so that it lags \
-                        behind: an installation counts from its second day on." },
-                    Some(Trend::Shrinking) => p { "The number is shrinking by more than 1 % a day." },
-                    Some(Trend::Steady) | None => {},
-                }
+                @if let Some(sentence) = trend.and_then(Trend::sentence) { p { (sentence) } }
                 @if days.len() > 1 {
                     h3 { "Installations by day" }
                     (chart::line(title, &days, &series))
@@ -222,7 +217,7 @@ fn fields(latest: &DayNumbers, id: &str, title: &str, kind: ChartKind) -> Markup
             h2 id=(id) { (title) }
             div class="grid" {
                 @for field in latest.fields.iter().filter(|field| kind_of(field) == Some(kind)) {
-                    @let bars = bars_of(&field.cells);
+                    @let bars = bars_of(latest, &field.cells);
                     @match kind {
                         ChartKind::Word => (card(&field.field, &bars, chart::bars)),
                         ChartKind::Size => (card(&field.field, &bars, chart::histogram)),
@@ -287,25 +282,29 @@ fn chart_of_versions(title: &str, bars: &[Bar]) -> Markup {
 fn share_of_yes(_title: &str, bars: &[Bar]) -> Markup {
     let cell = |value: &str| bars.iter().find(|bar| bar.label == value);
     html! {
-        @match (cell("yes"), cell("no")) {
-            (Some(yes), Some(_)) => { p class="share" { (yes.share()) } (chart::meter(yes)) }
-            (Some(yes), None) => {
-                p class="share few" { "nearly all; the others are too few to be shown" }
+        @match cell("yes") {
+            Some(yes) => {
+                p class="share" { (yes.share()) }
+                @if cell("no").is_none() { p { "the others are too few to be shown" } }
                 (chart::meter(yes))
             }
-            (None, _) => p class="share few" { "too few to be shown" },
+            None => p class="share few" { "too few to be shown" },
         }
     }
 }
 
-fn bars_of(cells: &[ValueCell]) -> Vec<Bar> {
-    let all = cells.iter().map(|cell| cell.ids).sum();
-    cells.iter().map(|cell| Bar { label: cell.value.clone(), count: cell.ids, all }).collect()
+fn bars_of(day: &DayNumbers, cells: &[ValueCell]) -> Vec<Bar> {
+    bars_of_all(day, cells.iter().map(|cell| (cell.value.clone(), cell.ids)).collect())
 }
 
-fn bars_of_versions(cells: &[VersionCell]) -> Vec<Bar> {
-    let all = cells.iter().map(|cell| cell.ids).sum();
-    cells.iter().map(|cell| Bar { label: version_label(cell), count: cell.ids, all }).collect()
+fn bars_of_versions(day: &DayNumbers) -> Vec<Bar> {
+    bars_of_all(day, day.versions.iter().map(|cell| (version_label(cell), cell.ids)).collect())
+}
+
+/// Of all IDs of the day, for those of hidden cells are not in the sum. Rounding can make the sum the larger.
+fn bars_of_all(day: &DayNumbers, cells: Vec<(String, u64)>) -> Vec<Bar> {
+    let all = day.ids.unwrap_or(0).max(cells.iter().map(|(_, ids)| ids).sum());
+    cells.into_iter().map(|(label, count)| Bar { label, count, all }).collect()
 }
 
 pub(super) fn version_label(cell: &VersionCell) -> String {
@@ -358,7 +357,7 @@ pub(crate) fn method() -> Markup {
                     dt { "Rounding" }
                     dd {
                         "Each number is a multiple of " (STEP) ", rounded up or down by the same key. Shares are of \
-                         the rounded numbers, in whole per cent."
+                         the rounded numbers, in whole per cent of all IDs, hidden ones among them."
                     }
                     dt { "Small groups" }
                     dd {

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use super::Published;
 use super::page::version_label;
+use super::{Published, Trend};
 use crate::numbers::ValueCell;
 use crate::numbers::rounding::{STEP, THRESHOLD_MIN};
 
@@ -31,6 +31,9 @@ impl Published {
                 "active installations: {installations} ({ids} install IDs that pinged on that day and an earlier one)"
             )?,
             _ => writeln!(text, "too few to be shown")?,
+        }
+        if let Some(sentence) = self.trend().and_then(Trend::sentence) {
+            writeln!(text, "{sentence}")?;
         }
         writeln!(
             text,

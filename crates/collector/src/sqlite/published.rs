@@ -14,14 +14,19 @@ use crate::storage::{
     unreadable,
 };
 
-/// Shows the last row of the day of each ID that has one on an earlier day. An earlier one is looked for by the index
-/// of each day, the newest first, where almost every ID is found.
-pub(super) fn scan_day(reading: &Transaction<'_>, day: Date, visit: &mut DayVisitor<'_>) -> Result<(), StorageError> {
+/// Shows the last row of the day of each ID that has one on an earlier day, but none before `since`. An earlier one is
+/// looked for by the index of each day, the newest first, where almost every ID is found.
+pub(super) fn scan_day(
+    reading: &Transaction<'_>,
+    day: Date,
+    since: Date,
+    visit: &mut DayVisitor<'_>,
+) -> Result<(), StorageError> {
     let known = days(reading)?;
     let earlier: Vec<String> = known
         .iter()
         .rev()
-        .filter(|known| **known < day)
+        .filter(|known| (since..day).contains(*known))
         .map(|earlier| format!("EXISTS (SELECT 1 FROM {} WHERE install_id = d.install_id)", day_table(*earlier)))
         .collect();
     if !known.contains(&day) || earlier.is_empty() {

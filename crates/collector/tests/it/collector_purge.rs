@@ -5,12 +5,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_collector::export::export;
 use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::publish;
 use pulse_telemetry_collector::purge::purge_by_itself;
-use pulse_telemetry_collector::storage::{PingStore, Purged, Row, Span};
+use pulse_telemetry_collector::storage::{PingStore, Purged, Row, Span, day_of};
 use pulse_telemetry_core::clock::{Clock, Now};
 use pulse_telemetry_http::exposition::Format;
 use pulse_telemetry_process::clock::SystemClock;
@@ -169,9 +170,30 @@ fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
         block_on(async {
             let reader = reader(&storage);
             assert_eq!(export(reader.as_ref(), now, &file).await.unwrap(), 10, "{name}");
-            let later = now + days(90);
-            let numbers = publish::report(reader.as_ref(), later).await.unwrap();
-            assert!(numbers.days.iter().all(|day| day.ids.is_none()), "{name}");
+        });
+    }
+}
+
+#[test]
+fn while_nothing_purges_no_number_is_counted_of_what_is_older_than_90_days() {
+    let now = at("2026-11-26T12:00:00Z");
+    for storage in Storage::all() {
+        let name = storage.name();
+        block_on(async {
+            let store = open(&storage).await;
+            // The same IDs, so that those of yesterday were seen before: the half of them by a row that is too old.
+            for (ids, days_ago) in [(0..60, 91), (60..120, 90), (120..180, 89), (0..180, 1)] {
+                store.commit(ids.map(|number| row(&ping_of(number), now - days(days_ago))).collect()).await.unwrap();
+            }
+            let reader = reader(&storage);
+            let reported = publish::report(reader.as_ref(), now).await.unwrap();
+            let published = publish::publish(reader.as_ref(), store.as_ref(), now).await.unwrap();
+            let told: Vec<Date> = published.days.iter().map(|numbers| numbers.day).collect();
+            assert_eq!(told, [day_of(now - days(89)), day_of(now - days(1))], "{name}");
+            assert_eq!(reported.latest(), published.latest(), "{name}");
+            assert!(published.latest().unwrap().ids.unwrap().abs_diff(60) < 5, "{name}: {published:?}");
+            let later = publish::report(reader.as_ref(), now + days(90)).await.unwrap();
+            assert_eq!(later.latest(), published.latest(), "{name}: what was published stays");
         });
     }
 }

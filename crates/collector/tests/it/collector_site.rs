@@ -2,11 +2,12 @@
 //! `test-output/page`.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use jiff::Span;
 use jiff::civil::date;
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Span, Timestamp};
 use pulse_telemetry_collector::numbers::rounding::RoundingKey;
 use pulse_telemetry_collector::numbers::{DayNumbers, DayTally, Lent, counted_fields};
 use pulse_telemetry_collector::publish::{self, Published};
@@ -14,8 +15,9 @@ use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::{FIELDS, Field, FieldKind};
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::browser::{Page, axe_or_skip, browser_or_skip};
-use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open};
+use pulse_telemetry_testkit::collector::{Collector, Setup, Storage, block_on, install_id, open, ping_of, row};
 use pulse_telemetry_testkit::disk::files_below;
+use pulse_telemetry_testkit::endpoint::CertificateAuthority;
 use pulse_telemetry_testkit::fleet::Fleet;
 use pulse_telemetry_testkit::server::{ResponsePlan, Server};
 use serde_json::{Value, json};
@@ -128,8 +130,8 @@ fn the_maintainers_page_can_be_read_as_the_published_one_and_asks_nobody_anythin
 fn the_page_says_whether_the_number_grows_or_shrinks_and_draws_no_course_of_one_day() {
     let (small, large) = (published(300), published(600));
     let page = |first: &Published, then: &Published| {
-        let (first, then) = (first.days.first().cloned(), then.days.last().cloned());
-        publish::page(&Published { days: first.into_iter().chain(then).collect() }).into_string()
+        let days = [&first.days[..first.days.len() - 1], &then.days[then.days.len() - 1..]].concat();
+        publish::page(&Published { days }).into_string()
     };
     assert!(page(&small, &large).contains("The number is growing by more than 1 % a day"));
     assert!(page(&large, &small).contains("The number is shrinking by more than 1 % a day"));
@@ -139,6 +141,62 @@ fn the_page_says_whether_the_number_grows_or_shrinks_and_draws_no_course_of_one_
     let first = publish::page(&Published { days: small.days.into_iter().take(1).collect() }).into_string();
     assert!(!first.contains("by day") && first.contains(r#"<p class="total">"#));
     assert!(publish::page(&Published { days: Vec::new() }).into_string().contains("No whole day was counted yet"));
+}
+
+/// What the maintainers' page says of the collector.
+fn health(collector: &Collector) -> BTreeMap<String, String> {
+    let page = collector.ask_admin("/").text();
+    let fact = |fact: &str| {
+        let (name, value) = fact.split_once("</dt><dd>")?;
+        Some((name.to_owned(), value.split("</dd>").next()?.to_owned()))
+    };
+    page.split("How this is counted").next().unwrap().split("<dt>").skip(1).filter_map(fact).collect()
+}
+
+#[test]
+fn the_maintainers_page_tells_each_fact_of_the_collectors_health() {
+    let storage = Storage::sqlite();
+    let earlier = SystemClock.now().wall - SignedDuration::from_hours(1);
+    block_on(async { open(&storage).await.commit(vec![row(&ping_of(3), earlier)]).await.unwrap() });
+    let collector = Setup::new(&storage).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    assert_eq!(collector.post(&ping_of(2)).status, 204);
+    assert_eq!(collector.post_bytes("no ping", &[]).status, 400);
+    assert_eq!(collector.forget(&install_id(2)).status, 200);
+    let time = |name: &str| Timestamp::from_second(collector.metric(name) as i64).unwrap().to_string();
+    let none = |name: &str| collector.metric(name) < 0.5;
+    collector.wait_for("the purge at the start", || !none("last_purge_timestamp_seconds"));
+    collector.wait_for("the oldest row is told", || !none("oldest_row_timestamp_seconds"));
+    collector.wait_for("the size is told", || !none("storage_bytes"));
+    let facts = health(&collector);
+    let fact = |name: &str| facts.get(name).unwrap_or_else(|| panic!("no {name} in {facts:?}")).as_str();
+    for (name, value) in [
+        ("storage", "works"),
+        ("size of the storage", "0 MB, at most 17180 MB"),
+        ("pings stored since the start", "2"),
+        ("duplicates", "1"),
+        ("refused", "1"),
+        ("limited", "0"),
+        ("turned away", "0"),
+        ("failed", "0"),
+        ("deletions", "1"),
+        ("days that could not be rewritten", "0"),
+        ("oldest ping", &time("oldest_row_timestamp_seconds")),
+        ("last purge", &time("last_purge_timestamp_seconds")),
+        ("end of the certificate", "none of its own"),
+    ] {
+        assert_eq!(fact(name), value, "{name}");
+    }
+    assert_eq!(facts.len(), 13, "{facts:?}");
+    collector.stop();
+    let issued = CertificateAuthority::new().issue_for_loopback();
+    let setup = Setup::new(&storage);
+    let (cert, key) = (setup.write("cert.pem", &issued.cert_pem), setup.write("key.pem", &issued.key_pem));
+    let setup = setup.with("SERVE__TLS_CERT", cert.to_str().unwrap()).with("SERVE__TLS_KEY", key.to_str().unwrap());
+    let collector = setup.start();
+    let ends = Timestamp::from_second(collector.metric("certificate_end_timestamp_seconds") as i64).unwrap();
+    assert_eq!(health(&collector)["end of the certificate"], ends.to_string());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod collector_addresses;
 mod collector_adversary;
+mod collector_directory;
 mod collector_duplicates;
 mod collector_export;
 mod collector_forget;
