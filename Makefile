@@ -13,7 +13,7 @@ WITH_TOOLS = PATH="$(abspath $(TOOLS))/bin:$$PATH"
 # Most tests wait for something, so twice as many run at once as there are processors.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: demo test test-system test-boot test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe charts fuzzer deny \
+.PHONY: demo test test-system test-boot released test-image test-years soak linkage bench bench-collector mutants fuzz coverage promises promise lint generate setup axe charts fuzzer deny \
 	dist apt-repo sbom reproducible dist-tools test-package
 
 demo: ## a simulated Pulse, an endpoint on this machine, the sidecar and its page, the collector and what it publishes
@@ -29,10 +29,12 @@ test-system: ## what needs root, a file system or a network of its own; bounded,
 test-boot: ## the unit under a systemd that is really booted; needs root, mmdebstrap and systemd-container
 	$(CARGO) test --test it -- --ignored booted::
 
-test-image: ## the images, built and run; needs root, mmdebstrap, buildah, podman, qemu-user, Debian's mirror and what `make dist` needs
+released: # what the images are made of
 	@# The tools unoptimised are built in a third of the time.
 	test -x $(TOOLS)/bin/cargo-cyclonedx || $(INSTALL) --debug $(DIST_TOOLS)
 	$(WITH_TOOLS) PROGRAMS=pulse-telemetry CARGO_TARGET_DIR=$(TARGET)/released packaging/dist
+
+test-image: released ## the images, built and run; needs root, mmdebstrap, buildah, podman, qemu-user, Debian's mirror and what `make dist` needs
 	$(CARGO) test --test it -- --ignored image::
 
 test-package: ## the Debian packages, installed, upgraded and purged under a booted systemd; needs what test-boot needs
