@@ -85,7 +85,7 @@ fn made_durable(what: &'static str, synced: io::Result<()>) -> io::Result<()> {
 /// The file system does not lock files.
 #[derive(Debug, thiserror::Error)]
 #[error("locking it: {0}")]
-pub(super) struct NotLocked(pub(super) io::Error);
+pub(super) struct NotLocked(#[source] pub(super) io::Error);
 
 impl Dir {
     pub(super) fn new(path: &Path) -> Self {
@@ -219,9 +219,9 @@ impl Dir {
 
     /// Clears away what cannot be used and stands in a file's place, and says so: a file is put aside, and what is none
     /// (a link, a pipe) is removed, for nothing is in it. A directory is not this program's to touch.
-    pub(super) fn clear_away(&self, file: Name, unusable: &io::Error) -> io::Result<String> {
+    pub(super) fn clear_away(&self, file: Name, unusable: io::Error) -> io::Result<String> {
         match self.look_at(file.name)? {
-            Some(found) if found.kind == Kind::Directory => Err(io::Error::new(unusable.kind(), unusable.to_string())),
+            Some(found) if found.kind == Kind::Directory => Err(unusable),
             Some(found) if found.kind == Kind::File => self.put_aside(file),
             _ => {
                 self.remove(file)?;
@@ -248,9 +248,9 @@ impl Dir {
         self.remove_those(self.put_aside_of(file)?)
     }
 
-    /// Removes what was put aside of a file and last written before that time, at most what was written so long after
-    /// the oldest of it. What is no file of this program's (a link, a file with other names) goes at once: its time
-    /// belongs to somebody else.
+    /// Removes what was put aside of a file and last written before that time, but only what was written within
+    /// `at_most` of the oldest of it. What is no file of this program's (a link, a file with other names) goes at once:
+    /// its time belongs to somebody else.
     pub(super) fn prune_put_aside(
         &self,
         file: Name,

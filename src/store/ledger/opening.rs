@@ -112,7 +112,7 @@ impl Ledger {
             && is_unusable(&error)
         {
             // It is not even read.
-            notices.push(self.dir.clear_away(LEDGER, &error)?);
+            notices.push(self.dir.clear_away(LEDGER, error)?);
         }
         let (mut ledger, _) = Self::open(&self.dir, self.head(), notices)?;
         if let (true, Some(loss)) = (is_cut, &mut ledger.loss) {
