@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A crate, what may not be below it, and what its source may not name.
+/// A crate, what may not be below it, and what its source may not name: as text, so `std::{` hides nothing of it.
 struct Boundary {
     name: &'static str,
     not_below: &'static [&'static str],
@@ -15,12 +15,12 @@ const BOUNDARIES: [Boundary; 2] = [
     Boundary {
         name: "core",
         not_below: &["tokio", "hyper", "rustls", "rusqlite", "figment", "pulse-telemetry"],
-        not_named: &["std::fs", "std::net", "std::env", "SystemTime", "Instant::now", "Timestamp::now"],
+        not_named: &["std::{", "std::fs", "std::net", "std::env", "SystemTime", "Instant::now", "Timestamp::now"],
     },
     Boundary {
         name: "endpoint",
         not_below: &["pulse-telemetry", "pulse-telemetry-process", "pulse-telemetry-collector", "figment"],
-        not_named: &["std::fs", "std::env", "SystemTime"],
+        not_named: &["std::{", "std::fs", "tokio::fs", "std::env", "SystemTime", "Instant::now", "Timestamp::now"],
     },
 ];
 
