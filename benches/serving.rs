@@ -218,7 +218,7 @@ impl Between {
     }
 }
 
-/// Counts before it passes on, so that whoever has read a byte can rely on the count.
+/// Counts before it passes on, so that a reader of a byte can rely on the count.
 fn pass(mut from: TcpStream, mut to: TcpStream, bytes: Arc<AtomicU64>) {
     std::thread::spawn(move || {
         let mut piece = [0; 64 * 1024];

@@ -55,7 +55,7 @@ complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand status" 
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand check" -l config -d 'The configuration file [default: /etc/pulse-telemetry/config.toml, where it exists]' -r -F
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand check" -l compare -d 'Compare the ping with the one that Pulse would send itself, field by field; ends with 7 where they differ'
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand history" -l limit -d 'Only so many of the newest entries' -r
+complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand history" -l limit -d 'The newest N entries' -r
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand history" -l config -d 'The configuration file [default: /etc/pulse-telemetry/config.toml, where it exists]' -r -F
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand history" -l json -d 'As it is stored: one JSON object a line, the exact bytes of every attempt included'
 complete -c pulse-telemetry -n "__fish_pulse_telemetry_using_subcommand history" -l bodies -d 'Show the exact bytes of every attempt'

@@ -108,7 +108,7 @@ enum SidecarCommand {
         /// Show the exact bytes of every attempt
         #[arg(long)]
         bodies: bool,
-        /// Only so many of the newest entries
+        /// The newest N entries
         #[arg(long, value_name = "N")]
         limit: Option<NonZeroUsize>,
         /// Erase the whole history, and leave one entry that says so
@@ -133,9 +133,9 @@ enum SidecarCommand {
     /// Check the history against what this program promises, and say what was checked and what was found
     ///
     /// Reads the file itself, works beside a running daemon and contacts nobody. Ends with 6 where it finds something.
-    /// Damage and omission show, but for the newest line, which nothing follows; a forgery by whoever owns the disk
-    /// does not. Its hash is printed: whoever keeps it elsewhere and hands it to a later audit sees whether the history
-    /// was cut or rewritten since.
+    /// It sees damage and omission, except of the newest line, which nothing follows; it cannot see a forgery by the
+    /// owner of the disk. It prints the hash of the newest line: keep it elsewhere and give it to a later audit, and
+    /// that sees whether the history was cut or rewritten since.
     Audit {
         /// A line of the history must have this hash: what an earlier audit told of its newest line
         #[arg(long, value_name = "HASH")]

@@ -61,8 +61,8 @@ impl Allowed {
         } else {
             vec![PathBuf::from("/etc"), PathBuf::from(NETWORK_MANAGER)]
         };
-        let elsewhere = lookups.resolver_dir.as_ref();
-        read.extend(elsewhere.filter(|dir| !dir.starts_with("/etc") && dir.components().count() > 2).cloned());
+        let resolver_dir = lookups.resolver_dir.as_ref();
+        read.extend(resolver_dir.filter(|dir| !dir.starts_with("/etc") && dir.components().count() > 2).cloned());
         read.extend(lookups.files.iter().filter(|file| root || !file.starts_with("/etc")).cloned());
         read.extend(RESOLVER_DIRS.map(PathBuf::from));
         read.extend(RANDOM.map(PathBuf::from));
@@ -274,7 +274,7 @@ fn restrict_to(allowed: &Allowed) -> Result<RestrictionStatus, ConfineError> {
         .scope(Scope::from_all(ABI::V6))?
         .create()?
         .add_rule(PathBeneath::new(PathFd::new(&allowed.written)?, written))?
-        // What is not there cannot be read either.
+        // A path that is absent gets no rule, so it cannot be read once it is made.
         .add_rules(path_beneath_rules(&allowed.read, read))?
         .add_rules(path_beneath_rules(&allowed.socket_dir, AccessFs::MakeSock | AccessFs::RemoveFile))?
         .add_rules(ports)?;
@@ -291,11 +291,11 @@ mod tests {
 
     #[test]
     fn a_kernel_that_keeps_all_of_it_leaves_nothing_to_tell() {
-        let whole = Confinement::new(&allowed(), Extent::Fully, true);
-        assert_eq!(whole.outgoing_ports, Some(vec![53, 443, 7655]));
-        assert!(whole.missing().is_empty() && whole.no_new_privileges);
+        let full = Confinement::new(&allowed(), Extent::Fully, true);
+        assert_eq!(full.outgoing_ports, Some(vec![53, 443, 7655]));
+        assert!(full.missing().is_empty() && full.no_new_privileges);
         assert_eq!(
-            whole.to_text(),
+            full.to_text(),
             "writes to the state directory only; connects to the TCP ports 53, 443, 7655 only; no signal and no \
              abstract socket to other processes; no new privileges"
         );

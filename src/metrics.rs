@@ -185,7 +185,7 @@ impl Metrics {
         self.suppressions.get_or_create(&[("reason", reason.word())]).inc();
     }
 
-    /// A reading of Pulse came to this and took so long.
+    /// The result of a reading of Pulse, and how long it took.
     pub fn read(&self, read: Result<&Reading, &ReadError>, took: Duration) {
         let outcome = match read.map(Reading::known) {
             Ok(Ok(_)) => "complete",

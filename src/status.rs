@@ -515,7 +515,7 @@ impl StatusReport {
     }
 }
 
-/// So many install IDs, in words.
+/// A number of install IDs, in words.
 #[must_use]
 pub fn ids(n: usize) -> String {
     if n == 1 { "1 ID".to_owned() } else { format!("{n} IDs") }
@@ -525,9 +525,9 @@ const UNTIL_IT_RUNS: &str = "once the daemon runs";
 
 /// The time of day, where it is one of this day.
 fn time_of(time: Timestamp, now: Timestamp) -> String {
-    let whole = seconds(time).to_string();
+    let text = seconds(time).to_string();
     let today = now.strftime("%Y-%m-%dT").to_string();
-    whole.strip_prefix(&today).map(ToOwned::to_owned).unwrap_or(whole)
+    text.strip_prefix(&today).map(ToOwned::to_owned).unwrap_or(text)
 }
 
 /// The time without fractions of a second, which say nothing to people.

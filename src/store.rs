@@ -151,7 +151,7 @@ pub trait Disk {
     #[must_use]
     fn last_delivery(&self) -> Option<Timestamp>;
 
-    /// The newest entries with a `seq` below `before`, at most so many.
+    /// The newest entries with a `seq` below `before`, at most `limit`.
     ///
     /// # Errors
     /// Where the ledger cannot be read.
@@ -407,7 +407,7 @@ impl Disk for Store {
 }
 
 /// Lets a command at the state directory; one of root's acts as its owner. Where the lock there is root's own, the
-/// daemon ran as root, whoever has the directory, and its files are root's.
+/// daemon ran as root, whatever user has the directory, and its files are root's.
 pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
     let is_roots = |lock: std::fs::Metadata| lock.is_file() && lock.uid() == 0 && lock.nlink() == 1;
     if symlink_metadata(dir.join(LOCK.name)).is_ok_and(is_roots) {

@@ -6,7 +6,7 @@
     clippy::allow_attributes,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "each bench uses a part of this, and whoever runs it sees what failed"
+    reason = "each bench uses a part of this, and the person who runs it sees what failed"
 )]
 
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use pulse_telemetry_testkit::client;
 use pulse_telemetry_testkit::pulse::TOKEN;
 use tempfile::TempDir;
 
-/// Pulse is read no more often than this; whoever asks sooner gets what was read before.
+/// Pulse is read no more often than this; a request before that gets what was read last.
 pub const READING_PAUSE: Duration = Duration::from_secs(10);
 
 /// The kernel's unit of CPU time in `/proc`, on every Linux that there is.
@@ -148,7 +148,7 @@ pub struct Sidecar {
     pub address: SocketAddr,
     /// From the start to `READY=1`.
     pub ready_after: Duration,
-    /// Whoever logs into a closed pipe has something to say about that.
+    /// Kept open: a program that logs into a closed pipe complains about that.
     _log: BufReader<ChildStderr>,
     _manager: UnixDatagram,
     _dir: TempDir,

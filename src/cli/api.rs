@@ -81,7 +81,7 @@ impl Api {
         Ok(Self { listen: config.serve.listen.clone(), token: config.serve.read_token()? })
     }
 
-    /// Asks, and waits for the whole answer so long at most.
+    /// Asks, and waits at most that long for the whole answer.
     pub(super) async fn ask(
         &self,
         method: Method,

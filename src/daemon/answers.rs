@@ -220,7 +220,7 @@ impl Waiting {
     }
 }
 
-/// The time that is so much later.
+/// The wall time `by` after now.
 fn later(now: Now, by: Duration) -> Timestamp {
     now.wall.saturating_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -137,8 +137,8 @@ impl LocalEvent {
         if !["", "single", "multi"].contains(&tenant_mode.as_str()) {
             return Err(invalid("tenant_mode must be \"single\" or \"multi\""));
         }
-        let capability = bounded("capability", written.capability, TEXT_MAX)?;
-        let limit_key = bounded("limit_key", written.limit_key, TEXT_MAX)?;
+        let capability = trimmed_within("capability", written.capability, TEXT_MAX)?;
+        let limit_key = trimmed_within("limit_key", written.limit_key, TEXT_MAX)?;
         let needed = match kind.as_str() {
             "paywall_viewed" => Some(("capability", &capability)),
             "limit_warning_shown" | "limit_blocked" => Some(("limit_key", &limit_key)),
@@ -195,7 +195,7 @@ impl Switch {
         let written: WrittenSwitch = object(body)?;
         let mut disabled_surfaces = BTreeSet::new();
         for surface in written.disabled_surfaces.unwrap_or_default() {
-            let surface = bounded("disabled_surfaces", Some(surface), TEXT_MAX)?;
+            let surface = trimmed_within("disabled_surfaces", Some(surface), TEXT_MAX)?;
             if !surface.is_empty() {
                 disabled_surfaces.insert(surface);
             }
@@ -229,13 +229,13 @@ fn trimmed(text: Option<String>) -> String {
 }
 
 fn required(name: &str, text: Option<String>, most: usize) -> Result<String, EventRefusal> {
-    match bounded(name, text, most)? {
+    match trimmed_within(name, text, most)? {
         text if text.is_empty() => Err(invalid(format!("{name} is required"))),
         text => Ok(text),
     }
 }
 
-fn bounded(name: &str, text: Option<String>, most: usize) -> Result<String, EventRefusal> {
+fn trimmed_within(name: &str, text: Option<String>, most: usize) -> Result<String, EventRefusal> {
     let text = trimmed(text);
     if is_bounded(&text, most) {
         return Ok(text);

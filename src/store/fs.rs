@@ -148,7 +148,7 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     /// Where it cannot be written; a part of it may have been.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Copies so many bytes of a file of the same file system, from that place on, to the beginning of this one.
+    /// Copies `length` bytes of a file of the same file system, from `offset` on, to the beginning of this one.
     ///
     /// # Errors
     /// Where they cannot be read or written.

@@ -33,7 +33,7 @@ pub(super) use reading::{asks_to_forget, read, read_page, shows};
 const KEPT_MAX: u64 = 12 << 20;
 /// Most lines are shorter.
 const LINE_USUAL: usize = 1024;
-/// Entries that could not be written wait for the next one, at most so many.
+/// How many entries that could not be written may wait for the next one.
 const OWED_MAX: usize = 256;
 
 /// The ledger, open for appending.
@@ -78,7 +78,7 @@ impl Ledger {
         result
     }
 
-    /// Removes lines from before that time, at most so much of them as lies so long behind the oldest one.
+    /// Removes lines from before that time, at most those within `at_most` of the oldest one.
     pub(super) fn prune(&mut self, before: Timestamp, at_most: Duration, now: Timestamp) -> io::Result<()> {
         self.finish_pruning()?;
         match self.end_of_old_lines(before, at_most, now)? {
@@ -139,7 +139,7 @@ impl Ledger {
         self.length
     }
 
-    /// The newest entries with a `seq` below `before`, at most so many.
+    /// The newest entries with a `seq` below `before`, at most `limit`.
     pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
         self.check()?;
         History::of(&*self.file, self.length).page(before, limit)

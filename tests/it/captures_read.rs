@@ -135,7 +135,7 @@ async fn pulse_5_is_counted_by_the_lengths_of_its_arrays() {
         let mut lengths: Vec<_> = arrays.iter().map(|array| state[array].as_array().map_or(0, Vec::len)).collect();
         lengths.push(capture.answer_to("full", "/api/alerts/active").as_array().map_or(0, Vec::len));
         assert_eq!(counts(&reading.values()), lengths, "{name}");
-        // What whoever made the capture counted.
+        // What the person who made the capture counted.
         if let Some(counted) = capture.index.get("counts") {
             let counted = COUNTS.map(|field| usize::try_from(counted[field].as_u64().unwrap()).unwrap());
             assert_eq!(lengths, counted, "{name}");
@@ -271,7 +271,7 @@ impl Capture {
         if self.has_organizations() { "default" } else { "full" }
     }
 
-    /// As whoever runs this Pulse would configure them.
+    /// As the operator of this Pulse would configure them.
     fn tokens(&self) -> Tokens {
         let organizations = replay::organizations(&self.path);
         if organizations.is_empty() {

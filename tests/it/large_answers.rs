@@ -65,7 +65,7 @@ fn client(server: &Server) -> PulseClient {
     .unwrap()
 }
 
-/// A Pulse 5 with so many alerts and virtual machines, in the same process: what it takes counts as well.
+/// A Pulse 5 with that many alerts and virtual machines, in the same process: what it takes counts as well.
 fn pulse_5(elements: u64) -> Server {
     const BEFORE_VMS: &str =
         r#"{"nodes":[],"pbs":[],"pmg":[],"containers":[],"dockerHosts":[],"kubernetesClusters":[],"vms":["#;

@@ -89,7 +89,7 @@ fn one_reading_runs_at_a_time_and_the_next_starts_ten_seconds_after_its_end_whoe
     assert_eq!(
         readings.take_answerable(seconds(35)),
         [1],
-        "whoever waited is answered by a reading that was slow, too"
+        "a request that waited is answered by a reading that was slow, too"
     );
     assert!(readings.starts_at().is_none(), "nobody asks any more");
 

@@ -17,7 +17,7 @@ use pulse_telemetry_testkit::simulation::{simulate, simulate_in_threads};
 /// The same in every run; another one by `SEED`.
 const SEED: u64 = 20_261_123;
 
-#[expect(clippy::disallowed_methods, reason = "whoever runs the test says how long")]
+#[expect(clippy::disallowed_methods, reason = "how long is the environment's to say")]
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |value| value.parse().expect("a number"))
 }

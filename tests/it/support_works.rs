@@ -321,7 +321,7 @@ fn the_simulated_pulse_counts_what_its_model_says() {
     assert_eq!((nodes["meta"]["total"].as_u64(), nodes["data"].as_array().unwrap().len()), (Some(3), 1));
     assert_ne!(ask("/api/resources?type=agent&limit=1")["meta"]["total"], nodes["meta"]["total"]);
     let stats = ask("/api/resources/stats");
-    // Half of the Docker hosts run a unified agent, so that they are something else to whoever looks at the stats.
+    // Half of the Docker hosts run a unified agent, so that the stats show them as something else.
     let types = ["agent", "pbs", "pmg", "vm", "system-container", "docker-host", "k8s-cluster"];
     assert_eq!(types.map(|kind| stats["byType"][kind].as_u64().unwrap()), [6, 1, 2, 40, 5, 3, 7]);
     let docker = ask("/api/resources?type=agent,docker-host&source=docker&limit=1");

@@ -21,7 +21,7 @@ const LIFE: u32 = 4;
 
 const SEED: u64 = 20_261_123;
 
-/// In so many lives of a year a mistake has to be seen.
+/// How many lives of a year a mistake may stay unseen.
 const LIVES_WITH_A_MISTAKE: u64 = 8;
 
 #[expect(clippy::disallowed_methods, reason = "sizes and seeds are the environment's to say")]

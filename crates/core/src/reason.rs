@@ -25,7 +25,7 @@ words! {
         GaveUp = "gave_up",
         /// The endpoint does not offer deletions.
         NotOffered = "not_offered",
-        /// Whoever asked for the deletion does not want it any more.
+        /// The deletion was cancelled by a person.
         Cancelled = "cancelled",
         /// The ID had its time before the ping was delivered.
         IdExpired = "id_expired",

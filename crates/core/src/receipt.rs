@@ -79,7 +79,7 @@ struct ReadReceipt<'a> {
 }
 
 impl Receipt {
-    /// What the text claims, whoever signed it. `None` where it does not have the form of a receipt.
+    /// What the text claims; its signature is not looked at. `None` where it does not have the form of a receipt.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         Some(ReadReceipt::of(text)?.receipt)

@@ -1,6 +1,6 @@
 //! Deletions: whether the endpoint offers them, and asking for one.
 //!
-//! The question whether it does carries no ID. Only a contract that says so in so many words is followed by an ID, over
+//! The question whether it does carries no ID. Only a contract that says so expressly is followed by an ID, over
 //! another connection. Only a contract says no for good: what else is answered may be a proxy's page, or pass.
 
 use bytes::Bytes;

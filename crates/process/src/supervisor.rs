@@ -8,7 +8,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Whoever started this process and watches it, or nobody.
+/// The service manager that started this process and watches it, or none.
 #[derive(Debug)]
 pub struct Supervisor {
     is_there: bool,

@@ -162,7 +162,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Asked to end it cleans up behind itself; whoever fails does not wait for that.
+        // Asked to end it cleans up behind itself; a test that fails does not wait for that.
         let asked = lock(&self.commands).write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
         if asked.is_ok() && !std::thread::panicking() {
             let (inbox, news) = &*self.inbox;

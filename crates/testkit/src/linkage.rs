@@ -47,7 +47,7 @@ struct Linked {
 /// The same figures in every run.
 const SEED: u64 = 20_261_126;
 const DAY: f64 = 24.0;
-/// A heartbeat is so much earlier or later than 24 hours after the one before.
+/// A heartbeat is at most this much earlier or later than 24 hours after the one before.
 const JITTER: f64 = 0.5;
 
 /// How many of the fields of an estate are counts.
@@ -64,7 +64,7 @@ const UPDATED: f64 = 0.02;
 const ONE_MORE: f64 = 0.5;
 /// As many versions are in use; the newer ones more.
 const VERSIONS: u16 = 30;
-/// Of so many resets at most the candidates are looked at: they are all alike.
+/// At most this many resets are looked at: they are all alike.
 const RESETS: usize = 300;
 
 /// What a ping tells, but for ID, event and time.
@@ -110,7 +110,7 @@ impl Estate {
         Self { counts, version, machine, flags }
     }
 
-    /// The same estate so many days later.
+    /// The same estate, `days` later.
     fn later(mut self, days: f64, chance: &mut Chance) -> Self {
         for (count, changes) in self.counts.iter_mut().zip(CHANGES) {
             if chance.part() < within(if *count > 0 { changes } else { ADDED }, days) {
@@ -130,12 +130,12 @@ impl Estate {
     }
 }
 
-/// Whether something that happens on that part of the days happens within so many.
+/// How likely something that happens on `part` of the days is within `days`.
 fn within(part: f64, days: f64) -> f64 {
     1.0 - (1.0 - part).powf(days)
 }
 
-/// The logarithms of how likely each change is within so many days.
+/// The logarithms of how likely each change is within a number of days.
 struct Likely {
     same: [[f64; COUNTS]; 2],
     step: [[[f64; 32]; COUNTS]; 2],

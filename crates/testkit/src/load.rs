@@ -45,7 +45,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many senders. Each asks `address` where to send to, for collectors come and go.
+    /// Starts that many senders. Each asks `address` where to send to, for collectors come and go.
     pub fn start(senders: u64, address: impl Fn(u64) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
         let (stop, numbers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(1)));
         let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
@@ -78,7 +78,7 @@ impl Load {
         lock(&self.acknowledged).len()
     }
 
-    /// Waits until so many more are acknowledged.
+    /// Waits until `more` others are acknowledged.
     pub fn wait_for_more(&self, more: usize) {
         let wanted = self.count() + more;
         let mut waited = Duration::ZERO;

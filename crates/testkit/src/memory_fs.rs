@@ -67,10 +67,10 @@ struct State {
     changes: Vec<Change>,
     mood: Mood,
     chance: Seeded,
-    /// The process dies at the operation after so many more.
+    /// How many operations still work before the process dies.
     dies_at: Option<u32>,
     died: bool,
-    /// The operation after so many more fails, and no other one because of that.
+    /// How many operations still work before one fails, and no other one because of that.
     fails_at: Option<u32>,
     hung: u32,
     failed: u32,
@@ -271,7 +271,7 @@ impl MemoryFs {
         self.lock().mood = mood;
     }
 
-    /// The process dies at the operation after so many more.
+    /// The process dies once that many more operations are done.
     pub fn die_after(&self, operations: u32) {
         self.lock().dies_at = Some(operations);
     }
@@ -281,7 +281,7 @@ impl MemoryFs {
         self.lock().dies_at = None;
     }
 
-    /// The operation after so many more fails.
+    /// An operation fails once that many more are done.
     pub fn fail_after(&self, operations: u32) {
         self.lock().fails_at = Some(operations);
     }
@@ -458,7 +458,7 @@ impl MemoryFs {
     }
 }
 
-/// So many files that are closed may be remembered.
+/// How many files that are closed may be remembered.
 const OPENED: usize = 64;
 
 fn not_found() -> io::Error {

@@ -95,7 +95,7 @@ impl Receiver {
         self.server.requests().into_iter().filter(|request| request.target == path).collect()
     }
 
-    /// Waits until so many have come at that path, and gives them. Panics when the limit passes first.
+    /// Waits until `n` have come at that path, and gives them. Panics when the limit passes first.
     pub fn wait_for(&self, path: &str, n: usize, limit: Duration) -> Vec<RequestRecord> {
         loop {
             let all = self.server.requests().len();

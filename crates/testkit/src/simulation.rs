@@ -109,7 +109,7 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Lets installations live, so many years in all, the first one of which has the number `first`.
+/// Lets installations live, `years` in all, the first one of which has the number `first`.
 pub fn simulate<S: Saboteur>(seed: u64, first: u64, years: u64) -> Result<Tally, Box<Broken>> {
     let mut tally = Tally::default();
     for installation in first.. {

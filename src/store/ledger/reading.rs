@@ -75,7 +75,7 @@ impl<'a> History<'a> {
         Self { file, length }
     }
 
-    /// The newest entries with a `seq` below `before`, at most so many. The larger the file, the longer it takes to
+    /// The newest entries with a `seq` below `before`, at most `limit`. The larger the file, the longer it takes to
     /// find the place; what stands before it and behind it is not read.
     pub(super) fn page(&self, before: Option<u64>, limit: usize) -> io::Result<HistoryPage> {
         let end = before.map_or(Ok(self.length), |before| self.begin_of(before))?;

@@ -52,7 +52,7 @@ fn the_ledger_shows_an_id_that_was_made_or_used_here_and_no_other() {
     record(&mut store, EntryKind::IdReset, foreign.issued_at).unwrap();
     assert!(shows(&foreign));
     std::fs::remove_file(disk.path("ledger.jsonl")).unwrap();
-    assert!(!shows(&made), "what is not there shows nothing");
+    assert!(!shows(&made), "a file that is gone shows nothing");
 }
 
 #[test]

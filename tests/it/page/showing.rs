@@ -135,7 +135,7 @@ fn what_stays_here_is_shown_as_text_as_it_comes_and_goes() {
     assert_eq!(tab.eval("document.querySelectorAll('#events li').length"), json!(20));
     assert!(tab.text("#events").contains("And 2 older: pulse-telemetry events shows them all."));
     tab.picture("events");
-    // Whoever has no JavaScript reads the same.
+    // Without JavaScript a person reads the same.
     assert!(tab.sidecar.get("/").text().contains("limit_blocked, alerts, relay"));
     assert_eq!(tab.sidecar.ask("DELETE", "/api/v1/events", "").unwrap().status, 204);
     tab.refresh();

@@ -132,7 +132,7 @@ async fn where_pulse_has_organizations_and_none_is_configured_nothing_is_whole()
     }
     pulse.restore(ORGS);
     assert_eq!(unknown(&outcome(&pulse, both()).await.unwrap()), []);
-    // That there is no other is for whoever configures it to say.
+    // That there is no other is for the operator to say.
     let default = || Tokens::Organizations(vec![("default".to_owned(), TOKEN.into())]);
     let reading = outcome(&pulse, default()).await.unwrap();
     assert_eq!((unknown(&reading), reading.values().multi_tenant), (vec![], Ok(true)));
@@ -216,7 +216,7 @@ fn five() -> PulseModel {
     PulseModel { counts: healthy().counts, ..PulseModel::v5() }
 }
 
-/// As `with_acme`, but whoever asks for `acme` may get another answer, by the path.
+/// As `with_acme`, but a request for `acme` may get another answer, by the path.
 fn with_acme_answering(instead: impl Fn(&str) -> Option<ResponsePlan> + Send + Sync + 'static) -> Server {
     let model = with_acme();
     Server::start(move |request| {

@@ -68,7 +68,7 @@ fn authorities_that_are_named_and_cannot_be_read_are_an_error_and_no_others_take
     }
 }
 
-/// A reading that takes as long as the pause between two readings answers whoever waited for it.
+/// A reading that takes as long as the pause between two readings answers those who waited for it.
 #[test]
 fn a_pulse_that_never_answers_leaves_nobody_waiting_for_a_preview_the_posture_or_the_page() {
     // Connections are made by the operating system; nobody takes them.

@@ -177,7 +177,7 @@ fn a_pulse_that_reports_itself_silences_the_sidecar_which_says_how_to_hand_over(
     sidecar.stop();
     assert_eq!(endpoint.server.connections(), 0);
 
-    // Whoever insists is heard, and told what it means.
+    // A person who insists is heard, and told what it means.
     let insisting = setup.with("PULSE_TELEMETRY", "true").start();
     endpoint.wait_for_pings(1, LIMIT);
     let warnings = insisting.status()["warnings"].to_string();

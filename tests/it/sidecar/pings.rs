@@ -55,7 +55,7 @@ fn the_preview_of_every_capture_is_pulses_own() {
     assert!(compared >= 24, "only {compared} captures have an oracle");
 }
 
-/// The tokens of a capture, as whoever runs that Pulse would configure them.
+/// The tokens of a capture, as the operator of that Pulse would configure them.
 fn with_tokens_of(capture: &Path, setup: Setup) -> Setup {
     let tokens = replay::organizations(capture);
     if tokens.is_empty() {

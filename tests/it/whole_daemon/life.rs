@@ -41,7 +41,7 @@ pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The readings and pings of an hour need fewer polls than this, whatever is wrong.
 const POLLS_MAX: u32 = 10_000;
 
-/// So many of the last lines of a trace are told.
+/// How many of the last lines of a trace are told.
 const TRACE_TOLD: usize = 120;
 
 /// A mistake on purpose, which the witness must see.
@@ -112,7 +112,7 @@ struct World {
     witness: Witness,
     /// `DO_NOT_TRACK` is set in the environment of this process.
     do_not_track: bool,
-    /// The process is killed at an await, when it was polled so many times more.
+    /// The process is killed at an await, once it was polled that many times more.
     polls_left: Option<u32>,
     /// The hour of the life, and how often the process was polled in it.
     polls: (u64, u32),

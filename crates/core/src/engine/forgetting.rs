@@ -21,13 +21,13 @@ use crate::identity::InstallId;
 use crate::reason::{LedgerReason, ReasonWord};
 use crate::rng::Rng;
 
-/// A deletion that fails so long after it was first tried is given up.
+/// A deletion that still fails this long after it was first tried is given up.
 const RETRIED_FOR: Duration = DAY.saturating_mul(7);
 /// An endpoint that has no contract is not asked for one again before this,
 const NO_CONTRACT_PAUSE: Duration = HOUR.saturating_mul(3);
-/// and offers no deletions where it had none for so long.
+/// and is taken to offer no deletions once it had none for this long.
 const NO_CONTRACT_FOR: Duration = DAY;
-/// Deletions of two IDs are at least so far apart,
+/// Deletions of two IDs are at least this far apart,
 const APART: Duration = MINUTE;
 /// and by a random time up to this more where something held both back.
 const APART_MORE: Duration = HOUR;

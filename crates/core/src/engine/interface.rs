@@ -116,7 +116,7 @@ pub enum DiskAction {
     Prune {
         /// The time.
         before: Timestamp,
-        /// Not those that are so long after the oldest one, though: should the clock be wrong, little is lost.
+        /// Only the part that is within this of the oldest entry: should the clock be wrong, little is lost.
         at_most: Duration,
     },
 }

@@ -247,7 +247,7 @@ pub struct Longest {
 }
 
 impl Longest {
-    /// So many places.
+    /// A table of `most` places.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { most, next: 0, connections: HashMap::new() }

@@ -175,7 +175,7 @@ fn is_assignment(line: &str) -> bool {
     is_name && (is_command || is_upper || name.to_ascii_lowercase().contains("token"))
 }
 
-/// A file of at most so many bytes.
+/// Reads a file of at most `most` bytes.
 ///
 /// # Errors
 /// It cannot be read, or has more.

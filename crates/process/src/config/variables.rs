@@ -80,9 +80,9 @@ fn ends_with_word(name: &str, end: &str) -> bool {
 
 /// How far `name` is from a key, the nearest first: one whose own name it ends in, then by single letters.
 fn distance(name: &str, key: &str) -> (bool, usize) {
-    let whole = key.replace('.', "_").to_ascii_uppercase();
+    let full = key.replace('.', "_").to_ascii_uppercase();
     let own = key.rsplit('.').next().unwrap_or(key).to_ascii_uppercase();
-    let letters = strsim::damerau_levenshtein(name, &whole).min(strsim::damerau_levenshtein(name, &own));
+    let letters = strsim::damerau_levenshtein(name, &full).min(strsim::damerau_levenshtein(name, &own));
     (!ends_with_word(name, &own), letters)
 }
 

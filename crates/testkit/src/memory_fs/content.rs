@@ -91,7 +91,7 @@ impl Content {
         }
     }
 
-    /// So many bytes from that place on, as far as they are there.
+    /// At most `length` bytes from `offset` on.
     pub(super) fn slice(&self, offset: u64, length: u64) -> Self {
         let first = self.pieces.partition_point(|(end, _)| *end <= offset);
         let mut content = Self::default();

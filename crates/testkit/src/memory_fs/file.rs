@@ -31,7 +31,7 @@ pub(super) struct Data {
 /// What of a file is durable.
 #[derive(Clone, Debug)]
 enum Durable {
-    /// So much of its beginning.
+    /// That much of its beginning.
     Prefix(u64),
     /// What it was before its beginning was changed.
     Before(Content),

@@ -85,7 +85,7 @@ fn total(counts: &Counts) -> u64 {
     nodes + 2 * docker_hosts + pbs + pmg + vms + containers + k8s
 }
 
-/// Of the Docker hosts those that have no unified agent. The others are agents to whoever looks at stats and lists.
+/// Of the Docker hosts those that have no unified agent. The others are agents in stats and lists.
 fn docker_only(counts: &Counts) -> u64 {
     counts.docker_hosts / 2
 }

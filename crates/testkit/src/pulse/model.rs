@@ -118,7 +118,7 @@ pub struct PulseModel {
     pub tokens: BTreeMap<String, Token>,
     /// What Pulse's own preview says in place of what the rest of this model says; null leaves a field out.
     pub own_ping: Map<String, Value>,
-    /// Off: whoever asks is answered as if with both scopes, whatever the token, as before Pulse's set-up.
+    /// Off: every request is answered as if with both scopes, whatever the token, as before Pulse's set-up.
     pub require_auth: bool,
     /// By path, without the query: answered in place of everything else, the check of the token included.
     pub overrides: HashMap<String, ResponsePlan>,

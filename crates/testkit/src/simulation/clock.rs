@@ -21,7 +21,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right, on a machine whose life begins so many seconds after 1970.
+    /// A clock that is right, on a machine whose life begins `began` seconds after 1970.
     pub fn new(began: i64) -> Self {
         Self { began: began * SECOND as i64, boot: 0, offset: 0 }
     }

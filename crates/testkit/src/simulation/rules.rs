@@ -101,7 +101,7 @@ const CALM: u64 = 100 * HOUR;
 const SILENCE: u64 = 26 * HOUR;
 /// As long as that, with restarts: each may take the heartbeat's hour for its startup.
 const POSTPONED: u64 = 30 * HOUR;
-/// So many attempts of one ping, within so much time, are hammering. The back-off draws such a run once in 10^12.
+/// How many attempts of one ping, and within what time, are hammering. The back-off draws such a run once in 10^12.
 const HAMMERING: (usize, u64) = (12, 10 * MINUTE);
 /// The longest `Retry-After` that is honoured.
 const RETRY_AFTER_MAX: u64 = DAY;

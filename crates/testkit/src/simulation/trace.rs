@@ -20,7 +20,7 @@ impl Trace {
         self.keeps || self.tell.is_some()
     }
 
-    /// Something happened at that true time, while the wall clock was wrong by so many nanoseconds.
+    /// Something happened at that true time, while the wall clock was wrong by `offset` nanoseconds.
     pub fn note(&mut self, at: u64, offset: i64, what: &str) {
         let (day, hour, minute) = (at / DAY, at / HOUR % 24, at / MINUTE % 60);
         let seconds = (at % MINUTE) as f64 / SECOND as f64;

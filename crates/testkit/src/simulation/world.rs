@@ -69,7 +69,7 @@ struct Died;
 struct CrashPoint {
     /// The number of an action.
     before: usize,
-    /// After so many operations of the file system that the action takes; `None`: before it begins.
+    /// After how many operations of the file system that the action takes; `None`: before it begins.
     operations: Option<u32>,
     /// The power goes, too.
     power: bool,
@@ -113,7 +113,7 @@ pub struct World<S> {
     disk_works_at: u64,
     endpoint_works_at: u64,
     pulse_works_at: u64,
-    /// So many more crashes follow, the next one then.
+    /// How many more crashes follow, and when the next one does.
     crashes_left: u64,
     crashes_at: u64,
     /// The exhaustive driver says what is drawn, and where the process crashes.

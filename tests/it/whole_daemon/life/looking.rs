@@ -62,7 +62,7 @@ fn the_status_says_as_of_when_and_an_old_reading_is_followed_by_another_one_that
         // It is switched off in Pulse, and nobody looked yet.
         world.lock().pulse.set_trouble(Some(Trouble::SwitchedOff));
         sleep(MINUTE - Duration::from_secs(1)).await;
-        // Whoever scrapes has Pulse left alone, however old the reading is.
+        // A scrape leaves Pulse alone, however old the reading is.
         for _ in 0..100 {
             sleep(MINUTE).await;
             assert_eq!(handle.glance().await.unwrap().as_of, first.as_of);

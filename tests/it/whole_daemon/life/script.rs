@@ -14,7 +14,7 @@ use pulse_telemetry_testkit::seeded::Seeded;
 /// Nobody waits longer for the daemon's answer.
 const PATIENCE: Duration = MINUTE;
 
-/// A disk fails within so many operations from now on: those of a ping or two.
+/// A disk fails within this many operations from now on: those of a ping or two.
 const OPERATIONS: u64 = 60;
 
 /// A downtime up to here is a restart and no trouble.
@@ -77,7 +77,7 @@ impl Script {
         }
     }
 
-    /// Whoever turned telemetry off turns it on again some day.
+    /// A person who turned telemetry off turns it on again some day.
     pub(super) fn on_start(&mut self, world: &Shared) {
         let world = world.lock();
         if world.disk.is_off() && !self.turns.values().any(|turn| matches!(turn, Turn::SwitchOn)) {

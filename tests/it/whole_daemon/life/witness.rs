@@ -39,9 +39,9 @@ pub(super) struct Attempt {
 #[derive(Default)]
 pub(super) struct Witness {
     pub(super) violation: Option<String>,
-    /// The switch is off, and whoever turned it was told so; or this process was started with telemetry off.
+    /// The switch is off, and the person who turned it was told so; or this process was started with telemetry off.
     off: bool,
-    /// The switch is off on disk, and whoever turned it was told so.
+    /// The switch is off on disk, and the person who turned it was told so.
     off_for_good: bool,
     /// When this process started.
     started: Duration,
@@ -64,7 +64,7 @@ pub(super) struct Witness {
     kept: Option<String>,
     /// A clock stepped, or the disk failed, so that times on disk may be wrong: since then all was quiet.
     unsettled_since: Option<Duration>,
-    /// An outage has ended: until then one heartbeat at most arrives, and so many have.
+    /// An outage has ended: until then one heartbeat at most arrives, and this many have.
     after_outage: Option<(Duration, u32)>,
 }
 

@@ -98,7 +98,7 @@ impl<S: Saboteur> World<S> {
         Ok(Ok(stored))
     }
 
-    /// Where among so many actions the process crashes.
+    /// Where among its actions the process crashes.
     fn crash_among(&mut self, actions: usize) -> Option<CrashPoint> {
         match self.extremes {
             Some(_) => self.crash,
