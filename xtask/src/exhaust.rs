@@ -7,13 +7,13 @@ use clap::Args;
 use pulse_telemetry_testkit::simulation::exhaustive::search;
 use pulse_telemetry_testkit::simulation::saboteurs::Honest;
 
-/// Tries everything that can happen to an installation in so many steps, and tells which rule was broken, if one was.
+/// Tries everything that can happen to an installation, up to a depth, and tells which rule was broken, if one was.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// How many steps may follow one another.
     #[arg(long, default_value_t = 4)]
     depth: u32,
-    /// Stop at so many states, before the depth is searched through.
+    /// Stop at that many states, before the depth is searched through.
     #[arg(long, default_value_t = u64::MAX)]
     states: u64,
     /// How many threads share the first steps.
@@ -26,7 +26,7 @@ pub(crate) fn run(&Arguments { depth, states, threads }: &Arguments) -> ExitCode
     let began = now();
     match search::<Honest>(depth, states, threads) {
         Ok(searched) => {
-            println!("{searched}no rule was broken; {:.1} s", began.elapsed().as_secs_f64());
+            println!("{searched}\nno rule was broken; {:.1} s", began.elapsed().as_secs_f64());
             ExitCode::SUCCESS
         }
         Err(found) => {

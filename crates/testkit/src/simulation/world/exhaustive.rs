@@ -1,9 +1,17 @@
-//! Everything that can happen to an installation, up to so many steps: a plain search with a set of hashed states, over
-//! the engine and the state directory that ship.
+//! Everything that can happen to an installation, up to a depth: a plain search with a set of hashed states, over the
+//! engine and the state directory that ship.
 //!
 //! A step is one thing that happens and all that the engine does about it, or as much of that as a crash leaves.
 //! Each random time is none of what it may be and nearly all of it. Two states are one where they mean the same:
 //! `canonical` says when.
+//!
+//! Silence is no fault within a few steps, so the rules that nothing stays undone (`NoSilence`, `NotPostponed`,
+//! `DeletionsGoOn`) are not asked here: the random years ask them, and find the mistake that breaks nothing else,
+//! `DeletionPutOff`.
+//!
+//! [`READINGS`] has each kind that the engine tells apart: one that is slow is another step before it, mixed ones are
+//! different readings one after the other, and what is not Pulse keeps a ping back for the reason that a half-filled
+//! reading has.
 
 mod canonical;
 
@@ -54,9 +62,9 @@ pub enum Choice {
     Crash,
     PowerLoss,
     Start,
-    /// Nothing runs for so long.
+    /// Nothing runs for that long.
     Sleep(u64),
-    /// The clock steps by so many seconds against what it says.
+    /// The clock steps by that many seconds against what it says.
     Clock(i64),
     Disk(Mood),
     Lose(Lost),
@@ -111,7 +119,7 @@ const RESPONSES: [Response; 6] = [
     Response::AsksForSilence,
 ];
 
-const READINGS: [PulseMood; 8] = [
+const READINGS: [PulseMood; 9] = [
     PulseMood::Works,
     PulseMood::Down,
     PulseMood::Unauthorized,
@@ -119,6 +127,7 @@ const READINGS: [PulseMood; 8] = [
     PulseMood::HalfFilled,
     PulseMood::Starting,
     PulseMood::Mock,
+    PulseMood::Demo,
     PulseMood::RateLimited,
 ];
 
@@ -227,7 +236,7 @@ impl fmt::Display for Searched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { depth, states, steps, is_cut } = self;
         let how = if *is_cut { "begun and cut short" } else { "complete" };
-        writeln!(f, "depth {depth}, {how}: {states} states by {steps} steps")
+        write!(f, "depth {depth}, {how}: {states} states by {steps} steps")
     }
 }
 
@@ -246,7 +255,7 @@ impl fmt::Display for Found {
     }
 }
 
-/// Searches all that can happen in so many steps, or until so many states were seen, in so many threads.
+/// Searches all that can happen in `depth` steps, or until `states_max` states were seen, in `threads` threads.
 ///
 /// # Errors
 /// Steps that were found to break a rule.
@@ -313,7 +322,7 @@ struct Search<'a, S> {
 }
 
 impl<S: Saboteur> Search<'_, S> {
-    /// Searches from each beginning, in so many steps, what may follow the first steps that fall to this thread.
+    /// Searches from each beginning, in `depth` steps, what may follow the first steps that fall to this thread.
     fn take_turns(&mut self, depth: u32) {
         let mut turn = self.shared.next.fetch_add(1, Relaxed);
         let mut passed = 0;
@@ -398,7 +407,7 @@ impl<S: Saboteur> Search<'_, S> {
         Ok(taken)
     }
 
-    /// Whether less was searched from this state than so many steps.
+    /// Whether less was searched from this state than `left` steps.
     fn is_new(&self, state: u64, left: u8) -> bool {
         let shared = self.shared;
         let mut seen = lock(&shared.seen[(state % 64) as usize]);
