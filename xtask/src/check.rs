@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pulse_telemetry_testkit::boundaries::beyond_the_boundaries;
 
-use crate::{documents, imports, limits, version};
+use crate::{documents, imports, limits, phrases, version};
 
 /// Tells what goes beyond a limit.
 pub(crate) fn check() -> ExitCode {
@@ -13,6 +13,7 @@ pub(crate) fn check() -> ExitCode {
         documents::beyond_the_limits(),
         limits::beyond_the_limits(),
         imports::circles(),
+        phrases::found(),
         version::disagreements(),
     ]
     .concat();

@@ -19,7 +19,8 @@ pub(crate) fn beyond_the_limits() -> Vec<String> {
     long.chain(too_many(words)).chain(dead).collect()
 }
 
-fn documents() -> Vec<PathBuf> {
+/// `README.md`, `ARCHITECTURE.md`, `CONTRIBUTING.md` and `docs/*.md`.
+pub(crate) fn documents() -> Vec<PathBuf> {
     let root = pulse_telemetry_testkit::project();
     let mut paths = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name)).to_vec();
     let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());

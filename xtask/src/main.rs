@@ -4,7 +4,7 @@
     clippy::print_stderr,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a command for developers; whoever runs it sees what failed"
+    reason = "a command for developers, who see what failed"
 )]
 
 mod check;
@@ -13,6 +13,7 @@ mod exhaust;
 mod generate;
 mod imports;
 mod limits;
+mod phrases;
 mod promises;
 mod simulate;
 mod version;
@@ -27,7 +28,7 @@ use clap::Parser;
 enum Task {
     /// Hold the source and the documents to the limits of CONTRIBUTING.md
     Check,
-    /// Try everything that can happen to an installation in so many steps, and tell which rule was broken, if one was
+    /// Try everything that can happen to an installation, up to a depth, and tell which rule was broken, if one was
     Exhaust(exhaust::Arguments),
     /// Write the files that are made from the code
     Generate,
