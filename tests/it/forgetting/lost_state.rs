@@ -1,4 +1,4 @@
-//! A state file that is lost, damaged or an older copy: no deletion is lost with it, and none comes back.
+//! Files that are lost, damaged, an older copy or put back: no deletion is lost with them, and no ID comes back.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use pulse_telemetry_testkit::receiver::{FORGET_PATH, Receiver};
 use pulse_telemetry_testkit::server::ResponsePlan;
 
 use super::commands::delivered;
-use super::{let_all_be_done, recorded, status, wait_for, working};
+use super::{let_a_day_pass, let_all_be_done, recorded, status, wait_for, working};
 
 #[test]
 fn a_state_file_that_is_lost_damaged_or_an_older_copy_loses_no_deletion_and_brings_none_back() {
@@ -53,4 +53,22 @@ fn a_state_file_that_is_lost_damaged_or_an_older_copy_loses_no_deletion_and_brin
         sidecar.stop();
         assert_eq!((receiver.forgotten_ids(), recorded(&setup, "forgotten").len()), (asked, 1), "{how}: {id}");
     }
+}
+
+#[test]
+fn an_id_that_is_put_back_as_a_file_after_it_was_forgotten_is_not_sent_again() {
+    let (pulse, receiver) = (SimulatedPulse::start(PulseModel::default()), Receiver::start());
+    let setup = working(&pulse, &receiver);
+    let (sidecar, id) = delivered(&setup, &receiver);
+    let file = setup.state(".install_id");
+    let backup = fs::read(&file).unwrap();
+    assert!(setup.run(&["forget"]).status.success());
+    wait_for("it is done", || recorded(&setup, "forgotten").len() == 1);
+    sidecar.stop();
+    fs::write(&file, backup).unwrap();
+    let_a_day_pass(&setup);
+    let (sidecar, next) = delivered(&setup, &receiver);
+    assert_ne!(next, id);
+    assert_eq!(setup.id_on_disk(), Some(next));
+    sidecar.stop();
 }
