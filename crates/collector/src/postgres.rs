@@ -270,17 +270,26 @@ impl PostgresStore {
                 // While it waits for whoever reads, every commit waits behind it. So it does not wait, and tries again
                 // in a minute.
                 transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await?;
-                let mut days = 0;
+                let (mut days, mut failed) = (0, None);
                 for day in partitions(transaction.client()).await?.into_iter().filter(|day| !stays.contains(day)) {
-                    transaction.batch_execute(&format!("DROP TABLE {}", day_table(day))).await?;
-                    days += 1;
+                    let drop = format!("SAVEPOINT day; DROP TABLE {}; RELEASE day", day_table(day));
+                    match transaction.batch_execute(&drop).await {
+                        Ok(()) => days += 1,
+                        // One that cannot be dropped, as where somebody made a view of it, keeps no other. It was
+                        // waited for once, which is enough.
+                        Err(error) => {
+                            transaction.batch_execute("ROLLBACK TO day; SET LOCAL lock_timeout = '1ms'").await?;
+                            failed.get_or_insert(error);
+                        }
+                    }
                 }
                 transaction.commit().await?;
-                Ok((client, Purged { days, lock_held_by_other: false }))
+                let purged = Purged { days, lock_held_by_other: false };
+                failed.map_or(Ok((client, purged)), |error| Err(error.into()))
             })
-            .await?;
+            .await;
         self.known_days().retain(|day| kept.contains(day));
-        Ok(purged)
+        purged
     }
 }
 

@@ -83,17 +83,26 @@ pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -
     let Publication { key, days } = reader.publication().await?;
     let (stored, whole, since) = (reader.days().await?, last_whole_day(now), first_day_kept(now));
     // By a clock that is ahead, a day that goes on looks over, and what is published of it could not be mended.
+    let mut failed = None;
     let is_plausible = stored.last().is_some_and(|newest| *newest >= whole.yesterday().unwrap_or(Date::MIN));
     for day in stored.into_iter().filter(|day| is_plausible && (since..=whole).contains(day)) {
         if days.iter().any(|published| published.day == day) {
             continue;
         }
-        let numbers = count(reader, day, since, &key).await?;
+        // One that cannot be read keeps no later one from being kept before its rows go.
+        let numbers = match count(reader, day, since, &key).await {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
         let numbers = serde_json::to_string(&numbers).map_err(|error| StorageError::Failed(error.to_string()))?;
         store.keep_published(PublishedDay { day, numbers }).await?;
     }
     // Another collector may have been first, so what is kept counts.
-    parsed(reader.publication().await?.days)
+    let published = parsed(reader.publication().await?.days)?;
+    failed.map_or(Ok(published), Err)
 }
 
 /// All that was published, and the last whole day, counted where it was not. Nothing is kept of it: published, it will

@@ -140,13 +140,17 @@ impl PingStore for SqliteStore {
     fn purge(&self, now: Timestamp) -> Working<'_, Purged> {
         Box::pin(async move {
             let old = self.ask(move |writer| writer.old_days(now)).await?;
+            let mut failed = None;
             for day in &old {
-                self.ask(|writer| writer.drop_day(*day)).await?;
+                // One that fails keeps no other: it would be the first one again the next time.
+                if let Err(error) = self.ask(|writer| writer.drop_day(*day)).await {
+                    failed.get_or_insert(error);
+                }
                 // Between two days is time for a commit, or for a stop.
                 yield_now().await;
             }
             self.ask(Writer::empty_log).await?;
-            Ok(Purged { days: old.len() as u64, lock_held_by_other: false })
+            failed.map_or(Ok(Purged { days: old.len() as u64, lock_held_by_other: false }), Err)
         })
     }
 

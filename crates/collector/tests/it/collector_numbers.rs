@@ -20,6 +20,7 @@ use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open, ping_of, reader, row};
 use pulse_telemetry_testkit::disk::files_below;
 use pulse_telemetry_testkit::seeded::Seeded;
+use rusqlite::Connection;
 
 use super::virtual_clock::Virtual;
 
@@ -258,6 +259,29 @@ fn both_storages_count_the_ids_that_pinged_on_the_day_and_before_by_their_last_p
         published.push(numbers);
     }
     assert!(published.windows(2).all(|two| two[0] == two[1]), "{published:#?}");
+}
+
+#[test]
+fn a_day_that_cannot_be_read_is_told_and_keeps_no_later_one_from_being_kept() {
+    for storage in Storage::all() {
+        let (name, change) = (storage.name(), "UPDATE pings_20261124 SET vms = -1");
+        block_on(async {
+            let store = open(&storage).await;
+            commit(store.as_ref(), 0..60, &[2, 1, 0]).await;
+            if let Storage::Postgres(cluster) = &storage {
+                cluster.psql("pulse", change);
+            } else {
+                Connection::open(storage.file()).unwrap().execute_batch(change).unwrap();
+            }
+            let reader = reader(&storage);
+            let now = noon(TODAY) + SignedDuration::from_hours(24);
+            let said = publish::publish(reader.as_ref(), store.as_ref(), now).await.unwrap_err().to_string();
+            assert!(said.contains("vms of 2026-11-24"), "{name}: {said}");
+            let kept = reader.publication().await.unwrap().days;
+            let kept: Vec<Date> = kept.iter().map(|published| published.day).collect();
+            assert_eq!(kept, [days_before(TODAY, 2), TODAY], "{name}");
+        });
+    }
 }
 
 #[test]

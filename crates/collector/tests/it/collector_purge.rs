@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::cell::Cell;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_collector::export::export;
 use pulse_telemetry_collector::metrics::CollectorMetrics;
@@ -20,6 +22,7 @@ use pulse_telemetry_testkit::collector::{
 };
 use pulse_telemetry_testkit::disk::{contains, files_below};
 use pulse_telemetry_testkit::postgres::Cluster;
+use rusqlite::Connection;
 use serde_json::json;
 
 use super::counting::Counting;
@@ -110,6 +113,47 @@ fn while_a_reader_keeps_the_log_from_being_emptied_the_purge_says_so_and_the_nex
         store.purge(old + days(90)).await.unwrap();
         assert!(files_below(storage.dir()).iter().all(|(_, bytes)| !contains(bytes, PLANTED.as_bytes())));
     });
+}
+
+/// Makes a day one that cannot be dropped, as a damaged disk or a view of somebody's own does.
+fn keep_from_being_dropped(storage: &Storage, day: &str) {
+    let Storage::Postgres(cluster) = storage else {
+        let other = Connection::open(storage.file()).unwrap();
+        let number = |query: &str| other.query_row(query, [], |row| row.get::<_, u32>(0)).unwrap();
+        let root = number(&format!("SELECT rootpage FROM sqlite_master WHERE name = 'pings_{day}'"));
+        let size = number("PRAGMA page_size");
+        drop(other);
+        let file = File::options().write(true).open(storage.file()).unwrap();
+        return file.write_all_at(&[0xff; 100], u64::from(root - 1) * u64::from(size)).unwrap();
+    };
+    cluster.psql("pulse", &format!("CREATE VIEW own AS SELECT install_id FROM pings_{day}"));
+}
+
+#[test]
+fn a_day_that_cannot_be_dropped_is_told_and_keeps_no_other_from_it() {
+    for storage in Storage::all() {
+        let name = storage.name();
+        block_on(async {
+            let store = open(&storage).await;
+            for (number, day) in [(1, "01"), (2, "02"), (3, "03")] {
+                let day = at(&format!("2026-08-{day}T12:00:00Z"));
+                store.commit(vec![row(&ping_of(number), day)]).await.unwrap();
+            }
+            drop(store);
+            keep_from_being_dropped(&storage, "20260801");
+            let store = open(&storage).await;
+            let now = at("2026-08-03T12:00:00Z") + days(89);
+            for _ in 0..2 {
+                assert!(store.purge(now).await.is_err(), "{name}");
+                let known = reader(&storage).days().await.unwrap();
+                assert_eq!(known, [date(2026, 8, 1), date(2026, 8, 3)], "{name}");
+            }
+            if let Storage::Postgres(cluster) = &storage {
+                cluster.psql("pulse", "DROP VIEW own");
+                assert_eq!(store.purge(now).await.unwrap().days, 1, "{name}");
+            }
+        });
+    }
 }
 
 #[test]
