@@ -77,7 +77,8 @@ enum SidecarCommand {
     /// without an ID, whether it offers deletions, and only where it does for that of each ID in the history: of the
     /// present one at once, of older ones at random times of the next day, each over a connection of its own, for
     /// together they would tell that they are one installation. The daemon does this, for seven days, also while
-    /// telemetry is off; `status` and `history` tell how it goes. Ends with 1 where the endpoint offers none.
+    /// telemetry is off; `status` and `history` tell how it goes. Ends with 1 where the endpoint offers none,
+    /// or where that was cancelled or given up meanwhile.
     Forget {
         /// Ask for no deletion any more that is not done yet
         #[arg(long)]

@@ -6,6 +6,7 @@ mod forgetting;
 mod handle;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -94,7 +95,8 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
         engine,
         wake: now.mono,
         sending: None,
-        asking: None,
+        reading_ids: None,
+        asking: Asking::default(),
         forgetting: None,
         deletion_trouble: None,
         storage_works: true,
@@ -117,13 +119,13 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
             read = finished(&mut daemon.reading) => daemon.on_reading(read),
             answer = answered(&mut daemon.sending, &daemon.store) => match answer {
                 Some(answer) => daemon.on_answer(answer),
-                None => daemon.look_at_the_switch(),
+                None => daemon.turn_off(),
             },
-            asked = finished(&mut daemon.asking) => daemon.forget(asked),
+            ids = finished(&mut daemon.reading_ids) => daemon.on_sent_ids(ids),
             deletion = finished(&mut daemon.forgetting) => daemon.on_deletion(deletion),
             () = tokio::time::sleep(pause) => daemon.on_time(),
             () = supervisor.beat() => {}
-            Some(command) = commands.recv(), if daemon.asking.is_none() => daemon.on_command(command),
+            Some(command) = commands.recv() => daemon.on_command(command),
         }
     }
     supervisor.stopping();
@@ -142,8 +144,9 @@ async fn finished<T>(future: &mut Option<Gives<T>>) -> T {
     }
 }
 
-/// The answer to the attempt; `None` where the switch's file is there, for which the attempt stops where it is. A
-/// process that was stopped for a while may find it at any step, and begins no lookup and no connection after it.
+/// The answer to the attempt; `None` where the switch's file is there: the attempt stops where it is, and the caller
+/// turns telemetry off. A process that was stopped for a while may find the file at any step, and begins no lookup and
+/// no connection after it.
 async fn answered<T>(sending: &mut Option<Gives<T>>, store: &impl Disk) -> Option<T> {
     let Some(running) = sending else { return std::future::pending().await };
     let answer = std::future::poll_fn(|cx| {
@@ -171,8 +174,9 @@ struct Daemon<D, K, C> {
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
     sending: Option<Gives<(Answer, KeptReceipt)>>,
-    /// Somebody asked for deletions, and the IDs are being read.
-    asking: Option<Gives<Asking>>,
+    /// The IDs that were sent are being read from the history, because somebody asked for deletions.
+    reading_ids: Option<Gives<io::Result<Vec<InstallId>>>>,
+    asking: Asking,
     forgetting: Option<Gives<(InstallId, DeletionAnswer)>>,
     /// What kept the last deletion from being made.
     deletion_trouble: Option<&'static str>,
@@ -216,8 +220,14 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     /// A command that did not get through to here may have left the switch's file.
     fn look_at_the_switch(&mut self) {
         if self.store.is_switched_off() && !self.engine.sources().switched_off {
-            self.feed(Input::Switch { off: true });
+            self.turn_off();
         }
+    }
+
+    /// The switch's file was seen. It is not looked for again: it may be gone by now, and what was stopped for it would
+    /// be waited for.
+    fn turn_off(&mut self) {
+        self.feed(Input::Switch { off: true });
     }
 
     fn on_time(&mut self) {

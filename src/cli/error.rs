@@ -11,7 +11,7 @@ use pulse_telemetry_process::config::ConfigError;
 use super::api::ApiError;
 use crate::config::Listen;
 use crate::pulse::SettingsError;
-use crate::status::NOT_OFFERED;
+use crate::status::{NOT_OFFERED, ids};
 use crate::store::StoreError;
 
 /// Why a command failed.
@@ -45,11 +45,20 @@ pub(super) enum CommandError {
     Locked(OffSource),
     #[error("{NOT_OFFERED} It is {endpoint}.{}", if *is_pending { ASKED_AGAIN } else { "" })]
     NotOffered { endpoint: String, is_pending: bool },
+    #[error("{}; `pulse-telemetry history` tells which", not_forgotten(*cancelled, *failed))]
+    NotForgotten { cancelled: usize, failed: usize },
 }
 
 /// What follows where the endpoint only had no contract.
 const ASKED_AGAIN: &str =
     " It may come to offer them, so it is asked again for a day; `pulse-telemetry forget --cancel` ends that.";
+
+fn not_forgotten(cancelled: usize, failed: usize) -> String {
+    let parts = [(cancelled, "cancelled"), (failed, "given up")].map(|(number, how)| {
+        (number > 0).then(|| format!("the deletion of what was sent under {} was {how}", ids(number)))
+    });
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
 
 impl CommandError {
     pub(super) fn exit(&self) -> Exit {
@@ -68,7 +77,8 @@ impl CommandError {
             | Self::Start(_)
             | Self::Output(_)
             | Self::Locked(_)
-            | Self::NotOffered { .. } => Exit::Failed,
+            | Self::NotOffered { .. }
+            | Self::NotForgotten { .. } => Exit::Failed,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hyper::Method;
 use pulse_telemetry_core::clock::Clock;
+use pulse_telemetry_core::engine::EntryKind;
+use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::command::Exit;
 use serde::Deserialize;
@@ -12,7 +14,7 @@ use serde::Deserialize;
 use super::api::{Api, ApiError, patience};
 use super::error::CommandError;
 use super::offline::{self, Asked};
-use super::{ASKS_AGAIN, known_status};
+use super::{ASKS_AGAIN, history, known_status};
 use crate::config::Config;
 use crate::status::{ForgetReport, ids};
 
@@ -24,13 +26,13 @@ const SOON: Duration = Duration::from_secs(60);
 
 pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let api = Api::new(config)?;
-    let (asked, is_offline): (Asked, bool) = match api.ask(Method::POST, PATH, None, patience::A_READING).await {
-        Err(error) if error.is_no_daemon() => (offline::forget(config, out)?, true),
-        answer => (serde_json::from_slice(&answer?).map_err(|_| ApiError::Foreign)?, false),
+    let (Asked { pending, enabled }, seen) = match ask(&api).await {
+        Err(error) if error.is_no_daemon() => (offline::forget(config, out)?, None),
+        asked => asked.map(|(asked, seen)| (asked, Some(seen)))?,
     };
-    let Asked { pending, enabled } = asked;
     // The daemon may have been started with another one than the configuration says now.
-    let endpoint = if is_offline { config.telemetry.endpoint.to_string() } else { known_status(&api).await?.endpoint };
+    let endpoint =
+        if seen.is_none() { config.telemetry.endpoint.to_string() } else { known_status(&api).await?.endpoint };
     if pending == 0 {
         writeln!(out, "Nothing that was sent is left to delete, as far as the history tells.")?;
     } else {
@@ -42,19 +44,19 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
     if pending == 0 {
         return Ok(Exit::Done);
     }
-    if is_offline {
+    let Some(seen) = seen else {
         let (listen, dir) = (&config.serve.listen, config.state.dir.display());
         writeln!(out, "No daemon answered at {listen}: one that uses the state directory {dir} will ask.")?;
         return Ok(Exit::Done);
-    }
+    };
     out.flush()?;
     let report = outcome(&api, pending).await?;
+    let Ended { forgotten, cancelled, failed } = ended(config, seen).await?;
+    if forgotten > 0 {
+        writeln!(out, "It says that it did so for {}; `pulse-telemetry history` has its receipts.", ids(forgotten))?;
+    }
     if report.not_offered {
         return Err(CommandError::NotOffered { endpoint, is_pending: report.pending > 0 });
-    }
-    let done = pending.saturating_sub(report.pending);
-    if done > 0 {
-        writeln!(out, "It says that it did so for {done} of them; `pulse-telemetry history` has its receipts.")?;
     }
     if let Some(next) = report.next {
         let next = next.strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -64,7 +66,47 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
             report.pending
         )?;
     }
+    if cancelled + failed > 0 {
+        return Err(CommandError::NotForgotten { cancelled, failed });
+    }
+    let untold = pending.saturating_sub(forgotten + report.pending);
+    if untold > 0 {
+        writeln!(out, "The history does not tell what became of {}.", ids(untold))?;
+    }
     Ok(Exit::Done)
+}
+
+/// Asks the daemon. What the history has after that entry tells what became of it; that fewer are pending does not, for
+/// they may have been cancelled.
+async fn ask(api: &Api) -> Result<(Asked, u64), ApiError> {
+    let seen = history::newest_seq(api).await?;
+    let answer = api.ask(Method::POST, PATH, None, patience::A_READING).await?;
+    Ok((serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)?, seen))
+}
+
+/// How deletions ended.
+#[derive(Debug, Default)]
+struct Ended {
+    forgotten: usize,
+    cancelled: usize,
+    failed: usize,
+}
+
+/// How those ended that the history has the end of after that entry.
+async fn ended(config: &Config, seen: u64) -> Result<Ended, CommandError> {
+    let mut ended = Ended::default();
+    let entries = history::newest(config, usize::MAX, seen).await?;
+    for line in entries.iter().filter_map(|entry| history::parsed(entry)) {
+        match line.kind {
+            EntryKind::Forgotten => ended.forgotten += 1,
+            EntryKind::ForgetFailed if line.reason.is_some_and(|reason| reason == LedgerReason::Cancelled) => {
+                ended.cancelled += 1;
+            }
+            EntryKind::ForgetFailed => ended.failed += 1,
+            _ => {}
+        }
+    }
+    Ok(ended)
 }
 
 /// How it stands once something came of it, or once that may take longer than is waited for.
@@ -95,7 +137,7 @@ pub(super) async fn cancel(config: &Config, out: &mut dyn Write) -> Result<Exit,
         answer => serde_json::from_slice::<Cancelled>(&answer?).map_err(|_| ApiError::Foreign)?.cancelled,
     };
     if cancelled == 0 {
-        writeln!(out, "No deletion was pending.")?;
+        writeln!(out, "No deletion is asked for any more; none was pending.")?;
     } else {
         writeln!(out, "No deletion is asked for any more; {cancelled} were pending. The ID stays replaced.")?;
     }

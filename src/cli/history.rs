@@ -4,7 +4,7 @@ use std::io::Write;
 
 use hyper::Method;
 use pulse_telemetry_core::engine::EntryKind;
-use pulse_telemetry_core::ledger::Line;
+use pulse_telemetry_core::ledger::{Line, seq_of};
 use pulse_telemetry_core::printable::printable;
 use pulse_telemetry_process::command::Exit;
 use serde_json::value::RawValue;
@@ -32,12 +32,12 @@ pub(super) async fn show(
     limit: Option<usize>,
     out: &mut dyn Write,
 ) -> Result<Exit, CommandError> {
-    let entries = newest(config, limit.unwrap_or(usize::MAX)).await?;
+    let entries = newest(config, limit.unwrap_or(usize::MAX), 0).await?;
     if entries.is_empty() && !form.json {
         writeln!(out, "Nothing was recorded yet.")?;
     }
     for entry in entries.iter().rev() {
-        match Line::parse(entry.get().as_bytes()) {
+        match parsed(entry) {
             Some(line) if !form.json => write!(out, "{}", to_text(&line, form.bodies))?,
             None if !form.json => writeln!(out, "{}", printable(entry.get()))?,
             _ => writeln!(out, "{}", entry.get())?,
@@ -65,14 +65,27 @@ pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// At most `limit` of the newest entries, the newest first.
-async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, CommandError> {
+/// The `seq` of the newest entry that the daemon has.
+pub(super) async fn newest_seq(api: &Api) -> Result<u64, ApiError> {
+    let answer = api.ask(Method::GET, "/api/v1/history?limit=1", None, patience::AT_ONCE).await?;
+    let page: HistoryPage = serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)?;
+    Ok(page.entries.first().and_then(|entry| seq_of(entry.get().as_bytes())).unwrap_or_default())
+}
+
+/// At most `limit` of the newest entries, the newest first; none up to `seen`, the `seq` of an entry.
+pub(super) async fn newest(config: &Config, limit: usize, seen: u64) -> Result<Vec<Box<RawValue>>, CommandError> {
     let api = Api::new(config)?;
     let mut entries = Vec::new();
     let mut before = None;
     while entries.len() < limit {
         let page = page(&api, config, before, PAGE.min(limit - entries.len())).await?;
-        entries.extend(page.entries);
+        let mut seqs = page.entries.iter().map(|entry| seq_of(entry.get().as_bytes()));
+        let new = seqs.position(|seq| seq.is_some_and(|seq| seq <= seen)).unwrap_or(page.entries.len());
+        let ends_here = new < page.entries.len();
+        entries.extend(page.entries.into_iter().take(new));
+        if ends_here {
+            break;
+        }
         // Each page is of older entries, or what answers would keep this going for ever.
         if page.before.is_some_and(|next| before.is_some_and(|before| next >= before)) {
             return Err(ApiError::Foreign.into());
@@ -83,6 +96,11 @@ async fn newest(config: &Config, limit: usize) -> Result<Vec<Box<RawValue>>, Com
         }
     }
     Ok(entries)
+}
+
+/// What an entry says; nothing where it cannot be read.
+pub(super) fn parsed(entry: &RawValue) -> Option<Line<'_>> {
+    Line::parse(entry.get().as_bytes())
 }
 
 async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> Result<HistoryPage, CommandError> {

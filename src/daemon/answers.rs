@@ -104,6 +104,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
 
     pub(super) fn on_command(&mut self, command: Command) {
         self.look_at_the_switch();
+        let Some(command) = self.unless_it_waits(command) else { return };
         match command {
             // A caller that has gone away needs no answer.
             Command::Status { is_looked_at, answer } => {

@@ -8,7 +8,7 @@ use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::engine::{Deletions, ForgetAnswer, Input, KeptReceipt};
 use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::ledger::sha256;
-use pulse_telemetry_core::ping::PingBytes;
+use pulse_telemetry_core::ping::{self, PingBytes};
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::receipt::{Expected, ReceiptKeys, ReceiptStanding, id_sha256, judge};
 use pulse_telemetry_core::rng::Rng;
@@ -17,15 +17,30 @@ use pulse_telemetry_endpoint::DeletionAnswer;
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-use super::{CancelForgetAnswer, Daemon, ForgetCommandAnswer};
+use super::{CancelForgetAnswer, Command, Daemon, ForgetCommandAnswer};
 use crate::store::Disk;
 
-/// The IDs that were sent, and who asks for their deletion.
-pub(super) type Asking = (io::Result<Vec<InstallId>>, oneshot::Sender<ForgetCommandAnswer>);
+/// Somebody asked for deletions, and the IDs that were sent are being read. A disk may take its time for that, or hang:
+/// meanwhile everything else goes on, an off and a stop above all.
+#[derive(Default)]
+pub(super) struct Asking {
+    /// Who asks; nobody where that was cancelled meanwhile.
+    answer: Option<oneshot::Sender<ForgetCommandAnswer>>,
+    /// The IDs that pings went with since. An off or a rotation may have replaced them before all is read.
+    sent: Vec<InstallId>,
+    /// What would change the history or the ID that is to be deleted waits for the end of it.
+    waiting: Vec<Command>,
+}
 
 /// What keeps deletions from being made, as the log tells it.
 const NOT_OFFERED: &str = "the endpoint offers no deletion, and was sent no ID";
 const NOT_DELETED: &str = "the endpoint did not delete what was sent with an ID";
+
+/// The ID in a ping, in the spelling that the history's have.
+fn id_in(body: &PingBytes) -> Option<InstallId> {
+    let document = ping::decode(body.as_str()).ok()?;
+    InstallId::parse(document["install_id"].as_str()?).map(|id| id.canonical())
+}
 
 /// A receipt as it is kept.
 pub(super) fn kept(keys: Option<&ReceiptKeys>, text: Option<&str>, expected: Expected<'_>) -> KeptReceipt {
@@ -34,16 +49,43 @@ pub(super) fn kept(keys: Option<&ReceiptKeys>, text: Option<&str>, expected: Exp
 }
 
 impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
-    /// Reads the IDs that were sent, beside this loop; no other command is taken up before.
+    /// Reads the IDs that were sent, beside this loop.
     pub(super) fn ask_to_forget(&mut self, answer: oneshot::Sender<ForgetCommandAnswer>) {
         let reading = tokio::task::spawn_blocking(self.store.read_sent_ids());
-        self.asking = Some(Box::pin(async { (reading.await.map_err(io::Error::other).and_then(|ids| ids), answer) }));
+        self.asking = Asking { answer: Some(answer), ..Asking::default() };
+        self.reading_ids = Some(Box::pin(async { reading.await.map_err(io::Error::other).and_then(|ids| ids) }));
     }
 
-    pub(super) fn forget(&mut self, (ids, answer): Asking) {
-        let outcome = match ids {
-            Ok(ids) => {
+    /// Keeps a command that has to wait until the IDs are read. Callers who have gone away were answered by nobody, and
+    /// do not pile up.
+    pub(super) fn unless_it_waits(&mut self, command: Command) -> Option<Command> {
+        let waits = matches!(command, Command::Reset(_) | Command::Forget(_) | Command::EraseHistory(_));
+        if self.reading_ids.is_none() || !waits {
+            return Some(command);
+        }
+        self.asking.waiting.retain(|waiting| !waiting.has_gone());
+        self.asking.waiting.push(command);
+        None
+    }
+
+    pub(super) fn on_sent_ids(&mut self, ids: io::Result<Vec<InstallId>>) {
+        let Asking { answer, sent, waiting } = std::mem::take(&mut self.asking);
+        if let Some(answer) = answer {
+            let outcome = self.forget(ids, sent);
+            // A caller that has gone away needs no answer.
+            let _ = answer.send(outcome);
+        }
+        for command in waiting.into_iter().filter(|command| !command.has_gone()) {
+            self.on_command(command);
+        }
+    }
+
+    fn forget(&mut self, ids: io::Result<Vec<InstallId>>, mut sent: Vec<InstallId>) -> ForgetCommandAnswer {
+        match ids {
+            Ok(mut ids) => {
                 self.deletion_trouble = None;
+                sent.retain(|id| !ids.contains(id));
+                ids.append(&mut sent);
                 let is_written = self.feed(Input::Forget { ids });
                 let pending = self.engine.status(self.clock.now()).deletions.pending;
                 info!(pending, "the endpoint is to delete what was sent");
@@ -53,12 +95,22 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
                 error!(%error, state_dir = self.state_dir, "failed to read which IDs were sent");
                 ForgetCommandAnswer::Unreadable
             }
-        };
-        // A caller that has gone away needs no answer.
-        let _ = answer.send(outcome);
+        }
     }
 
+    /// Ends what is pending, and what somebody asked for and is not pending yet.
     pub(super) fn cancel_forget(&mut self) -> CancelForgetAnswer {
+        let mut asked: Vec<_> = self.asking.answer.take().into_iter().collect();
+        for command in std::mem::take(&mut self.asking.waiting) {
+            match command {
+                Command::Forget(answer) => asked.push(answer),
+                another => self.asking.waiting.push(another),
+            }
+        }
+        for answer in asked {
+            // A caller that has gone away needs no answer.
+            let _ = answer.send(ForgetCommandAnswer::Cancelled);
+        }
         let cancelled = self.engine.status(self.clock.now()).deletions.pending;
         let persisted = self.feed(Input::CancelForget);
         CancelForgetAnswer { cancelled, persisted }
@@ -66,6 +118,12 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
 
     /// Makes one attempt to send a ping.
     pub(super) fn start_sending(&mut self, body: PingBytes) {
+        if self.reading_ids.is_some()
+            && let Some(id) = id_in(&body)
+            && !self.asking.sent.contains(&id)
+        {
+            self.asking.sent.push(id);
+        }
         let (sender, keys) = (Arc::clone(&self.sender), Arc::clone(&self.receipt_keys));
         self.sending = Some(Box::pin(async move {
             let body_sha256 = sha256(body.as_bytes());

@@ -67,6 +67,18 @@ pub enum Command {
     EraseHistory(oneshot::Sender<bool>),
 }
 
+impl Command {
+    /// The caller of one that may have to wait has gone away.
+    pub(super) fn has_gone(&self) -> bool {
+        match self {
+            Self::Reset(answer) => answer.is_closed(),
+            Self::Forget(answer) => answer.is_closed(),
+            Self::EraseHistory(answer) => answer.is_closed(),
+            _ => false,
+        }
+    }
+}
+
 /// All that is known, as of the last reading of Pulse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -134,6 +146,8 @@ pub enum ForgetCommandAnswer {
     NotPersisted,
     /// The history cannot be read, which has the IDs.
     Unreadable,
+    /// Somebody cancelled it while the IDs were being read.
+    Cancelled,
 }
 
 /// What came of no longer wanting deletions.

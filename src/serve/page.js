@@ -5,8 +5,12 @@
 
 const TOKEN = "pulse-telemetry-token";
 const REFRESH_MS = 30_000;
-const PATIENCE_MS = 1000;
-const STALE = "This page is not up to date: ";
+const READ_AGAIN_MS = 1000;
+// How long an answer is waited for: one that the server has at once, one that takes a reading of Pulse or of the whole
+// history, and what an off waits for a deletion, whose ID it takes away.
+const PATIENCE_MS = 10_000;
+const READING_MS = 40_000;
+const OFF_MS = 2000;
 
 // What the server last said of each part, before anything here touched it.
 const said = new Map();
@@ -15,19 +19,49 @@ const main = () => document.querySelector("main");
 const isLocked = (element) => element.dataset.locked === "yes";
 const liveParts = (element) => element.querySelectorAll("[data-live]");
 
-function say(text) {
-  document.getElementById("message").textContent = text;
+// What came of the last action, and that the page is old. Neither takes the place of the other.
+let told = "";
+let stale = "";
+
+function show() {
+  document.getElementById("message").textContent = [told, stale].filter(Boolean).join(" ");
 }
 
-function ask(path, options = {}) {
+function say(text) {
+  told = text;
+  show();
+}
+
+// Asks, and waits for the whole answer, but not for ever: a proxy may be silent.
+async function ask(path, { patience = PATIENCE_MS, ...options } = {}) {
   const token = sessionStorage.getItem(TOKEN);
   const shown = token ? { Authorization: `Bearer ${token}` } : {};
-  return fetch(path, { ...options, cache: "no-store", headers: { ...options.headers, ...shown } });
+  const headers = { ...options.headers, ...shown };
+  try {
+    const signal = AbortSignal.timeout(patience);
+    const response = await fetch(path, { ...options, cache: "no-store", headers, signal });
+    return { ok: response.ok, status: response.status, text: await response.text() };
+  } catch (error) {
+    throw error.name === "TimeoutError" ? new Error(`no answer within ${patience / 1000} seconds`) : error;
+  }
 }
 
-async function why(response) {
-  const answer = await response.json().catch(() => ({}));
-  return answer.message ?? `The server answered ${response.status}.`;
+function why({ status, text }) {
+  try {
+    return JSON.parse(text).message ?? `The server answered ${status}.`;
+  } catch {
+    return `The server answered ${status}.`;
+  }
+}
+
+// Does something, and gives a sentence on what came of it, whatever that is.
+async function outcome(what, path, options, done) {
+  try {
+    const answer = await ask(path, options);
+    return answer.ok ? done(JSON.parse(answer.text)) : `${what} did not work: ${why(answer)}`;
+  } catch (error) {
+    return `${what} did not work: ${error.message}`;
+  }
 }
 
 // Fetches the page again, and takes over the parts that are no longer the same. With `read` the server has Pulse read
@@ -37,8 +71,8 @@ async function refresh(read) {
   query.delete("read");
   if (read) query.set("read", "");
   const response = await ask(`./?${query}`);
-  if (!response.ok) throw new Error(await why(response));
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("main");
+  if (!response.ok) throw new Error(why(response));
+  const fresh = new DOMParser().parseFromString(response.text, "text/html").querySelector("main");
   if (isLocked(fresh) !== isLocked(main())) {
     main().replaceWith(fresh);
     takeOver();
@@ -57,7 +91,7 @@ async function refreshAndRead() {
   if (isLocked(main())) return;
   await refresh(true);
   while (document.getElementById("being-read") && !document.hidden) {
-    await new Promise((done) => setTimeout(done, PATIENCE_MS));
+    await new Promise((done) => setTimeout(done, READ_AGAIN_MS));
     await refresh(true);
   }
 }
@@ -125,50 +159,55 @@ async function unlock(token) {
   say("The server does not accept this token.");
 }
 
+// Tells what came of an action, also where the page cannot be fetched again after it.
+async function tell(text) {
+  await tryTo(refresh);
+  say(text);
+}
+
 async function reset() {
   say("The ID is being replaced.");
-  const response = await ask("api/v1/reset-id", { method: "POST" });
-  if (!response.ok) return say(await why(response));
-  const answer = await response.json();
-  await refresh();
-  say(answer.payload ? "The ID is a new one now." : `The ID is a new one now. ${answer.message}`);
+  const done = (answer) => `The ID is a new one now.${answer.payload ? "" : ` ${answer.message}`}`;
+  const options = { method: "POST", patience: READING_MS };
+  await tell(await outcome("Replacing the ID", "api/v1/reset-id", options, done));
 }
 
 async function forget(thenOff) {
   say("The deletion is being asked for.");
-  const response = await ask("api/v1/forget", { method: "POST" });
-  const trouble = response.ok ? null : await why(response);
-  // Off was asked for as well, and does not hang on the deletion.
-  if (thenOff) await turn(false);
-  if (trouble) return say(trouble);
-  if (thenOff) return;
-  const answer = await response.json();
-  await refresh();
-  const asked = answer.pending > 0
-    ? "The deletion is asked for."
-    : "Nothing that was sent is left to delete, as far as the history tells.";
-  say(`${asked}${answer.enabled ? " Pings go on under a new ID." : ""}`);
+  const options = { method: "POST", patience: READING_MS };
+  const asked = outcome("Asking for the deletion", "api/v1/forget", options, (answer) => {
+    const nothing = "Nothing that was sent is left to delete, as far as the history tells.";
+    const goesOn = answer.enabled && !thenOff ? " Pings go on under a new ID." : "";
+    return `${answer.pending > 0 ? "The deletion is asked for." : nothing}${goesOn}`;
+  });
+  if (!thenOff) return tell(await asked);
+  // Whatever comes of the deletion, or does not.
+  await Promise.race([asked, new Promise((done) => setTimeout(done, OFF_MS))]);
+  const off = await switched(false);
+  await tell(off);
+  await tell(`${off} ${await asked}`);
 }
 
 async function cancelForget() {
-  const response = await ask("api/v1/forget", { method: "DELETE" });
-  if (!response.ok) return say(await why(response));
-  await refresh();
-  say("No deletion is asked for any more.");
+  const done = () => "No deletion is asked for any more.";
+  await tell(await outcome("Ending the deletions", "api/v1/forget", { method: "DELETE" }, done));
 }
 
-async function turn(enabled) {
-  const response = await ask("api/v1/switch", {
+function switched(enabled) {
+  const options = {
     method: "PUT",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ enabled }),
+  };
+  return outcome(`Turning telemetry ${enabled ? "on" : "off"}`, "api/v1/switch", options, (answer) => {
+    if (answer.enabled) return "Telemetry is on now, with a new ID.";
+    const unwritten = "This could not be written, and would not outlive a restart; it is tried again.";
+    return `Telemetry is off now. ${answer.persisted ? "No ping waits, and the ID file is gone." : unwritten}`;
   });
-  if (!response.ok) return say(await why(response));
-  const answer = await response.json();
-  await refresh();
-  const unwritten = "This could not be written, and would not outlive a restart; it is tried again.";
-  if (answer.enabled) return say("Telemetry is on now, with a new ID.");
-  say(`Telemetry is off now. ${answer.persisted ? "No ping waits, and the ID file is gone." : unwritten}`);
+}
+
+async function turn(enabled) {
+  await tell(await switched(enabled));
 }
 
 // Over plain http from another machine browsers let no page write to the clipboard; then the text is selected.
@@ -188,14 +227,19 @@ function attempt(action) {
 }
 
 // Says so where the page is old, instead of letting it look like a new one.
+async function tryTo(fetchAgain) {
+  try {
+    await fetchAgain();
+    stale = "";
+  } catch (error) {
+    stale = `This page is not up to date: ${error.message}`;
+  }
+  show();
+}
+
 async function keepUp() {
   if (document.hidden || (isLocked(main()) && !sessionStorage.getItem(TOKEN))) return;
-  try {
-    await refreshAndRead();
-    if (document.getElementById("message").textContent.startsWith(STALE)) say("");
-  } catch (error) {
-    say(STALE + error.message);
-  }
+  await tryTo(refreshAndRead);
 }
 
 document.addEventListener("click", (event) => {

@@ -361,6 +361,11 @@ async fn forget(handle: &Handle) -> Result<FullResponse, Gone> {
             "storage",
             "The history cannot be read, which knows the IDs that were sent. Look at the state directory.",
         ),
+        ForgetCommandAnswer::Cancelled => answers::error(
+            StatusCode::CONFLICT,
+            LedgerReason::Cancelled.word(),
+            "Somebody cancelled the deletion before it was on the disk: nothing is asked for.",
+        ),
     })
 }
 

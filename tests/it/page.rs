@@ -95,6 +95,30 @@ impl Tab {
         assert!(self.text(selector).contains(text), "{}", self.text(selector));
     }
 
+    /// From now on what the page asks at a path that begins so is never answered (`silent`), or fails (`broken`), as
+    /// with a proxy between; and the test says when the time for an answer has passed (`limits`).
+    fn fetch_with_faults(&self) {
+        self.eval(
+            "{
+                const { fetch } = window;
+                const signals = new Map();
+                AbortSignal.timeout = () => {
+                    const limit = new AbortController();
+                    signals.set(limit.signal, limit);
+                    return limit.signal;
+                };
+                Object.assign(window, { limits: new Map(), silent: null, broken: null });
+                window.fetch = (path, options) => {
+                    const { signal } = options;
+                    limits.set(path, signals.get(signal));
+                    if (broken && path.startsWith(broken)) return Promise.reject(new TypeError('Failed to fetch'));
+                    if (!silent || !path.startsWith(silent)) return fetch(path, options);
+                    return new Promise((_, fail) => signal.addEventListener('abort', () => fail(signal.reason)));
+                };
+            }",
+        );
+    }
+
     fn wait_for_word(&self, word: &str) {
         self.wait_until(&format!("document.getElementById('message').textContent === {}", json!(word)));
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod access;
+mod beside;
 mod commands;
 mod compare;
 mod network;

@@ -29,7 +29,7 @@ fn forget_replaces_the_id_first_and_has_the_old_one_deleted_at_once_with_a_verif
     let output = setup.run(&["forget"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let told = text(&output.stdout);
-    for said in ["under 1 ID.", "The install ID was replaced. Pings go on", "It says that it did so for 1 of them"] {
+    for said in ["under 1 ID.", "The install ID was replaced. Pings go on", "It says that it did so for 1 ID;"] {
         assert!(told.contains(said), "{told}");
     }
     assert!(told.starts_with(&receiver.url()), "it names who is asked: {told}");
@@ -53,7 +53,7 @@ fn forget_replaces_the_id_first_and_has_the_old_one_deleted_at_once_with_a_verif
     let told = text(&setup.run(&["forget"]).stdout);
     assert!(told.contains("Nothing that was sent is left to delete") && told.contains("ID was replaced"), "{told}");
     let told = text(&setup.run(&["forget", "--cancel"]).stdout);
-    assert_eq!(told, "No deletion was pending.\n");
+    assert_eq!(told, "No deletion is asked for any more; none was pending.\n");
     let log = sidecar.stop();
     assert!(!log.contains(&id), "no ID reaches the log");
     let audit = setup.run(&["audit"]);
@@ -240,6 +240,28 @@ fn a_deletion_that_fails_is_tried_again_is_shown_and_can_be_cancelled() {
     let cancelled = sidecar.ask("DELETE", "/api/v1/forget", "").unwrap();
     assert_eq!((cancelled.status, cancelled.json()), (200, json!({"cancelled": 1})));
     assert_eq!(sidecar.status()["forget"]["pending"], 0);
+    assert_eq!(recorded(&setup, "forget_failed")[0]["reason"], "cancelled");
+}
+
+#[test]
+fn a_deletion_that_is_cancelled_while_forget_waits_for_it_is_told_as_that_and_not_as_done() {
+    let (pulse, receiver) = (SimulatedPulse::start(PulseModel::default()), Receiver::start());
+    let setup = working(&pulse, &receiver);
+    let (sidecar, _) = delivered(&setup, &receiver);
+    // A deletion that was done before is none of this one's.
+    assert!(setup.run(&["forget"]).status.success());
+    receiver.answer(FORGET_PATH, ResponsePlan::status(503));
+    sidecar.stop();
+    let_a_day_pass(&setup);
+    let (_sidecar, _) = delivered(&setup, &receiver);
+    let waiting = setup.spawn(&["forget"]);
+    super::wait_for("it is asked for", || status(&setup)["forget"]["pending"] == 1);
+    assert!(text(&setup.run(&["forget", "--cancel"]).stdout).contains("1 were pending"));
+    let output = waiting.wait_with_output().unwrap();
+    let (told, failed) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{told}{failed}");
+    assert!(failed.contains("the deletion of what was sent under 1 ID was cancelled"), "{failed}");
+    assert!(!told.contains("It says that it did so"), "{told}");
     assert_eq!(recorded(&setup, "forget_failed")[0]["reason"], "cancelled");
 }
 

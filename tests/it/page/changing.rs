@@ -60,6 +60,36 @@ fn switching_off_names_the_switch_and_the_preview_still_works() {
 }
 
 #[test]
+fn whatever_the_page_does_says_so_where_the_connection_ends_before_an_answer() {
+    let test = "whatever_the_page_does_says_so_where_the_connection_ends_before_an_answer";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let world = World::new(homelab());
+    let tab = Tab::open(&browser, &world);
+    tab.fetch_with_faults();
+    tab.eval("window.broken = 'api/'");
+    for (does, said) in [
+        ("turn(false)", "Turning telemetry off did not work: Failed to fetch"),
+        ("turn(true)", "Turning telemetry on did not work: Failed to fetch"),
+        ("reset()", "Replacing the ID did not work: Failed to fetch"),
+        ("forget(false)", "Asking for the deletion did not work: Failed to fetch"),
+        ("cancelForget()", "Ending the deletions did not work: Failed to fetch"),
+    ] {
+        tab.eval(does);
+        assert_eq!(tab.text("#message"), said);
+    }
+    // An off that was done is told as one, also where the page cannot be fetched after it.
+    let off = "Telemetry is off now. No ping waits, and the ID file is gone.";
+    tab.eval("window.broken = './'");
+    tab.click("#switch");
+    tab.wait_for_word(&format!("{off} This page is not up to date: Failed to fetch"));
+    assert!(exists(&world.setup.state("off")));
+    tab.eval("window.broken = null");
+    tab.refresh();
+    assert_eq!(tab.text("#message"), off, "it is up to date again, and what was done stays told");
+    tab.check();
+}
+
+#[test]
 fn an_off_by_the_environment_is_explained_and_has_no_switch() {
     let Some(browser) = browser_or_skip("an_off_by_the_environment_is_explained_and_has_no_switch") else { return };
     let mut world = World::new(homelab());

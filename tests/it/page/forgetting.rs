@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Tab, homelab};
 
+const OFF: &str = "Telemetry is off now. No ping waits, and the ID file is gone.";
+
 /// A tab of a daemon that has delivered a ping there, and the set-up.
 fn open(browser: &Arc<Browser>, receiver: &Receiver) -> (Tab, Setup, SimulatedPulse) {
     let pulse = SimulatedPulse::start(homelab());
@@ -67,7 +69,7 @@ fn a_deletion_that_waits_is_shown_and_cancelled_and_can_come_with_an_off() {
     let (tab, setup, _pulse) = open(&browser, &receiver);
     tab.click("#forget");
     tab.click("#forget-dialog button[value=forget-off]");
-    tab.wait_for_word("Telemetry is off now. No ping waits, and the ID file is gone.");
+    tab.wait_for_word(&format!("{OFF} The deletion is asked for."));
     assert!(!exists(&setup.id_file()));
     tab.until_shown("#state", "of 1 ID asked for and not over");
     tab.sidecar.wait_for_log("did not delete");
@@ -90,9 +92,29 @@ fn an_off_that_comes_with_a_deletion_holds_also_where_the_deletion_cannot_be_ask
     std::fs::create_dir(setup.state("ledger.jsonl")).unwrap();
     tab.click("#forget");
     tab.click("#forget-dialog button[value=forget-off]");
-    tab.wait_for_word("The history cannot be read, which knows the IDs that were sent. Look at the state directory.");
+    let unreadable = "The history cannot be read, which knows the IDs that were sent. Look at the state directory.";
+    let off = "Telemetry is off now. This could not be written, and would not outlive a restart; it is tried again.";
+    tab.wait_for_word(&format!("{off} Asking for the deletion did not work: {unreadable}"));
     assert!(exists(&setup.state("off")));
     tab.until_shown("#state", "Telemetry is off");
+    assert_eq!(receiver.asked(FORGET_PATH).len(), 0);
+}
+
+#[test]
+fn an_off_that_comes_with_a_deletion_holds_also_where_a_proxy_never_answers_for_the_deletion() {
+    let test = "an_off_that_comes_with_a_deletion_holds_also_where_a_proxy_never_answers_for_the_deletion";
+    let Some(browser) = browser_or_skip(test) else { return };
+    let receiver = Receiver::start();
+    let (tab, setup, _pulse) = open(&browser, &receiver);
+    tab.fetch_with_faults();
+    tab.eval("window.silent = 'api/v1/forget'");
+    tab.click("#forget");
+    tab.click("#forget-dialog button[value=forget-off]");
+    tab.wait_for_word(OFF);
+    assert!(exists(&setup.state("off")) && !exists(&setup.id_file()));
+    // As if the longest time had passed that an answer is waited for.
+    tab.eval("limits.get('api/v1/forget').abort(new DOMException('', 'TimeoutError'))");
+    tab.wait_for_word(&format!("{OFF} Asking for the deletion did not work: no answer within 40 seconds"));
     assert_eq!(receiver.asked(FORGET_PATH).len(), 0);
 }
 
