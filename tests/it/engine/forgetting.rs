@@ -424,6 +424,21 @@ fn a_second_cancel_is_told_to_hold_only_once_the_disk_has_the_first_one() {
 }
 
 #[test]
+fn one_of_two_that_were_cancelled_is_asked_for_again_before_the_ledger_tells_and_the_other_is_told() {
+    let mut world = World::with(off(), State::default(), None, noon());
+    world.forget_answer_otherwise = Some(failed());
+    let ids = old_ids(2);
+    world.forget(&ids);
+    world.disk_works = false;
+    world.feed(Input::CancelForget);
+    world.forget(&ids[..1]);
+    world.disk_works = true;
+    world.run_for(DAY);
+    assert_eq!((world.pending(), world.state.deletions[0].install_id.clone()), (1, ids[0].clone()));
+    assert_eq!(world.ids_of(EntryKind::ForgetFailed), ids[1..]);
+}
+
+#[test]
 fn a_receipt_that_could_not_be_written_is_written_later_and_not_asked_for_again() {
     let mut world = World::with(off(), State::default(), None, noon());
     world.forget_answer_otherwise = None;
