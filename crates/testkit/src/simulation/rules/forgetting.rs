@@ -74,6 +74,16 @@ impl Deletions {
         self.is_state_lost = true;
     }
 
+    /// The ledger is not what it was: the word of the endpoint that it alone had, for the state file could not be
+    /// written, is lost with it.
+    pub fn ledger_lost(&mut self, state: &State) {
+        for deletion in state.deletions.iter().filter(|deletion| deletion.end.is_none()) {
+            let id = deletion.install_id.as_str();
+            self.receipts.remove(id);
+            self.on_disk.entry(id.to_owned()).and_modify(|known| known.is_over = false);
+        }
+    }
+
     /// A start found this on the disk.
     pub fn found(&mut self, state: &State, disk: &Disk) -> Result<(), Violation> {
         let is_there = |id: &str| state.deletions.iter().any(|it| it.install_id.as_str() == id);

@@ -585,7 +585,7 @@ impl<S: Saboteur> World<S> {
                 }
                 self.disk.lose(what);
             }
-            Choice::Vandalise(how) => self.disk.vandalise_the_ledger(how),
+            Choice::Vandalise(how) => self.vandalise_the_ledger(how),
             Choice::LockVanishes => self.disk.vandalise_the_lock(Vandalism::Vanishes),
         }
         Ok(Ok(()))

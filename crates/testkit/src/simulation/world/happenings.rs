@@ -259,6 +259,7 @@ impl<S: Saboteur> World<S> {
             _ => {
                 self.meet(Fault::LedgerLost);
                 self.disk.lose(Lost::Ledger);
+                self.rules.deletions.ledger_lost(&self.disk.state);
             }
         }
         if ran { Err(Died) } else { Ok(()) }
@@ -279,6 +280,11 @@ impl<S: Saboteur> World<S> {
             (Lengthened, Fault::LedgerLengthened),
         ][self.chance.draw(4) as usize];
         self.meet(fault);
+        self.vandalise_the_ledger(how);
+    }
+
+    pub(super) fn vandalise_the_ledger(&mut self, how: Vandalism) {
         self.disk.vandalise_the_ledger(how);
+        self.rules.deletions.ledger_lost(&self.disk.state);
     }
 }
