@@ -5,7 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "figures on standard output; whoever runs it sees what failed"
+    reason = "figures on standard output, for developers, who see what failed"
 )]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]
@@ -27,16 +27,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// The three are measured in turn, so many times and for so long each: a machine that others use too is faster in one
-/// second than in the next, and only what was measured side by side can be compared.
+/// The three are measured in turn, in this many rounds and for that long each: a machine that others use too is faster
+/// in one second than in the next, and only what was measured side by side can be compared.
 const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_secs(2);
 /// Each waits for its answer before it sends again, so they are how many pings wait at most.
 const SENDERS: [u64; 3] = [16, 64, 256];
 
-/// So many others send while it is flooded.
+/// How many others send while it is flooded.
 const BESIDE: u64 = 16;
-/// So many flood it.
+/// How many flood it.
 const FLOOD: u64 = 64;
 /// The days that the flooded storage has.
 const DAYS: i64 = 90;
@@ -179,7 +179,7 @@ impl Rows {
         Self { store, written: 0 }
     }
 
-    /// Rows a second, made of the bytes of pings, in commits of so many, one commit after the other.
+    /// Rows a second, made of the bytes of pings, in commits of `group`, one commit after the other.
     async fn rate(&mut self, group: u64) -> f64 {
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
         let mut body = Template::new(ping_of(0).to_string());
@@ -284,7 +284,7 @@ async fn flood_with(to: SocketAddr, wanted: &'static [Wanted], numbers: &Arc<Ato
     flooding.join_all().await.into_iter().sum()
 }
 
-/// Pings a second by so many senders, on as many threads as there are processors, and the microseconds of CPU that the
+/// Pings a second by `senders` senders, on as many threads as there are processors, and the microseconds of CPU that the
 /// collector had for each; how long each ping took, in milliseconds, is added to `latencies`.
 fn load(collector: &Collector, senders: u64, pings: &Arc<AtomicU64>, latencies: &mut Vec<f64>) -> [f64; 2] {
     let threads = std::thread::available_parallelism().unwrap().get() as u64;
@@ -308,7 +308,7 @@ fn cpu_of(collector: &Collector) -> f64 {
     numbers[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
 }
 
-/// So many senders on one thread.
+/// A number of senders on one thread.
 async fn send(to: SocketAddr, senders: u64, pings: &Arc<AtomicU64>) -> Vec<f64> {
     let (began, request) = (Instant::now(), Wanted::Ping.request(""));
     let sending: JoinSet<_> = (0..senders)

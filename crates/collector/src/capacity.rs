@@ -36,7 +36,7 @@ impl Fullness {
         }
     }
 
-    /// Of so many bytes. What it was stays for as long as less than a 32nd of that is freed, so that it does not change
+    /// Of `used` bytes. What it was stays for as long as less than a 32nd of that is freed, so that it does not change
     /// back and forth.
     fn of(used: u64, limit: u64, before: Self) -> Self {
         let begins = |fullness: Self| {
@@ -70,7 +70,7 @@ impl Capacity {
         self.found().1
     }
 
-    /// So many rows were stored.
+    /// `rows` rows were stored.
     pub fn stored(&self, rows: u64, metrics: &CollectorMetrics) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
         let bytes = self.found().0;
@@ -83,7 +83,7 @@ impl Capacity {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// It was found to take so many bytes, `rows` of those stored since then among them.
+    /// It was found to take `bytes` bytes, `rows` of those stored since then among them.
     pub fn looked(&self, bytes: u64, rows: u64, metrics: &CollectorMetrics) {
         self.rows.fetch_sub(rows, Ordering::Relaxed);
         metrics.storage_bytes(bytes, self.limit.unwrap_or(0));

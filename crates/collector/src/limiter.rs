@@ -55,7 +55,7 @@ struct Keyed<U, V> {
 type Tag = [u8; 16];
 
 impl Limiter {
-    /// A limiter for so many pings a minute and new IDs a day from one of the narrowest networks; 0 for any number.
+    /// A limiter of the pings a minute and the new IDs a day from one of the narrowest networks; 0 is no limit.
     #[must_use]
     pub fn new(per_minute: u32, new_ids: u32, chance: Box<dyn Rng + Send>) -> Self {
         let counting = Arc::new(Mutex::new(LimiterState { chance, pings: None, ids: None }));

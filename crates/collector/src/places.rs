@@ -2,7 +2,7 @@
 //!
 //! A connection waits for its caller until a whole ping is there, and again once that is answered. Where every place is
 //! taken, the network with the most connections gives way: of the widest networks the greediest, within it the
-//! greediest of the next width, and there the connection that has waited for longest. So whoever comes from many
+//! greediest of the next width, and there the connection that has waited for longest. So a client with many
 //! networks below one is one, and nobody pushes out a network that has fewer connections than its own. Where none waits
 //! for long enough, for each sends the next ping at once, the first that is answered ends with its answer.
 
@@ -23,7 +23,7 @@ pub(super) fn networks_of(client: &Client, is_exempt: bool) -> Vec<Network> {
     if is_exempt { Vec::new() } else { client.networks().map(|(network, _)| network).collect() }
 }
 
-/// How many of so many places one of the narrowest networks may have: a sixteenth. A wider one may have 16 times that,
+/// How many of all places one of the narrowest networks may have: a sixteenth. A wider one may have 16 times that,
 /// which is all of them.
 #[must_use]
 pub fn per_network(most: usize) -> usize {
@@ -105,7 +105,7 @@ impl PlaceTable for Networks {
         Admission::Taken(self.add(networks, Some(now)), displaced)
     }
 
-    /// An answer is small: whoever does not take it is like one that sends nothing.
+    /// An answer is small: a client that does not take it is like one that sends nothing.
     fn note(&mut self, id: ConnectionId, activity: Activity) {
         let since = match activity {
             Activity::Waiting(since) | Activity::Writing(since) => Some(since),
@@ -130,7 +130,7 @@ impl PlaceTable for Networks {
 }
 
 impl Networks {
-    /// So many places, of which one of the narrowest networks may have `per_network`.
+    /// `most` places, of which one of the narrowest networks may have `per_network`.
     #[must_use]
     pub fn new(most: usize, per_network: usize) -> Self {
         let (connections, networks, exempt) = (HashMap::new(), HashMap::new(), BTreeSet::new());

@@ -174,7 +174,7 @@ impl PostgresStore {
                 if is_there(transaction.client(), &table).await? {
                     continue;
                 }
-                // To make it as a partition at once would wait for whoever reads, and keep everybody waiting.
+                // To make it as a partition at once would wait for readers, and keep everybody waiting.
                 let make = format!(
                     "CREATE TABLE {table} (LIKE {TABLE} INCLUDING ALL);
                      ALTER TABLE {TABLE} ATTACH PARTITION {table} FOR VALUES FROM ('{day}') TO ('{next}')"
@@ -267,7 +267,7 @@ impl PostgresStore {
                     transaction.rollback().await?;
                     return Ok((client, Purged { days: 0, lock_held_by_other: true }));
                 }
-                // While it waits for whoever reads, every commit waits behind it. So it does not wait, and tries again
+                // While it waits for readers, every commit waits behind it. So it does not wait, and tries again
                 // in a minute.
                 transaction.batch_execute("SET LOCAL lock_timeout = '500ms'").await?;
                 let (mut days, mut failed) = (0, None);

@@ -147,7 +147,7 @@ fn parsed(days: Vec<PublishedDay>) -> Result<Published, StorageError> {
 }
 
 impl Trend {
-    /// That of so many IDs and those so many days later.
+    /// From `before` IDs to `now`, `days` days later.
     fn between(before: u64, now: u64, days: i32) -> Self {
         // A hundredth a day, compounded, and what the rounding of both can make.
         let (before, now, room) = (u128::from(before), u128::from(now), u128::from(2 * STEP));

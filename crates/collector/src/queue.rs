@@ -37,7 +37,7 @@ enum StorageHealth {
     Failed(String),
 }
 
-/// Whether the collector can do its work. Shared by whoever finds out and whoever is asked.
+/// Whether the collector can do its work. Shared by those who find out and those who are asked.
 #[derive(Debug, Default)]
 pub struct Readiness {
     storage: Mutex<StorageHealth>,
@@ -183,7 +183,7 @@ pub struct Answerer {
     stored: mpsc::UnboundedReceiver<CommitAnswers>,
 }
 
-/// A queue for so many pings, and what empties it.
+/// A queue for `capacity` pings, and what empties it.
 #[must_use]
 pub fn queue(
     capacity: usize,
@@ -275,7 +275,7 @@ impl Committer {
     }
 
     async fn commit(&self, batch: &mut Vec<WaitingPing>) {
-        // Whoever gave up waiting will send again; what need not be stored twice need not be stored once.
+        // A sender that gave up waiting will send again; what need not be stored twice need not be stored once.
         let waited = batch.len();
         batch.retain(|waiting| !waiting.answer.is_closed());
         self.metrics.turned_away(waited - batch.len());

@@ -16,8 +16,8 @@ const OUTAGE_SPREAD: Duration = Duration::from_secs(270);
 /// The time that those are spread over who wait for the next day.
 const DAY_SPREAD: Duration = MINUTE;
 
-/// What is believed of the storage before anything was measured: so many rows in so many seconds. It weighs little, so
-/// that the first commit already says more. Turns that were given out too slowly would leave the storage idle.
+/// What is believed of the storage before anything was measured: rows, and the seconds that they take. It weighs
+/// little, so that the first commit already says more. Turns that were given out too slowly would leave the storage idle.
 const ROWS_AT_START: f64 = 2.0;
 const SECONDS_AT_START: f64 = 0.01;
 
@@ -41,7 +41,7 @@ impl Retry {
         Self { chance, rows: ROWS_AT_START, seconds: SECONDS_AT_START, next: Duration::ZERO }
     }
 
-    /// The storage took so many rows in that time.
+    /// The storage took `rows` rows in that time.
     pub fn measure(&mut self, rows: usize, took: Duration) {
         // A batch has hundreds of rows; a count that large is exact.
         self.rows = self.rows * MEMORY + f64::from(u32::try_from(rows).unwrap_or(u32::MAX));

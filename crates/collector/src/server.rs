@@ -37,7 +37,7 @@ use super::places::{Networks, networks_of};
 /// What every answer says in its `server` header.
 pub const SERVER_NAME: &str = "pulse-telemetry-collector";
 
-/// For how long the collector goes on taking pings and telling whoever asks that it is not ready any more, so that a
+/// For how long the collector goes on taking pings and telling who asks that it is not ready any more, so that a
 /// balancer sends the next ones elsewhere before the door is closed.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -52,7 +52,7 @@ const FINISH_TIME: Duration = Duration::from_millis(1500);
 /// a lookup of its name.
 pub const STORAGE_END: Duration = Duration::from_millis(300);
 
-/// What the server takes of memory and time, with so many connections.
+/// What the server takes of memory and time, with `connections` connections.
 ///
 /// Callers can make it hold `connections` × (8 + 128 KiB) at most, for the space of a body doubles as it comes: 544 MiB
 /// with 4096 of them that all send the largest body at once. `benches/collector_crowd.rs` measures it, and what TLS

@@ -30,8 +30,8 @@ pub const COMPARED_ROWS: usize = 8;
 /// mistake have 50.
 pub const ROWS_PER_ID: u32 = 64;
 
-/// Deletions are done together until they have taken so many rows, and the rest waits for the next commit: as many as a
-/// commit may store. An ID has a few thousand at most.
+/// Deletions are done together until they have taken this many rows, and the rest waits for the next commit: as many as
+/// a commit may store. An ID has a few thousand at most.
 pub(super) const FORGET_ROWS: usize = 512;
 
 /// The name of the column that is not a field.

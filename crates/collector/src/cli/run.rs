@@ -235,7 +235,7 @@ fn storage_thread() -> Result<Handle, CollectorError> {
 }
 
 /// A panic tells where it happened and not what was at hand, which may come from a request. It ends the process, in
-/// every build: without one of its parts the collector would look alive and do nothing, and whoever started it starts
+/// every build: without one of its parts the collector would look alive and do nothing, and what started it starts
 /// it again.
 pub fn end_at_a_panic() {
     std::panic::set_hook(Box::new(|panic| {

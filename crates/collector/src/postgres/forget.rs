@@ -3,7 +3,7 @@
 //! PostgreSQL leaves deleted rows in its files until the space is used again. So each night the partitions that had
 //! deletions are rewritten, one after the other: by `VACUUM (FULL, SKIP_LOCKED)`, which cannot run in a transaction,
 //! and so takes no `SET LOCAL` behind a pooler. It waits for no lock, so nobody queues behind it while it has none. But
-//! while it works it locks the partition even for readers, so whoever needs all of them does without that one, or fails
+//! while it works it locks the partition even for readers, so who needs all of them does without that one, or fails
 //! at once (`locks.rs`).
 
 use jiff::Timestamp;
@@ -88,7 +88,7 @@ impl PostgresStore {
         Ok(rewritten)
     }
 
-    /// Rewrites one partition, where it is there, and forgets that it had so many deletions. Says why it still has
+    /// Rewrites one partition, where it is there, and forgets that it had `deletions` deletions. Says why it still has
     /// deleted rows, where it has.
     async fn free_day(&self, day: Date, deletions: i64, is_there: bool) -> Result<Option<&'static str>, StorageError> {
         if is_there && let Some(why) = self.rewrite_day(day).await? {

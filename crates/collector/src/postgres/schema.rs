@@ -38,7 +38,7 @@ pub(super) enum Migration {
     Undo,
 }
 
-/// Makes what is not there, and touches nothing else: that would wait for whoever reads, and keep other collectors
+/// Makes what is missing, and touches nothing else: that would wait for readers, and keep other collectors
 /// waiting. Several collectors may do this at once. Says whether the tables were there before.
 pub(super) async fn migrate(client: &mut Object, migration: Migration) -> Result<bool, Failed> {
     let columns: Vec<String> = expected_columns()

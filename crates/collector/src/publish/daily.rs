@@ -16,7 +16,7 @@ use crate::storage::StorageError;
 /// How often it is looked whether it is time. The wall clock may step meanwhile.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// The numbers of the last whole day that was counted, for whoever is shown them.
+/// The numbers of the last whole day that was counted, for those who are shown them.
 #[derive(Debug, Default)]
 pub struct LatestNumbers(Mutex<Option<Arc<Published>>>);
 

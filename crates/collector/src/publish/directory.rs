@@ -59,7 +59,7 @@ struct OpenDirectory {
 }
 
 impl OpenDirectory {
-    /// The directory that whoever runs this named, which may be a link of his.
+    /// The directory that the operator named, which may be a link of theirs.
     fn named(path: &Path) -> Result<Self, PublishError> {
         let opened =
             make_all(path).and_then(|()| Ok(openat(CWD, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?));

@@ -33,7 +33,7 @@ fn receipt(reply: &Reply) -> String {
     reply.header("pulse-telemetry-receipt").unwrap().to_owned()
 }
 
-/// A row of that installation so many days ago.
+/// A row of that installation that number of days ago.
 fn days_ago(number: u64, days: i64, now: Timestamp) -> Row {
     let received_at = now - SignedDuration::from_hours(24 * days);
     row(&ping(&json!({"install_id": install_id(number), "vms": days})), received_at)

@@ -37,7 +37,7 @@ fn days_before(day: Date, days: i64) -> Date {
     day.checked_sub(jiff::Span::new().days(days)).unwrap()
 }
 
-/// Stores a ping of each of these installations, so many days before [`TODAY`].
+/// Stores a ping of each of these installations, these numbers of days before [`TODAY`].
 async fn commit(store: &dyn PingStore, installations: Range<u64>, days: &[i64]) {
     for before in days {
         let day = noon(days_before(TODAY, *before));
@@ -343,7 +343,7 @@ fn what_was_published_outlives_its_rows_and_a_lost_directory() {
     }
 }
 
-/// So many IDs so many days before the last one.
+/// A number of IDs on a number of days before the last one.
 fn course(counts: &[(i64, Option<u64>)]) -> publish::Published {
     let day = |(before, ids): &(i64, Option<u64>)| DayNumbers {
         format: 1,
@@ -382,7 +382,7 @@ fn a_fleet_that_changes_by_more_than_a_percent_a_day_is_said_to_on_the_page_and_
         (to(vec![(7, Some(1000))], 1080), steady),
         (to(vec![(7, Some(1000))], 1090), growing),
         (to(vec![(7, Some(1000))], 920), shrinking),
-        // What is not there, not shown, or longer ago tells nothing.
+        // What is missing, not shown, or longer ago tells nothing.
         (to(vec![(8, Some(500))], 1000), None),
         (to(vec![(73, Some(500)), (8, Some(500))], 1000), None),
         (to(vec![(2, Some(1000)), (1, None)], 1050), growing),

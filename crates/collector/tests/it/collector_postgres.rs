@@ -19,7 +19,7 @@ fn said(ended: &Output) -> String {
     String::from_utf8_lossy(&[&ended.stdout[..], &ended.stderr[..]].concat()).into_owned()
 }
 
-/// What whoever gets the pooler's one connection next finds on it.
+/// What the next user of the pooler's one connection finds on it.
 fn left_behind(url: &str) -> String {
     block_on(async {
         let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();

@@ -22,10 +22,10 @@ const _: () = assert!(
     "build from within the workspace: its .cargo/config.toml asks SQLite for the table sqlite_dbpage"
 );
 
-/// So many pages of the log are swept and checkpointed together, as SQLite does by itself.
+/// How many pages of the log are swept and checkpointed together, as SQLite does by itself.
 const LOG_PAGES: u32 = 1000;
 
-/// So many pages of a file from before are looked at in one go.
+/// How many pages of a file from before are looked at in one go.
 const PORTION: u32 = 2000;
 
 /// Stands in the file's head (`application_id`) when all of it was swept once.
@@ -106,7 +106,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Wipes the gaps of so many pages of the file; at its end it is marked as swept.
+    /// Wipes the gaps of the next pages of the file; at its end it is marked as swept.
     fn sweep_portion(&mut self, next: u32) -> Result<(), StorageError> {
         let count: u32 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let end = next.saturating_add(PORTION).min(count.saturating_add(1));

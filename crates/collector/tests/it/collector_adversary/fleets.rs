@@ -49,7 +49,7 @@ impl Installation {
     }
 }
 
-/// A fleet that begins with so many installations.
+/// A fleet that begins with that number of installations.
 pub(super) fn fleet(size: u64, seed: &mut Seeded) -> Value {
     // From one per cent fewer to one per cent more a day, and what goes is replaced.
     let (arriving, leaving) = (seed.draw(11), seed.draw(11));

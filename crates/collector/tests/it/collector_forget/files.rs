@@ -31,7 +31,7 @@ fn version(id: Uuid) -> String {
     format!("6.0.0-{}", &text[..8 + (bits % 20) as usize])
 }
 
-/// Rows of so many IDs in an order of chance, a batch at a time, as pages are split and filled by real ones.
+/// Rows of a number of IDs in an order of chance, a batch at a time, as pages are split and filled by real ones.
 async fn fill(store: &dyn PingStore, ids: &[Uuid], chance: &mut Seeded) {
     for day in ["2026-11-20T12:00:00Z", "2026-11-21T12:00:00Z"] {
         let mut order = ids.to_vec();
