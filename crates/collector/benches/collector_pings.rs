@@ -284,8 +284,8 @@ async fn flood_with(to: SocketAddr, wanted: &'static [Wanted], numbers: &Arc<Ato
     flooding.join_all().await.into_iter().sum()
 }
 
-/// Pings a second by `senders` senders, on as many threads as there are processors, and the microseconds of CPU that the
-/// collector had for each; how long each ping took, in milliseconds, is added to `latencies`.
+/// Pings a second by `senders` senders, on as many threads as there are processors, and the microseconds of CPU that
+/// the collector had for each; how long each ping took, in milliseconds, is added to `latencies`.
 fn load(collector: &Collector, senders: u64, pings: &Arc<AtomicU64>, latencies: &mut Vec<f64>) -> [f64; 2] {
     let threads = std::thread::available_parallelism().unwrap().get() as u64;
     let (before, began, cpu) = (latencies.len(), Instant::now(), cpu_of(collector));

@@ -17,7 +17,8 @@ const OUTAGE_SPREAD: Duration = Duration::from_secs(270);
 const DAY_SPREAD: Duration = MINUTE;
 
 /// What is believed of the storage before anything was measured: rows, and the seconds that they take. It weighs
-/// little, so that the first commit already says more. Turns that were given out too slowly would leave the storage idle.
+/// little, so that the first commit already says more. Turns that were given out too slowly would leave the storage
+/// idle.
 const ROWS_AT_START: f64 = 2.0;
 const SECONDS_AT_START: f64 = 0.01;
 
