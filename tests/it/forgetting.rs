@@ -39,6 +39,14 @@ fn status(setup: &Setup) -> Value {
     serde_json::from_slice(&setup.run(&["status", "--json"]).stdout).unwrap()
 }
 
+/// Asks for deletions that fail, and does not wait with the command for what comes of it.
+fn ask_in_vain(setup: &Setup) {
+    let mut asking = setup.spawn(&["forget"]);
+    wait_for("it is asked for", || status(setup)["forget"]["pending"] != 0);
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+}
+
 /// Makes every pending deletion due, and lets the next start send a startup ping again: as if a day had passed.
 fn let_a_day_pass(setup: &Setup) {
     let Ok(state) = std::fs::read(setup.state("state.json")) else { return };
