@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use super::endpoint::{CertificateAuthority, Issued};
+use super::sidecar::comes_true;
 
 /// How long it may take to start. After a kill it recovers first.
 const START: Duration = Duration::from_secs(60);
@@ -299,7 +300,10 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop_pooler();
-        if let Some(mut server) = self.server.take() {
+        let Some(mut server) = self.server.take() else { return };
+        // A server that is killed leaves its piece of shared memory, and a machine has 4,096 of them for everybody.
+        let _ = kill_process(Pid::from_child(&server), Signal::QUIT);
+        if !comes_true(|| !matches!(server.try_wait(), Ok(None))) {
             let _ = kill_process_group(Pid::from_child(&server), Signal::KILL);
             let _ = server.wait();
         }
@@ -326,4 +330,21 @@ fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
     found.into_iter().rev().chain(on_path).find(|dir| dir.join("postgres").exists() && dir.join("initdb").exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_leaves_none_of_the_shared_memory_behind_that_a_machine_has_little_of() {
+        let Some(cluster) = Cluster::start() else { return };
+        let lock = std::fs::read_to_string(cluster.data().join("postmaster.pid")).unwrap();
+        let id = lock.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap();
+        let segments = || std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        let is_there = || segments().lines().any(|line| line.split_whitespace().nth(1) == Some(id));
+        assert!(is_there());
+        drop(cluster);
+        assert!(!is_there());
+    }
 }
