@@ -156,13 +156,14 @@ fn mount(secret: &tempfile::TempDir) -> String {
 }
 
 fn variables(pulse: &SimulatedPulse, endpoint: Option<&Endpoint>) -> Vec<String> {
-    let endpoint = endpoint.map(|endpoint| format!("PULSE_TELEMETRY_TELEMETRY__ENDPOINT={}", endpoint.url()));
-    let always = [
-        format!("PULSE_URL={}", pulse.url()),
-        "PULSE_TOKEN_FILE=/run/secrets/pulse-token".to_owned(),
-        "PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY=0s".to_owned(),
-    ];
-    always.into_iter().chain(endpoint).collect()
+    // Only to an endpoint on loopback may a ping go at once.
+    let at_once = |endpoint: &Endpoint| {
+        let url = format!("PULSE_TELEMETRY_TELEMETRY__ENDPOINT={}", endpoint.url());
+        [url, "PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY=0s".to_owned()]
+    };
+    let always =
+        [format!("PULSE_URL={}", pulse.url()), "PULSE_TOKEN_FILE=/run/secrets/pulse-token".to_owned()].into_iter();
+    always.chain(endpoint.into_iter().flat_map(at_once)).collect()
 }
 
 fn words(variables: &[String]) -> Vec<&str> {
