@@ -259,9 +259,7 @@ impl Cluster {
 
     /// Starts it again on TCP too, with TLS where there is a certificate. The port.
     pub fn listen(&mut self, certificate: Option<&Issued>) -> u16 {
-        // PostgreSQL takes no port 0, so a free one is looked for.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        self.settings = vec!["listen_addresses=127.0.0.1,::1".to_owned(), format!("port={port}")];
+        self.settings = vec!["listen_addresses=127.0.0.1,::1".to_owned()];
         if let Some(certificate) = certificate {
             self.settings.push("ssl=on".to_owned());
             let files = [("ssl_cert_file", &certificate.cert_pem), ("ssl_key_file", &certificate.key_pem)];
@@ -275,10 +273,19 @@ impl Cluster {
                 self.settings.push(format!("{setting}={}", path.display()));
             }
         }
-        self.stop();
-        self.port = port;
-        self.restart();
-        port
+        loop {
+            // PostgreSQL takes no port 0, so a free one is looked for. Another test may have it by then: PostgreSQL
+            // goes on without that address.
+            self.stop();
+            self.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            self.settings.push(format!("port={}", self.port));
+            self.restart();
+            let lock = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+            if lock.lines().nth(5) == Some("127.0.0.1") {
+                return self.port;
+            }
+            self.settings.pop();
+        }
     }
 
     /// Kills all its processes, at once.

@@ -7,6 +7,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -18,6 +19,10 @@ pub(super) const SCHEMA: &str = include_str!("../../../../config/numbers.schema.
 
 /// How many files may be written into one directory at a time.
 const WRITERS: u32 = 64;
+
+/// How often, and after which pause, the lock is tried that keeps others from cleaning.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why the directory was not written.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +83,13 @@ impl OpenDirectory {
         if directory.dir.try_lock().is_ok() {
             directory.remove_temporary();
         }
-        // Where somebody else keeps the lock it is written all the same: each file has a name of its own.
-        let _ = directory.dir.try_lock_shared();
+        // Another one that cleans keeps it for a moment. Where somebody else keeps it for longer, the files are written
+        // all the same: each has a name of its own.
+        let mut tries = 0;
+        while directory.dir.try_lock_shared().is_err() && tries < LOCK_TRIES {
+            std::thread::sleep(LOCK_PAUSE);
+            tries += 1;
+        }
         Ok(directory)
     }
 
