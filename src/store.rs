@@ -66,10 +66,10 @@ pub enum StoreError {
         /// Its layout.
         found: u32,
     },
-    /// It is not there, and would be made in another one, whose switch, ID and history it would pass over.
+    /// Nothing is in it, and it is in another one, whose switch, ID and history it would pass over.
     #[error(
-        "the state directory {} is not there, and {} is one: name that in state.dir (PULSE_TELEMETRY_STATE__DIR), or \
-         move what is in it",
+        "there is no state in the state directory {}, and {} is one: name that in state.dir \
+         (PULSE_TELEMETRY_STATE__DIR), or move what is in it",
         dir.display(), outer.display()
     )]
     Within {
@@ -419,7 +419,7 @@ pub fn as_owner<T>(dir: &Path, work: impl FnOnce() -> T) -> T {
 /// Makes a state directory where it is missing, so that only its owner can use it.
 ///
 /// # Errors
-/// Where it cannot be made, or would be within another one.
+/// Where it cannot be made, or has nothing in it and is within another one.
 pub fn make_dir(dir: &Path) -> Result<(), StoreError> {
     not_within_another(dir)?;
     RealFs::new(dir).make().map_err(|source| StoreError::Io { dir: dir.to_owned(), what: "making it", source })
@@ -458,8 +458,8 @@ pub fn ledger_shows(dir: &Path, identity: &Identity) -> bool {
     ledger::shows(&Dir::new(dir), identity).unwrap_or(false)
 }
 
-/// Whether the ledger shows that this ID's deletion was asked for, read without the lock. What cannot be read shows
-/// nothing.
+/// Whether the ledger, or one that was put aside, shows that this ID's deletion was asked for, read without the lock.
+/// What cannot be read shows nothing.
 #[must_use]
 pub fn asks_to_forget(dir: &Path, id: &InstallId) -> bool {
     ledger::asks_to_forget(&Dir::new(dir), id).unwrap_or(false)

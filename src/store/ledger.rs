@@ -25,7 +25,7 @@ use super::fs::{At, FileId, FsFile};
 use super::state_file::Head;
 use opening::Loss;
 pub use reading::HistoryPage;
-use reading::read_all;
+use reading::read_put_aside;
 use reading::{History, Lines};
 pub(super) use reading::{asks_to_forget, read, read_page, shows};
 
@@ -148,10 +148,7 @@ impl Ledger {
     /// The IDs that attempts were made with, those of ledgers that were put aside among them.
     pub(super) fn sent_ids(&self) -> io::Result<Vec<InstallId>> {
         let mut ids = SentIds::default();
-        for aside in self.dir.put_aside_of(LEDGER)? {
-            // What cannot be read any more tells of none.
-            let _ = self.dir.open_put_aside(&aside, LEDGER).and_then(|file| read_all(&*file, |piece| ids.take(piece)));
-        }
+        read_put_aside(&self.dir, |piece| ids.take(piece))?;
         let mut lines = self.lines();
         while let Some(piece) = lines.next()? {
             ids.take(piece);
@@ -207,9 +204,8 @@ impl Ledger {
         let (bytes, prev) = self.encode(line)?;
         self.secure_name()?;
         // What a failed write left must not stay in front of this line.
-        if std::mem::replace(&mut self.untidy, true) {
-            self.file.set_len(self.length)?;
-        }
+        self.tidy()?;
+        self.untidy = true;
         self.file.write_all_at(&bytes, self.length)?;
         durable(self.file.sync_data())?;
         self.untidy = false;

@@ -229,8 +229,16 @@ pub(in super::super) fn read(dir: &Dir, each: impl FnMut(Piece<'_>)) -> io::Resu
     dir.open_to_read(LEDGER)?.map_or(Ok(()), |file| read_all(&*file, each))
 }
 
+/// Reads the ledgers that were put aside. What cannot be read of them any more tells nothing.
+pub(super) fn read_put_aside(dir: &Dir, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
+    for aside in dir.put_aside_of(LEDGER)? {
+        let _ = dir.open_put_aside(&aside, LEDGER).and_then(|file| read_all(&*file, &mut each));
+    }
+    Ok(())
+}
+
 /// Reads a file as a ledger.
-pub(super) fn read_all(file: &dyn FsFile, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
+fn read_all(file: &dyn FsFile, mut each: impl FnMut(Piece<'_>)) -> io::Result<()> {
     let mut lines = Lines::new(BufReader::new(At::new(file, 0)));
     while let Some(piece) = lines.next()? {
         each(piece);
@@ -238,18 +246,21 @@ pub(super) fn read_all(file: &dyn FsFile, mut each: impl FnMut(Piece<'_>)) -> io
     Ok(())
 }
 
-/// Whether the ledger of a state directory shows that the deletion of all that was sent with this ID was asked for.
+/// Whether the ledger of a state directory, or one that was put aside, shows that the deletion of all that was sent
+/// with this ID was asked for.
 pub(in super::super) fn asks_to_forget(dir: &Dir, id: &InstallId) -> io::Result<bool> {
     let id = id.canonical();
     let mut shown = false;
-    read(dir, |piece| {
+    let mut look = |piece: Piece<'_>| {
         let Piece::Line(bytes) = piece else { return };
         if shown || kind_of(bytes) != Some(EntryKind::ForgetAsked) {
             return;
         }
         let asked = Line::parse(bytes).and_then(|line| InstallId::parse(line.install_id.as_deref()?));
         shown = asked.is_some_and(|asked| asked.canonical() == id);
-    })?;
+    };
+    read_put_aside(dir, &mut look)?;
+    read(dir, &mut look)?;
     Ok(shown)
 }
 

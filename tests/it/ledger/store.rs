@@ -228,14 +228,19 @@ fn ids_of_a_ledger_that_was_put_aside_were_sent_too() {
 }
 
 #[test]
-fn an_id_whose_deletion_was_asked_for_is_known_by_the_ledger_in_whatever_spelling() {
+fn an_id_whose_deletion_was_asked_for_is_known_by_the_ledger_in_whatever_spelling_and_by_one_that_was_put_aside() {
     let (disk, asked) = (Disk::new(), InstallId::from(Seeded(1).uuid()));
     let mut store = disk.open();
     let entry = Entry { install_id: Some(asked.clone()), ..entry(EntryKind::ForgetAsked) };
     store.carry_out(&DiskAction::Record(entry), noon()).unwrap();
     let other = InstallId::from(Seeded(2).uuid());
     let loud = InstallId::parse(&asked.as_str().to_uppercase()).unwrap();
-    assert_eq!([asked, loud, other].map(|id| asks_to_forget(disk.dir.path(), &id)), [true, true, false]);
+    let known = || [&asked, &loud, &other].map(|id| asks_to_forget(disk.dir.path(), id));
+    assert_eq!(known(), [true, true, false]);
+    std::fs::rename(disk.path("ledger.jsonl"), disk.path("ledger.jsonl.damaged-1")).unwrap();
+    assert_eq!(known(), [true, true, false]);
+    std::fs::remove_file(disk.path("ledger.jsonl.damaged-1")).unwrap();
+    assert_eq!(known(), [false; 3]);
 }
 
 #[test]
