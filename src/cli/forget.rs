@@ -1,6 +1,6 @@
 //! `forget`: has everything that was sent deleted at the endpoint.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use hyper::Method;
@@ -30,20 +30,16 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
         Err(error) if error.is_no_daemon() => (offline::forget(config, out)?, None),
         asked => asked.map(|(asked, seen)| (asked, Some(seen)))?,
     };
+    if pending == 0 {
+        writeln!(out, "Nothing that was sent is left to delete, as far as the history tells.")?;
+        tell_of_the_new_id(enabled, out)?;
+        return Ok(Exit::Done);
+    }
     // The daemon may have been started with another one than the configuration says now.
     let endpoint =
         if seen.is_none() { config.telemetry.endpoint.to_string() } else { known_status(&api).await?.endpoint };
-    if pending == 0 {
-        writeln!(out, "Nothing that was sent is left to delete, as far as the history tells.")?;
-    } else {
-        writeln!(out, "{endpoint} is to delete what was sent under {}.", ids(pending))?;
-    }
-    if enabled {
-        writeln!(out, "The install ID was replaced. Pings go on under the new one; `pulse-telemetry off` ends them.")?;
-    }
-    if pending == 0 {
-        return Ok(Exit::Done);
-    }
+    writeln!(out, "{endpoint} is to delete what was sent under {}.", ids(pending))?;
+    tell_of_the_new_id(enabled, out)?;
     let Some(seen) = seen else {
         let (listen, dir) = (&config.serve.listen, config.state.dir.display());
         writeln!(out, "No daemon answered at {listen}: one that uses the state directory {dir} will ask.")?;
@@ -74,6 +70,13 @@ pub(super) async fn forget(config: &Config, out: &mut dyn Write) -> Result<Exit,
         writeln!(out, "The history does not tell what became of {}.", ids(untold))?;
     }
     Ok(Exit::Done)
+}
+
+fn tell_of_the_new_id(enabled: bool, out: &mut dyn Write) -> io::Result<()> {
+    if enabled {
+        writeln!(out, "The install ID was replaced. Pings go on under the new one; `pulse-telemetry off` ends them.")?;
+    }
+    Ok(())
 }
 
 /// Asks the daemon. What the history has after that entry tells what became of it; that fewer are pending does not, for

@@ -67,8 +67,7 @@ pub(super) async fn erase(config: &Config, out: &mut dyn Write) -> Result<Exit, 
 
 /// The `seq` of the newest entry that the daemon has.
 pub(super) async fn newest_seq(api: &Api) -> Result<u64, ApiError> {
-    let answer = api.ask(Method::GET, "/api/v1/history?limit=1", None, patience::AT_ONCE).await?;
-    let page: HistoryPage = serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)?;
+    let page = page_of_the_daemon(api, None, 1).await?;
     Ok(page.entries.first().and_then(|entry| seq_of(entry.get().as_bytes())).unwrap_or_default())
 }
 
@@ -104,14 +103,19 @@ pub(super) fn parsed(entry: &RawValue) -> Option<Line<'_>> {
 }
 
 async fn page(api: &Api, config: &Config, before: Option<u64>, limit: usize) -> Result<HistoryPage, CommandError> {
-    let before_that = before.map(|before| format!("&before={before}")).unwrap_or_default();
-    let path = format!("/api/v1/history?limit={limit}{before_that}");
-    match api.ask(Method::GET, &path, None, patience::AT_ONCE).await {
+    match page_of_the_daemon(api, before, limit).await {
         Err(error) if error.is_no_daemon() => {
             Ok(offline::at_the_state(config, |dir| store::read_history(dir, before, limit))?)
         }
-        answer => serde_json::from_slice(&answer?).map_err(|_| ApiError::Foreign.into()),
+        page => Ok(page?),
     }
+}
+
+async fn page_of_the_daemon(api: &Api, before: Option<u64>, limit: usize) -> Result<HistoryPage, ApiError> {
+    let before_that = before.map(|before| format!("&before={before}")).unwrap_or_default();
+    let path = format!("/api/v1/history?limit={limit}{before_that}");
+    let answer = api.ask(Method::GET, &path, None, patience::AT_ONCE).await?;
+    serde_json::from_slice(&answer).map_err(|_| ApiError::Foreign)
 }
 
 fn to_text(line: &Line<'_>, bodies: bool) -> String {

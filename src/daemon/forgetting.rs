@@ -7,8 +7,8 @@ use std::sync::Arc;
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::engine::{Deletions, ForgetAnswer, Input, KeptReceipt};
 use pulse_telemetry_core::identity::InstallId;
-use pulse_telemetry_core::ledger::sha256;
-use pulse_telemetry_core::ping::{self, PingBytes};
+use pulse_telemetry_core::ledger::{id_in, sha256};
+use pulse_telemetry_core::ping::PingBytes;
 use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::receipt::{Expected, ReceiptKeys, ReceiptStanding, id_sha256, judge};
 use pulse_telemetry_core::rng::Rng;
@@ -35,12 +35,6 @@ pub(super) struct Asking {
 /// What keeps deletions from being made, as the log tells it.
 const NOT_OFFERED: &str = "the endpoint offers no deletion, and was sent no ID";
 const NOT_DELETED: &str = "the endpoint did not delete what was sent with an ID";
-
-/// The ID in a ping, in the spelling that the history's have.
-fn id_in(body: &PingBytes) -> Option<InstallId> {
-    let document = ping::decode(body.as_str()).ok()?;
-    InstallId::parse(document["install_id"].as_str()?).map(|id| id.canonical())
-}
 
 /// A receipt as it is kept.
 pub(super) fn kept(keys: Option<&ReceiptKeys>, text: Option<&str>, expected: Expected<'_>) -> KeptReceipt {
@@ -119,7 +113,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     /// Makes one attempt to send a ping.
     pub(super) fn start_sending(&mut self, body: PingBytes) {
         if self.reading_ids.is_some()
-            && let Some(id) = id_in(&body)
+            && let Some(id) = id_in(body.as_str())
             && !self.asking.sent.contains(&id)
         {
             self.asking.sent.push(id);

@@ -15,7 +15,7 @@ use crate::ping::Event;
 use crate::reason::{LedgerReason, ReasonWord};
 use crate::receipt::ReceiptStanding;
 pub use kept_deletions::KeptDeletions;
-pub use sent_ids::SentIds;
+pub use sent_ids::{SentIds, id_in};
 
 /// The longest line, in bytes without its newline; a longer one is damage. The largest body that the contract allows
 /// makes a line of less than 8 KiB.

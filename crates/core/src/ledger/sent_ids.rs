@@ -41,8 +41,9 @@ impl SentIds {
     }
 }
 
-/// The ID in a ping, of whatever contract.
-fn id_in(body: &str) -> Option<InstallId> {
+/// The ID in a ping, of whatever contract, in the spelling that most have.
+#[must_use]
+pub fn id_in(body: &str) -> Option<InstallId> {
     #[derive(Deserialize)]
     struct Body<'a> {
         install_id: std::borrow::Cow<'a, str>,
