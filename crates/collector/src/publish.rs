@@ -25,7 +25,7 @@ use super::storage::{PingStore, Publication, PublishedDay, Read, StorageError, d
 const SETTLED: SignedDuration = SignedDuration::from_mins(10);
 
 /// With how many days before the last one it is compared, to tell whether the number of installations grows.
-const TREND_DAYS: i32 = 7;
+const TREND_DAYS: u32 = 7;
 
 /// All that was published, the oldest day first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,14 +148,13 @@ fn parsed(days: Vec<PublishedDay>) -> Result<Published, StorageError> {
 
 impl Trend {
     /// From `before` IDs to `now`, `days` days later.
-    fn between(before: u64, now: u64, days: i32) -> Self {
+    fn between(before: u64, now: u64, days: u32) -> Self {
         // A hundredth a day, compounded, and what the rounding of both can make.
         let (before, now, room) = (u128::from(before), u128::from(now), u128::from(2 * STEP));
-        let after = |percent: u128| (0..days).fold(before, |ids, _| ids * percent);
-        let scaled = |ids: u128| (0..days).fold(ids, |ids, _| ids * 100);
-        if scaled(now) > after(101) + scaled(room) {
+        let times = |ids: u128, percent: u128| ids * percent.pow(days);
+        if times(now, 100) > times(before, 101) + times(room, 100) {
             Self::Growing
-        } else if scaled(now + room) < after(99) {
+        } else if times(now + room, 100) < times(before, 99) {
             Self::Shrinking
         } else {
             Self::Steady
@@ -188,18 +187,12 @@ impl Published {
     pub fn trend(&self) -> Option<Trend> {
         let latest = self.latest()?;
         let now = latest.ids?;
-        let mut trend = None;
-        for numbers in self.days.iter().rev().skip(1) {
-            let days = (latest.day - numbers.day).get_days();
-            match numbers.ids {
-                Some(before) if (1..=TREND_DAYS).contains(&days) => trend = Some(Trend::between(before, now, days)),
-                _ => continue,
-            }
-            if trend != Some(Trend::Steady) {
-                break;
-            }
-        }
-        trend
+        let trends = self.days.iter().rev().skip(1).filter_map(|numbers| {
+            let days = u32::try_from((latest.day - numbers.day).get_days()).ok()?;
+            let before = numbers.ids.filter(|_| (1..=TREND_DAYS).contains(&days))?;
+            Some(Trend::between(before, now, days))
+        });
+        trends.reduce(|nearer, farther| if nearer == Trend::Steady { farther } else { nearer })
     }
 
     /// What `numbers.json` holds.

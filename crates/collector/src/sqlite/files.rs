@@ -50,7 +50,7 @@ fn refuse_planted(file: &Path) -> Result<(), StorageError> {
     if !acting::may_read(&found) {
         return failed(file, "belongs to somebody else than the directory that it is in: see where it comes from");
     }
-    let real = file.canonicalize().map_err(|error| not_opened(file, &error))?;
+    let real = real_name(file)?;
     for end in [LOCK, LOG, LOG_INDEX] {
         let beside = beside(&real, end);
         if beside.symlink_metadata().is_ok_and(|found| !found.is_file()) {
@@ -71,10 +71,15 @@ pub(super) fn file_id(path: &Path) -> io::Result<DatabaseFileId> {
     path.metadata().map(|file| (file.dev(), file.ino()))
 }
 
+/// The file's one true name, whatever link led to it: beside that SQLite keeps its log.
+pub(super) fn real_name(path: &Path) -> Result<PathBuf, StorageError> {
+    path.canonicalize().map_err(|error| not_opened(path, &error))
+}
+
 /// Where the lock of the one collector is: beside the file's one true name, for two collectors may be told different
 /// ones.
 pub(super) fn lock_of(path: &Path) -> Result<PathBuf, StorageError> {
-    Ok(beside(&path.canonicalize().map_err(|error| not_opened(path, &error))?, LOCK))
+    Ok(beside(&real_name(path)?, LOCK))
 }
 
 /// Takes the lock, where no other collector has it.

@@ -14,7 +14,7 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
 
 use self::sweep::Sweep;
-use super::files::{DatabaseFileId, LOG, LOG_INDEX, beside, file_id, named, not_opened};
+use super::files::{DatabaseFileId, LOG, LOG_INDEX, beside, file_id, named, not_opened, real_name};
 use super::schema::{
     BUSY_TIMEOUT, SCHEMA_VERSION, bring_up_to_date, check_columns, create_day, days, make_view, time_of, time_text,
     version_of,
@@ -32,7 +32,7 @@ const STATEMENTS: usize = 128;
 pub(super) struct Writer {
     pub(super) connection: Connection,
     path: PathBuf,
-    /// The file's one true name: beside that SQLite keeps the log, whatever link led to it.
+    /// [`real_name`]
     real: PathBuf,
     /// The files that the connection has open: their names, and which files they were.
     place: Vec<(PathBuf, DatabaseFileId)>,
@@ -61,7 +61,7 @@ impl Writer {
     /// Opens a file that is there.
     pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
         let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
-        let real = path.canonicalize().map_err(|error| not_opened(path, &error))?;
+        let real = real_name(path)?;
         let (place, days, sweep) = (Vec::new(), BTreeMap::new(), Sweep::default());
         let mut writer = Self { connection, path: path.to_owned(), real, place, days, seen: None, sweep, _held: None };
         writer.set_up().map_err(|error| named(path, error))?;
