@@ -158,14 +158,14 @@ impl Cluster {
     /// Starts the server, and waits until it takes connections. After a kill its sessions may live for a moment longer,
     /// and it does not start beside them.
     pub fn restart(&mut self) {
-        for _ in 0..200 {
-            match self.start_once() {
-                Ok(()) => return,
-                Err(log) => assert!(log.contains("is still in use"), "PostgreSQL did not start:\n{log}"),
+        let has_started = || match self.start_once() {
+            Ok(()) => true,
+            Err(log) => {
+                assert!(log.contains("is still in use"), "PostgreSQL did not start:\n{log}");
+                false
             }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("the sessions of a killed PostgreSQL do not end");
+        };
+        assert!(comes_true(has_started), "the sessions of a killed PostgreSQL do not end");
     }
 
     /// Starts the server. The error is what it says when it does not take connections.

@@ -24,6 +24,13 @@ fn off() -> Sources {
     Sources { switched_off: true, ..Sources::default() }
 }
 
+/// Telemetry is off, and the endpoint answers that to each deletion; `None`: it never answers.
+fn off_answering(answer: Option<ForgetAnswer>) -> World {
+    let mut world = World::with(off(), State::default(), None, noon());
+    world.forget_answer_otherwise = answer;
+    world
+}
+
 fn old_ids(count: u64) -> Vec<InstallId> {
     (100..100 + count).map(|seed| InstallId::from(Seeded(seed).uuid())).collect()
 }
@@ -152,8 +159,7 @@ fn a_receipt_that_is_missing_or_false_changes_nothing_but_the_entry() {
 
 #[test]
 fn an_endpoint_that_offers_no_deletions_is_asked_once_for_all_of_them() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(ForgetAnswer::NotOffered);
+    let mut world = off_answering(Some(ForgetAnswer::NotOffered));
     let ids = old_ids(4);
     world.forget(&ids);
     world.run_for(WEEK * 2);
@@ -168,8 +174,7 @@ fn an_endpoint_that_offers_no_deletions_is_asked_once_for_all_of_them() {
 
 #[test]
 fn an_endpoint_without_a_contract_offers_none_is_asked_again_for_a_day_and_then_no_more() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(ForgetAnswer::NoContract);
+    let mut world = off_answering(Some(ForgetAnswer::NoContract));
     world.forget(&old_ids(1));
     let deletions = world.engine.status(world.now).deletions;
     assert_eq!((world.asked.len(), deletions.pending, deletions.not_offered), (1, 1, true), "told at once");
@@ -247,8 +252,7 @@ fn what_waited_together_is_not_asked_together() {
 #[test]
 fn a_deletion_that_went_later_than_it_was_meant_to_keeps_the_next_one_away_all_the_same() {
     for seed in 0..20 {
-        let mut world = World::with(off(), State::default(), None, noon());
-        world.forget_answer_otherwise = None;
+        let mut world = off_answering(None);
         world.lives = seed;
         world.crash_and_start();
         world.forget(&old_ids(500));
@@ -358,8 +362,7 @@ fn a_ping_on_the_disk_may_arrive_right_after_a_start_and_one_that_was_answered_h
 
 #[test]
 fn a_crash_loses_no_deletion_and_asks_for_none_again_that_is_done() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = None;
+    let mut world = off_answering(None);
     let ids = old_ids(3);
     world.forget(&ids);
     world.feed(Input::Tick);
@@ -410,8 +413,7 @@ fn a_disk_that_fails_keeps_the_endpoint_from_being_asked_and_nothing_is_lost() {
 
 #[test]
 fn a_second_cancel_is_told_to_hold_only_once_the_disk_has_the_first_one() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
+    let mut world = off_answering(Some(failed()));
     world.forget(&old_ids(2));
     world.disk_works = false;
     world.feed(Input::CancelForget);
@@ -425,8 +427,7 @@ fn a_second_cancel_is_told_to_hold_only_once_the_disk_has_the_first_one() {
 
 #[test]
 fn one_of_two_that_were_cancelled_is_asked_for_again_before_the_ledger_tells_and_the_other_is_told() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
+    let mut world = off_answering(Some(failed()));
     let ids = old_ids(2);
     world.forget(&ids);
     world.disk_works = false;
@@ -440,8 +441,7 @@ fn one_of_two_that_were_cancelled_is_asked_for_again_before_the_ledger_tells_and
 
 #[test]
 fn a_receipt_that_could_not_be_written_is_written_later_and_not_asked_for_again() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = None;
+    let mut world = off_answering(None);
     let ids = old_ids(1);
     world.forget(&ids);
     world.disk_works = false;
@@ -488,8 +488,7 @@ fn asking_again_adds_what_is_new_and_leaves_what_is_pending() {
 
 #[test]
 fn cancelling_ends_all_and_closes_the_connection() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = None;
+    let mut world = off_answering(None);
     let ids = old_ids(1);
     world.forget(&ids);
     world.forget(&old_ids(3));
@@ -526,8 +525,7 @@ fn turning_telemetry_off_and_on_leaves_a_deletion_as_it_is() {
 
 #[test]
 fn stopping_closes_the_connection_and_the_next_start_goes_on() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = None;
+    let mut world = off_answering(None);
     world.forget(&old_ids(1));
     world.feed(Input::Stop);
     assert_eq!(world.forget_cancels, 1);
@@ -538,8 +536,7 @@ fn stopping_closes_the_connection_and_the_next_start_goes_on() {
 
 #[test]
 fn nothing_is_deleted_while_the_clock_cannot_be_right_and_nothing_is_given_up_for_it() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
+    let mut world = off_answering(Some(failed()));
     world.forget(&old_ids(2));
     let at_rest = world.asked.len();
     // The machine boots without a battery.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pulse_telemetry::daemon::{Command, Handle};
 use pulse_telemetry::serve::{Listen, Listener, Server};
 use pulse_telemetry_http::server::{Limits, ServeSettings};
+use pulse_telemetry_testkit::sidecar::LIMIT;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -97,7 +98,8 @@ async fn a_request_under_way_is_answered_before_the_server_stops_and_an_idle_cal
     };
     stop.send(()).unwrap();
     // The door is closed first.
-    while TcpStream::connect(address).await.is_ok() {}
+    let closes = async { while TcpStream::connect(address).await.is_ok() {} };
+    tokio::time::timeout(LIMIT, closes).await.unwrap();
     answer.send(status()).unwrap();
     assert_eq!(asking.await.unwrap().status, 200);
     running.await.unwrap();

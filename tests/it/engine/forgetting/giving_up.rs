@@ -6,12 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::engine::{EntryKind, Input, State};
 
 use super::super::{DAY, HOUR, World, noon};
-use super::{WEEK, failed, off, old_ids};
+use super::{WEEK, failed, off, off_answering, old_ids};
 
 #[test]
 fn a_deletion_is_retried_with_the_back_off_and_given_up_after_seven_days() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
+    let mut world = off_answering(Some(failed()));
     world.forget(&old_ids(1));
     world.run_for(HOUR);
     assert!((6..40).contains(&world.asked.len()), "{} in the first hour", world.asked.len());
@@ -28,8 +27,7 @@ fn a_deletion_is_retried_with_the_back_off_and_given_up_after_seven_days() {
 
 #[test]
 fn a_deletion_that_could_not_be_tried_for_a_month_is_retried_for_seven_days_from_then_on() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
+    let mut world = off_answering(Some(failed()));
     let ids = old_ids(2);
     world.forget(&ids);
     world.pass(DAY * 30);
@@ -42,8 +40,7 @@ fn a_deletion_that_could_not_be_tried_for_a_month_is_retried_for_seven_days_from
 
 #[test]
 fn a_deletion_that_is_asked_for_once_more_is_retried_for_another_seven_days() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
+    let mut world = off_answering(Some(failed()));
     let ids = old_ids(1);
     world.forget(&ids);
     world.run_for(WEEK - HOUR);
@@ -56,8 +53,7 @@ fn a_deletion_that_is_asked_for_once_more_is_retried_for_another_seven_days() {
 
 #[test]
 fn a_deletion_that_was_asked_for_under_a_wrong_clock_is_retried_for_seven_days_of_the_right_one() {
-    let mut world = World::with(off(), State::default(), None, noon());
-    world.forget_answer_otherwise = Some(failed());
+    let mut world = off_answering(Some(failed()));
     world.step_clock(-SignedDuration::from_hours(24 * 365 * 50).as_secs());
     world.crash_and_start();
     world.forget(&old_ids(1));

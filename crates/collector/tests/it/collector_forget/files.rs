@@ -1,12 +1,13 @@
 //! What is left of an ID on the disk.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::civil::date;
 use pulse_telemetry_collector::ingest::Cell;
-use pulse_telemetry_collector::storage::PublishedDay;
+use pulse_telemetry_collector::storage::{PingStore, PublishedDay};
 use pulse_telemetry_core::rng::Rng as _;
 use pulse_telemetry_testkit::collector::{Storage, block_on, open, open_postgres, ping, read_only, reader, row};
 use pulse_telemetry_testkit::disk::ids_in;
@@ -166,6 +167,18 @@ fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_i
     });
 }
 
+fn night() -> Timestamp {
+    "2026-11-26T03:00:00Z".parse().unwrap()
+}
+
+/// Stores pings of 49 IDs on each day that is that number of days before a night, and gives the night.
+async fn fill_days(store: &impl PingStore, days: Range<i64>) -> Timestamp {
+    for days in days {
+        store.commit((1..50).map(|id| days_ago(id, days, night())).collect()).await.unwrap();
+    }
+    night()
+}
+
 #[test]
 fn postgresql_rewrites_the_days_that_had_deletions_but_never_today_s_or_yesterday_s_and_tells_what_it_could_not() {
     for storage in Storage::all() {
@@ -173,11 +186,7 @@ fn postgresql_rewrites_the_days_that_had_deletions_but_never_today_s_or_yesterda
         let name = storage.name();
         block_on(async {
             let store = open_postgres(&storage).await;
-            let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
-            for days in 0..4 {
-                let rows = (1..50).map(|id| days_ago(id, days, now)).collect();
-                store.commit(rows).await.unwrap();
-            }
+            let now = fill_days(&store, 0..4).await;
             assert_eq!(store.forget(vec![install_id(1), install_id(777)]).await.unwrap(), 2);
             let known = || cluster.psql("pulse", "SELECT day, deletions FROM forgotten_days ORDER BY 1");
             assert_eq!(known().lines().count(), 4, "{name}: {}", known());
@@ -218,8 +227,7 @@ fn rows_that_somebody_may_still_see_are_told_and_rewritten_later() {
     let Storage::Postgres(cluster) = &storage else { return };
     block_on(async {
         let store = open_postgres(&storage).await;
-        let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
-        store.commit((1..50).map(|id| days_ago(id, 3, now)).collect()).await.unwrap();
+        let now = fill_days(&store, 3..4).await;
         // A transaction that began before, and is not over.
         cluster.psql("pulse", "BEGIN; CREATE TABLE other (n int); PREPARE TRANSACTION 'long'");
         store.forget(vec![install_id(1)]).await.unwrap();
@@ -237,10 +245,7 @@ fn a_day_that_cannot_be_rewritten_is_told_and_keeps_no_other_from_it() {
         let name = storage.name();
         block_on(async {
             let store = open_postgres(&storage).await;
-            let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
-            for days in 2..5 {
-                store.commit((1..50).map(|id| days_ago(id, days, now)).collect()).await.unwrap();
-            }
+            let now = fill_days(&store, 2..5).await;
             store.forget(vec![install_id(1)]).await.unwrap();
             // Somebody's own index on the oldest day, whose function has begun to fail.
             cluster.psql(
@@ -268,8 +273,7 @@ fn a_day_that_cannot_be_rewritten_is_told_and_keeps_no_other_from_it() {
 fn tables_from_before_are_taken_up_without_loss_and_what_was_published_stays() {
     for storage in Storage::both() {
         block_on(async {
-            let now: Timestamp = "2026-11-26T03:00:00Z".parse().unwrap();
-            let store = open(&storage).await;
+            let (now, store) = (night(), open(&storage).await);
             store.commit((1..10).map(|id| days_ago(id, 3, now)).collect()).await.unwrap();
             let day = PublishedDay { day: date(2026, 11, 23), numbers: "{}".to_owned() };
             store.keep_published(day.clone()).await.unwrap();
