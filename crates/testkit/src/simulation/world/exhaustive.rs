@@ -9,7 +9,7 @@
 //! `DeletionsGoOn`) are not asked here: the random years ask them, and find the mistake that breaks nothing else,
 //! `DeletionPutOff`.
 //!
-//! [`READINGS`] has each kind that the engine tells apart: one that is slow is another step before it, mixed ones are
+//! `READINGS` has each kind that the engine tells apart: one that is slow is another step before it, mixed ones are
 //! different readings one after the other, and what is not Pulse keeps a ping back for the reason that a half-filled
 //! reading has.
 
