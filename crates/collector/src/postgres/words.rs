@@ -4,11 +4,12 @@ use pulse_telemetry_http::tls::TlsProblem;
 use tokio_postgres::error::{DbError, SqlState};
 
 /// The error in words, with what to do about it where that can be told. Detail and context may repeat values of a row,
-/// so of what the server says only the message is told.
+/// so of what the server says only the message is told, and not even that where it may.
 pub(super) fn of(error: &tokio_postgres::Error) -> String {
     if let Some(said) = error.as_db_error() {
         let advice = advice(said).map(|advice| format!(": {advice}")).unwrap_or_default();
-        return format!("PostgreSQL: {} ({}){advice}", said.message(), said.code().code());
+        let message = if may_repeat_a_value(said.code()) { "the server's log has the message" } else { said.message() };
+        return format!("PostgreSQL: {message} ({}){advice}", said.code().code());
     }
     let text = chain(error);
     let advice = if text.contains("server does not support TLS") {
@@ -20,6 +21,13 @@ pub(super) fn of(error: &tokio_postgres::Error) -> String {
         ""
     };
     format!("PostgreSQL: {text}{advice}")
+}
+
+/// Of data that does not fit (class 22, where it is not about a setting), and of what somebody's own function raises
+/// (class P0).
+fn may_repeat_a_value(code: &SqlState) -> bool {
+    let is_of = |class| code.code().starts_with(class);
+    is_of("P0") || (is_of("22") && *code != SqlState::INVALID_PARAMETER_VALUE)
 }
 
 /// Whether another server, or the same one later, may do what this one does not.

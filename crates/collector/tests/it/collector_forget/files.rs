@@ -248,19 +248,20 @@ fn a_day_that_cannot_be_rewritten_is_told_and_keeps_no_other_from_it() {
             let now = fill_days(&store, 2..5).await;
             store.forget(vec![install_id(1)]).await.unwrap();
             // Somebody's own index on the oldest day, whose function has begun to fail.
-            cluster.psql(
-                "pulse",
-                "CREATE FUNCTION own(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
-                 CREATE INDEX ON pings_20261122 (own(install_id));
-                 CREATE OR REPLACE FUNCTION own(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
-                 'BEGIN RETURN 1 / 0; END'",
-            );
-            for rewritten in [2, 0] {
+            let own = |does: &str| {
+                let function = "CREATE OR REPLACE FUNCTION own(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS";
+                cluster.psql("pulse", &format!("{function} $$BEGIN {does}; END$$"));
+            };
+            own("RETURN 1");
+            cluster.psql("pulse", "CREATE INDEX ON pings_20261122 (own(install_id))");
+            for (fails, rewritten) in [("RETURN 1 / 0", 2), ("RETURN $1::int", 0), ("RAISE EXCEPTION '%', $1", 0)] {
+                own(fails);
                 let done = store.rewrite(now).await.unwrap();
                 assert_eq!(done.days, rewritten, "{name}: {done:?}");
                 let left: Vec<_> = done.left.iter().map(|(day, _)| *day).collect();
                 assert_eq!(left, [date(2026, 11, 22)], "{name}: {done:?}");
-                assert!(!done.left[0].1.contains(&install_id(2)), "{name}: {done:?}");
+                let names = |id: u64| done.left[0].1.contains(&install_id(id));
+                assert!(!(1..50).any(names), "{name}, {fails}: {done:?}");
             }
             cluster.psql("pulse", "DROP FUNCTION own CASCADE");
             let done = store.rewrite(now).await.unwrap();
