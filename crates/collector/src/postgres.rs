@@ -233,16 +233,18 @@ impl PostgresStore {
         let insert = &self.insert;
         let inserted = self
             .working(WORK_TIMEOUT, |client| async move {
-                // All at once, in this order, so that the locks are held for no longer than the server works. After an
-                // error it takes the last for a rollback.
-                let (begin, parameters) = (begin_commit(LOCK_COMMIT), columns.parameters());
-                let (begun, verdicts, committed) = tokio::join!(
+                // A row that is given up on the way must not arrive when a deletion of its ID was done, over another
+                // connection. So it goes out when the lock is held that deletions wait for, too: either this session
+                // stores it before them, or it has ended.
+                begin_commit(&client, LOCK_COMMIT).await?;
+                // Both at once, so that the lock is held for no longer than the server works. After an error it takes
+                // the second for a rollback.
+                let parameters = columns.parameters();
+                let (verdicts, committed) = tokio::join!(
                     biased;
-                    client.batch_execute(&begin),
                     client.query_typed(insert, &parameters),
                     client.batch_execute("COMMIT")
                 );
-                begun?;
                 let verdicts = verdicts?.iter().map(RowVerdict::of).collect::<Result<_, _>>()?;
                 committed?;
                 Ok((client, verdicts))

@@ -9,7 +9,7 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, R
 use pulse_telemetry_http::tls::{Trust, tls};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{IsolationLevel, NoTls};
+use tokio_postgres::{Client, IsolationLevel, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::words;
@@ -36,10 +36,16 @@ pub(super) const WRITING: &str = "SET LOCAL synchronous_commit = on;
 const READING: &str = "SET LOCAL lock_timeout = '7s'; SET LOCAL tcp_keepalives_idle = 15;
     SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3";
 
-/// The first statements of a commit. A statement behind a lock must see what was committed while it waited for the
-/// lock, so the isolation is not left to the server's setting.
-pub(super) fn begin_commit(lock: i64) -> String {
-    format!("BEGIN ISOLATION LEVEL READ COMMITTED; {WRITING}; SELECT pg_advisory_xact_lock({lock})")
+/// Begins a commit, and waits for its lock. A statement behind a lock must see what was committed while it waited for
+/// the lock, so the isolation is not left to the server's setting.
+pub(super) async fn begin_commit(client: &Client, lock: i64) -> Result<(), tokio_postgres::Error> {
+    let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {WRITING}; SELECT pg_advisory_xact_lock({lock})");
+    let begun = client.batch_execute(&begin).await;
+    if begun.is_err() {
+        // Else the next one would find the connection in a transaction that failed.
+        let _ = client.batch_execute("ROLLBACK").await;
+    }
+    begun
 }
 
 /// A transaction that writes.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod files;
+mod overtaken;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
