@@ -24,7 +24,7 @@ use jiff::civil::Date;
 use pulse_telemetry_http::tls::Trust;
 use secrecy::SecretString;
 use tokio::time::timeout;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use self::commit::{Columns, KnownIds, RowVerdict, insert_statement};
 use self::days::not_yet;
@@ -35,8 +35,8 @@ use self::reader::span;
 use self::schema::{LOCK_SCHEMA, LONG, Migration, TABLE, check_version, is_there, migrate, partitions};
 use self::session::{begin_commit, connection, lock, pool, writing};
 use super::storage::{
-    Arrival, PUBLISHED_DAYS, PingStore, PublishedDay, Purged, Rewritten, RowOutcome, Span, StorageError, Working,
-    day_of, day_table, first_day_kept, last_day_kept,
+    Arrival, PUBLISHED_DAYS, PingStore, PublishedDay, Purged, RowOutcome, Span, StorageError, Working, day_of,
+    day_table, first_day_kept, last_day_kept,
 };
 
 const LOCK_PURGE: i64 = 0x7075_6c73_6502;
@@ -304,8 +304,12 @@ impl PingStore for PostgresStore {
         Box::pin(self.forget_ids(ids))
     }
 
-    fn rewrite(&self, now: Timestamp) -> Working<'_, Rewritten> {
-        Box::pin(self.rewrite_days(now))
+    fn unrewritten(&self, now: Timestamp) -> Working<'_, Vec<Date>> {
+        Box::pin(self.unrewritten_days(now))
+    }
+
+    fn rewrite(&self, day: Date, within: Duration) -> Working<'_, Option<String>> {
+        Box::pin(self.rewrite_day(day, within))
     }
 
     fn size(&self) -> Working<'_, u64> {
@@ -329,11 +333,10 @@ impl PingStore for PostgresStore {
     fn keep_published(&self, published: PublishedDay) -> Working<'_, ()> {
         Box::pin(self.working(WORK_TIMEOUT, move |mut client| async move {
             let transaction = writing(&mut client).await?;
-            let keep = format!(
-                "INSERT INTO {PUBLISHED_DAYS} (day, numbers) VALUES ($1::text::date, $2) ON CONFLICT DO NOTHING"
-            );
-            let day = published.day.to_string();
-            transaction.query_typed(&keep, &[(&day, Type::TEXT), (&published.numbers, Type::TEXT)]).await?;
+            let keep = format!("INSERT INTO {PUBLISHED_DAYS} (day, numbers) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+            let values: [(&(dyn ToSql + Sync), Type); 2] =
+                [(&published.day, Type::DATE), (&published.numbers, Type::TEXT)];
+            transaction.query_typed(&keep, &values).await?;
             transaction.commit().await?;
             Ok((client, ()))
         }))

@@ -126,15 +126,6 @@ pub struct Purged {
     pub lock_held_by_other: bool,
 }
 
-/// What a rewriting of days did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rewritten {
-    /// How many days have nothing of deleted rows any more.
-    pub days: u64,
-    /// Which still have, and why.
-    pub left: Vec<(Date, String)>,
-}
-
 /// Between which times rows were received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -194,9 +185,14 @@ pub trait PingStore: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
-    /// Rewrites each day before yesterday that had deletions, where only that frees the disk of them.
-    fn rewrite(&self, _now: Timestamp) -> Working<'_, Rewritten> {
-        Box::pin(async { Ok(Rewritten::default()) })
+    /// The days before yesterday that had deletions, where only a rewriting frees the disk of them, the oldest first.
+    fn unrewritten(&self, _now: Timestamp) -> Working<'_, Vec<Date>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Rewrites such a day, in that time at most. Says why it still has something of deleted rows, where it has.
+    fn rewrite(&self, _day: Date, _within: Duration) -> Working<'_, Option<String>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// How many bytes the pings take of the disk, indexes included. Neither what a purge has freed counts nor a

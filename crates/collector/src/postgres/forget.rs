@@ -4,24 +4,30 @@
 //! deletions are rewritten, one after the other: by `VACUUM (FULL, SKIP_LOCKED)`, which cannot run in a transaction,
 //! and so takes no `SET LOCAL` behind a pooler. It waits for no lock, so nobody queues behind it while it has none. But
 //! while it works it locks the partition even for readers, so who needs all of them does without that one, or fails
-//! at once (`locks.rs`).
+//! at once (`locks.rs`). So it takes as long as the night at most.
 
+use std::time::Duration;
+
+use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 
 use super::locks::{SOON, none_locked};
 use super::schema::{TABLE, partitions};
-use super::session::{lock, writing};
+use super::session::{connection, lock, writing};
 use super::{LOCK_COMMIT, PostgresStore, WORK_TIMEOUT};
-use crate::storage::{FORGET_ROWS, FORGOTTEN_DAYS, RECEIVED_AT, Rewritten, StorageError, day_of, day_table};
-
-/// How long the rewriting of one partition may take.
-const REWRITE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+use crate::storage::{FORGET_ROWS, FORGOTTEN_DAYS, RECEIVED_AT, StorageError, day_of, day_table};
 
 /// Why a partition still has deleted rows.
 const LOCKED: &str = "it was in use, or the collector's role may not rewrite it";
 const NEEDED: &str = "a long transaction, a prepared one or a replication slot may still read what was deleted";
+const TOO_LONG: &str = "there was not enough time for it";
+
+/// Ends a statement of the collectors' role.
+const END: &str = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+    WHERE query = $1 AND state = 'active' AND usename = current_user AND datname = current_database()";
 
 impl PostgresStore {
     /// Deletes every row of the first of these IDs, as many as have `FORGET_ROWS` together, and says how many IDs
@@ -64,49 +70,50 @@ impl PostgresStore {
         .await
     }
 
-    pub(super) async fn rewrite_days(&self, now: Timestamp) -> Result<Rewritten, StorageError> {
+    pub(super) async fn unrewritten_days(&self, now: Timestamp) -> Result<Vec<Date>, StorageError> {
         let yesterday = day_of(now).yesterday().unwrap_or(Date::MIN);
-        let known = self.working(WORK_TIMEOUT, |client| async move {
-            let query =
-                format!("SELECT day::text, deletions FROM {FORGOTTEN_DAYS} WHERE day < $1::text::date ORDER BY 1");
-            let rows = client.query_typed(&query, &[(&yesterday.to_string(), Type::TEXT)]).await?;
-            let days: Vec<(Date, i64)> =
-                rows.iter().filter_map(|row| Some((row.get::<_, &str>(0).parse().ok()?, row.get(1)))).collect();
-            let there = partitions(&client).await?;
-            Ok((client, (days, there)))
-        });
-        let (days, there) = known.await?;
-        let mut rewritten = Rewritten::default();
-        for (day, deletions) in days {
-            // One that fails keeps no other waiting: it would be the first one again the next time.
-            match self.free_day(day, deletions, there.contains(&day)).await {
-                Ok(None) => rewritten.days += 1,
-                Ok(Some(why)) => rewritten.left.push((day, why.to_owned())),
-                Err(error) => rewritten.left.push((day, error.to_string())),
-            }
-        }
-        Ok(rewritten)
+        self.working(WORK_TIMEOUT, |client| async move {
+            // By the server's clock, too: this one may be days ahead, and pings come into today's partition.
+            let query = format!(
+                "SELECT day FROM {FORGOTTEN_DAYS}
+                 WHERE day < least($1, (now() AT TIME ZONE 'UTC')::date - 1) ORDER BY day"
+            );
+            let rows = client.query_typed(&query, &[(&yesterday, Type::DATE)]).await?;
+            let days = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            Ok((client, days))
+        })
+        .await
     }
 
-    /// Rewrites one partition, where it is there, and forgets that it had `deletions` deletions. Says why it still has
-    /// deleted rows, where it has.
-    async fn free_day(&self, day: Date, deletions: i64, is_there: bool) -> Result<Option<&'static str>, StorageError> {
-        if is_there && let Some(why) = self.rewrite_day(day).await? {
-            return Ok(Some(why));
+    /// Rewrites one partition, where it is there, and forgets that it had deletions. Says why it still has deleted
+    /// rows, where it has.
+    pub(super) async fn rewrite_day(&self, day: Date, within: Duration) -> Result<Option<String>, StorageError> {
+        let known = self.working(WORK_TIMEOUT, |client| async move {
+            let query = format!("SELECT deletions FROM {FORGOTTEN_DAYS} WHERE day = $1");
+            let known = client.query_typed(&query, &[(&day, Type::DATE)]).await?;
+            let deletions = known.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+            let is_there = partitions(&client).await?.contains(&day);
+            Ok((client, (deletions, is_there)))
+        });
+        let (Some(deletions), is_there) = known.await? else { return Ok(None) };
+        if is_there && let Some(why) = self.rewrite_partition(day, within).await? {
+            return Ok(Some(why.to_owned()));
         }
-        self.working(WORK_TIMEOUT, |client| async move {
+        self.working(WORK_TIMEOUT, |mut client| async move {
+            let transaction = writing(&mut client).await?;
             // Not where there were more meanwhile.
-            let done = format!("DELETE FROM {FORGOTTEN_DAYS} WHERE day = $1::text::date AND deletions = $2");
-            client.query_typed(&done, &[(&day.to_string(), Type::TEXT), (&deletions, Type::INT8)]).await?;
+            let done = format!("DELETE FROM {FORGOTTEN_DAYS} WHERE day = $1 AND deletions = $2");
+            transaction.query_typed(&done, &[(&day, Type::DATE), (&deletions, Type::INT8)]).await?;
+            transaction.commit().await?;
             Ok((client, None))
         })
         .await
     }
 
     /// Rewrites one partition, and says why it still has deleted rows, where it has.
-    async fn rewrite_day(&self, day: Date) -> Result<Option<&'static str>, StorageError> {
+    async fn rewrite_partition(&self, day: Date, within: Duration) -> Result<Option<&'static str>, StorageError> {
         let table = day_table(day);
-        self.working(REWRITE_TIMEOUT, |client| async move {
+        self.working(within + WORK_TIMEOUT, |client| async move {
             // What was rewritten is in another file. Its index, which was made with it, counts all that it holds:
             // deleted rows that somebody may still read, too.
             let state = format!(
@@ -120,7 +127,15 @@ impl PostgresStore {
                 Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
             };
             let (before, ..) = look().await?;
-            client.batch_execute(&format!("VACUUM (FULL, SKIP_LOCKED) {table}")).await?;
+            let rewrite = format!("VACUUM (FULL, SKIP_LOCKED) {table}");
+            let Ok(rewritten) = timeout(within, client.batch_execute(&rewrite)).await else {
+                // To close its connection does not end it, and the partition would stay locked.
+                drop(Object::take(client));
+                let other = connection(&self.pool).await?;
+                other.query_typed(END, &[(&rewrite, Type::TEXT)]).await?;
+                return Ok((other, Some(TOO_LONG)));
+            };
+            rewritten?;
             let (after, in_the_file, seen) = look().await?;
             let left = match () {
                 () if after == before => Some(LOCKED),

@@ -91,13 +91,11 @@ pub(super) async fn publication(client: &mut Object) -> Result<Publication, Fail
     let key = transaction.query_typed(&format!("SELECT key FROM {ROUNDING_KEY}"), &[]).await?;
     let key: &[u8] = key.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
     let key = stored_key(key)?;
-    let published = format!("SELECT day::text, numbers FROM {PUBLISHED_DAYS} ORDER BY day");
+    let published = format!("SELECT day, numbers FROM {PUBLISHED_DAYS} ORDER BY day");
     let rows = transaction.query_typed(&published, &[]).await?;
     let mut days = Vec::with_capacity(rows.len());
     for row in rows {
-        let day: &str = row.try_get(0)?;
-        let day = day.parse().map_err(|_| StorageError::Failed(format!("{PUBLISHED_DAYS} holds no day: {day:?}")))?;
-        days.push(PublishedDay { day, numbers: row.try_get(1)? });
+        days.push(PublishedDay { day: row.try_get(0)?, numbers: row.try_get(1)? });
     }
     transaction.commit().await?;
     Ok(Publication { key, days })

@@ -23,17 +23,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The limits of a transaction that writes, which the server keeps: what this side gave up must not run later, and one
 /// that is stuck or whose collector is gone must not hold the locks that every collector waits for. What is
-/// acknowledged is on the disk, whatever the server's own setting is. An earlier ping of the same ID is looked for in
-/// the index: of a day that has just begun the planner has no statistics, and would read all of it, and sort it, for
-/// every commit.
-pub(super) const WRITING: &str = "SET LOCAL synchronous_commit = on;
+/// acknowledged is on the disk, whatever the server's own setting is, and where a policy hides rows, which could not be
+/// deleted, it fails. An earlier ping of the same ID is looked for in the index: of a day that has just begun the
+/// planner has no statistics, and would read all of it, and sort it, for every commit.
+pub(super) const WRITING: &str = "SET LOCAL synchronous_commit = on; SET LOCAL row_security = off;
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
     SET LOCAL enable_material = off; SET LOCAL lock_timeout = '7s'; SET LOCAL statement_timeout = '8s';
     SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL tcp_keepalives_idle = 15;
     SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3";
 
 /// Those of a transaction that reads. It may take as long as it likes, for it holds no lock that a commit waits for.
-const READING: &str = "SET LOCAL lock_timeout = '7s'; SET LOCAL tcp_keepalives_idle = 15;
+const READING: &str = "SET LOCAL row_security = off; SET LOCAL lock_timeout = '7s'; SET LOCAL tcp_keepalives_idle = 15;
     SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3";
 
 /// Begins a commit, and waits for its lock. A statement behind a lock must see what was committed while it waited for

@@ -229,6 +229,27 @@ fn what_postgresql_does_not_let_the_collector_do_is_told_with_the_statement_that
 }
 
 #[test]
+fn where_a_policy_hides_rows_from_the_collector_no_deletion_is_acknowledged() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.database("pulse");
+    cluster.psql("pulse", "CREATE ROLE small LOGIN; GRANT CREATE ON SCHEMA public TO small");
+    let url = cluster.url("pulse").replace("user=pulse", "user=small");
+    let collector = Setup::new(&Storage::sqlite()).with("STORAGE__URL", &url).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    cluster.psql("pulse", "CREATE POLICY hides ON pings USING (false) WITH CHECK (true)");
+    let policies = |on: &str| cluster.psql("pulse", &format!("ALTER TABLE pings {on} ROW LEVEL SECURITY"));
+    // The owner's own rows are hidden only where that is forced.
+    for on in ["ENABLE", "FORCE"] {
+        policies(on);
+    }
+    assert_eq!(collector.forget(&install_id(1)).status, 503);
+    assert!(collector.wait_for_log("row-level security").contains("42501"));
+    policies("NO FORCE");
+    assert_eq!(collector.forget(&install_id(1)).status, 200);
+    assert_eq!(cluster.psql("pulse", "SELECT count(*) FROM pings").trim(), "0");
+}
+
+#[test]
 fn a_restart_and_a_failover_that_leaves_the_server_read_only_cost_no_ping_and_are_told() {
     let Some(cluster) = Cluster::start() else { return };
     let mut storage = Storage::postgres(cluster);

@@ -3,19 +3,26 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use pulse_telemetry_collector::storage::{
-    Arrival, PingStore, PublishedDay, Purged, Rewritten, RowOutcome, Span, StorageError, Working,
+    Arrival, PingStore, PublishedDay, Purged, RowOutcome, Span, StorageError, Working,
 };
 
 #[derive(Default)]
 pub(super) struct Counting {
     pub(super) purges: Mutex<Vec<Timestamp>>,
     pub(super) lock_held_by_other: bool,
-    pub(super) rewritings: Mutex<Vec<Timestamp>>,
-    /// What comes of the next rewritings; then all is rewritten.
-    pub(super) rewritten: Mutex<VecDeque<Result<Rewritten, StorageError>>>,
+    /// When it was looked for days to rewrite, and which were to be, in how much time at most.
+    pub(super) looks: Mutex<Vec<Timestamp>>,
+    pub(super) rewritings: Mutex<Vec<(Date, Duration)>>,
+    /// What the next looks find; then nothing.
+    pub(super) unrewritten: Mutex<VecDeque<Result<Vec<Date>, StorageError>>>,
+    /// How long each rewriting takes, and which days are not rewritten then.
+    pub(super) takes: Duration,
+    pub(super) in_use: Vec<Date>,
 }
 
 impl PingStore for Counting {
@@ -27,10 +34,18 @@ impl PingStore for Counting {
         Box::pin(async move { Ok(ids.len()) })
     }
 
-    fn rewrite(&self, now: Timestamp) -> Working<'_, Rewritten> {
-        self.rewritings.lock().unwrap().push(now);
-        let rewritten = self.rewritten.lock().unwrap().pop_front();
-        Box::pin(async { rewritten.unwrap_or_else(|| Ok(Rewritten::default())) })
+    fn unrewritten(&self, now: Timestamp) -> Working<'_, Vec<Date>> {
+        self.looks.lock().unwrap().push(now);
+        let unrewritten = self.unrewritten.lock().unwrap().pop_front();
+        Box::pin(async { unrewritten.unwrap_or_else(|| Ok(Vec::new())) })
+    }
+
+    fn rewrite(&self, day: Date, within: Duration) -> Working<'_, Option<String>> {
+        self.rewritings.lock().unwrap().push((day, within));
+        Box::pin(async move {
+            tokio::time::sleep(self.takes.min(within)).await;
+            Ok(self.in_use.contains(&day).then(|| "it was in use".to_owned()))
+        })
     }
 
     fn size(&self) -> Working<'_, u64> {

@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::date;
 use pulse_telemetry_collector::ingest::Cell;
-use pulse_telemetry_collector::storage::{PingStore, PublishedDay};
+use pulse_telemetry_collector::storage::{PingStore, PublishedDay, day_of};
 use pulse_telemetry_core::rng::Rng as _;
 use pulse_telemetry_testkit::collector::{Storage, block_on, open, open_postgres, ping, read_only, reader, row};
 use pulse_telemetry_testkit::disk::ids_in;
 use pulse_telemetry_testkit::postgres::Cluster;
 use pulse_telemetry_testkit::seeded::Seeded;
+use pulse_telemetry_testkit::sidecar::comes_true;
 use rusqlite::Connection;
 use serde_json::json;
 use uuid::Uuid;
@@ -167,26 +169,46 @@ fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_i
     });
 }
 
+/// Of a month when no server's clock is any more.
 fn night() -> Timestamp {
-    "2026-11-26T03:00:00Z".parse().unwrap()
+    "2026-10-26T03:00:00Z".parse().unwrap()
 }
 
-/// Stores pings of 49 IDs on each day that is that number of days before a night, and gives the night.
-async fn fill_days(store: &impl PingStore, days: Range<i64>) -> Timestamp {
+/// Stores pings of 49 IDs on each day that is that number of days before a night.
+async fn fill_days(store: &impl PingStore, night: Timestamp, days: Range<i64>) {
     for days in days {
-        store.commit((1..50).map(|id| days_ago(id, days, night())).collect()).await.unwrap();
+        store.commit((1..50).map(|id| days_ago(id, days, night)).collect()).await.unwrap();
     }
-    night()
+}
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Rewrites what there is to rewrite in that night: which days were, and which were not, and why.
+async fn rewrite(store: &impl PingStore, night: Timestamp) -> (Vec<i8>, Vec<(i8, String)>) {
+    let (mut rewritten, mut left) = (Vec::new(), Vec::new());
+    for day in store.unrewritten(night).await.unwrap() {
+        match store.rewrite(day, HOUR).await {
+            Ok(None) => rewritten.push(day.day()),
+            Ok(Some(why)) => left.push((day.day(), why)),
+            Err(error) => left.push((day.day(), error.to_string())),
+        }
+    }
+    (rewritten, left)
+}
+
+/// Each PostgreSQL, in each way that it is reached by.
+fn clusters() -> impl Iterator<Item = Storage> {
+    Storage::all().into_iter().filter(|storage| matches!(storage, Storage::Postgres(_)))
 }
 
 #[test]
 fn postgresql_rewrites_the_days_that_had_deletions_but_never_today_s_or_yesterday_s_and_tells_what_it_could_not() {
-    for storage in Storage::all() {
+    for storage in clusters() {
         let Storage::Postgres(cluster) = &storage else { continue };
         let name = storage.name();
         block_on(async {
-            let store = open_postgres(&storage).await;
-            let now = fill_days(&store, 0..4).await;
+            let (store, now) = (open_postgres(&storage).await, night());
+            fill_days(&store, now, 0..4).await;
             assert_eq!(store.forget(vec![install_id(1), install_id(777)]).await.unwrap(), 2);
             let known = || cluster.psql("pulse", "SELECT day, deletions FROM forgotten_days ORDER BY 1");
             assert_eq!(known().lines().count(), 4, "{name}: {}", known());
@@ -196,26 +218,69 @@ fn postgresql_rewrites_the_days_that_had_deletions_but_never_today_s_or_yesterda
                 let bytes = std::fs::read(cluster.dir().join("data").join(path.trim())).unwrap();
                 !ids_in(&BTreeSet::from([install_id(1).parse().unwrap()]), &bytes).is_empty()
             };
-            assert!(holds("20261123"), "{name}: the search finds");
+            assert!(holds("20261023"), "{name}: the search finds");
             // What is in use is left alone.
             cluster
-                .psql("pulse", "BEGIN; LOCK TABLE pings_20261124 IN ACCESS SHARE MODE; PREPARE TRANSACTION 'in use'");
-            let rewritten = store.rewrite(now).await.unwrap();
-            let why = rewritten.left.iter().find_map(|(day, why)| (*day == date(2026, 11, 24)).then_some(why));
-            assert!(why.unwrap().contains("in use"), "{name}: {rewritten:?}");
+                .psql("pulse", "BEGIN; LOCK TABLE pings_20261024 IN ACCESS SHARE MODE; PREPARE TRANSACTION 'in use'");
+            let (rewritten, left) = rewrite(&store, now).await;
+            assert!(rewritten == [23] && left[0].0 == 24 && left[0].1.contains("in use"), "{name}: {left:?}");
             cluster.psql("pulse", "ROLLBACK PREPARED 'in use'");
-            let rewritten = store.rewrite(now).await.unwrap();
-            assert_eq!(rewritten.left, [], "{name}");
+            assert_eq!(rewrite(&store, now).await, (vec![24], Vec::new()), "{name}");
             assert_eq!(known().lines().count(), 2, "{name}: {}", known());
             assert_eq!(
-                ["20261123", "20261124", "20261125", "20261126"].map(holds),
+                ["20261023", "20261024", "20261025", "20261026"].map(holds),
                 [false, false, true, true],
                 "{name}"
             );
             assert_eq!(storage.rows().len(), 4 * 48, "{name}");
             // The next night, yesterday's is the day before.
-            let next = now + SignedDuration::from_hours(24);
-            assert_eq!(store.rewrite(next).await.unwrap().days, 1, "{name}");
+            assert_eq!(rewrite(&store, now + SignedDuration::from_hours(24)).await.0, [25], "{name}");
+        });
+    }
+}
+
+#[test]
+fn whatever_a_database_is_set_to_no_deletion_is_without_its_rewriting_and_a_day_that_cannot_be_read_is_told() {
+    for storage in clusters() {
+        let Storage::Postgres(cluster) = &storage else { continue };
+        let name = storage.name();
+        for (setting, value) in [
+            ("datestyle", "German"),
+            ("intervalstyle", "sql_standard"),
+            ("timezone", "Pacific/Auckland"),
+            ("bytea_output", "escape"),
+            ("standard_conforming_strings", "off"),
+            ("default_transaction_isolation", "serializable"),
+        ] {
+            cluster.psql("postgres", &format!("ALTER DATABASE pulse SET {setting} = '{value}'"));
+        }
+        block_on(async {
+            let (store, now) = (open_postgres(&storage).await, night());
+            fill_days(&store, now, 2..4).await;
+            store.forget(vec![install_id(1)]).await.unwrap();
+            assert_eq!(rewrite(&store, now).await, (vec![23, 24], Vec::new()), "{name}");
+            let day = PublishedDay { day: date(2026, 10, 23), numbers: "{}".to_owned() };
+            store.keep_published(day.clone()).await.unwrap();
+            let reader = reader(&storage);
+            assert_eq!(reader.publication().await.unwrap().days, [day], "{name}");
+            assert_eq!(reader.days().await.unwrap(), [date(2026, 10, 23), date(2026, 10, 24)], "{name}");
+            assert_eq!(store.span().await.unwrap().unwrap().newest, now - SignedDuration::from_hours(48), "{name}");
+            cluster.psql("pulse", "INSERT INTO forgotten_days VALUES ('-infinity', 1)");
+            assert!(store.unrewritten(now).await.is_err(), "{name}");
+        });
+    }
+}
+
+#[test]
+fn a_clock_that_is_ahead_of_the_server_s_has_no_day_rewritten_that_pings_come_into() {
+    for storage in clusters() {
+        block_on(async {
+            let (store, now) = (open_postgres(&storage).await, SystemClock.now().wall);
+            fill_days(&store, now, 0..5).await;
+            store.forget(vec![install_id(1)]).await.unwrap();
+            let days = store.unrewritten(now + SignedDuration::from_hours(24 * 60)).await.unwrap();
+            let of = |days: i64| day_of(now - SignedDuration::from_hours(24 * days));
+            assert!(days.starts_with(&[of(4), of(3)]) && !days.contains(&of(0)), "{}: {days:?}", storage.name());
         });
     }
 }
@@ -226,46 +291,68 @@ fn rows_that_somebody_may_still_see_are_told_and_rewritten_later() {
     let storage = Storage::postgres(cluster);
     let Storage::Postgres(cluster) = &storage else { return };
     block_on(async {
-        let store = open_postgres(&storage).await;
-        let now = fill_days(&store, 3..4).await;
+        let (store, now) = (open_postgres(&storage).await, night());
+        fill_days(&store, now, 3..4).await;
         // A transaction that began before, and is not over.
         cluster.psql("pulse", "BEGIN; CREATE TABLE other (n int); PREPARE TRANSACTION 'long'");
         store.forget(vec![install_id(1)]).await.unwrap();
-        let rewritten = store.rewrite(now).await.unwrap();
-        assert!(rewritten.left[0].1.contains("may still read"), "{rewritten:?}");
+        let (_, left) = rewrite(&store, now).await;
+        assert!(left[0].1.contains("may still read"), "{left:?}");
         cluster.psql("pulse", "ROLLBACK PREPARED 'long'");
-        assert_eq!(store.rewrite(now).await.unwrap().days, 1);
+        assert_eq!(rewrite(&store, now).await.0, [23]);
     });
+}
+
+/// Somebody's own index on the oldest of three days that had deletions, whose function does that from now on.
+fn own_function(cluster: &Cluster, does: &str) {
+    let function = "CREATE OR REPLACE FUNCTION own(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS";
+    cluster.psql("pulse", &format!("{function} $$BEGIN {does}; END$$"));
+    cluster.psql("pulse", "CREATE INDEX IF NOT EXISTS own ON pings_20261022 (own(install_id))");
 }
 
 #[test]
 fn a_day_that_cannot_be_rewritten_is_told_and_keeps_no_other_from_it() {
-    for storage in Storage::all() {
+    for storage in clusters() {
         let Storage::Postgres(cluster) = &storage else { continue };
         let name = storage.name();
         block_on(async {
-            let store = open_postgres(&storage).await;
-            let now = fill_days(&store, 2..5).await;
+            let (store, now) = (open_postgres(&storage).await, night());
+            fill_days(&store, now, 2..5).await;
             store.forget(vec![install_id(1)]).await.unwrap();
-            // Somebody's own index on the oldest day, whose function has begun to fail.
-            let own = |does: &str| {
-                let function = "CREATE OR REPLACE FUNCTION own(text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS";
-                cluster.psql("pulse", &format!("{function} $$BEGIN {does}; END$$"));
-            };
-            own("RETURN 1");
-            cluster.psql("pulse", "CREATE INDEX ON pings_20261122 (own(install_id))");
-            for (fails, rewritten) in [("RETURN 1 / 0", 2), ("RETURN $1::int", 0), ("RAISE EXCEPTION '%', $1", 0)] {
-                own(fails);
-                let done = store.rewrite(now).await.unwrap();
-                assert_eq!(done.days, rewritten, "{name}: {done:?}");
-                let left: Vec<_> = done.left.iter().map(|(day, _)| *day).collect();
-                assert_eq!(left, [date(2026, 11, 22)], "{name}: {done:?}");
-                let names = |id: u64| done.left[0].1.contains(&install_id(id));
-                assert!(!(1..50).any(names), "{name}, {fails}: {done:?}");
+            own_function(cluster, "RETURN 1");
+            for (fails, others) in
+                [("RETURN 1 / 0", &[23, 24][..]), ("RETURN $1::int", &[]), ("RAISE EXCEPTION '%', $1", &[])]
+            {
+                own_function(cluster, fails);
+                let (rewritten, left) = rewrite(&store, now).await;
+                assert_eq!((&rewritten[..], left.len(), left[0].0), (others, 1, 22), "{name}: {left:?}");
+                let names = |id: u64| left[0].1.contains(&install_id(id));
+                assert!(!(1..50).any(names), "{name}, {fails}: {left:?}");
             }
             cluster.psql("pulse", "DROP FUNCTION own CASCADE");
-            let done = store.rewrite(now).await.unwrap();
-            assert_eq!((done.days, done.left), (1, Vec::new()), "{name}");
+            assert_eq!(rewrite(&store, now).await, (vec![22], Vec::new()), "{name}");
+        });
+    }
+}
+
+#[test]
+fn a_rewriting_that_takes_longer_than_it_may_is_ended_in_the_server_too_so_that_the_day_is_locked_no_longer() {
+    for storage in clusters() {
+        let Storage::Postgres(cluster) = &storage else { continue };
+        let name = storage.name();
+        block_on(async {
+            let (store, now) = (open_postgres(&storage).await, night());
+            fill_days(&store, now, 4..5).await;
+            store.forget(vec![install_id(1)]).await.unwrap();
+            own_function(cluster, "RETURN 1");
+            own_function(cluster, "PERFORM pg_sleep(3600); RETURN 1");
+            let why = store.rewrite(date(2026, 10, 22), Duration::from_millis(500)).await.unwrap();
+            assert_eq!(why.as_deref(), Some("there was not enough time for it"), "{name}");
+            let asks = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND state = 'active'";
+            assert!(comes_true(|| cluster.psql("pulse", asks).trim() == "0"), "{name}: it goes on");
+            assert_eq!(store.forget(vec![install_id(2)]).await.unwrap(), 1, "{name}");
+            cluster.psql("pulse", "DROP FUNCTION own CASCADE");
+            assert_eq!(rewrite(&store, now).await.0, [22], "{name}");
         });
     }
 }
@@ -276,7 +363,7 @@ fn tables_from_before_are_taken_up_without_loss_and_what_was_published_stays() {
         block_on(async {
             let (now, store) = (night(), open(&storage).await);
             store.commit((1..10).map(|id| days_ago(id, 3, now)).collect()).await.unwrap();
-            let day = PublishedDay { day: date(2026, 11, 23), numbers: "{}".to_owned() };
+            let day = PublishedDay { day: date(2026, 10, 23), numbers: "{}".to_owned() };
             store.keep_published(day.clone()).await.unwrap();
             drop(store);
             if let Storage::Postgres(cluster) = &storage {
