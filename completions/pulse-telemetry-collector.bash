@@ -291,7 +291,7 @@ _pulse__telemetry__collector() {
             return 0
             ;;
         pulse__subcmd__telemetry__subcmd__collector__subcmd__purge)
-            opts="-h --config --help"
+            opts="-h --trust-clock --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

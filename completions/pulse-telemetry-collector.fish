@@ -38,6 +38,7 @@ complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_needs
 complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_using_subcommand run" -l config -d 'The configuration file [default: /etc/pulse-telemetry-collector/config.toml, where it exists]' -r -F
 complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_using_subcommand run" -s h -l help -d 'Print help'
 complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_using_subcommand purge" -l config -d 'The configuration file [default: /etc/pulse-telemetry-collector/config.toml, where it exists]' -r -F
+complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_using_subcommand purge" -l trust-clock -d 'Also where the clock is more than a week ahead of the newest ping, or a day behind it'
 complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_using_subcommand purge" -s h -l help -d 'Print help'
 complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_using_subcommand report" -l config -d 'The configuration file [default: /etc/pulse-telemetry-collector/config.toml, where it exists]' -r -F
 complete -c pulse-telemetry-collector -n "__fish_pulse_telemetry_collector_using_subcommand report" -l json -d 'As JSON'

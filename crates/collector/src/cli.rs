@@ -19,15 +19,16 @@ use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_process::no_core::leave_no_core;
 use pulse_telemetry_process::rng::SystemRng;
 use pulse_telemetry_process::runtime;
+use pulse_telemetry_process::signals::asked_to_stop;
 
 use self::error::CollectorError;
 pub use self::run::end_at_a_panic;
 use self::storage::{open_existing, reader};
-use super::export::export;
+use super::export::{Export, write_rows};
 use super::publish;
-use super::purge::is_plausible;
+use super::purge::{is_far, is_plausible};
 use super::receipts;
-use super::storage::{Purged, StorageError};
+use super::storage::{Purged, Span, StorageError};
 use crate::config::{CollectorConfig, Storage};
 
 /// The receiving end of Pulse's telemetry: keeps the listed fields for 90 days, no addresses, and tells aggregates.
@@ -48,7 +49,11 @@ enum CollectorCommand {
     /// Take pings (the default)
     Run,
     /// Drop the days that are 90 days old now; the collector does this by itself every hour
-    Purge,
+    Purge {
+        /// Also where the clock is more than a week ahead of the newest ping, or a day behind it
+        #[arg(long)]
+        trust_clock: bool,
+    },
     /// Tell how many installations there are, and of what kind, without showing any single one
     ///
     /// An install ID counts on the last whole UTC day where it pinged on that day and on an earlier one. Numbers are
@@ -68,7 +73,8 @@ enum CollectorCommand {
     },
     /// Write the rows of the last 90 days in the form that Pulse's own adoption report reads
     ///
-    /// The file is not purged by itself: delete it when the report is made.
+    /// The file is not purged by itself: delete it when the report is made. Until it is complete it is called FILE.new,
+    /// which only a kill or a crash leaves behind: delete that, too.
     Export {
         /// The SQLite file to make; it must not be there yet
         #[arg(long, value_name = "FILE")]
@@ -110,13 +116,10 @@ fn execute(line: &CollectorArgs, environment: &Environment, out: &mut dyn Write)
     let done = runtime::run(async {
         match line.command.as_ref().unwrap_or(&CollectorCommand::Run) {
             CollectorCommand::Run => run::run(&config()?, leaves_no_core).await,
-            CollectorCommand::Purge => purge(&config()?.storage, out).await,
+            CollectorCommand::Purge { trust_clock } => purge(&config()?.storage, *trust_clock, out).await,
             CollectorCommand::Report { json } => tell(&config()?.storage, *json, out).await,
             CollectorCommand::Publish { dir } => publish_into(&config()?.storage, dir, out).await,
-            CollectorCommand::Export { sqlite } => {
-                let rows = export(reader(&config()?.storage)?.as_ref(), SystemClock.now().wall, sqlite).await?;
-                Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", sqlite.display())?)
-            }
+            CollectorCommand::Export { sqlite } => export_into(config()?.storage, sqlite, out).await,
             // Before there is a configuration.
             CollectorCommand::Keygen { file } => make_key(file, out),
             CollectorCommand::Check => check::check(&config()?, out).await,
@@ -136,13 +139,13 @@ fn make_key(file: &Path, out: &mut dyn Write) -> Result<(), CollectorError> {
     )?)
 }
 
-async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), CollectorError> {
+async fn purge(storage: &Storage, trust_clock: bool, out: &mut dyn Write) -> Result<(), CollectorError> {
     let now = SystemClock.now().wall;
     if !is_plausible(now) {
         let said = format!("the clock says {now}, which is before the contract was published: set it first");
         return Err(CollectorError::Other(said));
     }
-    match purge_storage(storage, now).await {
+    match purge_storage(storage, now, trust_clock).await {
         Ok(Purged { lock_held_by_other: true, .. }) => writeln!(out, "Another collector purges just now.")?,
         Ok(Purged { days, .. }) => writeln!(out, "Days that were dropped because they are 90 days old: {days}.")?,
         Err(CollectorError::Storage(not_yet @ StorageError::NotYet(_))) => {
@@ -154,8 +157,37 @@ async fn purge(storage: &Storage, out: &mut dyn Write) -> Result<(), CollectorEr
 }
 
 /// Purges what is there, and makes nothing.
-async fn purge_storage(storage: &Storage, now: Timestamp) -> Result<Purged, CollectorError> {
-    Ok(open_existing(storage).await?.purge(now).await?)
+async fn purge_storage(storage: &Storage, now: Timestamp, trust_clock: bool) -> Result<Purged, CollectorError> {
+    let store = open_existing(storage).await?;
+    // As at a start of the collector, which could wait for a day.
+    if !trust_clock
+        && let Some(Span { newest, .. }) = store.span().await?
+        && is_far(newest, now)
+    {
+        return Err(CollectorError::Other(format!(
+            "nothing was purged: the clock says {now}, and the newest ping came at {newest}: set the clock if it is \
+             wrong, else add --trust-clock"
+        )));
+    }
+    Ok(store.purge(now).await?)
+}
+
+/// On a thread of its own, for SQLite blocks, and half an export is removed when it is asked to stop.
+async fn export_into(storage: Storage, file: &Path, out: &mut dyn Write) -> Result<(), CollectorError> {
+    let stop = asked_to_stop();
+    let export = Export::new(file)?;
+    let (place, now) = (export.place().to_owned(), SystemClock.now().wall);
+    let writing = tokio::task::spawn_blocking(move || {
+        let written = runtime::run(async { Ok(write_rows(reader(&storage)?.as_ref(), now, &place).await?) });
+        written.unwrap_or_else(|error| Err(CollectorError::Other(format!("failed to start: {error}"))))
+    });
+    let rows = tokio::select! {
+        biased;
+        () = stop => return Err(CollectorError::Other("it was asked to stop: nothing was exported".to_owned())),
+        rows = writing => rows.map_err(|error| CollectorError::Other(error.to_string()))??,
+    };
+    export.complete()?;
+    Ok(writeln!(out, "{rows} rows in {}. Delete it when the report is made.", file.display())?)
 }
 
 async fn tell(storage: &Storage, json: bool, out: &mut dyn Write) -> Result<(), CollectorError> {

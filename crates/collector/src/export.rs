@@ -1,47 +1,83 @@
 //! A SQLite file that Pulse's own adoption report reads.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OpenFlags, params_from_iter};
 
 use super::ingest::Cell;
 use super::sqlite::time_text;
 use super::storage::{LATER_COLUMNS, RECEIVED_AT, Read, StorageError, VIEW, column_list, readable_since};
 
-/// Writes the rows of the last 90 days into a new file, which appears under its name when it is complete. Says how many
-/// there are.
-///
-/// # Errors
-/// The file is there already or cannot be written, or the storage cannot be read.
-pub async fn export(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, StorageError> {
-    let failed = |error: io::Error| StorageError::Failed(format!("failed to write {}: {error}", path.display()));
-    if path.try_exists().map_err(failed)? {
-        return Err(StorageError::Failed(format!("{} is there already: name a file that is not", path.display())));
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = Path::new(&name);
-    match std::fs::remove_file(temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    super::sqlite::create_file(temporary).map_err(failed)?;
-    let written = match write(store, now, temporary).await {
-        Ok(count) => std::fs::rename(temporary, path).map(|()| count).map_err(failed),
-        Err(error) => Err(error),
-    };
-    if written.is_err() {
-        // Half an export is of no use, and its rows should lie nowhere.
-        let _ = std::fs::remove_file(temporary);
-    }
-    written
+/// A file that is made, and appears under its name when it is complete. Dropped before, it leaves nothing behind: half
+/// an export is of no use, and its rows should lie nowhere.
+pub struct Export {
+    path: PathBuf,
+    place: PathBuf,
+    is_complete: bool,
 }
 
-async fn write(store: &dyn Read, now: Timestamp, path: &Path) -> Result<u64, StorageError> {
-    let mut connection = Connection::open(path)?;
+impl Export {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// The file is there already or cannot be written.
+    pub fn new(path: &Path) -> Result<Self, StorageError> {
+        if path.try_exists().map_err(|error| failed(path, &error))? {
+            return Err(StorageError::Failed(format!("{} is there already: name a file that is not", path.display())));
+        }
+        let mut place = path.as_os_str().to_owned();
+        place.push(".new");
+        let place = PathBuf::from(place);
+        // One that was killed has left it.
+        match std::fs::remove_file(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path, &error)),
+            _ => {}
+        }
+        super::sqlite::create_file(&place).map_err(|error| failed(path, &error))?;
+        Ok(Self { path: path.to_owned(), place, is_complete: false })
+    }
+
+    /// Where its rows are written until then.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// It cannot be given that.
+    pub fn complete(mut self) -> Result<(), StorageError> {
+        std::fs::rename(&self.place, &self.path).map_err(|error| failed(&self.path, &error))?;
+        self.is_complete = true;
+        Ok(())
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            let _ = std::fs::remove_file(&self.place);
+        }
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> StorageError {
+    StorageError::Failed(format!("failed to write {}: {error}", path.display()))
+}
+
+/// Writes the rows of the last 90 days into an empty file. Says how many there are.
+///
+/// # Errors
+/// The file cannot be written, or the storage cannot be read.
+pub async fn write_rows(store: &dyn Read, now: Timestamp, place: &Path) -> Result<u64, StorageError> {
+    // Not made again, where it was removed meanwhile.
+    let mut connection = Connection::open_with_flags(place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // It is complete or removed, and a journal would be left beside it.
+    connection.pragma_update(None, "journal_mode", "off")?;
     let kind = |kind: FieldKind| match kind {
         FieldKind::Count | FieldKind::Flag => "INTEGER",
         FieldKind::InstallId | FieldKind::Text { .. } | FieldKind::Word | FieldKind::Choice(_) => "TEXT",

@@ -81,7 +81,8 @@ pub async fn purge_by_itself(
 }
 
 /// Whether the clock tells a time that is far from that of the newest row.
-fn is_far(newest: Timestamp, now: Timestamp) -> bool {
+#[must_use]
+pub fn is_far(newest: Timestamp, now: Timestamp) -> bool {
     let ahead = now.duration_since(newest);
     ahead > AHEAD || ahead < -BEHIND
 }

@@ -1,9 +1,16 @@
 //! The export is what Pulse's own report reads.
 
-use pulse_telemetry_collector::storage::LATER_COLUMNS;
+use pulse_telemetry_collector::storage::{LATER_COLUMNS, day_of};
+use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::FIELDS;
-use pulse_telemetry_testkit::collector::{Setup, Storage, ping, read_only, recorded, sqlite_rows};
+use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_testkit::collector::{
+    Setup, Storage, block_on, open, ping, ping_of, read_only, recorded, row, sqlite_rows,
+};
 use pulse_telemetry_testkit::replay;
+use pulse_telemetry_testkit::sidecar::comes_true;
+use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 #[test]
@@ -71,5 +78,38 @@ fn the_export_and_the_view_of_the_storage_are_what_pulses_own_adoption_report_re
             assert_eq!(connection.query_row(paid, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
         }
         collector.stop();
+    }
+}
+
+#[test]
+fn an_export_that_is_asked_to_stop_leaves_no_file() {
+    for storage in Storage::both() {
+        let now = SystemClock.now().wall;
+        block_on(async { open(&storage).await.commit(vec![row(&ping_of(1), now)]).await.unwrap() });
+        // So that its reading waits.
+        let _locked = match &storage {
+            Storage::Sqlite(_) => {
+                let locked = Connection::open(storage.file()).unwrap();
+                locked.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+                Some(locked)
+            }
+            Storage::Postgres(cluster) => {
+                let day = day_of(now).strftime("%Y%m%d");
+                cluster.psql("pulse", &format!("BEGIN; LOCK TABLE pings_{day}; PREPARE TRANSACTION 'locked'"));
+                None
+            }
+        };
+        for signal in [Signal::TERM, Signal::INT] {
+            let place = tempfile::tempdir().unwrap();
+            let files = || std::fs::read_dir(place.path()).unwrap().map(|file| file.unwrap().path());
+            let file = place.path().join("export.sqlite");
+            let export = Setup::new(&storage).spawn(&["export", "--sqlite", file.to_str().unwrap()]);
+            assert!(comes_true(|| files().any(|file| file.metadata().is_ok_and(|found| found.len() > 0))));
+            kill_process(Pid::from_child(&export), signal).unwrap();
+            let ended = export.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(files().count(), 0, "{}, {signal:?}: {said}", storage.name());
+            assert!(ended.status.code() == Some(1) && said.contains("it was asked to stop"), "{signal:?}: {said}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::civil::{Date, date};
 use jiff::{SignedDuration, Timestamp};
-use pulse_telemetry_collector::export::export;
+use pulse_telemetry_collector::export::write_rows;
 use pulse_telemetry_collector::metrics::CollectorMetrics;
 use pulse_telemetry_collector::publish;
 use pulse_telemetry_collector::purge::purge_by_itself;
@@ -190,6 +190,11 @@ fn a_day_that_another_collector_purges_meanwhile_is_in_no_readers_way() {
     });
 }
 
+async fn rows_in_an_export(storage: &Storage, now: Timestamp) -> u64 {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    write_rows(reader(storage).as_ref(), now, file.path()).await.unwrap()
+}
+
 #[test]
 fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
     let now = SystemClock.now().wall;
@@ -209,12 +214,7 @@ fn while_nothing_purges_nothing_older_than_90_days_is_read_all_the_same() {
             }
         };
         assert_eq!(in_the_view, 10, "{name}");
-        let file = tempfile::tempdir().unwrap();
-        let file = file.path().join("export.sqlite");
-        block_on(async {
-            let reader = reader(&storage);
-            assert_eq!(export(reader.as_ref(), now, &file).await.unwrap(), 10, "{name}");
-        });
+        assert_eq!(block_on(rows_in_an_export(&storage, now)), 10, "{name}");
     }
 }
 
@@ -271,7 +271,8 @@ fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
         let collector = setup.start();
         collector.wait_for("the purge at the start is done", || collector.metric("last_purge_timestamp_seconds") > 0.5);
         block_on(async {
-            open(&storage).await.commit(vec![row(&planted(1), now - days(91))]).await.unwrap();
+            let rows = vec![row(&planted(1), now - days(91)), row(&ping_of(3), now)];
+            open(&storage).await.commit(rows).await.unwrap();
         });
         let purged = setup.run(&["purge"]);
         assert!(purged.status.success(), "{}", String::from_utf8_lossy(&purged.stderr));
@@ -281,7 +282,30 @@ fn it_can_be_purged_by_hand_also_while_a_collector_runs() {
         );
         assert_eq!(collector.post(&ping_of(2)).status, 204, "the collector goes on");
         collector.stop();
-        assert_eq!(storage.install_ids(), [install_id(2)]);
+        assert_eq!(storage.install_ids(), [install_id(2), install_id(3)]);
+    }
+}
+
+#[test]
+fn by_hand_nothing_is_purged_by_a_clock_that_is_far_from_the_newest_ping_unless_who_asks_trusts_it() {
+    let now = SystemClock.now().wall;
+    for storage in Storage::all() {
+        let setup = Setup::new(&storage);
+        for (number, apart) in [(1, days(100)), (2, -days(100))] {
+            block_on(async {
+                open(&storage).await.commit(vec![row(&planted(number), now - apart)]).await.unwrap();
+            });
+            let purged = setup.run(&["purge"]);
+            let said = String::from_utf8_lossy(&purged.stderr);
+            assert_eq!(purged.status.code(), Some(1), "{}: {said}", storage.name());
+            assert!(said.contains("set the clock if it is wrong, else add --trust-clock"), "{said}");
+        }
+        assert_eq!(storage.rows().len(), 2, "{}", storage.name());
+        let purged = setup.run(&["purge", "--trust-clock"]);
+        assert!(purged.status.success(), "{}", String::from_utf8_lossy(&purged.stderr));
+        assert_eq!(storage.rows().len(), 0, "{}", storage.name());
+        // Where there is none that it could be held against.
+        assert!(setup.run(&["purge"]).status.success(), "{}", storage.name());
     }
 }
 
@@ -404,9 +428,7 @@ fn what_a_clock_that_was_ahead_brought_is_read_by_nobody_and_purged() {
             if let Storage::Sqlite(_) = storage {
                 assert_eq!(sqlite_rows(&storage.file(), "telemetry_pings").len(), 1, "the view");
             }
-            let directory = tempfile::tempdir().unwrap();
-            let file = directory.path().join("export.sqlite");
-            assert_eq!(export(reader(&storage).as_ref(), now, &file).await.unwrap(), 1, "{}", storage.name());
+            assert_eq!(rows_in_an_export(&storage, now).await, 1, "{}", storage.name());
             assert_eq!(store.purge(now).await.unwrap().days, 1, "{}", storage.name());
             assert_eq!(storage.install_ids(), [install_id(1)]);
         });
