@@ -331,30 +331,6 @@ fn a_secret_that_everybody_can_read_is_used_and_warned_of_once_with_what_ends_it
     }
 }
 
-#[test]
-fn the_collectors_secrets_that_everybody_can_read_are_warned_of_too() {
-    let storage = pulse_telemetry_testkit::collector::Storage::sqlite();
-    let setup = pulse_telemetry_testkit::collector::Setup::new(&storage);
-    let issued = pulse_telemetry_testkit::endpoint::CertificateAuthority::new().issue_for_loopback();
-    let (cert, key) = (setup.write("cert.pem", &issued.cert_pem), setup.write("key.pem", &issued.key_pem));
-    let password = setup.write("password", "hunter2");
-    for path in [&key, &password] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    }
-    let tls = setup.clone().with("SERVE__TLS_CERT", cert.to_str().unwrap());
-    let tls = tls.with("SERVE__TLS_KEY", key.to_str().unwrap());
-    let postgres = setup.with("STORAGE__URL", "postgres://pulse@127.0.0.1:1/pulse");
-    let postgres = postgres.with("STORAGE__PASSWORD_FILE", password.to_str().unwrap());
-    for (setup, path, name) in [(&tls, &key, "serve.tls_key"), (&postgres, &password, "storage.password_file")] {
-        let said = text(&setup.run(&["check"]).stdout);
-        let wanted = format!("chmod 600 {}", path.display());
-        let line = said.lines().find(|line| line.contains(&wanted)).unwrap_or_else(|| panic!("{said}"));
-        assert!(line.contains(name) && line.contains("0644"), "{line}");
-    }
-    let log = tls.start().stop();
-    assert_eq!(log.matches("everybody on this machine").count(), 1, "{log}");
-}
-
 /// Everything below the directory of a setup, by name and content.
 fn everything(setup: &Setup) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     fn below(dir: &Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {

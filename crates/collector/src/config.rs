@@ -168,8 +168,9 @@ impl CollectorConfig {
             Storage::Postgres(postgres) => postgres.password_file.as_ref().map(SecretFile::from),
             Storage::Sqlite(_) => None,
         };
-        let signing = self.receipts.key_file.as_ref().map(SecretFile::from);
-        exposed(key.into_iter().chain(password).chain(signing), self.credentials.as_deref())
+        let others = [&self.admin.token_file, &self.receipts.key_file];
+        let others = others.into_iter().flatten().map(SecretFile::from);
+        exposed(key.into_iter().chain(password).chain(others), self.credentials.as_deref())
     }
 }
 

@@ -1,7 +1,10 @@
 //! The collector's configuration, and the URL of its storage.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use pulse_telemetry_collector::config::{DEFAULTS, Storage as Configured};
 use pulse_telemetry_testkit::collector::{Setup, Storage};
+use pulse_telemetry_testkit::endpoint::CertificateAuthority;
 
 use super::{config, postgres};
 
@@ -262,5 +265,38 @@ fn a_url_of_sqlite_is_read_as_it_is_written_or_refused_by_the_name_of_what_it_ca
     ] {
         let said = refusal(url);
         assert!(said.starts_with("storage.url from ") && said.contains(named) && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn each_secret_that_everybody_can_read_is_warned_of_with_what_ends_it() {
+    let storage = Storage::sqlite();
+    let setup = Setup::new(&storage).with_receipts();
+    let issued = CertificateAuthority::new().issue_for_loopback();
+    let postgres = setup.clone().with("STORAGE__URL", "postgres://pulse@127.0.0.1:1/pulse");
+    let cert = setup.write("cert.pem", &issued.cert_pem);
+    let tls = setup.clone().with("SERVE__TLS_CERT", cert.to_str().unwrap());
+    let key = std::fs::read_to_string(setup.write("x", "").with_file_name("receipts.pem")).unwrap();
+    for (setup, name, secret) in [
+        (&tls, "SERVE__TLS_KEY", &*issued.key_pem),
+        (&postgres, "STORAGE__PASSWORD_FILE", "hunter2"),
+        (&setup, "ADMIN__TOKEN_FILE", "the-token-of-the-maintainers"),
+        (&setup, "RECEIPTS__KEY_FILE", &key),
+    ] {
+        let path = setup.write(name, secret);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let setup = setup.clone().with(name, path.to_str().unwrap());
+        let said = String::from_utf8(setup.run(&["check"]).stdout).unwrap();
+        let lines: Vec<_> = said.lines().filter(|line| line.contains("everybody on this machine")).collect();
+        assert_eq!(lines.len(), 1, "{name}: {said}");
+        let words =
+            [name.to_lowercase().replace("__", "."), "0644".to_owned(), format!("chmod 600 {}", path.display())];
+        for word in words {
+            assert!(lines[0].contains(&word), "{word} in {}", lines[0]);
+        }
+        if name != "STORAGE__PASSWORD_FILE" {
+            let log = setup.start().stop();
+            assert_eq!(log.matches("everybody on this machine").count(), 1, "{name}: {log}");
+        }
     }
 }
