@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use pulse_telemetry_core::receipt::ReceiptKeys;
-use pulse_telemetry_process::config::{Checker, ConfigError, Problem, read_bounded};
+use pulse_telemetry_http::file::read_bounded;
+use pulse_telemetry_process::config::{Checker, ConfigError, Problem};
 use serde::Deserialize;
 
 use super::Url;

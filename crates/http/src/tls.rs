@@ -4,8 +4,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::file::read_bounded;
 use crate::pem::{self, PemError};
 use crate::x509;
 
@@ -68,7 +69,7 @@ impl Trust {
     /// It cannot be read.
     pub fn and_file(self, key: &str, path: &Path) -> Result<Self, TlsError> {
         let name = format!("{key}: {}", path.display());
-        let pem = read(path).map_err(TlsError::of_file(&name))?;
+        let pem = read_bounded(path, FILE_MAX).map_err(TlsError::of_file(&name))?;
         Ok(self.and(&name, pem))
     }
 }
@@ -188,7 +189,7 @@ fn named_authorities(Authorities { file, directories }: &Authorities) -> Result<
     let mut named = Named::new();
     if let Some(file) = file {
         let name = format!("SSL_CERT_FILE: {}", file.display());
-        let text = read(file).map_err(TlsError::of_file(&name))?;
+        let text = read_bounded(file, FILE_MAX).map_err(TlsError::of_file(&name))?;
         let certificates = pem::certificates(&text).map_err(TlsError::of_file(&name))?;
         named.push((name, certificates));
     }
@@ -212,7 +213,7 @@ fn named_authorities(Authorities { file, directories }: &Authorities) -> Result<
 fn system_authorities() -> Result<RootCertStore, TlsError> {
     // The variables, which this would look at too, are unset or empty here.
     let system = openssl_probe::probe();
-    let bundle = system.cert_file.iter().filter_map(|file| read(file).ok());
+    let bundle = system.cert_file.iter().filter_map(|file| read_bounded(file, FILE_MAX).ok());
     let mut certificates: Vec<_> = bundle.flat_map(|text| pem::certificates_among(&text)).collect();
     certificates.extend(system.cert_dir.iter().flat_map(|directory| certificates_below(directory, &mut |_, _| {})));
     // A directory holds each certificate of the bundle once more.
@@ -238,7 +239,7 @@ fn certificates_below(directory: &Path, told: &mut dyn FnMut(&Path, &PemError)) 
         if !found.is_file() || !seen.insert((found.dev(), found.ino())) {
             continue;
         }
-        let Ok(text) = read(&path) else { continue };
+        let Ok(text) = read_bounded(&path, FILE_MAX) else { continue };
         match pem::certificates(&text) {
             Ok(all) => certificates.extend(all),
             Err(PemError::Nothing(_)) => {}
@@ -249,15 +250,6 @@ fn certificates_below(directory: &Path, told: &mut dyn FnMut(&Path, &PemError)) 
         }
     }
     certificates
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {FILE_MAX} bytes")));
-    }
-    Ok(bytes)
 }
 
 type Fingerprint = [u8; 32];

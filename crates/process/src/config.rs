@@ -26,5 +26,5 @@ pub use self::layers::Layers;
 pub use self::listen::{allowed_host, tcp_address};
 pub use self::log::{Log, LogFormat, RawLog};
 pub use self::program::Program;
-pub use self::secret_file::{SYSTEMD, TokenFile, read_bounded, token_of_variable};
+pub use self::secret_file::{SYSTEMD, TokenFile, token_of_variable};
 pub use self::setting::Setting;

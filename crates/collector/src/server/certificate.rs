@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use pulse_telemetry_http::file::read_bounded;
 use pulse_telemetry_http::{pem, x509};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -20,6 +21,8 @@ use crate::queue::SharedClock;
 /// How long before its end the log begins to warn, once a day.
 const WARNING: SignedDuration = SignedDuration::from_hours(14 * 24);
 const AGAIN: Duration = DAY;
+/// The most bytes of a file of certificates, or of a key.
+const FILE_MAX: u64 = 1024 * 1024;
 
 /// TLS as the collector speaks it, and when its certificate ends.
 pub struct Tls {
@@ -36,7 +39,8 @@ pub struct Tls {
 pub fn tls(files: &TlsFiles) -> Result<Tls, String> {
     let read = |key: &str, path: &Path| {
         let name = format!("{key}: {}", path.display());
-        std::fs::read(path).map_err(|error| format!("{name}: failed to read it: {error}")).map(|text| (name, text))
+        let text = read_bounded(path, FILE_MAX).map_err(|error| format!("{name}: failed to read it: {error}"));
+        text.map(|text| (name, text))
     };
     let (name, text) = read("serve.tls_cert", &files.cert)?;
     let chain = pem::chain(&text).map_err(|error| format!("{name}: {error}"))?;

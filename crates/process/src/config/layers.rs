@@ -7,6 +7,7 @@ use std::path::Path;
 use figment::providers::{Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use pulse_telemetry_http::file::read_bounded;
 use serde::de::DeserializeOwned;
 
 use super::environment::Environment;
@@ -18,6 +19,9 @@ use super::variables::Meaning;
 /// Figment's reading of `{a="b"}` recurses for each bracket; a list or map of texts needs one. It also panics at some
 /// backslashes beside characters that are not ASCII, so that a text with both is not given to it.
 const BRACKETS_MAX: usize = 64;
+
+/// The most bytes of a configuration file. The commented defaults have a hundredth of it.
+const FILE_MAX: u64 = 1024 * 1024;
 
 /// All layers merged. Every key of the defaults is there, with its type.
 pub struct Layers {
@@ -260,15 +264,26 @@ fn parse_compound(text: &str) -> Value {
 }
 
 fn read_file(path: &Path) -> Result<Layer, Problem> {
-    let cannot = |error: io::Error| Problem::new(&path.display().to_string(), format!("cannot be read: {error}"));
-    parse_file(path, &fs::read_to_string(path).map_err(cannot)?)
+    let text = read_bounded(path, FILE_MAX).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    parse_file(path, &text.map_err(|error| unreadable(path, &error.to_string()))?)
 }
 
+/// Nothing is there where its name, or that of a directory above it, is no link that leads nowhere.
 fn read_file_if_there(path: &Path) -> Result<Option<Layer>, Problem> {
     match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let there = path.ancestors().find(|part| fs::symlink_metadata(part).is_ok());
+            match there.filter(|part| fs::metadata(part).is_err()) {
+                Some(link) => Err(unreadable(path, &format!("{} is a link that leads nowhere", link.display()))),
+                None => Ok(None),
+            }
+        }
         _ => read_file(path).map(Some),
     }
+}
+
+fn unreadable(path: &Path, why: &str) -> Problem {
+    Problem::new(&path.display().to_string(), format!("cannot be read: {why}"))
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<Layer, Problem> {
@@ -296,6 +311,10 @@ fn unforeseen(error: &figment::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
 
     #[test]
@@ -313,5 +332,29 @@ mod tests {
     fn a_default_file_that_is_there_and_cannot_be_read_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         assert!(read_file_if_there(directory.path()).is_err());
+    }
+
+    #[test]
+    fn a_default_file_whose_link_leads_nowhere_is_not_taken_for_absent() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        symlink("nowhere", &link).unwrap();
+        for path in [link.clone(), link.join("config.toml"), link.join("deeper/config.toml")] {
+            let problem = read_file_if_there(&path).err().unwrap().to_string();
+            assert!(problem.ends_with(&format!("cannot be read: {} is a link that leads nowhere", link.display())));
+        }
+        fs::create_dir(directory.path().join("nowhere")).unwrap();
+        assert!(read_file_if_there(&link.join("config.toml")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_is_endless_or_a_pipe_to_which_nobody_writes_holds_up_no_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        symlink("/dev/zero", &path).unwrap();
+        assert!(read_file(&path).err().unwrap().to_string().ends_with("more than 1048576 bytes"));
+        fs::remove_file(&path).unwrap();
+        mkfifoat(CWD, &path, Mode::RWXU).unwrap();
+        assert!(read_file(&path).err().unwrap().to_string().ends_with("nobody writes to it for 5s"));
     }
 }

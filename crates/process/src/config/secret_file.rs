@@ -1,9 +1,9 @@
 //! A file that holds one secret, and the reading of it.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
+use pulse_telemetry_http::file::read_bounded;
 use secrecy::SecretString;
 
 use super::checker::Checker;
@@ -173,17 +173,4 @@ fn is_assignment(line: &str) -> bool {
     let is_padding = value.bytes().all(|byte| byte == b'=');
     let is_upper = name.len() >= 3 && !is_padding && !name.contains(|c: char| c.is_ascii_lowercase());
     is_name && (is_command || is_upper || name.to_ascii_lowercase().contains("token"))
-}
-
-/// Reads a file of at most `most` bytes.
-///
-/// # Errors
-/// It cannot be read, or has more.
-pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes")));
-    }
-    Ok(bytes)
 }
