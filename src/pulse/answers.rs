@@ -98,7 +98,7 @@ fn values(answers: &Answers, overrides: &LocalOverrides) -> Values {
             "relay_enabled",
             licensed(&answers.relay, |r| r.enabled.required().copied()),
         ),
-        sso_enabled: known_from::<Security, _>("sso_enabled", flag(&answers.security, sso)),
+        sso_enabled: known_from::<Security, _>("sso_enabled", of_every_pulse(&answers.security, sso)),
         multi_tenant: known_from::<Organizations, _>("multi_tenant", multi_tenant(&answers.organizations)),
         paid_license: known_from::<License, _>("paid_license", licensed(&answers.license, paid)),
         has_api_tokens: known_from::<ApiTokens, _>("has_api_tokens", has_api_tokens(answers.api_tokens.as_ref())),
@@ -109,8 +109,8 @@ fn values(answers: &Answers, overrides: &LocalOverrides) -> Values {
 fn gate(answers: &Answers, overrides: &LocalOverrides) -> Gate {
     Gate {
         mock_mode: mock_mode(&answers.version, answers.mock_mode.as_ref()),
-        demo_mode: known_from::<Security, _>("demo_mode", flag(&answers.security, demo)),
-        starting: known_from::<Health, _>("starting", flag(&answers.health, starting)),
+        demo_mode: known_from::<Security, _>("demo_mode", of_every_pulse(&answers.security, demo)),
+        starting: known_from::<Health, _>("starting", of_every_pulse(&answers.health, starting)),
         own_sender: known_from::<Settings, _>("own_sender", own_sender(&answers.settings)),
         commercial: known_from::<Settings, _>("commercial", commercial(&answers.settings)),
         organizations: known_from::<Organizations, _>(
@@ -135,6 +135,11 @@ fn known_from_request<T>(what: &'static str, request: &'static str, value: Resul
 /// A value that the request for `S` told.
 pub(crate) fn known_from<S: Shape, T>(what: &'static str, value: Result<T, Reason>) -> Value<T> {
     known_from_request(what, S::REQUEST, value)
+}
+
+/// A flag that every Pulse tells. Where its route is not there, something in front of Pulse hides it.
+fn of_every_pulse<T>(answer: &PulseAnswer<T>, read: impl FnOnce(&T) -> Result<bool, Reason>) -> Result<bool, Reason> {
+    answer.as_ref().map_err(Clone::clone).and_then(read)
 }
 
 /// A flag of something that this Pulse may not have (404): then it is off.
@@ -262,11 +267,8 @@ fn mock_mode(version: &PulseAnswer<Version>, asked: Option<&PulseAnswer<MockMode
 }
 
 fn own_sender(answer: &PulseAnswer<Settings>) -> Result<OwnSender, Reason> {
-    let settings = match answer {
-        Ok(settings) => settings,
-        Err(Reason::Status(404)) => return Ok(OwnSender::Absent),
-        Err(reason) => return Err(reason.clone()),
-    };
+    // Every Pulse has this route. Where something hides it, an off in Pulse may be behind.
+    let settings = answer.as_ref().map_err(Clone::clone)?;
     if settings.telemetry_enabled == JsonField::Absent {
         return Ok(OwnSender::Absent);
     }

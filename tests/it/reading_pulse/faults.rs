@@ -377,10 +377,11 @@ async fn a_pulse_that_answers_anything_of_its_own_is_pulse() {
     for path in ["/api/health", "/api/version"] {
         pulse.replace(path, gone());
     }
-    assert_eq!(unknown(&read(&pulse).await), [("version", Reason::Status(404)), ("platform", Reason::Status(404))]);
+    let rows = ["version", "platform", "starting"].map(|what| (what, Reason::Status(404)));
+    assert_eq!(unknown(&read(&pulse).await), rows);
     // So are different answers.
     pulse.replace(SECURITY, ResponsePlan::status(500));
-    assert_eq!(unknown(&read(&pulse).await).len(), 4);
+    assert_eq!(unknown(&read(&pulse).await).len(), 5);
     pulse.replace(SECURITY, ok("{}"));
     assert!(unknown(&read(&pulse).await).contains(&("sso_enabled", Reason::WrongShape)));
 }
