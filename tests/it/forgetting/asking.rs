@@ -62,9 +62,7 @@ fn a_contract_that_lies_redirects_floods_or_is_none_sends_no_id_anywhere() {
         ResponsePlan::json(200, &json!({"forget": "true"})),
         ResponsePlan::json(200, &json!({"forget": 1})),
         ResponsePlan::json(200, &json!({"forget": [true]})),
-        ResponsePlan::json(200, &json!({"contract": {"forget": true}})),
-        ResponsePlan::json(200, &json!({"Forget": true})),
-        ResponsePlan::json(200, &json!({})),
+        ResponsePlan::json(200, &json!({"sha256": "…", "schema": {}})),
     ];
     let no_contract = [
         ResponsePlan::status(204),
@@ -76,6 +74,10 @@ fn a_contract_that_lies_redirects_floods_or_is_none_sends_no_id_anywhere() {
     ];
     // A proxy's page, a portal that leads elsewhere, or what passes.
     let failed = [
+        (ResponsePlan::json(200, &json!({})), status(200)),
+        (ResponsePlan::json(200, &json!({"error": "maintenance"})), status(200)),
+        (ResponsePlan::json(200, &json!({"contract": {"forget": true}})), status(200)),
+        (ResponsePlan::json(200, &json!({"Forget": true})), status(200)),
         (ResponsePlan::json(200, &json!([yes])), status(200)),
         (ResponsePlan::json(200, &json!(true)), status(200)),
         (ResponsePlan::text(200, "<html>Please log in.</html>"), status(200)),
