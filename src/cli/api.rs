@@ -133,7 +133,8 @@ impl Api {
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        if let Some(token) = &self.token {
+        // Not for what needs none.
+        if let Some(token) = self.token.as_ref().filter(|_| path.starts_with("/api/")) {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
         }
         request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|_| ApiError::Foreign)
@@ -159,6 +160,7 @@ impl Api {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
     use tokio::net::UnixListener;
     use tokio::time::Instant;
 
@@ -170,6 +172,35 @@ mod tests {
         let set = |name: &str, value: &str| (format!("PULSE_TELEMETRY_{name}"), value.to_owned());
         let variables = [set("SERVE__LISTEN", listen), set("STATE__DIR", state_dir)];
         Config::load(None, &Environment::new(variables), false).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_needs_no_token_is_asked_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, token) = (dir.path().join("api.sock"), dir.path().join("token"));
+        std::fs::write(&token, "the-pages-own-token").unwrap();
+        let set = |name: &str, value: String| (format!("PULSE_TELEMETRY_{name}"), value);
+        let variables = [
+            set("SERVE__LISTEN", format!("unix:{}", socket.display())),
+            set("SERVE__TOKEN_FILE", token.display().to_string()),
+            set("STATE__DIR", dir.path().join("state").display().to_string()),
+        ];
+        let config = Config::load(None, &Environment::new(variables), false).unwrap();
+        let somebody = UnixListener::bind(&socket).unwrap();
+        let api = Api::new(&config).unwrap();
+        for (path, is_told) in [("/healthz", false), ("/api/v1/status", true)] {
+            let hears = async {
+                let (mut stream, _) = somebody.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                String::from_utf8(head).unwrap()
+            };
+            let (head, asked) = tokio::join!(hears, api.ask(Method::GET, path, None, patience::AT_ONCE));
+            assert!(asked.is_err(), "nothing is answered");
+            assert_eq!(head.contains("the-pages-own-token"), is_told, "{path}");
+        }
     }
 
     /// Virtual time passes at once where nothing else can happen, so what a command waits is measured exactly.

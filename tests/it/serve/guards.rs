@@ -282,6 +282,17 @@ async fn another_site_may_link_to_the_page_but_not_load_the_api() {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: {site}\r\n\r\n");
         assert_eq!(server.ask(&request).await.status, status, "{path} {site}");
     }
+    // An image would ask again and again for what a link asks for once: a reading of Pulse.
+    for (site, dest, status) in [
+        ("cross-site", "document", 200),
+        ("cross-site", "image", 403),
+        ("same-site", "iframe", 403),
+        ("same-origin", "image", 200),
+    ] {
+        let headers = format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Dest: {dest}");
+        let request = format!("GET /?read HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n");
+        assert_eq!(server.ask(&request).await.status, status, "{site} {dest}");
+    }
 }
 
 #[tokio::test]

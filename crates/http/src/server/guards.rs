@@ -12,6 +12,7 @@ use super::{ServeError, ServeSettings};
 use crate::host::{Authority, Host, HostError};
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
+const SEC_FETCH_DEST: &str = "sec-fetch-dest";
 const X_API_TOKEN: &str = "x-api-token";
 
 /// The longest part of a caller's own header that a refusal repeats, in bytes.
@@ -104,12 +105,15 @@ impl Guards {
     }
 }
 
-/// Nothing may be changed from another site, and no other site's page needs to read the API.
+/// Nothing may be changed from another site, and no other site's page needs to read the API, or anything in the place
+/// of an image, a frame or a script. A link may lead here.
 fn check_site(request: &Parts, host: &str) -> Result<(), Refusal> {
     let changes = !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
     if let Some(site) = only(&request.headers, SEC_FETCH_SITE)? {
-        let own = !(changes || is_api(request)) || site == "same-origin" || site == "none";
-        return if own { Ok(()) } else { Err(Refusal::CrossSite) };
+        let is_own = site == "same-origin" || site == "none";
+        let is_link = only(&request.headers, SEC_FETCH_DEST)?.is_none_or(|dest| dest == "document");
+        let may = is_own || !(changes || is_api(request)) && is_link;
+        return if may { Ok(()) } else { Err(Refusal::CrossSite) };
     }
     match only(&request.headers, ORIGIN.as_str())? {
         Some(origin) if changes && !is_origin_of(origin, host) => {
