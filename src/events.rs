@@ -32,6 +32,8 @@ const KEPT_DAYS: u32 = 90;
 const EVENTS_MAX: usize = 500;
 /// How many events are taken within a second. No person clicks faster, and each may be a write of the whole file.
 const A_SECOND: usize = 10;
+/// How many changes may wait for a disk that hangs.
+const WAITING_MAX: usize = 256;
 /// How often what is too old is removed: of one day at a time, so that a clock that leaps ahead takes little with it.
 const PRUNING: Duration = DAY;
 /// What Pulse calls a pipeline without news.
@@ -392,6 +394,13 @@ impl Recorder {
         let (done, written) = oneshot::channel();
         let begins = {
             let mut waiting = self.waiting();
+            if waiting.changes.len() >= WAITING_MAX {
+                drop(waiting);
+                if let Change::SetSwitch(off @ Switch { enabled: false, .. }) = change {
+                    self.held().switch = off;
+                }
+                return Err(io::Error::other("too many changes wait for the disk"));
+            }
             waiting.changes.push((change, done));
             !mem::replace(&mut waiting.is_written, true)
         };
@@ -542,4 +551,30 @@ fn retain(kept: &[Kept], now: Timestamp, stay: impl Fn(Timestamp) -> bool) -> Ve
 
 fn is_expired(at: Timestamp, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(at)).is_ok_and(|age| age >= KEPT)
+}
+
+#[cfg(test)]
+mod tests {
+    use pulse_telemetry_process::clock::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn on_a_disk_that_hangs_a_bounded_number_of_changes_waits_and_an_off_holds_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Recorder::open(EventFile::new(dir.path()), None, Box::new(SystemClock)).unwrap();
+        let recorder = Arc::new(opened.0);
+        // A thread writes, and never ends.
+        recorder.waiting().is_written = true;
+        for _ in 0..2 * WAITING_MAX {
+            let waits = recorder.change(Change::Prune);
+            // The caller goes away.
+            let _ = tokio::time::timeout(Duration::ZERO, waits).await;
+        }
+        assert_eq!(recorder.waiting().changes.len(), WAITING_MAX);
+        let in_pulse = Commercial { disable_local_upgrade_metrics: false, reduce_pro_upsell_noise: false };
+        let off = Switch { enabled: false, ..recorder.switch(Some(in_pulse)) };
+        assert_eq!(recorder.set_switch(off).await, SwitchOutcome::NotPersisted);
+        assert!(!recorder.switch(Some(in_pulse)).enabled);
+    }
 }
