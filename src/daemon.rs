@@ -117,9 +117,9 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
             biased;
             () = &mut stop => break,
             read = finished(&mut daemon.reading) => daemon.on_reading(read),
-            answer = answered(&mut daemon.sending, &daemon.store) => match answer {
-                Some(answer) => daemon.on_answer(answer),
-                None => daemon.turn_off(),
+            end = ended(&mut daemon.sending, &daemon.store, &daemon.clock) => match end {
+                AttemptEnd::Answer(answer) => daemon.on_answer(answer),
+                AttemptEnd::SwitchedOff => daemon.turn_off(),
             },
             ids = finished(&mut daemon.reading_ids) => daemon.on_sent_ids(ids),
             deletion = finished(&mut daemon.forgetting) => daemon.on_deletion(deletion),
@@ -129,6 +129,8 @@ pub async fn run<D: Disk, K: Clock, C: Rng>(
         }
     }
     supervisor.stopping();
+    // What was lost while nobody looked is written anew, an off above all.
+    daemon.look_at_the_storage();
     daemon.feed(Input::Stop);
 }
 
@@ -144,17 +146,38 @@ async fn finished<T>(future: &mut Option<Gives<T>>) -> T {
     }
 }
 
-/// The answer to the attempt; `None` where the switch's file is there: the attempt stops where it is, and the caller
-/// turns telemetry off. A process that was stopped for a while may find the file at any step, and begins no lookup and
-/// no connection after it.
-async fn answered<T>(sending: &mut Option<Gives<T>>, store: &impl Disk) -> Option<T> {
-    let Some(running) = sending else { return std::future::pending().await };
-    let answer = std::future::poll_fn(|cx| {
-        if store.is_switched_off() { Poll::Ready(None) } else { running.as_mut().poll(cx).map(Some) }
+/// An attempt to send a ping.
+struct Sending {
+    answer: Gives<AnsweredAttempt>,
+    /// When it has to be over, on the monotonic clock. The attempt's own limit stands still while the machine sleeps.
+    ends: Duration,
+}
+
+type AnsweredAttempt = (Answer, KeptReceipt);
+
+/// How an attempt ends.
+#[derive(Debug, PartialEq)]
+enum AttemptEnd {
+    Answer(AnsweredAttempt),
+    /// The switch's file is there: the caller turns telemetry off.
+    SwitchedOff,
+}
+
+/// The end of the attempt, which stops where it is unless telemetry is certainly on and its time not over. A process
+/// that was stopped for a while may find either at any step, and begins no lookup and no connection after it.
+async fn ended(sending: &mut Option<Sending>, store: &impl Disk, clock: &impl Clock) -> AttemptEnd {
+    let Some(Sending { answer, ends }) = sending else { return std::future::pending().await };
+    let stopped = |why| Poll::Ready(AttemptEnd::Answer((why, KeptReceipt::NONE)));
+    let end = std::future::poll_fn(|cx| match store.is_switched_off() {
+        Ok(true) => Poll::Ready(AttemptEnd::SwitchedOff),
+        // Nobody knows whether it still may go. It is tried again later.
+        Err(_) => stopped(Answer::CutShort),
+        Ok(false) if clock.now().mono > *ends => stopped(Answer::TimedOut),
+        Ok(false) => answer.as_mut().poll(cx).map(AttemptEnd::Answer),
     });
-    let answer = answer.await;
+    let end = end.await;
     *sending = None;
-    answer
+    end
 }
 
 struct Daemon<D, K, C> {
@@ -173,7 +196,7 @@ struct Daemon<D, K, C> {
     confinement: Option<Confinement>,
     /// When the engine wants to be told that time passed, on the monotonic clock.
     wake: Duration,
-    sending: Option<Gives<(Answer, KeptReceipt)>>,
+    sending: Option<Sending>,
     /// The IDs that were sent are being read from the history, because somebody asked for deletions.
     reading_ids: Option<Gives<io::Result<Vec<InstallId>>>>,
     asking: Asking,
@@ -217,9 +240,10 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
         next.saturating_sub(self.clock.now().mono)
     }
 
-    /// A command that did not get through to here may have left the switch's file.
+    /// A command that did not get through to here may have left the switch's file. Where it cannot be looked at, the
+    /// storage cannot either, and nothing is sent.
     fn look_at_the_switch(&mut self) {
-        if self.store.is_switched_off() && !self.engine.sources().switched_off {
+        if self.store.is_switched_off().is_ok_and(|off| off && !self.engine.sources().switched_off) {
             self.turn_off();
         }
     }
@@ -232,12 +256,13 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
 
     fn on_time(&mut self) {
         self.look_at_the_switch();
+        self.look_at_the_storage();
         if self.clock.now().mono >= self.wake {
             self.feed(Input::Tick);
         }
     }
 
-    fn on_answer(&mut self, (answer, receipt): (Answer, KeptReceipt)) {
+    fn on_answer(&mut self, (answer, receipt): AnsweredAttempt) {
         let now = self.clock.now().wall;
         let verdict = answer.verdict(now);
         self.metrics.answered(&verdict, now);
@@ -310,6 +335,9 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
+    use pulse_telemetry_core::clock::Now;
+    use pulse_telemetry_process::clock::SystemClock;
+
     use super::*;
     use crate::store::{Store, leave_off};
 
@@ -321,15 +349,47 @@ mod tests {
         let taken = Rc::clone(&steps);
         let attempt = std::future::poll_fn(move |_| {
             taken.set(taken.get() + 1);
-            Poll::<Answer>::Pending
+            Poll::Pending
         });
-        let mut sending: Option<Gives<Answer>> = Some(Box::pin(attempt));
+        let mut sending = Some(Sending { answer: Box::pin(attempt), ends: at(10).0.mono });
         let a_moment = Duration::from_secs(1);
-        assert!(tokio::time::timeout(a_moment, answered(&mut sending, &store)).await.is_err());
+        assert!(tokio::time::timeout(a_moment, ended(&mut sending, &store, &at(10))).await.is_err());
         let before = steps.get();
         assert!(before > 0, "on, it goes on");
         leave_off(dir.path()).unwrap();
-        assert_eq!(tokio::time::timeout(a_moment, answered(&mut sending, &store)).await, Ok(None));
+        let end = tokio::time::timeout(a_moment, ended(&mut sending, &store, &at(10))).await;
+        assert_eq!(end, Ok(AttemptEnd::SwitchedOff));
         assert_eq!((steps.get(), sending.is_none()), (before, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_a_sleep_of_the_machine_cut_in_two_or_whose_switch_cannot_be_looked_at_goes_no_further() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("state");
+        let (store, _) = Store::open(&dir).unwrap();
+        let attempt = || {
+            let answer = std::future::poll_fn(|_| panic!("it goes on"));
+            Some(Sending { answer: Box::pin(answer), ends: at(10).0.mono })
+        };
+        let end = ended(&mut attempt(), &store, &at(11)).await;
+        assert_eq!(end, AttemptEnd::Answer((Answer::TimedOut, KeptReceipt::NONE)));
+        std::fs::rename(&dir, parent.path().join("away")).unwrap();
+        // Where a file stands in the directory's place, not even root can look.
+        std::fs::write(&dir, "").unwrap();
+        let end = ended(&mut attempt(), &store, &at(0)).await;
+        assert_eq!(end, AttemptEnd::Answer((Answer::CutShort, KeptReceipt::NONE)));
+    }
+
+    /// A clock that stands still.
+    struct At(Now);
+
+    impl Clock for At {
+        fn now(&self) -> Now {
+            self.0
+        }
+    }
+
+    fn at(seconds: u64) -> At {
+        At(Now { mono: Duration::from_secs(seconds), ..SystemClock.now() })
     }
 }

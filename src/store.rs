@@ -112,9 +112,11 @@ pub type ReadSentIds = Box<dyn FnOnce() -> io::Result<Vec<InstallId>> + Send>;
 
 /// What the daemon asks of the disk. [`Store`] is the real one; a simulation has one in memory.
 pub trait Disk {
-    /// Whether the local switch is off on disk. One that cannot be looked at is off.
-    #[must_use]
-    fn is_switched_off(&self) -> bool;
+    /// Whether the local switch is off on disk.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at. Nothing is sent then; but that is no operator's off, which would take the ID.
+    fn is_switched_off(&self) -> io::Result<bool>;
 
     /// Carries out one of the engine's actions on the disk.
     ///
@@ -122,7 +124,8 @@ pub trait Disk {
     /// Where it cannot be written. What was there before is then still there.
     fn carry_out(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()>;
 
-    /// Whether everything that was acknowledged is on the disk, under its name. Nothing is sent otherwise.
+    /// Whether everything that was acknowledged is on the disk, under its name, and the switch can be looked at.
+    /// Nothing is sent otherwise.
     ///
     /// # Errors
     /// Where it is not. The next action takes up what is there then.
@@ -291,11 +294,11 @@ impl Store {
         Err(io::Error::other(format!("{} {what}", self.dir.path().join(LOCK.name).display())))
     }
 
-    /// Takes up the lock and the ledger that are there now, where one of them was lost.
+    /// Takes up the lock and the ledger that are there now, where one of them was lost. The action that finds the lock
+    /// gone fails: the other files may be gone with it, and are written anew only after a failure.
     fn take_up(&mut self, now: Timestamp) -> io::Result<()> {
-        self.lost |= self.check_the_lock().is_err();
         if !self.lost {
-            return Ok(());
+            return self.check_the_lock().inspect_err(|_| self.lost = true);
         }
         let lost = self.check().err();
         let taken_up = self.take_up_what_was_lost(now);
@@ -352,7 +355,7 @@ impl Store {
 }
 
 impl Disk for Store {
-    fn is_switched_off(&self) -> bool {
+    fn is_switched_off(&self) -> io::Result<bool> {
         is_switched_off(&self.dir)
     }
 
@@ -360,6 +363,9 @@ impl Disk for Store {
         let taken_up = self.take_up(now);
         // An off is written whatever else is wrong; anything else might be written over what another process wrote.
         if taken_up.is_err() && !matches!(action, DiskAction::SaveSwitch { off: true }) {
+            if let DiskAction::Record(entry) = action {
+                self.ledger.owe(entry, now);
+            }
             return taken_up;
         }
         let done = self.try_to(action, now);
@@ -369,6 +375,7 @@ impl Disk for Store {
 
     fn confirm(&mut self) -> io::Result<()> {
         self.check().inspect_err(|_| self.lost = true)?;
+        self.is_switched_off()?;
         self.ledger.tidy()?;
         self.keep_head()
     }
@@ -520,9 +527,9 @@ pub fn leave_off(dir: &Path) -> Result<(), StoreError> {
     save_off(&Dir::new(dir)).map_err(failed)
 }
 
-/// Whatever has the switch's name is an off, links not followed; and so is what cannot be looked at.
-fn is_switched_off(dir: &Dir) -> bool {
-    !matches!(dir.look_at(SWITCH.name), Ok(None))
+/// Whatever has the switch's name is an off, links not followed.
+fn is_switched_off(dir: &Dir) -> io::Result<bool> {
+    Ok(dir.look_at(SWITCH.name)?.is_some())
 }
 
 fn save_off(dir: &Dir) -> io::Result<()> {
@@ -557,7 +564,7 @@ fn parse_state(dir: &Dir, content: Option<&[u8]>) -> Result<state_file::FoundSta
 fn find(dir: &Dir) -> io::Result<Found> {
     Ok(Found {
         identity: dir.read(ID)?.as_deref().and_then(Identity::parse),
-        switched_off: is_switched_off(dir),
+        switched_off: is_switched_off(dir)?,
         ..Found::default()
     })
 }

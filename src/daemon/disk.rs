@@ -110,7 +110,7 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
     /// stand do not make it look more often than once a [`STORAGE_LOOK`].
     pub(super) fn look_at_the_storage(&mut self) {
         let now = self.clock.now();
-        if now.mono < self.storage_look_at || self.engine.status(now).unsaved {
+        if now.mono < self.storage_look_at || self.engine.is_unsaved() {
             return;
         }
         self.storage_look_at = now.mono + STORAGE_LOOK;

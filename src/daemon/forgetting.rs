@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pulse_telemetry_core::clock::Clock;
 use pulse_telemetry_core::engine::{Deletions, ForgetAnswer, Input, KeptReceipt};
@@ -13,11 +14,11 @@ use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::receipt::{Expected, ReceiptKeys, ReceiptStanding, id_sha256, judge};
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::Verdict;
-use pulse_telemetry_endpoint::DeletionAnswer;
+use pulse_telemetry_endpoint::{ATTEMPT_TIME, DeletionAnswer};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-use super::{CancelForgetAnswer, Command, Daemon, ForgetCommandAnswer};
+use super::{CancelForgetAnswer, Command, Daemon, ForgetCommandAnswer, Sending};
 use crate::store::Disk;
 
 /// Somebody asked for deletions, and the IDs that were sent are being read. A disk may take its time for that, or hang:
@@ -35,6 +36,9 @@ pub(super) struct Asking {
 /// What keeps deletions from being made, as the log tells it.
 const NOT_OFFERED: &str = "the endpoint offers no deletion, and was sent no ID";
 const NOT_DELETED: &str = "the endpoint did not delete what was sent with an ID";
+
+/// An attempt that goes on for so much longer than it may was stopped in between, as a machine that sleeps is.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// A receipt as it is kept.
 pub(super) fn kept(keys: Option<&ReceiptKeys>, text: Option<&str>, expected: Expected<'_>) -> KeptReceipt {
@@ -119,12 +123,13 @@ impl<D: Disk, K: Clock, C: Rng> Daemon<D, K, C> {
             self.asking.sent.push(id);
         }
         let (sender, keys) = (Arc::clone(&self.sender), Arc::clone(&self.receipt_keys));
-        self.sending = Some(Box::pin(async move {
+        let answer = Box::pin(async move {
             let body_sha256 = sha256(body.as_bytes());
             let (answer, receipt) = sender.attempt(body).await;
             let expected = Expected::Received { body_sha256: &body_sha256 };
             (answer, kept(keys.as_ref().as_ref(), receipt.as_deref(), expected))
-        }));
+        });
+        self.sending = Some(Sending { answer, ends: self.clock.now().mono + ATTEMPT_TIME + OVERDUE });
     }
 
     /// Asks the endpoint for a deletion, as the engine wants it.

@@ -72,10 +72,17 @@ impl Ledger {
     /// Appends one entry, durably, and before it those that could not be written when they happened.
     pub(super) fn append(&mut self, entry: &Entry, now: Timestamp) -> io::Result<()> {
         let result = self.write_owed().and_then(|()| self.write(Line::of(entry, now)));
-        if result.is_err() && !entry.kind.is_recorded_again() && self.owed.len() < OWED_MAX {
-            self.owed.push_back((entry.clone(), now));
+        if result.is_err() {
+            self.owe(entry, now);
         }
         result
+    }
+
+    /// The entry could not be written, and is to be written before the next one.
+    pub(super) fn owe(&mut self, entry: &Entry, now: Timestamp) {
+        if !entry.kind.is_recorded_again() && self.owed.len() < OWED_MAX {
+            self.owed.push_back((entry.clone(), now));
+        }
     }
 
     /// Removes lines from before that time, at most those within `at_most` of the oldest one.

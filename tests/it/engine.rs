@@ -18,7 +18,7 @@ use pulse_telemetry_core::clock::{DAY, HOUR, MINUTE, Now};
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::contract;
 use pulse_telemetry_core::engine::{
-    Action, DiskAction, Engine, EntryKind, ForgetAnswer, Input, Schedule, Start, State,
+    Action, DiskAction, Engine, EntryKind, ForgetAnswer, Input, KeptReceipt, Schedule, Start, State,
 };
 use pulse_telemetry_core::identity::{Identity, InstallId};
 use pulse_telemetry_core::observation::{ReadError, Reading};
@@ -27,7 +27,6 @@ use pulse_telemetry_core::reason::LedgerReason;
 use pulse_telemetry_core::rng::Rng;
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::readings::handed_over;
-use pulse_telemetry_testkit::receiver::no_receipt;
 use pulse_telemetry_testkit::seeded::Seeded;
 use serde_json::Value;
 
@@ -97,7 +96,7 @@ fn status(code: u16) -> Answer {
 
 /// With no receipt.
 fn answered(answer: Answer) -> Input {
-    Input::Answer(answer, no_receipt())
+    Input::Answer(answer, KeptReceipt::NONE)
 }
 
 fn some_id() -> Identity {
@@ -150,7 +149,7 @@ impl World {
             accepted: Vec::new(),
             cancels: 0,
             forget_answers: VecDeque::new(),
-            forget_answer_otherwise: Some(ForgetAnswer::Done(no_receipt())),
+            forget_answer_otherwise: Some(ForgetAnswer::Done(KeptReceipt::NONE)),
             asked: Vec::new(),
             forget_cancels: 0,
         };

@@ -187,6 +187,10 @@ impl<C: Rng> Engine<C> {
             Input::Stop => {
                 self.cancel(now, LedgerReason::Stopped, &mut out);
                 self.break_off_the_deletion(&mut out);
+                // A last try: the next start knows only what is written.
+                if self.deadlines.is_set(Deadline::Save) {
+                    self.save_all(now, &mut out);
+                }
                 out.push(Action::Disk(DiskAction::Record(Entry::new(EntryKind::Stopped))));
                 return out;
             }
@@ -231,7 +235,8 @@ impl<C: Rng> Engine<C> {
     }
 
     /// Something could not be written and is tried again.
-    fn is_unsaved(&self) -> bool {
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
         self.deadlines.is_set(Deadline::Save)
     }
 

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pulse_telemetry_core::engine::KeptReceipt;
 use pulse_telemetry_core::identity::InstallId;
 use pulse_telemetry_core::ledger::sha256;
-use pulse_telemetry_core::receipt::{RECEIPT_HEADER, Receipt, ReceiptKeys, ReceiptStanding, SigningKey, id_sha256};
+use pulse_telemetry_core::receipt::{RECEIPT_HEADER, Receipt, ReceiptKeys, SigningKey, id_sha256};
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 
@@ -133,11 +132,6 @@ pub fn received(body: &[u8]) -> Receipt {
 pub fn forgotten(id: &InstallId) -> Receipt {
     let day = "2026-11-26".parse().unwrap();
     Receipt::Forgotten { id_sha256: id_sha256(id), day, contract_sha256: sha256(b"contract") }
-}
-
-/// That none was given.
-pub fn no_receipt() -> KeptReceipt {
-    KeptReceipt { standing: ReceiptStanding::Missing, text: None }
 }
 
 /// The entries of a ledger of those kinds, of its whole lines: the last one may be torn, or about to be written.

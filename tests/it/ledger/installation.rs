@@ -8,12 +8,11 @@ use pulse_telemetry::store::{Disk as _, Store};
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
 use pulse_telemetry_core::credential::Credential;
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, Start};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, Input, KeptReceipt, Start};
 use pulse_telemetry_core::observation::{OwnSender, ReadError, Reading};
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_testkit::history::{DAY, HOUR, SCHEDULE, audit, entries, noon};
 use pulse_telemetry_testkit::readings::{change, handed_over};
-use pulse_telemetry_testkit::receiver::no_receipt;
 use pulse_telemetry_testkit::seeded::Seeded;
 
 use super::{Disk, YEAR};
@@ -38,7 +37,7 @@ struct World {
 
 /// With no receipt.
 fn answered(answer: Answer) -> Input {
-    Input::Answer(answer, no_receipt())
+    Input::Answer(answer, KeptReceipt::NONE)
 }
 
 impl World {

@@ -49,8 +49,8 @@ struct WhimsicalDisk {
 }
 
 impl Disk for WhimsicalDisk {
-    fn is_switched_off(&self) -> bool {
-        self.whims.glimpse.swap(false, Ordering::Relaxed) || self.store.is_switched_off()
+    fn is_switched_off(&self) -> io::Result<bool> {
+        if self.whims.glimpse.swap(false, Ordering::Relaxed) { Ok(true) } else { self.store.is_switched_off() }
     }
 
     fn carry_out(&mut self, action: &DiskAction, now: Timestamp) -> io::Result<()> {

@@ -21,7 +21,7 @@ use super::{said, world};
 /// confined daemon can take nothing up.
 type Deed = (&'static str, Option<&'static str>, fn(&Setup));
 
-const DEEDS: [Deed; 6] = [
+const DEEDS: [Deed; 7] = [
     ("removed", Some("missing"), |setup| fs::remove_file(setup.state("ledger.jsonl")).unwrap()),
     ("moved away", Some("missing"), |setup| {
         fs::rename(setup.state("ledger.jsonl"), setup.state("ledger.jsonl.1")).unwrap();
@@ -39,11 +39,16 @@ const DEEDS: [Deed; 6] = [
         let ledger = fs::OpenOptions::new().write(true).open(setup.state("ledger.jsonl")).unwrap();
         ledger.set_len(30).unwrap();
     }),
+    ("in a directory that was emptied", Some("missing"), |setup| empty(&setup.path("state"))),
     ("in a directory that another one replaced", None, |setup| {
         fs::rename(setup.path("state"), setup.path("moved")).unwrap();
         fs::create_dir(setup.path("state")).unwrap();
     }),
 ];
+
+fn empty(dir: &Path) {
+    super::names(dir).iter().for_each(|name| fs::remove_file(dir.join(name)).unwrap());
+}
 
 fn first_lines(ledger: &[u8], count: usize) -> Vec<u8> {
     ledger.split_inclusive(|byte| *byte == b'\n').take(count).flatten().copied().collect()
@@ -156,6 +161,37 @@ fn a_daemon_that_lost_its_history_says_so_and_begins_another_that_tells_of_it() 
         assert!(said(&audit).contains(&format!("were lost ({reason})")), "{what}: {}", said(&audit));
         assert_eq!(endpoint.server.connections(), 0, "{what}");
     }
+}
+
+#[test]
+fn a_directory_that_is_emptied_under_the_daemon_takes_neither_the_id_nor_an_off_with_it() {
+    for off in [false, true] {
+        let (_pulse, endpoint, setup) = world();
+        let setup = setup.with("PULSE_TELEMETRY_SCHEDULE__STARTUP_DELAY", "1h");
+        setup.run(&["reset-id"]);
+        let before = fs::read(setup.state(".install_id")).unwrap();
+        let sidecar = setup.start();
+        sidecar.wait_for_log("telemetry is on");
+        if off {
+            assert_eq!(sidecar.put("/api/v1/switch", r#"{"enabled":false}"#).status, 200);
+        }
+        empty(&setup.path("state"));
+        // Nobody looked since.
+        sidecar.stop();
+        assert_eq!(fs::read(setup.state(".install_id")).ok(), (!off).then_some(before), "off: {off}");
+        assert_eq!(pulse_telemetry_testkit::sidecar::exists(&setup.state("off")), off);
+        assert_eq!(endpoint.server.connections(), 0);
+    }
+}
+
+#[test]
+fn the_action_that_finds_the_directory_emptied_fails_so_that_all_is_written_anew() {
+    let (dir, _, mut store) = store();
+    empty(dir.path());
+    let save = DiskAction::Save(State::default());
+    assert!(store.carry_out(&save, noon()).is_err());
+    store.carry_out(&save, noon()).unwrap();
+    store.confirm().unwrap();
 }
 
 #[test]

@@ -52,18 +52,18 @@ fn off_in_any_form_is_off_at_a_start_under_a_daemon_and_for_the_commands() {
 }
 
 #[test]
-fn a_switch_that_cannot_be_looked_at_is_off() {
+fn where_the_switch_cannot_be_looked_at_nothing_may_go_and_that_is_no_operators_off() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("state");
-    let (store, found) = Store::open(&dir).unwrap();
-    assert!(!found.switched_off && !store.is_switched_off());
+    let (mut store, found) = Store::open(&dir).unwrap();
+    assert!(!found.switched_off && !store.is_switched_off().unwrap());
     fs::rename(&dir, parent.path().join("away")).unwrap();
     // Where a file stands in the directory's place, not even root can look.
     fs::write(&dir, "").unwrap();
-    assert!(store.is_switched_off());
+    assert!(store.is_switched_off().is_err() && store.confirm().is_err());
     fs::remove_file(&dir).unwrap();
     symlink("state", &dir).unwrap();
-    assert!(store.is_switched_off());
+    assert!(store.is_switched_off().is_err() && store.confirm().is_err());
 }
 
 #[test]

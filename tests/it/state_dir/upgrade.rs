@@ -14,12 +14,11 @@ use pulse_telemetry::store::{Disk as _, Found, Store, read_ledger};
 use pulse_telemetry_core::audit::{Audit, Report};
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
-use pulse_telemetry_core::engine::{Action, Engine, EntryKind, ForgetAnswer, Input, Start, State};
+use pulse_telemetry_core::engine::{Action, Engine, EntryKind, ForgetAnswer, Input, KeptReceipt, Start, State};
 use pulse_telemetry_core::verdict::Answer;
 use pulse_telemetry_process::config::Environment;
 use pulse_telemetry_testkit::history::{DAY, SCHEDULE, entries};
 use pulse_telemetry_testkit::readings::handed_over;
-use pulse_telemetry_testkit::receiver::no_receipt;
 use pulse_telemetry_testkit::seeded::Seeded;
 use serde_json::Value;
 
@@ -181,7 +180,7 @@ fn what_the_version_before_sent_can_be_deleted_and_it_refuses_the_directory_for_
             actions = match asks.into_iter().next() {
                 Some(id) => {
                     asked.insert(id.to_string());
-                    engine.handle(now, Input::ForgetAnswer { id, answer: ForgetAnswer::Done(no_receipt()) })
+                    engine.handle(now, Input::ForgetAnswer { id, answer: ForgetAnswer::Done(KeptReceipt::NONE) })
                 }
                 None => engine.handle(now, Input::Tick),
             };
@@ -210,7 +209,7 @@ fn carry_out(store: &mut Store, actions: Vec<Action>, now: Now, sent: &mut Vec<S
             Action::ReadPulse => inputs.push(Input::Reading(Box::new(Ok(handed_over())))),
             Action::Send(body) => {
                 sent.push(body.into());
-                inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }, no_receipt()));
+                inputs.push(Input::Answer(Answer::Status { code: 204, retry_after: None }, KeptReceipt::NONE));
             }
             _ => {}
         }

@@ -119,6 +119,11 @@ pub struct KeptReceipt {
     pub text: Option<String>,
 }
 
+impl KeptReceipt {
+    /// That none was given.
+    pub const NONE: Self = Self { standing: ReceiptStanding::Missing, text: None };
+}
+
 /// A ping that was done with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

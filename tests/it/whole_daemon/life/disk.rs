@@ -198,7 +198,7 @@ impl World {
 pub(super) struct SimulatedDisk(pub(super) Shared);
 
 impl Disk for SimulatedDisk {
-    fn is_switched_off(&self) -> bool {
+    fn is_switched_off(&self) -> io::Result<bool> {
         self.0.lock().disk.store().is_switched_off()
     }
 

@@ -563,10 +563,7 @@ impl<S: Saboteur> World<S> {
                 return self.on_deletion();
             }
             Choice::Erase => drop(self.disk.erase_history(self.now().wall)),
-            Choice::Stop => {
-                let _ = self.feed(Input::Stop)?;
-                return Ok(Err(Died));
-            }
+            Choice::Stop => return self.stop(),
             Choice::Crash => return Ok(Err(Died)),
             Choice::PowerLoss => {
                 self.disk.power_loss();

@@ -189,8 +189,7 @@ impl<S: Saboteur> World<S> {
             self.rules.disturb(self.at);
             self.fixed = fixed(&mut self.chance);
         }
-        let _ = self.feed(Input::Stop)?;
-        Ok(Err(Died))
+        self.stop()
     }
 
     pub(super) fn reboot(&mut self) -> Result<(), Died> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pulse_telemetry_core::clock::Now;
 use pulse_telemetry_core::consent::Sources;
-use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, Start};
+use pulse_telemetry_core::engine::{Action, DiskAction, Engine, EntryKind, Input, KeptReceipt, Start};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::observation::OwnSender;
 use pulse_telemetry_core::reason::LedgerReason;
@@ -18,7 +18,6 @@ use super::super::saboteurs::Saboteur;
 use super::super::time::{DAY, HOUR, MINUTE, NEVER, SECOND};
 use super::{CrashPoint, Died, Held, Process, SCHEDULE, Sending, World};
 use crate::memory_fs::Mood;
-use crate::receiver::no_receipt;
 use crate::seeded::{Draws, Seeded};
 
 /// What came of a list of actions.
@@ -318,7 +317,7 @@ impl<S: Saboteur> World<S> {
 
     pub(super) fn on_time(&mut self) -> Held<Result<(), Died>> {
         self.rules.nobody_waits(self.at)?;
-        if self.look_at_the_switch()?.is_err() {
+        if self.look_at_the_switch()?.is_err() || self.look_at_the_storage()?.is_err() {
             return Ok(Err(Died));
         }
         Ok(self.feed(Input::Tick)?.map(|_| ()))
@@ -368,7 +367,7 @@ impl<S: Saboteur> World<S> {
         };
         self.rules.answers(accepted, silent_until, self.at);
         self.note(|_| format!("answer {:?}", outcome.answer));
-        let fed = self.feed(Input::Answer(outcome.answer, no_receipt()))?;
+        let fed = self.feed(Input::Answer(outcome.answer, KeptReceipt::NONE))?;
         if accepted && matches!(fed, Ok(true)) {
             self.rules.acceptance_written();
         }
@@ -382,6 +381,23 @@ impl<S: Saboteur> World<S> {
             return Ok(self.switch(true)?.map(|_| ()));
         }
         Ok(Ok(()))
+    }
+
+    /// As the daemon does: what was written may be gone.
+    pub(super) fn look_at_the_storage(&mut self) -> Held<Result<(), Died>> {
+        let Some(process) = &self.process else { return Ok(Ok(())) };
+        if process.engine.is_unsaved() || self.disk.confirm().is_ok() {
+            return Ok(Ok(()));
+        }
+        self.rules.dirty = true;
+        Ok(self.feed(Input::StorageFailed { send_left_out: false, forget_left_out: false })?.map(|_| ()))
+    }
+
+    pub(super) fn stop(&mut self) -> Held<Result<(), Died>> {
+        if self.look_at_the_storage()?.is_ok() {
+            let _ = self.feed(Input::Stop)?;
+        }
+        Ok(Err(Died))
     }
 
     pub(super) fn switch(&mut self, off: bool) -> Held<Result<bool, Died>> {
