@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 pub(crate) mod chart;
-mod compose;
-mod unraid;
+pub(crate) mod compose;
+pub(crate) mod unraid;
 mod workflows;
 
 use std::io::Write as _;
@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use pulse_telemetry_testkit::alone::{program_or_skip, run};
+use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::project;
-use pulse_telemetry_testkit::sidecar::binary;
+use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
+use pulse_telemetry_testkit::sidecar::{LIMIT, Setup, binary, comes_true};
 use serde_json::Value;
 
 /// A file of the project.
@@ -40,6 +42,55 @@ fn fed(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
+}
+
+/// What a way sets in the sidecar's environment.
+pub(crate) type Environment = Vec<(String, String)>;
+/// Reads it for that test, where what that needs is there.
+type Way = fn(&str) -> Option<Environment>;
+
+/// What systemd's unit and the images set, in lines that begin so.
+fn set_by(file: &str, key: &str) -> Environment {
+    let set = |line: &str| line.strip_prefix(key)?.split_once('=').map(|(name, value)| (name.into(), value.into()));
+    read(file).lines().filter_map(set).collect()
+}
+
+#[test]
+fn by_every_way_it_is_silent_while_pulse_reports_itself_and_takes_over_when_pulse_hands_over() {
+    let test = "by_every_way_it_is_silent_while_pulse_reports_itself_and_takes_over_when_pulse_hands_over";
+    let ways: [(&str, Way); 6] = [
+        ("systemd", |_| Some(set_by("systemd/pulse-telemetry.service", "Environment="))),
+        ("an image that is compiled", |_| Some(set_by("Dockerfile", "ENV "))),
+        ("an image of a release", |_| Some(set_by("Dockerfile.release", "ENV "))),
+        ("Compose", compose::environment),
+        ("Unraid", unraid::environment),
+        ("Kubernetes", chart::environment),
+    ];
+    for (way, environment) in ways {
+        let Some(environment) = environment(test) else { return };
+        let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
+        pulse.change(|model| model.telemetry_enabled = Some(true));
+        let mut setup = Setup::new(&pulse.url(), &endpoint.url()).with_token(TOKEN);
+        // Addresses and paths are those of the test.
+        let of_the_test = ["PULSE_URL", "PULSE_TOKEN_FILE"];
+        let is_of_the_test = |name: &str| {
+            of_the_test.contains(&name) || ["__DIR", "__LISTEN", "__TOKEN_FILE"].iter().any(|end| name.ends_with(end))
+        };
+        for (name, value) in environment.iter().filter(|(name, _)| !is_of_the_test(name)) {
+            setup = setup.with(name, value);
+        }
+        let sidecar = setup.start();
+        let history = || String::from_utf8(setup.run(&["history"]).stdout).unwrap();
+        // Its own decision, which it takes at once in a test, and not what somebody saw who looked.
+        assert!(comes_true(|| history().contains("pulse_reports_itself")), "{way}: {}", history());
+        assert_eq!(sidecar.status()["suppressed"]["reason"], "pulse_reports_itself", "{way}");
+        sidecar.stop();
+        assert_eq!(endpoint.server.connections(), 0, "{way}: this installation is counted twice");
+
+        pulse.change(|model| model.telemetry_enabled = Some(false));
+        let _sidecar = setup.start();
+        endpoint.wait_for_pings(1, LIMIT);
+    }
 }
 
 #[test]

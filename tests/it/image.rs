@@ -76,7 +76,6 @@ fn a_life_inside() {
     let secrets = format!("{}:/run/secrets:ro", secrets.path().display());
     // As in compose.example.yml, but for the addresses and the hurry.
     let variables = [
-        "PULSE_TELEMETRY=true".to_owned(),
         // By a name, as there.
         format!("PULSE_URL={}", pulse.url().replace("127.0.0.1", "localhost")),
         "PULSE_TOKEN_FILE=/run/secrets/pulse-token".to_owned(),

@@ -13,7 +13,7 @@ use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 
-use super::{beside_the_build, documents};
+use super::{Environment, beside_the_build, documents};
 
 /// The oldest Kubernetes that the chart says it runs on, and a current one.
 const KUBERNETES: [&str; 2] = ["1.29.0", "1.37.0"];
@@ -254,9 +254,30 @@ fn nothing_but_pulse_names_and_port_443_of_public_addresses_is_let_through() {
 }
 
 fn variable(pod: &Value, name: &str) -> Option<String> {
+    variables(pod).into_iter().find_map(|(variable, value)| (variable == name).then_some(value))
+}
+
+pub(crate) fn variables(pod: &Value) -> Environment {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let variables = pod["containers"][0]["env"].as_array().unwrap();
-    let found = variables.iter().find(|variable| variable["name"] == name)?;
-    Some(found["value"].as_str().unwrap().to_owned())
+    variables.iter().map(|variable| (text(&variable["name"]), text(&variable["value"]))).collect()
+}
+
+/// What the chart sets by itself.
+pub(crate) fn environment(test: &str) -> Option<Environment> {
+    let made = rendered(test, "x", "token.existingSecret=a")?.unwrap();
+    Some(variables(&of_kind(&made, "Deployment").unwrap()["spec"]["template"]["spec"]))
+}
+
+#[test]
+fn off_in_the_values_is_off_in_the_pod() {
+    let test = "off_in_the_values_is_off_in_the_pod";
+    for (values, off) in [("enabled=false", Some("false")), ("enabled=true", None)] {
+        let Some(made) = rendered(test, "x", &format!("token.existingSecret=a,{values}")) else { return };
+        let made = made.unwrap();
+        let pod = &of_kind(&made, "Deployment").unwrap()["spec"]["template"]["spec"];
+        assert_eq!(variable(pod, "PULSE_TELEMETRY").as_deref(), off, "{values}");
+    }
 }
 
 /// What kubelet does is not tried here: the volumes are directories as it makes them for an `fsGroup`.
@@ -281,9 +302,8 @@ fn the_program_runs_with_the_environment_and_the_volumes_that_its_pod_has() {
                 .fold(value.to_owned(), |value, path| value.replace(path, &format!("{}{path}", place.path().display())))
         };
         let mut setup = Setup::new(&pulse.url(), &endpoint.url());
-        for variable in pod["containers"][0]["env"].as_array().unwrap() {
-            let (name, value) = (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
-            setup = setup.with(name, &inside(value).replace(":7656", ":0"));
+        for (name, value) in variables(pod) {
+            setup = setup.with(&name, &inside(&value).replace(":7656", ":0"));
         }
         if geteuid().is_root() {
             let user = [format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".to_owned()];
@@ -347,6 +367,7 @@ fn the_notes_say_how_to_look_to_hand_over_and_what_ends_with_the_pod() {
             "kubectl -n monitoring exec deploy/x-pulse-telemetry -- /pulse-telemetry preview",
             "kubectl -n monitoring port-forward deploy/x-pulse-telemetry 7656",
             "- name: PULSE_TELEMETRY\n           value: \"false\"",
+            "kubectl -n monitoring rollout restart deploy/x-pulse-telemetry",
         ];
         assert!(always.iter().chain([&says]).all(|words| notes.contains(words)) && !notes.contains(not), "{notes}");
     }

@@ -4,7 +4,14 @@ use pulse_telemetry_testkit::alone::file_or_skip;
 use pulse_telemetry_testkit::sidecar::binary;
 use serde_json::{Value, json};
 
-use super::{documents, read};
+use super::{Environment, documents, read};
+
+/// What the Compose file sets for the sidecar.
+pub(crate) fn environment(test: &str) -> Option<Environment> {
+    let file = documents(test, &read("compose.example.yml"), &[])?.unwrap().remove(0);
+    let set = file["services"]["pulse-telemetry"]["environment"].as_object().unwrap().clone();
+    Some(set.into_iter().map(|(name, value)| (name, value.as_str().unwrap().to_owned())).collect())
+}
 
 #[test]
 fn the_compose_file_is_one_of_the_specification_and_gives_the_sidecar_no_right_that_it_does_not_need() {
