@@ -48,6 +48,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (ternary "443" "80" (eq $url.scheme "https")) $port -}}
 {{- end -}}
 
+{{/* The one address of that URL, where it has one and no name. */}}
+{{- define "pulse-telemetry.pulseAddress" -}}
+{{- $host := regexReplaceAll ":[0-9]+$" (urlParse (include "pulse-telemetry.pulseUrl" .)).host "" -}}
+{{- if regexMatch "^([0-9]{1,3}[.]){3}[0-9]{1,3}$" $host -}}
+{{- printf "%s/32" $host -}}
+{{- else if hasPrefix "[" $host -}}
+{{- printf "%s/128" (trimAll "[]" $host) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "pulse-telemetry.tokenSecret" -}}
 {{- if and .Values.token.value .Values.token.existingSecret -}}
 {{- fail "token.value and token.existingSecret are both set: Pulse's API token is in one of them" -}}

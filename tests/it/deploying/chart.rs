@@ -1,6 +1,7 @@
 //! The Helm chart, rendered by Helm itself: what it makes of many sets of values, and what holds in all of them.
 
 use std::fs::{Permissions, create_dir_all, set_permissions};
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
@@ -22,7 +23,7 @@ const KUBERNETES: [&str; 2] = ["1.29.0", "1.37.0"];
 const USER: u32 = 65_532;
 
 /// Sets of values, each with the name that the release has.
-const VALUES: [(&str, &str, &str); 12] = [
+const VALUES: [(&str, &str, &str); 14] = [
     ("an existing secret", "pulse-telemetry", "token.existingSecret=a"),
     ("a token", "telemetry", "token.value=a-token"),
     ("another release of Pulse", "x", "token.existingSecret=a,pulse.release=monitoring"),
@@ -31,6 +32,8 @@ const VALUES: [(&str, &str, &str); 12] = [
         "x",
         "token.existingSecret=a,pulse.url=https://pulse.lan:7655,pulse.ca.configMap=lan,pulse.ca.key=lan.pem",
     ),
+    ("Pulse at an address", "x", "token.existingSecret=a,pulse.url=http://192.0.2.5:7655"),
+    ("Pulse at an address of IPv6", "x", "token.existingSecret=a,pulse.url=http://[2001:db8::5]:7655"),
     ("Pulse at the port of its scheme", "x", "token.existingSecret=a,pulse.url=https://pulse.lan/pulse"),
     (
         "organizations",
@@ -233,24 +236,64 @@ fn pulse_is_found_by_the_name_that_its_own_chart_gives_its_service() {
     }
 }
 
+/// Whether an address is in a CIDR.
+fn holds(cidr: &Value, address: IpAddr) -> bool {
+    let (network, length) = cidr.as_str().unwrap().split_once('/').unwrap();
+    let length: u32 = length.parse().unwrap();
+    let differs = match (network.parse().unwrap(), address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => u128::from(network.to_bits() ^ address.to_bits()) << 96,
+        (IpAddr::V6(network), IpAddr::V6(address)) => network.to_bits() ^ address.to_bits(),
+        _ => return false,
+    };
+    differs.leading_zeros() >= length
+}
+
+/// Whether a policy lets the pod reach that port of an address that is no pod's.
+fn lets_through(policy: &Value, address: &str, port: u16) -> bool {
+    let address: IpAddr = address.parse().unwrap();
+    policy["egress"].as_array().unwrap().iter().any(|rule| {
+        let is_the_port = rule["ports"].as_array().unwrap().iter().any(|open| open["port"] == port);
+        // No `to` is everywhere.
+        let is_within = rule["to"].as_array().is_none_or(|to| {
+            to.iter().map(|to| &to["ipBlock"]).filter(|block| block.is_object()).any(|block| {
+                let except = block["except"].as_array().into_iter().flatten();
+                holds(&block["cidr"], address) && !except.into_iter().any(|cidr| holds(cidr, address))
+            })
+        });
+        is_the_port && is_within
+    })
+}
+
+/// A cloud's credentials, a resolver on the node, a neighbour's machine, and two of the Internet.
+const ADDRESSES: [&str; 5] = ["169.254.169.254", "169.254.20.10", "192.168.1.9", "198.51.100.7", "2001:db8::7"];
+
 #[test]
 fn nothing_but_pulse_names_and_port_443_of_public_addresses_is_let_through() {
     let test = "nothing_but_pulse_names_and_port_443_of_public_addresses_is_let_through";
-    let Some(made) = rendered(test, "x", "token.existingSecret=a") else { return };
-    let made = made.unwrap();
-    let policy = &of_kind(&made, "NetworkPolicy").unwrap()["spec"];
-    assert_eq!((&policy["ingress"], &policy["policyTypes"]), (&json!([]), &json!(["Ingress", "Egress"])));
-    let ports: Vec<&Value> = policy["egress"].as_array().unwrap().iter().map(|rule| &rule["ports"]).collect();
-    let names = json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]);
-    assert_eq!(ports, [&json!([{"port": 7655}]), &names, &json!([{"port": 443}])]);
-    let within = ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
-    let public = json!([
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": within}},
-        {"ipBlock": {"cidr": "::/0", "except": ["fc00::/7", "fe80::/10"]}},
-    ]);
-    assert_eq!(policy["egress"][2]["to"], public);
-    // No Service, no port: the page is for `kubectl port-forward`.
-    assert!(of_kind(&made, "Service").is_none());
+    // Where each port is open, of those addresses.
+    let always = [(53, [true, true, true, false, false]), (443, [false, false, false, true, true])];
+    for (values, port, open) in [
+        ("pulse.release=pulse", 7655, [false; 5]),
+        ("pulse.url=http://192.168.1.9:7655", 7655, [false, false, true, false, false]),
+        ("pulse.url=https://192.168.1.9", 443, [false, false, true, true, true]),
+        ("pulse.url=http://[2001:db8::7]:7655", 7655, [false, false, false, false, true]),
+        ("pulse.url=http://pulse.lan:7655", 7655, [false, false, true, true, true]),
+        ("pulse.url=https://pulse.lan", 443, [false, false, true, true, true]),
+    ] {
+        let Some(made) = rendered(test, "x", &format!("token.existingSecret=a,{values}")) else { return };
+        let made = made.unwrap();
+        let policy = &of_kind(&made, "NetworkPolicy").unwrap()["spec"];
+        assert_eq!((&policy["ingress"], &policy["policyTypes"]), (&json!([]), &json!(["Ingress", "Egress"])));
+        for (port, open) in always.into_iter().filter(|(other, _)| *other != port).chain([(port, open)]) {
+            let reached = ADDRESSES.map(|address| lets_through(policy, address, port));
+            assert_eq!(reached, open, "{values}: port {port} of {ADDRESSES:?}");
+        }
+        let known = [json!(53), json!(443), json!(port)];
+        let ports = policy["egress"].as_array().unwrap().iter().flat_map(|rule| rule["ports"].as_array().unwrap());
+        assert!(ports.into_iter().all(|open| known.contains(&open["port"])), "{values}");
+        // No Service, no port: the page is for `kubectl port-forward`.
+        assert!(of_kind(&made, "Service").is_none());
+    }
 }
 
 fn variable(pod: &Value, name: &str) -> Option<String> {
