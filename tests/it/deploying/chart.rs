@@ -14,7 +14,7 @@ use pulse_telemetry_testkit::sidecar::{LIMIT, Setup};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 
-use super::{Environment, beside_the_build, documents};
+use super::{Environment, beside_the_build, documents, read};
 
 /// The oldest Kubernetes that the chart says it runs on, and a current one.
 const KUBERNETES: [&str; 2] = ["1.29.0", "1.37.0"];
@@ -413,5 +413,31 @@ fn the_notes_say_how_to_look_to_hand_over_and_what_ends_with_the_pod() {
             "kubectl -n monitoring rollout restart deploy/x-pulse-telemetry",
         ];
         assert!(always.iter().chain([&says]).all(|words| notes.contains(words)) && !notes.contains(not), "{notes}");
+    }
+}
+
+/// Each command of Helm in a document, in a block or within a line.
+fn commands_of_helm(document: &str) -> Vec<String> {
+    let whole = |(begins, ends): (&'static str, char)| {
+        let rest = document.split(begins).skip(1);
+        rest.map(move |rest| rest.split(ends).next().unwrap().split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    [("\nhelm ", '\n'), ("`helm ", '`')].into_iter().flat_map(whole).collect()
+}
+
+#[test]
+fn helm_knows_the_commands_of_the_documents_and_an_upgrade_takes_what_is_new_in_the_chart() {
+    let test = "helm_knows_the_commands_of_the_documents_and_an_upgrade_takes_what_is_new_in_the_chart";
+    let Some(helm) = beside_the_build(test, "tools/bin/helm", "version") else { return };
+    let commands: Vec<String> =
+        ["README.md", "docs/INSTALL.md"].iter().flat_map(|file| commands_of_helm(&read(file))).collect();
+    for verb in ["install ", "upgrade ", "uninstall ", "show values "] {
+        assert!(commands.iter().any(|command| command.contains(verb)), "{verb}: {commands:?}");
+    }
+    for command in commands {
+        let output = Command::new(&helm).args(command.split(' ')).arg("--help").output().unwrap();
+        assert!(output.status.success(), "helm {command}: {}", String::from_utf8_lossy(&output.stderr));
+        // Old values alone lack those that a newer chart has, and its templates stop at them.
+        assert!(!command.contains(" --reuse-values"), "helm {command}");
     }
 }
