@@ -74,19 +74,22 @@ choose() {
     [ -z "$is_debian" ] || file=${NAME}_$VERSION-1_$debian.deb
 }
 
-# fetch NAME: into the place that only root can write, where nobody exchanges it after it was checked.
-fetch() {
+# fetch NAME: into the place that only root can write, where nobody exchanges it after it was checked. It takes five
+# minutes and 32 MiB at most, whatever the other side sends or does not.
+fetch() (
+    ulimit -f 65536
     case $from in
         http://* | https://*)
             if command -v curl >/dev/null; then
-                curl --fail --silent --show-error --location --retry 2 --max-time 300 --output "$place/$1" "$from/$1"
+                timeout --foreground 300 curl --fail --silent --show-error --location --retry 2 --connect-timeout 20 \
+                    --speed-limit 1000 --speed-time 30 --output "$place/$1" "$from/$1"
             else
                 needs wget curl
-                wget -q -T 60 -O "$place/$1" "$from/$1"
+                timeout --foreground 300 wget -q -t 3 -T 30 -O "$place/$1" "$from/$1"
             fi ;;
         *) cp -- "$from/$1" "$place/$1" ;;
     esac || stop "$1 could not be had from $from; nothing was installed"
-}
+)
 
 # Fetches what is chosen, and ends unless it is what was signed.
 verified() {
@@ -128,25 +131,34 @@ install_tarball() {
     install -m 0644 "$tree/systemd/$NAME.service" $UNIT
     if is_booted; then
         systemctl daemon-reload
-        systemctl try-restart $NAME
+        systemctl try-restart $NAME || true
     fi
 }
 
-# Images of LXD and Incus have a drop-in that takes every unit's credentials away, and with them the token.
+# Images of LXD and Incus have a drop-in that takes every unit's credentials away, and with them the token. What it took,
+# one that sorts after it gives back.
 tell_of_credentials() {
     is_booted || return 0
-    [ -z "$(systemctl cat $NAME | sed -n 's/^LoadCredential=//p' | tail -n 1)" ] || return 0
+    lost=$(systemctl cat $NAME | awk '
+        $0 == "LoadCredential=" { if (has != "") lost = has; has = ""; token = 0 }
+        /^LoadCredential=./ { has = has "\\n" $0; if ($0 !~ /=page-token:/) token = 1 }
+        END { if (!token) print lost }')
+    [ -n "$lost" ] || return 0
     cat <<END
 
 Missing: a drop-in of this image takes LoadCredential= from every unit, so the token would not reach the program.
 Give it back:
-  mkdir -p /etc/systemd/system/$NAME.service.d
-  printf '[Service]\nLoadCredential=pulse-token:/etc/$NAME/token\n' >/etc/systemd/system/$NAME.service.d/zzzz-token.conf
-  systemctl daemon-reload
+  mkdir -p $UNIT.d
+  printf '%b\n' '[Service]$lost' >$UNIT.d/zzzz-credentials.conf
+  systemctl daemon-reload; systemctl try-restart $NAME
 END
 }
 
 tell_the_next_steps() {
+    case $(systemctl is-active $NAME 2>/dev/null) in
+        active) echo "$NAME $VERSION is installed, and the service that ran is restarted with it."; return ;;
+        activating | failed) echo "$NAME $VERSION is installed, and does not start: journalctl -u $NAME"; return ;;
+    esac
     cat <<END
 $NAME $VERSION is installed; it is not started, and nothing is sent. Next, as root:
   1. the API token of Pulse: (umask 077; cat >/etc/$NAME/token), paste, Enter, Ctrl-D
