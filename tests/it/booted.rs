@@ -12,6 +12,7 @@ use pulse_telemetry_testkit::sidecar;
 const SEEN: &str = r"#!/bin/sh
 show() { systemctl show pulse-telemetry -p ActiveState -p NRestarts; }
 until_active() { for _ in $(seq 60); do systemctl is-active -q pulse-telemetry && return; sleep 1; done; }
+set -- $(cat /proc/self/uid_map); echo container: $2
 until_active; show
 ls -ln /var/lib/private/pulse-telemetry | sed 's/^/state: /'
 sed 's/^/process: /' /proc/$(systemctl show -p MainPID --value pulse-telemetry)/status
@@ -26,15 +27,25 @@ journalctl -u pulse-telemetry --no-pager -o cat
 #[test]
 #[ignore = "needs root: make test-boot"]
 fn under_systemd_it_starts_confined_sends_with_the_credential_and_survives_a_hang() {
-    booted::alone(
-        "booted::under_systemd_it_starts_confined_sends_with_the_credential_and_survives_a_hang",
-        a_life_of_the_unit,
-    );
+    booted::alone("booted::under_systemd_it_starts_confined_sends_with_the_credential_and_survives_a_hang", || {
+        a_life_of_the_unit(installed("booted"));
+    });
 }
 
-fn a_life_of_the_unit() {
+#[test]
+#[ignore = "needs root: make test-boot"]
+fn in_an_unprivileged_container_it_starts_confined_sends_with_the_credential_and_survives_a_hang() {
+    let name = "booted::in_an_unprivileged_container_it_starts_confined_sends_with_the_credential_and_survives_a_hang";
+    booted::alone(name, || {
+        let machine = installed("unprivileged").unprivileged();
+        let seen = a_life_of_the_unit(machine);
+        assert!(seen.contains("container: 524288\n"), "{seen}");
+    });
+}
+
+/// What it said.
+fn a_life_of_the_unit(machine: Machine) -> String {
     let (pulse, endpoint) = (SimulatedPulse::start(PulseModel::default()), Endpoint::start());
-    let machine = installed();
     let config = format!(
         "[telemetry]\nendpoint = \"{}\"\n[pulse]\nurl = \"{}\"\n[schedule]\nstartup_delay = \"0s\"\n",
         endpoint.url(),
@@ -62,11 +73,12 @@ fn a_life_of_the_unit() {
     assert_eq!(endpoint.pings().len(), 1, "{seen}");
     assert!(after.contains("ActiveState=active") && after.contains("NRestarts=1"), "{seen}");
     assert!(after.contains("Watchdog timeout") && after.contains("Deactivated successfully"), "{seen}");
+    seen
 }
 
 /// A Debian with the unit as it is installed, and a shorter watchdog.
-fn installed() -> Machine {
-    let machine = Machine::new("booted");
+fn installed(name: &str) -> Machine {
+    let machine = Machine::new(name);
     std::fs::copy(sidecar::binary(), machine.path("usr/bin/pulse-telemetry")).unwrap();
     let units = "etc/systemd/system";
     machine.write(&format!("{units}/pulse-telemetry.service"), include_str!("../../systemd/pulse-telemetry.service"));

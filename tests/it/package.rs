@@ -1,11 +1,11 @@
 //! The Debian packages: made by cargo-deb of the programs that the tests are built with, and installed, upgraded and
 //! purged under a systemd that is really booted. `make test-package`; besides cargo-deb it needs what
 //! `pulse_telemetry_testkit::booted` says.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::path::Path;
 
-use pulse_telemetry_testkit::booted::{self, Machine};
+use pulse_telemetry_testkit::booted::{self, Machine, step};
 use pulse_telemetry_testkit::endpoint::Endpoint;
 use pulse_telemetry_testkit::packages::Stripped;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
@@ -166,12 +166,6 @@ step what the purge left
 files >/after.files
 diff /before.files /after.files
 "#;
-
-/// What a step of the script said.
-fn step<'a>(seen: &'a str, name: &str) -> &'a str {
-    let (_, rest) = seen.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no step {name}: {seen}"));
-    rest.split_once("== ").map_or(rest, |(step, _)| step)
-}
 
 /// A machine with the package in the versions 1, 2 and 3, not installed.
 fn with_packages(package: &'static str, program: &Path) -> Machine {

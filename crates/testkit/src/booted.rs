@@ -15,7 +15,10 @@ const BOOT: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgro
                     mount -t tmpfs tmpfs /run && mkdir /run/systemd && \
                     exec timeout 180 systemd-nspawn --register=no --keep-unit -q --console=passive \
                     --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' \
-                    -b -D \"$0\"";
+                    $1 -b -D \"$0\"";
+
+/// What makes the container's root a user of no rights outside of it, as that of an unprivileged LXC is.
+const UNPRIVILEGED: &str = "--private-users=524288:65536 --private-users-ownership=chown";
 
 /// Runs the script once the system is up.
 const REPORT: &str = "[Unit]\nAfter=multi-user.target\n[Service]\nType=oneshot\nExecStart=/bin/sh /seen.sh\n\
@@ -41,12 +44,14 @@ impl Debian {
 
     /// The tree that is copied, with what an image of a container has besides. Making it takes a minute.
     fn tree(self) -> PathBuf {
-        let root = crate::kept().join(format!("debian-{}", self.suite()));
+        // One that is kept has these packages.
+        let packages = "systemd,systemd-sysv,openssh-client,curl,wget";
+        let root = crate::kept().join(format!("debian-{}-{packages}", self.suite()));
         if !root.exists() {
             let new = root.with_extension("new");
             let _ = std::fs::remove_dir_all(&new);
-            let packages = "--include=systemd,systemd-sysv,openssh-client,curl";
-            run("mmdebstrap", &["-q", "--variant=minbase", packages, self.suite(), new.to_str().unwrap()]);
+            let packages = format!("--include={packages}");
+            run("mmdebstrap", &["-q", "--variant=minbase", &packages, self.suite(), new.to_str().unwrap()]);
             std::fs::rename(new, &root).unwrap();
         }
         root
@@ -71,6 +76,8 @@ pub fn alone_on(debian: Debian, name: &str, test: impl FnOnce()) {
 /// A machine that is off.
 pub struct Machine {
     root: PathBuf,
+    /// More for systemd-nspawn.
+    options: &'static str,
 }
 
 impl Machine {
@@ -84,7 +91,12 @@ impl Machine {
         let root = crate::kept().join(name);
         let _ = std::fs::remove_dir_all(&root);
         run("cp", &["-a", "--reflink=auto", debian.tree().to_str().unwrap(), root.to_str().unwrap()]);
-        Self { root }
+        Self { root, options: "" }
+    }
+
+    /// As an unprivileged container.
+    pub fn unprivileged(self) -> Self {
+        Self { options: UNPRIVILEGED, ..self }
     }
 
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
@@ -109,9 +121,17 @@ impl Machine {
         self.write("etc/systemd/system/seen.service", REPORT);
         self.write("seen.sh", format!("{script}\nsystemctl poweroff >/dev/null 2>&1\n"));
         self.enable("seen");
-        let boot = Command::new("unshare").args(["--mount", "bash", "-c", BOOT]).arg(&self.root).output().unwrap();
+        let mut boot = Command::new("unshare");
+        boot.args(["--mount", "bash", "-c", BOOT]).arg(&self.root).arg(self.options);
+        let boot = boot.output().unwrap();
         let seen = std::fs::read_to_string(self.root.join("seen.txt")).ok().unwrap_or_default();
         assert!(!seen.is_empty(), "{}", String::from_utf8_lossy(&boot.stdout));
         seen
     }
+}
+
+/// What a step of a script said, which begins it by `== NAME`.
+pub fn step<'a>(seen: &'a str, name: &str) -> &'a str {
+    let (_, rest) = seen.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no step {name}: {seen}"));
+    rest.split_once("== ").map_or(rest, |(step, _)| step)
 }
