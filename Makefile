@@ -154,8 +154,8 @@ deny: ## licences and sources of the dependencies; builds cargo-deny first, whic
 dist: dist-tools ## tarballs, packages, install.sh, lists of crates and SHA256SUMS, in dist/ beside the build; packaging/origin says how to sign; takes ten minutes
 	$(WITH_TOOLS) packaging/dist
 
-apt-repo: ## adds dist/'s packages to the apt repository beside it, apt/, and signs that; RELEASE_APT_KEY is the key
-	packaging/apt-repo $(TARGET)/dist $(TARGET)/apt
+apt-repo: ## adds dist/'s packages, where there is one, to the apt repository beside it, apt/, and signs that; RELEASE_APT_KEY is the key
+	packaging/apt-repo $(TARGET)/apt $(wildcard $(TARGET)/dist)
 
 sbom: dist-tools ## the lists of crates alone
 	mkdir -p $(TARGET)/dist

@@ -2,14 +2,19 @@
 //! really booted. `make test-package`; besides what `package` needs, gpg and apt-ftparchive.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may fail loudly, and tells times")]
 
+mod install_sh;
+mod repository;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use pulse_telemetry_testkit::booted::{self, Debian, Machine};
+use bytes::Bytes;
+use pulse_telemetry_testkit::booted::{self, Debian, Machine, step};
 use pulse_telemetry_testkit::packages::Stripped;
 use pulse_telemetry_testkit::project;
 use pulse_telemetry_testkit::pulse::{PulseModel, SimulatedPulse, TOKEN};
-use pulse_telemetry_testkit::server::{ResponsePlan, Server};
+use pulse_telemetry_testkit::server::{Body, ResponsePlan, Server};
 use pulse_telemetry_testkit::sidecar;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -41,16 +46,33 @@ fn life_of_a_release(debian: Debian, name: &str) {
             |bytes| ResponsePlan::bytes(200, "application/octet-stream", bytes),
         )
     });
+    let mirror = hostile_mirror(given.join("2"));
     folders(&given, &keys, &http.url());
     repositories(&given, &keys);
     let pulse = SimulatedPulse::start(PulseModel::default());
     machine.write("given/token", TOKEN);
     machine.write("given/key", &keys.public);
-    let variables = format!("export PULSE_URL={}\n", pulse.url());
-    let seen = machine.boot(&[&variables, FUNCTIONS, APT, INSTALL_SH].concat());
+    let variables = format!("export PULSE_URL={} MIRROR={}\n", pulse.url(), mirror.url());
+    let seen = machine.boot(&[&variables, FUNCTIONS, APT, install_sh::SCRIPT].concat());
     println!("{seen}");
     what_apt_did(&seen);
-    what_install_sh_did(&seen);
+    install_sh::what_it_did(&seen);
+}
+
+/// One that answers as its path says: never, or with no end, for all files or for the package alone.
+fn hostile_mirror(folder: PathBuf) -> Server {
+    let no_end =
+        || Body::Generated { total: 200_000_000, generator: Arc::new(|_| Bytes::from_static(&[b'0'; 65_536])) };
+    Server::start(move |request| {
+        let (how, file) = request.path().trim_start_matches('/').split_once('/').unwrap();
+        match how {
+            "silent" => ResponsePlan::Hang,
+            "stalls" => ResponsePlan::body(Body::Never),
+            "endless" => ResponsePlan::body(no_end()),
+            _ if file.ends_with(".deb") => ResponsePlan::body(no_end()),
+            _ => ResponsePlan::bytes(200, "text/plain", std::fs::read(folder.join(file)).unwrap()),
+        }
+    })
 }
 
 /// Made anew in each test; no private key is in the repository.
@@ -101,6 +123,17 @@ impl Keys {
         command
     }
 
+    /// Signs what a repository's signed list says with that key of these, in place of who signed it.
+    fn clearsign(&self, options: &[&str], key: &str, repository: &Path) {
+        let release = repository.join("dists/stable/Release");
+        std::fs::write(&release, signed_words(repository)).unwrap();
+        let signed = repository.join("dists/stable/InRelease");
+        std::fs::remove_file(&signed).unwrap();
+        let sign = [options, &["--local-user", key, "--output"]].concat();
+        done(self.gpg(&sign).arg(&signed).arg("--clearsign").arg(&release));
+        std::fs::remove_file(&release).unwrap();
+    }
+
     /// A script of `packaging/` that signs with these keys.
     fn script(&self, name: &str, arguments: &[&Path]) -> Command {
         let mut command = Command::new(project().join("packaging").join(name));
@@ -124,7 +157,11 @@ fn folders(given: &Path, keys: &Keys, url: &str) {
     for (version, url) in [("1", ""), ("2", url)] {
         let folder = given.join(version);
         std::fs::create_dir(&folder).unwrap();
-        stripped.deb(&format!("{version}-1"), &folder.join(format!("pulse-telemetry_{version}-1_amd64.deb")));
+        let deb = folder.join(format!("pulse-telemetry_{version}-1_amd64.deb"));
+        stripped.deb(&format!("{version}-1"), &deb);
+        if version == "2" {
+            suggest_more(&deb);
+        }
         stripped.tarball(version, "x86_64-unknown-linux-musl", &folder);
         done(keys.script("seal", &[&folder]).env("VERSION", version).env("RELEASE_BASE_URL", url));
     }
@@ -139,12 +176,29 @@ fn folders(given: &Path, keys: &Keys, url: &str) {
     }
 }
 
+/// Changes what a package suggests in the configuration, so that dpkg asks where somebody else has changed it, too.
+fn suggest_more(deb: &Path) {
+    let tree = tempfile::tempdir().unwrap();
+    done(Command::new("dpkg-deb").arg("--raw-extract").args([deb, tree.path()]));
+    let file = tree.path().join("etc/pulse-telemetry/config.toml");
+    let more = std::fs::read_to_string(&file).unwrap() + "#[serve]\n";
+    std::fs::write(&file, more).unwrap();
+    done(Command::new("dpkg-deb").args(["--root-owner-group", "-Z", "gzip", "--build"]).args([tree.path(), deb]));
+}
+
+/// What a repository's list of lists says, without its signature.
+fn signed_words(repository: &Path) -> String {
+    let signed = std::fs::read_to_string(repository.join("dists/stable/InRelease")).unwrap();
+    let (_, release) = signed.split_once("\n\n").unwrap();
+    release.split_once("-----BEGIN PGP SIGNATURE").unwrap().0.to_owned()
+}
+
 /// The states of a repository: two in a row, and what an attacker or an outage can make of them.
 fn repositories(given: &Path, keys: &Keys) {
     let repository = given.join("new");
     let state = |version: &str, days_ago: i64| {
         let time = (now() - days_ago * DAY).to_string();
-        let mut script = keys.script("apt-repo", &[&given.join(version), &repository]);
+        let mut script = keys.script("apt-repo", &[&repository, &given.join(version)]);
         script.env("RELEASE_NOW", time);
         script
     };
@@ -155,29 +209,18 @@ fn repositories(given: &Path, keys: &Keys) {
     };
     done(&mut state("1", 3));
     copy("old");
-    done(state("2", 2).env("RELEASE_APT_KEY", &keys.apt_of_another));
-    copy("signed-by-another");
     done(&mut state("2", 91));
     copy("outdated");
     done(&mut state("2", 1));
 
-    // What stood in it before it was signed, and signed for a day that is over.
-    let in_release = "dists/stable/InRelease";
-    let signed = std::fs::read_to_string(repository.join(in_release)).unwrap();
-    let (_, release) = signed.split_once("\n\n").unwrap();
-    let (release, _) = release.split_once("-----BEGIN PGP SIGNATURE").unwrap();
+    // What stood in it before it was signed, signed by another, and signed for a day that is over.
     let unsigned = copy("not-signed");
-    std::fs::remove_file(unsigned.join(in_release)).unwrap();
-    std::fs::write(unsigned.join("dists/stable/Release"), release).unwrap();
-    let expired = copy("signature-expired").join(in_release);
-    std::fs::remove_file(&expired).unwrap();
+    std::fs::write(unsigned.join("dists/stable/Release"), signed_words(&unsigned)).unwrap();
+    std::fs::remove_file(unsigned.join("dists/stable/InRelease")).unwrap();
+    keys.clearsign(&[], &keys.apt_of_another, &copy("signed-by-another"));
     let then = format!("{}!", now() - 10 * DAY);
-    done(
-        keys.gpg(&["--faked-system-time", &then, "--default-sig-expire", "1d", "--local-user", &keys.apt, "--output"])
-            .arg(&expired)
-            .arg("--clearsign")
-            .arg(unsigned.join("dists/stable/Release")),
-    );
+    let brief = ["--faked-system-time", &then, "--default-sig-expire", "1d"];
+    keys.clearsign(&brief, &keys.apt, &copy("signature-expired"));
     flip(&copy("package-changed").join("pool/main/p/pulse-telemetry/pulse-telemetry_2-1_amd64.deb"));
     let lists = copy("list-changed").join("dists/stable/main/binary-amd64");
     for list in std::fs::read_dir(lists).unwrap() {
@@ -213,6 +256,14 @@ use() { ln -sfn "/given/$1" /repository; }
 forget() { rm -rf /var/lib/apt/lists/*; }
 update() { apt-get -qq -o APT::Update::Error-Mode=any update 2>&1; test $? = 0 && echo updated; }
 install() { apt-get -qq -y install pulse-telemetry </dev/null 2>&1; test $? = 0 && echo installed; }
+process() { systemctl show -p MainPID --value pulse-telemetry; }
+configure() {
+    (umask 077; cat /given/token >/etc/pulse-telemetry/token)
+    {
+        printf '[pulse]\nurl = "%s"\n' "$PULSE_URL"
+        printf '[telemetry]\nendpoint = "http://127.0.0.1:9/"\n'
+    } >/etc/pulse-telemetry/config.toml
+}
 there() { echo "there: $(dpkg-query -f '${db:Status-Status} ${Version}' -W pulse-telemetry 2>/dev/null)"; }
 unit() { echo "unit: $(systemctl is-active pulse-telemetry) $(systemctl is-enabled pulse-telemetry 2>&1)"; }
 files() {
@@ -275,7 +326,7 @@ fn what_apt_did(seen: &str) {
     assert!(step("package-changed").contains("updated\n"));
     assert!(!step("package-changed").contains("installed\n") && step("package-changed").ends_with("there: \n"));
     assert!(step("old").contains("updated\n") && step("old").contains("installed\n"), "{}", step("old"));
-    assert!(step("old").contains("to the first preview with apt: "), "{}", step("old"));
+    in_a_minute(step("old"), "apt");
     assert!(step("old").ends_with("there: installed 1-1\nunit: inactive disabled\n"), "{}", step("old"));
     assert!(step("offered").contains("Inst pulse-telemetry [1-1] (2-1 "), "{}", step("offered"));
     assert!(step("upgraded").ends_with("there: installed 2-1\n"), "{}", step("upgraded"));
@@ -286,119 +337,10 @@ fn what_apt_did(seen: &str) {
     assert!(step("purged").ends_with("there: \n"), "{}", step("purged"));
 }
 
-const INSTALL_SH: &str = r#"
-files >/before.files
-left() { files >/after.files; diff /before.files /after.files | grep '^[<>]'; }
-# One changed bit at each of these places of a file.
-changed() {
-    size=$(stat -c %s "/given/2/$1"); at=0
-    while [ $at -lt $size ]; do
-        rm -rf /given/bad; cp -rl /given/2 /given/bad; rm "/given/bad/$1"; cp "/given/2/$1" "/given/bad/$1"
-        byte=$(od -An -tu1 -j $at -N 1 "/given/bad/$1")
-        printf "\\$(printf %o $((byte ^ 1)))" | dd of="/given/bad/$1" bs=1 seek=$at conv=notrunc status=none
-        sh /given/2/install.sh /given/bad >/given/said 2>&1 && echo "installed in spite of byte $at of $1"
-        grep -q 'nothing was installed' /given/said || { echo "byte $at of $1:"; cat /given/said; }
-        at=$((at + $2))
-    done
-}
-step changed
-changed SHA256SUMS 97
-changed SHA256SUMS.sshsig 41
-changed pulse-telemetry_2-1_amd64.deb 900000
-rm /given/bad/install.sh; cp /given/2/install.sh /given/bad/; echo '# more' >>/given/bad/install.sh
-(cd /given/bad && verified 2>&1 | grep -c 'install.sh$')
-echo unlisted >/given/bad/pulse-telemetry_9-1_amd64.deb
-(cd /given/bad && verified 2>&1 | grep -c 'pulse-telemetry_9-1_amd64.deb$')
-left; there
-step signed otherwise
-for other in other-key other-namespace 1; do sh /given/2/install.sh /given/$other >/dev/null || echo refused; done
-left; there
-step missing
-rm /given/bad/SHA256SUMS.sshsig; sh /given/2/install.sh /given/bad
-sh /given/2/install.sh --force
-left; there
-step as a package
-begin
-(cd /given/2 && verified && sh install.sh .)
-previewed install.sh; unit; there
-sh /given/1/install.sh; there
-step removed
-sh /given/2/install.sh --uninstall; there
-dpkg --purge pulse-telemetry 2>&1; left
-step as a tarball
-mv /usr/bin/dpkg-query /given/
-sh /given/1/install.sh
-sh /given/2/install.sh
-unit; test -x /usr/bin/pulse-telemetry && echo the program
-step an older tarball
-mv /usr/bin/pulse-telemetry /given/kept
-printf '#!/bin/sh\necho pulse-telemetry 3\n' >/usr/bin/pulse-telemetry
-chmod 755 /usr/bin/pulse-telemetry
-sh /given/2/install.sh
-mv /given/kept /usr/bin/pulse-telemetry
-step without credentials
-mkdir -p /etc/systemd/system/service.d
-printf '[Service]\nLoadCredential=\n' >/etc/systemd/system/service.d/zzz-lxc-service.conf
-sh /given/2/install.sh
-(umask 077; cat /given/token >/etc/pulse-telemetry/token)
-{
-    printf '[pulse]\nurl = "%s"\n' "$PULSE_URL"
-    printf '[telemetry]\nendpoint = "http://127.0.0.1:9/"\n'
-} >/etc/pulse-telemetry/config.toml
-sh /given/2/install.sh /given/2 | sed -n 's/^  \(mkdir\|printf\|systemctl\) /\1 /p' >/given/remedy
-sh /given/remedy
-systemctl enable --now pulse-telemetry; unit
-pulse-telemetry status | grep -c unauthorized
-step tarball removed
-sh /given/2/install.sh --uninstall
-left; unit
-rm -rf /etc/pulse-telemetry /var/lib/private/pulse-telemetry /var/lib/pulse-telemetry /etc/systemd/system/service.d
-rm -rf /etc/systemd/system/pulse-telemetry.service.d
-echo "after that:"; mv /given/dpkg-query /usr/bin/; left
-"#;
-
-fn what_install_sh_did(seen: &str) {
-    let step = |name: &str| step(seen, name);
-    assert_eq!(step("changed"), "1\n1\nthere: \n");
-    let otherwise = step("signed otherwise");
-    assert!(otherwise.matches("nothing was installed\nrefused\n").count() == 3, "{otherwise}");
-    assert!(otherwise.ends_with("refused\nthere: \n"), "{otherwise}");
-    assert!(
-        step("missing").contains("SHA256SUMS.sshsig could not be had from /given/bad; nothing was installed"),
-        "{seen}"
-    );
-    assert!(step("missing").ends_with("or sh install.sh --uninstall\nthere: \n"), "{}", step("missing"));
-    let package = step("as a package");
-    assert!(
-        package.contains("it is not started, and nothing is sent. Next, as root:\n  1. ")
-            && package.contains("\n  3. ")
-    );
-    assert!(!package.contains("Missing"), "{package}");
-    assert!(package.contains("to the first preview with install.sh: "), "{package}");
-    assert!(package.contains("unit: inactive disabled\nthere: installed 2-1\n"), "{package}");
-    assert!(
-        package.ends_with("2-1 is installed, which is newer; nothing was changed\nthere: installed 2-1\n"),
-        "{package}"
-    );
-    assert!(step("removed").contains("To remove them, too:\n  dpkg --purge pulse-telemetry\n"), "{}", step("removed"));
-    assert!(
-        step("removed").contains("there: config-files 2-1\n") && !step("removed").contains("\n> "),
-        "{}",
-        step("removed")
-    );
-    assert!(step("as a tarball").ends_with("unit: inactive disabled\nthe program\n"), "{}", step("as a tarball"));
-    assert!(step("an older tarball").ends_with("3 is installed, which is newer; nothing was changed\n"), "{seen}");
-    let without = step("without credentials");
-    assert!(without.contains("Missing: a drop-in of this image takes LoadCredential="), "{without}");
-    assert!(without.ends_with("unit: active enabled\n0\n"), "{without}");
-    let (removed, after) = step("tarball removed").split_once("after that:\n").unwrap();
-    assert!(removed.contains("To remove them, too:\n  rm -rf /etc/pulse-telemetry "), "{removed}");
-    assert!(removed.contains("> /etc/pulse-telemetry/token\n") && !removed.contains("> /usr/"), "{removed}");
-    assert_eq!(after, "", "{seen}");
-}
-
-/// What a step of the script said.
-fn step<'a>(seen: &'a str, name: &str) -> &'a str {
-    let (_, rest) = seen.split_once(&format!("== {name}\n")).unwrap_or_else(|| panic!("no step {name}: {seen}"));
-    rest.split_once("== ").map_or(rest, |(step, _)| step)
+/// How long that way took, from the first command to the first preview.
+fn in_a_minute(step: &str, way: &str) {
+    let told =
+        step.split_once(&format!("to the first preview with {way}: ")).and_then(|(_, rest)| rest.split_once(' '));
+    let taken: u64 = told.unwrap_or_else(|| panic!("no preview with {way}: {step}")).0.parse().unwrap();
+    assert!(taken <= 60_000, "{way} took {taken} ms");
 }

@@ -8,7 +8,7 @@ use pulse_telemetry_testkit::project;
 
 use super::{beside_the_build, read};
 
-const WORKFLOWS: [&str; 2] = [".github/workflows/ci.yml", ".github/workflows/release.yml"];
+const WORKFLOWS: [&str; 3] = [".github/workflows/apt.yml", ".github/workflows/ci.yml", ".github/workflows/release.yml"];
 
 #[test]
 fn the_workflows_pass_actionlint_and_run_what_a_maintainer_runs_with_actions_of_a_known_commit() {
@@ -29,14 +29,23 @@ fn the_workflows_pass_actionlint_and_run_what_a_maintainer_runs_with_actions_of_
         let named = |line: &str| {
             ["image: ", "container: "].iter().find_map(|key| line.trim().strip_prefix(key).map(str::to_owned))
         };
-        assert_eq!(text.lines().filter_map(named).collect::<Vec<_>>(), [ours], "{workflow}");
+        assert!(text.lines().filter_map(named).all(|image| image == ours), "{workflow}");
         // What a job may do beyond reading, it says itself.
         assert!(text.contains("\npermissions:\n  contents: read\n"), "{workflow}");
         assert!(!text.contains("pull_request_target"), "{workflow}: a stranger's code would see the secrets");
     }
-    assert!(read(WORKFLOWS[0]).contains("run: .ci/run\n"));
-    let release = read(WORKFLOWS[1]);
-    assert!(release.contains("needs: ci") && release.contains("make dist") && release.contains("environment: release"));
+    assert!(read(WORKFLOWS[1]).contains("run: .ci/run\n"));
+    let release = read(WORKFLOWS[2]);
+    assert!(release.contains("needs: ci") && release.contains("make dist"));
+    // What is published stays, and is signed before machines refuse it.
+    let renews = read(WORKFLOWS[0]);
+    assert!(renews.contains("schedule:\n") && renews.contains("workflow_dispatch:\n"));
+    for signs in [release, renews] {
+        let place = |what: &str| signs.find(what).unwrap_or_else(|| panic!("no {what} in {signs}"));
+        assert!(place("environment: release") < place("packaging/apt-of-last-release target"));
+        assert!(place("packaging/apt-of-last-release target") < place("make apt-repo"));
+        assert!(place("make apt-repo") < place("tar --create --gzip --file target/apt.tar.gz --directory target apt"));
+    }
 
     let Some(actionlint) = beside_the_build(test, "tools/bin/actionlint", "-version") else { return };
     // With shellcheck for what they run.
