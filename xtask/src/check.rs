@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pulse_telemetry_testkit::boundaries::beyond_the_boundaries;
 
-use crate::{documents, imports, limits, phrases, version};
+use crate::{documents, imports, limits, phrases, secrets, version};
 
 /// Tells what goes beyond a limit.
 pub(crate) fn check() -> ExitCode {
@@ -15,6 +15,7 @@ pub(crate) fn check() -> ExitCode {
         imports::circles(),
         phrases::found(),
         version::disagreements(),
+        secrets::found(),
     ]
     .concat();
     for line in &found {

@@ -15,6 +15,7 @@ mod imports;
 mod limits;
 mod phrases;
 mod promises;
+mod secrets;
 mod simulate;
 mod version;
 
