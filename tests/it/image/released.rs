@@ -38,6 +38,9 @@ fn build_both() {
         let build = ["bud", "--format", "docker", "--platform", &format!("linux/{architecture}")];
         done(buildah(&[&build[..], &["-t", &image(architecture), text(&folder())]].concat()));
     }
+    // As docs/INSTALL.md says it for a builder that does not know what it builds for.
+    let build = ["bud", "--format", "docker", "--build-arg", "TARGETARCH=arm64"];
+    done(buildah(&[&build[..], &["-t", &image("arm64-said"), text(&folder())]].concat()));
 }
 
 pub(super) fn folder() -> PathBuf {
@@ -53,6 +56,32 @@ fn lives_inside() {
     the_other_architecture_starts(&pulse);
     every_user_runs_it_on_every_volume(&pulse);
     a_directory_of_somebody_else_is_told_with_what_mends_it(&pulse);
+}
+
+/// Before install.sh's own last line: a machine of this architecture, of Debian or not.
+const CHOICE: &str = r#"
+eval "$(sed '$d' "$1")"
+architecture=$2 machine=$3 debian=$4
+installed() { echo "$debian"; }
+uname() { echo "$machine"; }
+dpkg() { echo "$architecture"; }
+choose && echo "$file"
+"#;
+
+#[test]
+#[ignore = "needs what make dist needs: make test-image"]
+fn what_install_sh_looks_for_on_each_architecture_is_in_the_folder_of_a_release() {
+    let sums = std::fs::read_to_string(folder().join("SHA256SUMS")).unwrap();
+    let script = folder().join("install.sh");
+    for (architecture, rusts) in ARCHITECTURES {
+        for (debian, end) in [("252", ".deb"), ("", ".tar.gz")] {
+            let file = run("sh", &["-c", CHOICE, "sh", text(&script), architecture, rusts, debian]);
+            let file = file.trim_end();
+            assert!(file.ends_with(end), "{file}");
+            assert!(sums.lines().any(|line| line.ends_with(&format!("  {file}"))), "{file} is not in\n{sums}");
+            assert!(folder().join(file).exists(), "{file}");
+        }
+    }
 }
 
 /// The files of an image.
@@ -83,6 +112,9 @@ fn has_the_released_bytes(architecture: &str, rusts: &str) {
     println!("{FIGURE}the static program for {architecture} has {} bytes; {PROGRAM_MAX} at most", released.len());
     assert!((1_000_000..=PROGRAM_MAX).contains(&released.len()), "{} bytes", released.len());
     assert!(std::fs::read(root.join("pulse-telemetry")).unwrap() == released);
+    if architecture == "arm64" {
+        assert!(std::fs::read(unpacked("arm64-said").join("pulse-telemetry")).unwrap() == released);
+    }
 }
 
 /// Under qemu-user, which needs nothing of the kernel's.
