@@ -8,10 +8,12 @@ use std::sync::Mutex;
 use super::alone::run;
 use super::lock;
 
-/// In a namespace of its own, with a hierarchy of cgroups as systemd wants it. The container's own filter of system
-/// calls lets Landlock's through, as a machine does.
+/// In a namespace of its own, with a hierarchy of cgroups as systemd wants it; one that an earlier container left
+/// belongs to that one's root. The container's own filter of system calls lets Landlock's through, as a machine does.
 const BOOT: &str = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && \
-                    mkdir -p /sys/fs/cgroup/booted && echo $$ >/sys/fs/cgroup/booted/cgroup.procs && \
+                    mkdir -p /sys/fs/cgroup/booted && \
+                    find /sys/fs/cgroup/booted -depth -mindepth 1 -type d -exec rmdir {} + && \
+                    echo $$ >/sys/fs/cgroup/booted/cgroup.procs && \
                     mount -t tmpfs tmpfs /run && mkdir /run/systemd && \
                     exec timeout 180 systemd-nspawn --register=no --keep-unit -q --console=passive \
                     --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' \
