@@ -10,13 +10,16 @@ use jiff::civil::{Date, date, time};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use pulse_telemetry_collector::config::publish::PublishConfig;
+use pulse_telemetry_collector::limiter::{Limiter, NewIdPermit};
+use pulse_telemetry_collector::network::Client;
 use pulse_telemetry_collector::numbers::rounding::{RoundingKey, STEP, THRESHOLD_MIN};
 use pulse_telemetry_collector::numbers::{DayNumbers, DayTally, Lent, counted_fields, installations};
 use pulse_telemetry_collector::publish::{self, Trend};
-use pulse_telemetry_collector::storage::PingStore;
+use pulse_telemetry_collector::storage::{Arrival, PingStore, RowOutcome};
 use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_core::contract::{self, FieldKind};
 use pulse_telemetry_process::clock::SystemClock;
+use pulse_telemetry_process::rng::SystemRng;
 use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open, ping_of, reader, row};
 use pulse_telemetry_testkit::disk::files_below;
 use pulse_telemetry_testkit::seeded::Seeded;
@@ -298,6 +301,7 @@ fn made_up_ids_add_nothing_on_their_first_day_and_later_at_most_their_own_number
                     .unwrap();
             let ids: Vec<Option<u64>> = published.days.iter().map(|numbers| numbers.ids).collect();
             assert_eq!(ids[1], ids[2], "{}: their first day", storage.name());
+            // One step is what rounding may add to both.
             assert!(ids[3].unwrap() <= ids[2].unwrap() + 500 + STEP, "{}: {ids:?}", storage.name());
             // Corrected for rotation as those of everybody are.
             let told: Vec<Option<u64>> = published.days.iter().map(|numbers| numbers.installations).collect();
@@ -308,6 +312,52 @@ fn made_up_ids_add_nothing_on_their_first_day_and_later_at_most_their_own_number
                 "{}: {told:?}",
                 storage.name()
             );
+        });
+    }
+}
+
+/// What a sender does who asks for new IDs one by one, as the collector treats him: how many of these are stored.
+async fn send_from_one_network(store: &dyn PingStore, limiter: &Limiter, ids: Range<u64>, day: Date) -> u64 {
+    let sender = Client::new("192.0.2.1".parse().unwrap());
+    let permits: Vec<_> = ids.clone().map(|_| limiter.take_new_id(&sender, day)).collect();
+    let arrivals = ids
+        .zip(&permits)
+        .map(|(id, permit)| Arrival { row: row(&ping_of(id), noon(day)), may_be_new: permit.is_some() });
+    let outcomes = store.admit(arrivals.collect()).await.unwrap();
+    let is_new = |outcome: &RowOutcome| matches!(outcome, RowOutcome::Stored { new_id: true });
+    for (outcome, permit) in outcomes.iter().zip(permits) {
+        permit.into_iter().filter(|_| is_new(outcome)).for_each(NewIdPermit::keep);
+    }
+    outcomes.iter().filter(|outcome| matches!(outcome, RowOutcome::Stored { .. })).count() as u64
+}
+
+#[test]
+fn through_the_limit_made_up_ids_add_what_it_grants_a_network_each_day_and_those_of_earlier_days_go_on_counting() {
+    const GRANTED: u64 = 40;
+    for storage in Storage::both() {
+        let name = storage.name();
+        block_on(async {
+            let store = open(&storage).await;
+            let limiter = Limiter::new(0, u32::try_from(GRANTED).unwrap(), Box::new(SystemRng));
+            for (day, before) in (0..4).rev().enumerate() {
+                commit(store.as_ref(), 0..60, &[before]).await;
+                let (day, date) = (day as u64, days_before(TODAY, before));
+                // All of earlier days once more, and a hundred others.
+                let known = 1000 + day * GRANTED;
+                for (ids, stored) in [(1000..known, day * GRANTED), (known..known + 100, GRANTED)] {
+                    // A batch of none is never stored.
+                    if !ids.is_empty() {
+                        assert_eq!(send_from_one_network(store.as_ref(), &limiter, ids, date).await, stored, "{name}");
+                    }
+                }
+            }
+            let now = noon(TODAY) + SignedDuration::from_hours(24);
+            let reader = reader(&storage);
+            let published = publish::publish(reader.as_ref(), store.as_ref(), now).await.unwrap();
+            for (day, numbers) in published.days.iter().enumerate().skip(1) {
+                let shown = numbers.ids.unwrap();
+                assert!(shown.abs_diff(60 + day as u64 * GRANTED) < STEP, "{name}, day {day}: {shown}");
+            }
         });
     }
 }
