@@ -2,7 +2,8 @@
 //! counts the same in a file of its own, with one thread: `make bench-collector`. `ROWS` asks for more.
 //!
 //! Either runs in a process of its own, in turn, five times. Of PostgreSQL the server's CPU time counts, too, and of
-//! its memory what a session has for itself. DuckDB comes with `make fuzzer`.
+//! its memory what a session has for itself. It fails where the median is beyond the limit, or the memory beyond
+//! DuckDB's, which comes with `make fuzzer`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "figures on standard output")]
 #![expect(clippy::disallowed_methods, reason = "how many rows is the environment's to say, and who the process is")]
 #![expect(clippy::cast_precision_loss, reason = "figures")]
@@ -58,6 +59,7 @@ fn main() {
     let statements = dir.path().join("fill.sql");
     fs::write(&statements, format!("CREATE TABLE pings (received_at TIMESTAMP{columns});\n{filled}")).unwrap();
     duckdb(&[statements.to_str().unwrap()]);
+    let mut are_kept = true;
     for kind in [Dialect::Sqlite, Dialect::Postgres] {
         let storage = match kind {
             Dialect::Postgres => match Cluster::start() {
@@ -66,31 +68,39 @@ fn main() {
             },
             _ => Storage::sqlite(),
         };
-        fill(&storage, installations, kind);
-        let most = if kind == Dialect::Sqlite { 2 } else { 3 };
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            ours.push(Counted::of(&storage));
-            theirs.push(Counted::new(&duckdb(&[])));
-            compare(&ours[ours.len() - 1].numbers, &theirs[theirs.len() - 1].numbers);
-        }
-        let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours.cpu / theirs.cpu).collect();
-        ratios.sort_by(f64::total_cmp);
-        let memory = |all: &[Counted]| all.iter().map(|counted| counted.memory).max().unwrap() as f64 / 1e6;
-        println!(
-            "{}, {} rows: {:.2} s of CPU, {:.2} ({:.2} to {:.2}) times DuckDB's {:.2} s ({most} at most); memory {:.0} \
-             MB, DuckDB's {:.0} MB",
-            storage.name(),
-            (installations + installations / 32) * DAYS,
-            median(&ours),
-            ratios[ROUNDS / 2],
-            ratios[0],
-            ratios[ROUNDS - 1],
-            median(&theirs),
-            memory(&ours),
-            memory(&theirs)
-        );
+        are_kept &= measure(&storage, installations, kind, &duckdb);
     }
+    assert!(are_kept, "a limit is not kept");
+}
+
+/// Counts by turns with DuckDB, and says whether the limits are kept.
+fn measure(storage: &Storage, installations: u64, kind: Dialect, duckdb: &dyn Fn(&[&str]) -> String) -> bool {
+    fill(storage, installations, kind);
+    let most = if kind == Dialect::Sqlite { 2.0 } else { 3.0 };
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(Counted::of(storage));
+        theirs.push(Counted::new(&duckdb(&[])));
+        compare(&ours[ours.len() - 1].numbers, &theirs[theirs.len() - 1].numbers);
+    }
+    let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours.cpu / theirs.cpu).collect();
+    ratios.sort_by(f64::total_cmp);
+    let memory = |all: &[Counted]| all.iter().map(|counted| counted.memory).max().unwrap() as f64 / 1e6;
+    let is_kept = ratios[ROUNDS / 2] <= most && memory(&ours) <= memory(&theirs);
+    println!(
+        "{}, {} rows: {:.2} s of CPU, {:.2} ({:.2} to {:.2}) times DuckDB's {:.2} s ({most} at most); memory {:.0} \
+         MB, DuckDB's {:.0} MB",
+        storage.name(),
+        (installations + installations / 32) * DAYS,
+        median(&ours),
+        ratios[ROUNDS / 2],
+        ratios[0],
+        ratios[ROUNDS - 1],
+        median(&theirs),
+        memory(&ours),
+        memory(&theirs)
+    );
+    is_kept
 }
 
 fn median(all: &[Counted]) -> f64 {
