@@ -25,6 +25,11 @@ fn image(architecture: &str) -> String {
     format!("localhost/released-{architecture}")
 }
 
+/// Debian's name of this machine's.
+fn here() -> &'static str {
+    ARCHITECTURES.iter().find(|(_, rusts)| *rusts == std::env::consts::ARCH).unwrap().0
+}
+
 #[test]
 #[ignore = "needs root: make test-image"]
 fn both_images_have_the_released_bytes_and_nothing_else_and_every_user_can_run_one_on_every_volume() {
@@ -147,7 +152,7 @@ fn every_user_runs_it_on_every_volume(pulse: &SimulatedPulse) {
             let endpoint = Endpoint::start();
             let variables = variables(pulse, Some(&endpoint));
             let start = [&["run", "-d", "--name", "life", "--user", user], &HARDENED[..], &words(&variables)].concat();
-            done(podman(&[&start[..], &["-v", &mount(&secret)], &volume, &[&image("amd64")]].concat()));
+            done(podman(&[&start[..], &["-v", &mount(&secret)], &volume, &[&image(here())]].concat()));
             endpoint.wait_for_pings(1, LIMIT);
             let status = done(podman(&["exec", "life", "/pulse-telemetry", "status"]));
             assert!(status.starts_with("Telemetry is on.") && !status.contains("Others can write"), "{user}: {status}");
@@ -166,7 +171,7 @@ fn a_directory_of_somebody_else_is_told_with_what_mends_it(pulse: &SimulatedPuls
     let (secret, bound) = (secret("99:100"), format!("{}:{STATE}", theirs.path().display()));
     let variables = variables(pulse, None);
     let start = [&["run", "--rm", "--user", "99:100", "-v", &bound], &HARDENED[..], &words(&variables)].concat();
-    let refused = podman(&[&start[..], &["-v", &mount(&secret), &image("amd64")]].concat());
+    let refused = podman(&[&start[..], &["-v", &mount(&secret), &image(here())]].concat());
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success());
     let line = told.lines().find(|line| line.starts_with("pulse-telemetry: failed to use the state directory"));
