@@ -5,6 +5,7 @@
 //! so the number of installations is that of the IDs, corrected by that. Everything shown is computed from the numbers
 //! of IDs that [`rounding`] lets through, and nothing from the exact ones. `crates/collector/NUMBERS.md` derives it.
 
+mod names;
 pub mod rounding;
 mod tally;
 
@@ -12,9 +13,9 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use pulse_telemetry_core::contract::Field;
-use pulse_telemetry_core::printable::printable;
 use serde::{Deserialize, Serialize};
 
+use self::names::{is_known, is_release};
 use self::rounding::RoundingKey;
 pub use self::tally::{DayTally, Lent, counted_fields};
 use self::tally::{FieldTally, SIZES, VersionClass};
@@ -141,14 +142,16 @@ fn largest_first(mut cells: Vec<ValueCell>) -> Vec<ValueCell> {
     cells
 }
 
-/// Versions that may be shown; the others together with those of their channel, and where these are too few, with all.
+/// Versions that may be shown, of those of releases; the others together with those of their channel, and where these
+/// are too few, with all.
 fn versions(tally: &DayTally, key: &RoundingKey) -> Vec<VersionCell> {
     let mut shown = Vec::new();
     let mut rest: BTreeMap<VersionClass, u64> = BTreeMap::new();
     for (version, classes) in &tally.versions {
         for (class, ids) in classes {
-            match key.shown("version", &format!("{} {version}", class_name(*class)), *ids) {
-                Some(ids) => shown.push(Group { of: (printable(version), *class), ids }),
+            let name = format!("{} {version}", class_name(*class));
+            match key.shown("version", &name, *ids).filter(|_| is_release(version)) {
+                Some(ids) => shown.push(Group { of: (version.to_string(), *class), ids }),
                 None => *rest.entry(*class).or_insert(0) += ids,
             }
         }
@@ -183,8 +186,8 @@ fn field_numbers(field: &Field, tally: &FieldTally, key: &RoundingKey) -> FieldN
             let mut cells = Vec::new();
             let mut rest = 0;
             for (word, ids) in words {
-                match key.shown(field.name, &format!("word {word}"), *ids) {
-                    Some(ids) => cells.push(ValueCell { value: plain(word), ids }),
+                match key.shown(field.name, &format!("word {word}"), *ids).filter(|_| is_known(field, word)) {
+                    Some(ids) => cells.push(ValueCell { value: word.to_string(), ids }),
                     None => rest += ids,
                 }
             }
@@ -240,10 +243,4 @@ fn size_name((first, last): (usize, usize)) -> String {
         Some(next) if *next == from + 1 => from.to_string(),
         Some(next) => format!("{from} to {}", next - 1),
     }
-}
-
-/// A word that cannot change how a page looks, and is another one than [`OTHER`].
-fn plain(word: &str) -> String {
-    let plain = printable(word);
-    if plain == OTHER { format!("{OTHER} (as sent)") } else { plain }
 }

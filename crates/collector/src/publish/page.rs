@@ -362,8 +362,9 @@ pub(crate) fn method() -> Markup {
                     dt { "Small groups" }
                     dd {
                         "Sizes that are too rare are joined with their neighbours, versions with those of their \
-                         channel, words as " em { "other" } ". What is too rare even then is not shown. So numbers do \
-                         not add up: if they did, what is missing would follow from the rest."
+                         channel, words as " em { "other" } ", and so is what is no release or system that is known. \
+                         What is too rare even then is not shown. So numbers do not add up: if they did, what is \
+                         missing would follow from the rest."
                     }
                     dt { "Never shown" }
                     dd {

@@ -200,17 +200,24 @@ fn the_maintainers_page_tells_each_fact_of_the_collectors_health() {
 }
 
 #[test]
-fn what_a_sender_made_up_as_its_version_is_text_on_the_page() {
+fn no_text_that_a_sender_made_up_is_published_however_many_ids_send_it_and_none_can_be_markup() {
     let mut tally = DayTally::default();
-    for _ in 0..50 {
-        let value = |field: &Field| match field.kind {
-            FieldKind::Count => Lent::Count(1),
-            FieldKind::Flag => Lent::Flag(true),
-            _ => Lent::Text("<script>alert(1)</script>\"'&"),
-        };
-        tally.add(&counted_fields().map(value).collect::<Vec<_>>());
+    for made_up in ["<script>alert(1)</script>\"'&", "6.0.0-rc.1.somebody", "0.0.0-somebody", "somebody"] {
+        for _ in 0..50 {
+            let value = |field: &Field| match field.kind {
+                FieldKind::Count => Lent::Count(1),
+                FieldKind::Flag => Lent::Flag(true),
+                _ => Lent::Text(made_up),
+            };
+            tally.add(&counted_fields().map(value).collect::<Vec<_>>());
+        }
     }
-    let day = DayNumbers::new(date(2026, 11, 24), &tally, &RoundingKey::new(&[7; 32]));
+    let mut day = DayNumbers::new(date(2026, 11, 24), &tally, &RoundingKey::new(&[7; 32]));
+    let published = serde_json::to_string(&day).unwrap();
+    assert!(!published.contains("somebody") && !published.contains("script"), "{published}");
+    assert!(day.versions.iter().map(|cell| cell.ids).sum::<u64>() > 190, "they are counted: {published}");
+    // What an older collector published stays.
+    day.versions[0].version = Some("<script>alert(1)</script>\"'&".to_owned());
     let page = publish::page(&Published { days: vec![day] }).into_string();
     assert!(page.contains("&lt;script&gt;alert(1)"));
     assert!(!page.contains("<script"), "{page}");
