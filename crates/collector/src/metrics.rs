@@ -69,6 +69,7 @@ pub struct CollectorMetrics {
     deletions: Family<OutcomeLabel, Counter>,
     unrewritten: Gauge,
     rewrite_failures: Counter,
+    publishing_works: Gauge,
     refused: Family<ReasonLabel, Counter>,
     limited: Family<Limit, Counter>,
     proxy_mismatches: Family<ProblemLabel, Counter>,
@@ -99,6 +100,7 @@ impl Default for CollectorMetrics {
             deletions: Family::default(),
             unrewritten: Gauge::default(),
             rewrite_failures: Counter::default(),
+            publishing_works: Gauge::default(),
             refused: Family::default(),
             limited: Family::default(),
             proxy_mismatches: Family::default(),
@@ -189,6 +191,8 @@ impl CollectorMetrics {
         r.register("oldest_row_timestamp_seconds", "When the oldest stored ping was received; 0 for none", oldest);
         let purged_at = self.purged_at.clone();
         r.register("last_purge_timestamp_seconds", "When the last purge that worked began; 0 for none", purged_at);
+        let help = "1 while the last whole day is counted and, where publish.dir is set, written there, else 0";
+        r.register("publishing_works", help, self.publishing_works.clone());
         let tables = self.purged_tables.clone();
         r.register(
             "purged_tables",
@@ -229,6 +233,10 @@ impl CollectorMetrics {
 
     pub(super) fn unrewritten(&self, days: usize) {
         self.unrewritten.set(i64::try_from(days).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn publishing_works(&self, works: bool) {
+        self.publishing_works.set(works.into());
     }
 
     pub(super) fn rewrite_failed(&self) {
@@ -328,8 +336,9 @@ impl CollectorMetrics {
             0 => "no limit".to_owned(),
             bytes => format!("at most {}", megabytes(bytes)),
         };
+        let works = |gauge: &Gauge| if gauge.get() == 1 { "works" } else { "does not work" }.to_owned();
         vec![
-            ("storage", if self.works.get() == 1 { "works" } else { "does not work" }.to_owned()),
+            ("storage", works(&self.works)),
             ("size of the storage", format!("{}, {limit}", megabytes(self.storage_bytes.get()))),
             ("pings stored since the start", pings("stored")),
             ("duplicates", pings("duplicate")),
@@ -339,6 +348,7 @@ impl CollectorMetrics {
             ("failed", pings("failed")),
             ("deletions", self.deletions.get_or_create(&OutcomeLabel { outcome: DONE }).get().to_string()),
             ("days that could not be rewritten", self.unrewritten.get().to_string()),
+            ("counting and publishing", works(&self.publishing_works)),
             ("oldest ping", time(self.oldest.get(), "none")),
             ("last purge", time(self.purged_at.get(), "none yet")),
             ("end of the certificate", time(self.certificate_ends.get(), "none of its own")),

@@ -7,13 +7,14 @@ mod chart;
 mod daily;
 mod directory;
 pub(crate) mod page;
+mod passed;
 mod text;
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-pub use self::daily::{LatestNumbers, count_by_itself};
+pub use self::daily::{LatestNumbers, Publisher, count_by_itself};
 pub use self::directory::{PublishError, write};
 pub use self::page::page;
 use super::numbers::rounding::{RoundingKey, STEP};
@@ -80,11 +81,15 @@ pub struct DayLine<'a> {
 /// # Errors
 /// The storage cannot be read or written, or what it holds was published by a newer program.
 pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -> Result<Published, StorageError> {
-    let Publication { key, days } = reader.publication().await?;
+    let Publication { key, days, now: of_storage } = reader.publication().await?;
+    // Of collectors that share a storage one may be ahead, and would publish a day that goes on for the others.
+    let now = of_storage.map_or(now, |of_storage| of_storage.min(now));
     let (stored, whole, since) = (reader.days().await?, last_whole_day(now), first_day_kept(now));
-    // By a clock that is ahead, a day that goes on looks over, and what is published of it could not be mended.
+    // By a clock that is ahead, a day that goes on looks over, and what is published of it could not be mended. Nor is
+    // such a clock told by what was stored by it.
     let mut failed = None;
-    let is_plausible = stored.last().is_some_and(|newest| *newest >= whole.yesterday().unwrap_or(Date::MIN));
+    let newest = stored.iter().rfind(|day| **day <= whole);
+    let is_plausible = newest.is_some_and(|newest| *newest >= whole.yesterday().unwrap_or(Date::MIN));
     for day in stored.into_iter().filter(|day| is_plausible && (since..=whole).contains(day)) {
         if days.iter().any(|published| published.day == day) {
             continue;
@@ -111,7 +116,7 @@ pub async fn publish(reader: &dyn Read, store: &dyn PingStore, now: Timestamp) -
 /// # Errors
 /// The storage cannot be read, or what it holds was published by a newer program.
 pub async fn report(reader: &dyn Read, now: Timestamp) -> Result<Published, StorageError> {
-    let Publication { key, days } = reader.publication().await?;
+    let Publication { key, days, .. } = reader.publication().await?;
     let mut published = parsed(days)?;
     let since = first_day_kept(now);
     let last = reader.days().await?.into_iter().rfind(|day| (since..=last_whole_day(now)).contains(day));

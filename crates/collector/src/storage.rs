@@ -234,6 +234,8 @@ pub struct Publication {
     pub key: RoundingKey,
     /// The oldest day first.
     pub days: Vec<PublishedDay>,
+    /// The time by the storage's own clock, where it has one.
+    pub now: Option<Timestamp>,
 }
 
 /// Where pings can be read from, for reports and exports.

@@ -1,11 +1,11 @@
 //! `run`: puts the parts together, and takes them apart on a signal.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use pulse_telemetry_core::clock::Clock as _;
 use pulse_telemetry_http::server::places::Places;
 use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_process::log::start_log;
@@ -27,7 +27,7 @@ use crate::config::{CollectorConfig, Storage};
 use crate::limiter::Limiter;
 use crate::metrics::CollectorMetrics;
 use crate::places::{self, Networks};
-use crate::publish::{self, LatestNumbers, Published, count_by_itself};
+use crate::publish::{self, LatestNumbers, PublishError, Published, Publisher, count_by_itself};
 use crate::purge::{look_after_the_storage, purge_by_itself};
 use crate::queue::{Readiness, SharedClock, queue};
 use crate::receipts::Receipts;
@@ -159,8 +159,15 @@ impl BackgroundTasks {
             Arc::clone(&clock),
         );
         let (connections, numbers) = (config.serve.connections, Arc::new(LatestNumbers::default()));
-        let counting = (config.storage.clone(), config.publish.dir.is_some());
-        let count = move || count(counting.0.clone(), counting.1);
+        let (of, keeps) = (config.storage.clone(), config.publish.dir.is_some());
+        let count = move |now| count(of.clone(), keeps, now);
+        let publisher = Publisher {
+            config: config.publish.clone(),
+            numbers: Arc::clone(&numbers),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+            start: (clock.now(), newest),
+        };
         let app = Arc::new(App {
             limiter: Limiter::new(config.limits.per_minute, config.limits.new_ids, Box::new(SystemRng)),
             trusted_proxies: config.serve.trusted_proxies.clone(),
@@ -170,7 +177,7 @@ impl BackgroundTasks {
             receipts,
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
-            numbers: Arc::clone(&numbers),
+            numbers,
             retry,
             clock: Arc::clone(&clock),
             commit_timeout: config.limits.commit_timeout,
@@ -179,7 +186,7 @@ impl BackgroundTasks {
         let tasks = Self {
             answering: tokio::spawn(answerer.run()),
             committing: storage.spawn(committer.run()),
-            counting: tokio::spawn(count_by_itself(config.publish.clone(), numbers, Arc::clone(&clock), count)),
+            counting: tokio::spawn(count_by_itself(publisher, count, write_site)),
             rewriting: storage.spawn(rewrite_by_itself(Arc::clone(&store), Arc::clone(&metrics), Arc::clone(&clock))),
             purging: storage.spawn(purge_by_itself(Arc::clone(&store), Arc::clone(&metrics), clock, newest)),
             looking: storage.spawn(look_after_the_storage(store, health, capacity, metrics)),
@@ -253,11 +260,10 @@ fn allow_many_files() {
 
 /// What there is to show: all that was published, where it is kept, else the last whole day beside it. On a thread of
 /// its own, for a large day takes seconds and SQLite blocks.
-async fn count(storage: Storage, keeps: bool) -> Result<Published, StorageError> {
+async fn count(storage: Storage, keeps: bool, now: Timestamp) -> Result<Published, StorageError> {
     let counting = tokio::task::spawn_blocking(move || {
         let counted = runtime::run(async {
             let reader = reader(&storage)?;
-            let now = SystemClock.now().wall;
             Ok::<_, CollectorError>(if keeps {
                 publish::publish(reader.as_ref(), open_existing(&storage).await?.as_ref(), now).await?
             } else {
@@ -271,4 +277,11 @@ async fn count(storage: Storage, keeps: bool) -> Result<Published, StorageError>
         })
     });
     counting.await.map_err(|error| StorageError::Failed(error.to_string()))?
+}
+
+/// Writes the site on a thread of its own: its file system may be another machine's that does not answer. No stop waits
+/// for that thread.
+async fn write_site(published: Arc<Published>, dir: PathBuf) -> Result<(), PublishError> {
+    let (path, writing) = (dir.clone(), tokio::task::spawn_blocking(move || publish::write(&published, &dir)));
+    writing.await.map_err(|error| PublishError::Io { path, error: std::io::Error::other(error) })?
 }

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 
 use super::days::{in_portions, not_yet, with_days};
-use super::failed::Failed;
+use super::failed::{Failed, timestamp};
 use super::schema::{NEW_KEY, TABLE, check_version, is_there};
 use super::session::reading;
 use crate::numbers::{Lent, counted_fields};
@@ -86,7 +86,7 @@ pub(super) async fn publication(client: &mut Object) -> Result<Publication, Fail
     if !is_there(transaction.client(), ROUNDING_KEY).await? {
         // An older collector made the storage: nothing was published, and what is told now is rounded once.
         let key = transaction.query_typed_one(&format!("SELECT {NEW_KEY}"), &[]).await?;
-        return Ok(Publication { key: stored_key(key.try_get(0)?)?, days: Vec::new() });
+        return Ok(Publication { key: stored_key(key.try_get(0)?)?, days: Vec::new(), now: None });
     }
     let key = transaction.query_typed(&format!("SELECT key FROM {ROUNDING_KEY}"), &[]).await?;
     let key: &[u8] = key.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
@@ -97,6 +97,8 @@ pub(super) async fn publication(client: &mut Object) -> Result<Publication, Fail
     for row in rows {
         days.push(PublishedDay { day: row.try_get(0)?, numbers: row.try_get(1)? });
     }
+    let now = transaction.query_typed_one("SELECT now() AT TIME ZONE 'UTC'", &[]).await?;
+    let now = timestamp(now.try_get(0)?);
     transaction.commit().await?;
-    Ok(Publication { key, days })
+    Ok(Publication { key, days, now })
 }

@@ -66,7 +66,7 @@ pub(super) fn publication(connection: &Connection) -> Result<Publication, Storag
     if !has_key {
         // An older collector made the storage: nothing was published, and what is told now is rounded once.
         let key: Vec<u8> = connection.query_row(&format!("SELECT randomblob({KEY_LENGTH})"), [], |row| row.get(0))?;
-        return Ok(Publication { key: stored_key(&key)?, days: Vec::new() });
+        return Ok(Publication { key: stored_key(&key)?, days: Vec::new(), now: None });
     }
     let key = connection.query_row(&format!("SELECT key FROM {ROUNDING_KEY}"), [], |row| row.get::<_, Vec<u8>>(0));
     let key = key.optional()?.unwrap_or_default();
@@ -78,7 +78,7 @@ pub(super) fn publication(connection: &Connection) -> Result<Publication, Storag
         let day = day.parse().map_err(|_| StorageError::Failed(format!("{PUBLISHED_DAYS} holds no day: {day:?}")))?;
         days.push(PublishedDay { day, numbers: row.get(1)? });
     }
-    Ok(Publication { key: stored_key(&key)?, days })
+    Ok(Publication { key: stored_key(&key)?, days, now: None })
 }
 
 impl Writer {

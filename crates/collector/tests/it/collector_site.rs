@@ -169,6 +169,7 @@ fn the_maintainers_page_tells_each_fact_of_the_collectors_health() {
     collector.wait_for("the purge at the start", || !none("last_purge_timestamp_seconds"));
     collector.wait_for("the oldest row is told", || !none("oldest_row_timestamp_seconds"));
     collector.wait_for("the size is told", || !none("storage_bytes"));
+    collector.wait_for("the last day is counted", || !none("publishing_works"));
     let facts = health(&collector);
     let fact = |name: &str| facts.get(name).unwrap_or_else(|| panic!("no {name} in {facts:?}")).as_str();
     for (name, value) in [
@@ -182,13 +183,14 @@ fn the_maintainers_page_tells_each_fact_of_the_collectors_health() {
         ("failed", "0"),
         ("deletions", "1"),
         ("days that could not be rewritten", "0"),
+        ("counting and publishing", "works"),
         ("oldest ping", &time("oldest_row_timestamp_seconds")),
         ("last purge", &time("last_purge_timestamp_seconds")),
         ("end of the certificate", "none of its own"),
     ] {
         assert_eq!(fact(name), value, "{name}");
     }
-    assert_eq!(facts.len(), 13, "{facts:?}");
+    assert_eq!(facts.len(), 14, "{facts:?}");
     collector.stop();
     let issued = CertificateAuthority::new().issue_for_loopback();
     let setup = Setup::new(&storage);

@@ -11,6 +11,7 @@ mod collector_kills;
 mod collector_load;
 mod collector_numbers;
 mod collector_postgres;
+mod collector_publisher;
 mod collector_purge;
 mod collector_rewrite;
 mod collector_site;
