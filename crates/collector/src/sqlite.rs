@@ -21,7 +21,9 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::task::yield_now;
 
 pub(super) use self::files::create_file;
-use self::files::{LOG, LOG_INDEX, TRIAL, as_owner, beside, is_free, lock_of, named, not_opened, taken};
+use self::files::{
+    LOG, LOG_INDEX, TRIAL, as_owner, beside, is_free, lock_of, named, not_opened, refuse_other_names, taken,
+};
 use self::published::{publication, scan_day};
 pub(super) use self::schema::time_text;
 use self::schema::{BUSY_TIMEOUT, bring_up_to_date, check_columns, days, read_row, refuse_newer, version_of};
@@ -43,14 +45,15 @@ impl SqliteStore {
     /// Those of [`SqliteStore::open`], or another collector has the file.
     pub fn open_alone(path: &Path) -> Result<Self, StorageError> {
         as_owner(path, || {
-            create_file(path).map_err(|error| not_opened(path, &error))?;
+            let file = create_file(path).map_err(|error| not_opened(path, &error))?;
+            refuse_other_names(path)?;
             refuse_newer(path)?;
             let lock = lock_of(path)?;
-            let held = create_file(&lock).map_err(|error| not_opened(&lock, &error))?;
-            if !is_free(&held, &lock)? {
+            let beside = create_file(&lock).map_err(|error| not_opened(&lock, &error))?;
+            if !is_free(&beside, &lock)? || !is_free(&file, path)? {
                 return Err(taken(path));
             }
-            Ok(Self { writer: Mutex::new(Writer::open(path)?.holding(held)) })
+            Ok(Self { writer: Mutex::new(Writer::open(path)?.holding([beside, file])) })
         })
     }
 
@@ -61,7 +64,9 @@ impl SqliteStore {
     /// It cannot be opened, is no database of this program, or has other columns.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         as_owner(path, || {
-            create_file(path).map_err(|error| not_opened(path, &error))?;
+            if !path.try_exists().map_err(|error| not_opened(path, &error))? {
+                create_file(path).map_err(|error| not_opened(path, &error))?;
+            }
             refuse_newer(path)?;
             Ok(Self { writer: Mutex::new(Writer::open(path)?) })
         })
@@ -89,11 +94,16 @@ impl SqliteStore {
             if !path.try_exists().map_err(|error| not_opened(path, &error))? {
                 return try_to_make(path).map(|()| Trial::NotYet);
             }
-            OpenOptions::new().append(true).open(path).map_err(|error| not_opened(path, &error))?;
+            // Closed after the connection.
+            let file = OpenOptions::new().append(true).open(path).map_err(|error| not_opened(path, &error))?;
+            refuse_other_names(path)?;
             refuse_newer(path)?;
+            let of_file = is_free(&file, path)?;
+            // A start meanwhile is not to find it taken.
+            file.unlock().map_err(|error| not_opened(path, &error))?;
             let held = match File::open(lock_of(path)?) {
-                Ok(lock) => !is_free(&lock, path)?,
-                Err(_) => false,
+                Ok(lock) => !of_file || !is_free(&lock, path)?,
+                Err(_) => !of_file,
             };
             let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
             let in_the_log: i64 = connection

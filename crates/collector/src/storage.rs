@@ -346,6 +346,14 @@ impl fmt::Display for Column {
     }
 }
 
+/// A storage of an older collector has no key yet. One that is drawn for each answer would be averaged away.
+pub(super) fn without_a_key() -> StorageError {
+    StorageError::Failed(
+        "the storage is one of an older collector, which has no key to round numbers by: start this one on it once"
+            .to_owned(),
+    )
+}
+
 /// The key of these bytes, as they are stored.
 pub(super) fn stored_key(bytes: &[u8]) -> Result<RoundingKey, StorageError> {
     let bytes: &[u8; KEY_LENGTH] = bytes

@@ -6,12 +6,12 @@ use pulse_telemetry_core::contract::{FIELDS, FieldKind};
 
 use super::days::{in_portions, not_yet, with_days};
 use super::failed::{Failed, timestamp};
-use super::schema::{NEW_KEY, TABLE, check_version, is_there};
+use super::schema::{TABLE, check_version, is_there};
 use super::session::reading;
 use crate::numbers::{Lent, counted_fields};
 use crate::storage::{
     DayVisitor, PUBLISHED_DAYS, Publication, PublishedDay, RECEIVED_AT, ROUNDING_KEY, StorageError, day_table,
-    stored_key, unreadable,
+    stored_key, unreadable, without_a_key,
 };
 
 /// Shows the last row of the day of each ID that has one on an earlier day, but none before `since`.
@@ -84,9 +84,7 @@ pub(super) async fn publication(client: &mut Object) -> Result<Publication, Fail
     }
     check_version(transaction.client()).await?;
     if !is_there(transaction.client(), ROUNDING_KEY).await? {
-        // An older collector made the storage: nothing was published, and what is told now is rounded once.
-        let key = transaction.query_typed_one(&format!("SELECT {NEW_KEY}"), &[]).await?;
-        return Ok(Publication { key: stored_key(key.try_get(0)?)?, days: Vec::new(), now: None });
+        return Err(without_a_key().into());
     }
     let key = transaction.query_typed(&format!("SELECT key FROM {ROUNDING_KEY}"), &[]).await?;
     let key: &[u8] = key.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();

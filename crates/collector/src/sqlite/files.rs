@@ -1,11 +1,12 @@
 //! The files of a database, and who may have put them there.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use pulse_telemetry_process::acting;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::storage::StorageError;
 
@@ -76,8 +77,8 @@ pub(super) fn real_name(path: &Path) -> Result<PathBuf, StorageError> {
     path.canonicalize().map_err(|error| not_opened(path, &error))
 }
 
-/// Where the lock of the one collector is: beside the file's one true name, for two collectors may be told different
-/// ones.
+/// Where a lock of the one collector is, beside the one of the file itself: beside its one true name, for the file may
+/// be replaced.
 pub(super) fn lock_of(path: &Path) -> Result<PathBuf, StorageError> {
     Ok(beside(&real_name(path)?, LOCK))
 }
@@ -89,6 +90,27 @@ pub(super) fn is_free(lock: &File, path: &Path) -> Result<bool, StorageError> {
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(not_opened(path, &error)),
     }
+}
+
+/// Refuses a file that the log does not go with: SQLite keeps that beside the name by which it opened the file, and
+/// whoever has another name of it, or is in another container, would not see what is there.
+pub(super) fn refuse_other_names(path: &Path) -> Result<(), StorageError> {
+    let (file, real) = (path.metadata().map_err(|error| not_opened(path, &error))?, real_name(path)?);
+    // Where the kernel does not tell it, nothing is refused.
+    let mount = |path: &Path| {
+        let told = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+        (told.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(told.stx_mnt_id)
+    };
+    let why = if file.nlink() > 1 {
+        "has several names (hard links), and SQLite keeps the log of what is not in it yet beside one of them: remove \
+         the others"
+    } else if real.parent().is_some_and(|dir| mount(dir) != mount(&real)) {
+        "is a mount of its own, and SQLite keeps the log of what is not in it yet beside it, outside of that mount: \
+         mount the directory that it is in"
+    } else {
+        return Ok(());
+    };
+    Err(StorageError::Failed(format!("{} {why}", path.display())))
 }
 
 pub(super) fn taken(path: &Path) -> StorageError {

@@ -6,12 +6,11 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::schema::{check_columns, days};
-use super::writer::Writer;
-use crate::numbers::rounding::KEY_LENGTH;
+use super::writer::{Writer, begin};
 use crate::numbers::{Lent, counted_fields};
 use crate::storage::{
     DayVisitor, PUBLISHED_DAYS, Publication, PublishedDay, ROUNDING_KEY, StorageError, day_table, stored_key,
-    unreadable,
+    unreadable, without_a_key,
 };
 
 /// Shows the last row of the day of each ID that has one on an earlier day, but none before `since`. An earlier one is
@@ -64,9 +63,7 @@ pub(super) fn publication(connection: &Connection) -> Result<Publication, Storag
     let has_key: bool =
         connection.query_row("SELECT count(*) FROM sqlite_master WHERE name = ?1", [ROUNDING_KEY], |row| row.get(0))?;
     if !has_key {
-        // An older collector made the storage: nothing was published, and what is told now is rounded once.
-        let key: Vec<u8> = connection.query_row(&format!("SELECT randomblob({KEY_LENGTH})"), [], |row| row.get(0))?;
-        return Ok(Publication { key: stored_key(&key)?, days: Vec::new(), now: None });
+        return Err(without_a_key());
     }
     let key = connection.query_row(&format!("SELECT key FROM {ROUNDING_KEY}"), [], |row| row.get::<_, Vec<u8>>(0));
     let key = key.optional()?.unwrap_or_default();
@@ -82,11 +79,12 @@ pub(super) fn publication(connection: &Connection) -> Result<Publication, Storag
 }
 
 impl Writer {
-    pub(super) fn keep_published(&self, published: &PublishedDay) -> Result<(), StorageError> {
-        self.connection.execute(
+    pub(super) fn keep_published(&mut self, published: &PublishedDay) -> Result<(), StorageError> {
+        let transaction = begin(&mut self.connection)?;
+        transaction.execute(
             &format!("INSERT INTO {PUBLISHED_DAYS} (day, numbers) VALUES (?1, ?2) ON CONFLICT DO NOTHING"),
             params![published.day.to_string(), published.numbers],
         )?;
-        Ok(())
+        Ok(transaction.commit()?)
     }
 }

@@ -1,7 +1,6 @@
 //! The tables, their version, and how a value is stored.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +8,11 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 use pulse_telemetry_core::contract::{FIELDS, FieldKind};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, OpenFlags, Transaction};
 
-use super::files::{named, not_opened};
+use super::files::named;
 use crate::ingest::Cell;
 use crate::numbers::rounding::KEY_LENGTH;
 use crate::storage::LATER_COLUMNS;
@@ -21,12 +21,8 @@ use crate::storage::{
     column_list, compare_columns, day_of_table, day_table, unreadable,
 };
 
-/// The version of what is in the file.
-pub(super) const SCHEMA_VERSION: i64 = 1;
-
-/// How long the head of a SQLite file is, and where in it the version stands (`user_version`).
-const HEAD: usize = 100;
-const VERSION_AT: usize = 60;
+/// The version of what is in the file. A collector that knows only 1 may be one that sweeps nothing.
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// How long another process may hold the file, as a report does for a moment.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,19 +44,35 @@ impl ToSql for Cell {
     }
 }
 
-/// Refuses what a newer program wrote before SQLite touches it: merely to open a file may empty the log beside it.
+/// What stands in the head of a file.
+pub(super) struct DatabaseHead {
+    version: i64,
+    /// What the sweep wrote there.
+    pub(super) mark: i64,
+}
+
+/// The head as the file itself has it, whatever stands in its log; `None` where it has none that can be read. Read by
+/// SQLite, which knows what else this process has open: any other closing of the file would drop the locks by which
+/// other programs know that a collector has it.
+pub(super) fn head_of(path: &Path) -> Option<DatabaseHead> {
+    // Every byte that may mean something there as a number.
+    let name: String = path.as_os_str().as_bytes().iter().fold("file://".to_owned(), |name, byte| match byte {
+        b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => name + &char::from(*byte).to_string(),
+        byte => name + &format!("%{byte:02X}"),
+    });
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(name + "?immutable=1", flags).ok()?;
+    // While the log is moved into the file, its head may tell of pages that are not there yet.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true).ok()?;
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0)).ok();
+    Some(DatabaseHead { version: number("user_version")?, mark: number("application_id")? })
+}
+
+/// Refuses what a newer program wrote before it is opened to be written: merely that may empty the log beside it. What
+/// is no database is found later.
 pub(super) fn refuse_newer(path: &Path) -> Result<(), StorageError> {
-    let mut head = [0; HEAD];
-    let mut file = File::open(path).map_err(|error| not_opened(path, &error))?;
-    // A file that ends before is empty, or no database; the latter is found later.
-    if file.read_exact(&mut head).is_err() {
-        return Ok(());
-    }
-    let version = head.get(VERSION_AT..VERSION_AT + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-    let is_database = head.starts_with(b"SQLite format 3\0");
-    check_version(version.filter(|_| is_database).unwrap_or_default().into())
-        .map(drop)
-        .map_err(|error| named(path, error))
+    let version = head_of(path).map_or(0, |head| head.version);
+    check_version(version).map(drop).map_err(|error| named(path, error))
 }
 
 pub(super) fn bring_up_to_date(transaction: &Transaction<'_>) -> Result<(), StorageError> {

@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use pulse_telemetry_core::contract::FIELDS;
 use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params_from_iter};
 
 use self::sweep::Sweep;
+pub(super) use self::sweep::begin;
 use super::files::{DatabaseFileId, LOG, LOG_INDEX, beside, file_id, named, not_opened, real_name};
 use super::schema::{
     BUSY_TIMEOUT, SCHEMA_VERSION, bring_up_to_date, check_columns, create_day, days, make_view, time_of, time_text,
@@ -27,6 +28,12 @@ use crate::storage::{
 /// How many statements are kept prepared: for each of 92 days one that looks for an ID, and four more for today and
 /// yesterday.
 const STATEMENTS: usize = 128;
+
+/// SQLite's words where the disk is full.
+const FULL: &str = "database or disk is full";
+
+/// How many rows of a day are deleted at a time there, at most; a fourth of that where it is too many.
+const PURGE_PORTION: u32 = 1024;
 
 /// The one connection that writes.
 pub(super) struct Writer {
@@ -42,8 +49,8 @@ pub(super) struct Writer {
     seen: Option<i64>,
     /// How far what deleted rows leave was wiped.
     sweep: Sweep,
-    /// The lock of the one collector.
-    _held: Option<File>,
+    /// The locks of the one collector. The file is closed after the connection: before, that would drop SQLite's own.
+    _held: Vec<File>,
 }
 
 /// The statements of one day's table.
@@ -63,28 +70,29 @@ impl Writer {
         let connection = Connection::open(path).map_err(|error| not_opened(path, &error))?;
         let real = real_name(path)?;
         let (place, days, sweep) = (Vec::new(), BTreeMap::new(), Sweep::default());
-        let mut writer = Self { connection, path: path.to_owned(), real, place, days, seen: None, sweep, _held: None };
+        let mut writer =
+            Self { connection, path: path.to_owned(), real, place, days, seen: None, sweep, _held: Vec::new() };
         writer.set_up().map_err(|error| named(path, error))?;
         Ok(writer)
     }
 
-    /// The same, which keeps that lock for as long as it lives.
-    pub(super) fn holding(mut self, lock: File) -> Self {
-        self._held = Some(lock);
+    /// The same, which keeps these locks for as long as it lives.
+    pub(super) fn holding(mut self, locks: [File; 2]) -> Self {
+        self._held = locks.into();
         self
     }
 
     fn set_up(&mut self) -> Result<(), StorageError> {
         let connection = &mut self.connection;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let is_new = version_of(connection)? == 0;
+        version_of(connection)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        self.sweep = Sweep::of(connection, is_new)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.sweep = Sweep::of(connection, &self.real)?;
+        let transaction = begin(connection)?;
         bring_up_to_date(&transaction)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         transaction.commit()?;
@@ -109,7 +117,7 @@ impl Writer {
     }
 
     pub(super) fn admit(&mut self, arrivals: &[Arrival]) -> Result<Vec<RowOutcome>, StorageError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = begin(&mut self.connection)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         let mut added = BTreeMap::new();
         let mut outcomes = Vec::with_capacity(arrivals.len());
@@ -141,7 +149,7 @@ impl Writer {
     /// Deletes every row of the first of these IDs, as many as have `FORGET_ROWS` together, and says how many IDs
     /// that are.
     pub(super) fn forget(&mut self, ids: &[String]) -> Result<usize, StorageError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = begin(&mut self.connection)?;
         read_days(&transaction, &mut self.days, &mut self.seen)?;
         let (mut done, mut rows) = (0, 0);
         for id in ids {
@@ -178,12 +186,45 @@ impl Writer {
 
     pub(super) fn drop_day(&mut self, day: Date) -> Result<(), StorageError> {
         self.connection.flush_prepared_statement_cache();
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(day)))?;
-        make_view(&transaction)?;
-        transaction.commit()?;
+        match self.drop_table(day) {
+            Err(StorageError::Failed(error)) if error.contains(FULL) => self.drop_in_portions(day)?,
+            done => done?,
+        }
         self.days.remove(&day);
         Ok(())
+    }
+
+    fn drop_table(&mut self, day: Date) -> Result<(), StorageError> {
+        let transaction = begin(&mut self.connection)?;
+        transaction.execute_batch(&format!("DROP VIEW IF EXISTS {VIEW}; DROP TABLE IF EXISTS {}", day_table(day)))?;
+        make_view(&transaction)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Where the disk has no room for a log of each page of a day, which is overwritten. What that took of the disk, the
+    /// log has and uses again for one portion after the other.
+    fn drop_in_portions(&mut self, day: Date) -> Result<(), StorageError> {
+        let mut portion = PURGE_PORTION;
+        loop {
+            match self.delete_some(day, portion) {
+                Ok(0) => return self.drop_table(day),
+                Ok(_) => {
+                    self.sweep_log()?;
+                    self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+                }
+                Err(StorageError::Failed(error)) if error.contains(FULL) && portion > 1 => portion /= 4,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn delete_some(&mut self, day: Date, rows: u32) -> Result<usize, StorageError> {
+        let (table, transaction) = (day_table(day), begin(&mut self.connection)?);
+        let delete =
+            format!("DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} ORDER BY rowid LIMIT {rows})");
+        let deleted = transaction.execute(&delete, [])?;
+        transaction.commit()?;
+        Ok(deleted)
     }
 
     /// Also where nothing was dropped: a reader may have kept the log from being emptied the last time.

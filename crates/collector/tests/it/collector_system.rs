@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use jiff::SignedDuration;
+use pulse_telemetry_core::clock::Clock as _;
+use pulse_telemetry_process::clock::SystemClock;
 use pulse_telemetry_testkit::alone::alone;
-use pulse_telemetry_testkit::collector::{Setup, Storage, ping_of};
+use pulse_telemetry_testkit::collector::{Setup, Storage, block_on, open, ping_of, row};
 use pulse_telemetry_testkit::load::{check_nothing_lost, post};
 use pulse_telemetry_testkit::postgres::{Cluster, give_to_postgres};
 
@@ -40,6 +43,65 @@ fn postgresql_on_a_full_disk() {
     cluster.psql("postgres", &format!("CREATE TABLESPACE small LOCATION '{}'", dir.path().display()));
     cluster.psql("postgres", "CREATE DATABASE pulse TABLESPACE small");
     fills_and_recovers(&Storage::Postgres(Box::new(cluster)), &disk);
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
+fn on_a_disk_with_no_room_for_a_log_of_a_day_that_day_is_purged_all_the_same() {
+    let name = "on_a_disk_with_no_room_for_a_log_of_a_day_that_day_is_purged_all_the_same";
+    alone(
+        &format!("collector_system::{name}"),
+        &["--mount"],
+        || {},
+        || {
+            let storage = Storage::sqlite();
+            let _disk = Disk::mounted(storage.dir(), "24m");
+            let now = SystemClock.now().wall;
+            let at = |days: i64| now - SignedDuration::from_hours(24 * days);
+            block_on(async {
+                let store = open(&storage).await;
+                for numbers in (0..20_000).collect::<Vec<u64>>().chunks(400) {
+                    store.commit(numbers.iter().map(|number| row(&ping_of(*number), at(100))).collect()).await.unwrap();
+                }
+                store.commit(vec![row(&ping_of(1), at(1))]).await.unwrap();
+            });
+            let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+            assert!(size(&storage.file()) > 3 << 20, "{}", size(&storage.file()));
+            // What is left of the disk is less than a third of that.
+            let free = rustix::fs::statvfs(storage.dir()).unwrap();
+            let filler = vec![0; usize::try_from(free.f_bavail * free.f_frsize).unwrap() - (1 << 20)];
+            std::fs::write(storage.dir().join("filler"), filler).unwrap();
+            let ended = Setup::new(&storage).run(&["purge"]);
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+            assert_eq!(storage.install_ids().len(), 1);
+            let collector = Setup::new(&storage).start();
+            assert_eq!(collector.post(&ping_of(2)).status, 204);
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs root: make test-system"]
+fn a_file_that_is_mounted_by_itself_is_refused_for_its_log_would_be_elsewhere() {
+    let name = "a_file_that_is_mounted_by_itself_is_refused_for_its_log_would_be_elsewhere";
+    alone(
+        &format!("collector_system::{name}"),
+        &["--mount"],
+        || {},
+        || {
+            let (storage, container) = (Storage::sqlite(), Storage::sqlite());
+            Setup::new(&storage).start().stop();
+            std::fs::write(container.file(), "").unwrap();
+            let mounted = Command::new("mount").arg("--bind").args([storage.file(), container.file()]).status();
+            assert!(mounted.unwrap().success());
+            for command in ["check", "run"] {
+                let ended = Setup::new(&container).run(&[command]);
+                let said = String::from_utf8(ended.stderr).unwrap();
+                assert!(ended.status.code() == Some(5) && said.contains("is a mount of its own"), "{command}: {said}");
+            }
+            Setup::new(&storage).start().stop();
+        },
+    );
 }
 
 /// The user of the collector's image.

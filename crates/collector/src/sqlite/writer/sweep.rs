@@ -4,16 +4,21 @@
 //! behind, between the cell pointers of a page and its cells, and a copy stays when its row goes. So before a page
 //! passes from the write-ahead log into the file, that gap is wiped, and what is in the file from before is wiped in
 //! portions.
+//!
+//! Another program may move the log into the file before that, as any SQLite does that is the last to close it after a
+//! kill. So what is not swept says so itself: the first commit after a sweep takes a mark out of the head of the file,
+//! and the next sweep puts it back, all in the log, and whoever moves the pages moves the mark with them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use super::super::files::{LOG, beside};
-use super::super::schema::BUSY_TIMEOUT;
+use super::super::schema::{BUSY_TIMEOUT, head_of};
 use super::Writer;
 use crate::storage::StorageError;
 
@@ -28,8 +33,11 @@ const LOG_PAGES: u32 = 1000;
 /// How many pages of a file from before are looked at in one go.
 const PORTION: u32 = 2000;
 
-/// Stands in the file's head (`application_id`) when all of it was swept once.
-const SWEPT: i64 = 0x7075_6c01;
+/// What stands in the head of a file (`application_id`) all of whose pages were swept, and of one where only those were
+/// that came from the log since the sweep of the others began. An older collector wrote another one for good.
+const SWEPT: i64 = 0x7075_6c02;
+const BEGUN: i64 = 0x7075_6c03;
+const UNSWEPT: i64 = 0;
 
 /// The heads of the log and of each page in it.
 const LOG_HEAD: usize = 32;
@@ -44,23 +52,30 @@ pub(super) struct Sweep {
     /// How many pages of the log were swept, and which log that was.
     log_pages: u32,
     log: [u8; 8],
-    /// The next page of the file, which was not yet swept as a whole.
+    /// The next page of the file, where not all of it was swept; 0 before that has begun.
     next: Option<u32>,
+    /// Others moved pages that were not swept into the file meanwhile, so that it begins anew at its end.
+    again: bool,
     /// Rows were deleted, and the log still has them; or it may have some from before a kill.
     pub(super) rows_are_in_the_log: bool,
 }
 
-impl Sweep {
-    /// Of this file, as it is opened.
-    pub(super) fn of(connection: &Connection, is_new: bool) -> Result<Self, StorageError> {
-        // By hand, when its pages are swept.
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        if is_new {
-            connection.pragma_update(None, "application_id", SWEPT)?;
-        }
-        let mark: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        Ok(Self { next: (mark != SWEPT).then_some(1), rows_are_in_the_log: true, ..Self::default() })
+/// A transaction that may leave copies of rows in its pages.
+pub(in crate::sqlite) fn begin(connection: &mut Connection) -> Result<Transaction<'_>, StorageError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if mark_of(&transaction)? != UNSWEPT {
+        set_mark(&transaction, UNSWEPT)?;
     }
+    Ok(transaction)
+}
+
+/// The mark as it is in the file and its log together.
+fn mark_of(connection: &Connection) -> Result<i64, StorageError> {
+    Ok(connection.prepare_cached("PRAGMA application_id")?.query_row([], |row| row.get(0))?)
+}
+
+fn set_mark(connection: &Connection, mark: i64) -> Result<(), StorageError> {
+    Ok(connection.pragma_update(None, "application_id", mark)?)
 }
 
 impl Writer {
@@ -80,8 +95,10 @@ impl Writer {
 
     /// Leaves nothing of deleted rows in the files; what a reader keeps is left for the next time.
     pub(in crate::sqlite) fn tidy(&mut self) -> Result<(), StorageError> {
-        if let Some(next) = self.sweep.next {
-            self.sweep_portion(next)?;
+        if self.sweep.next == Some(0) {
+            self.sweep.next = Some(1);
+            // So that the mark of the beginning is in the file.
+            self.sweep.rows_are_in_the_log = true;
         }
         if self.sweep.rows_are_in_the_log {
             self.sweep_log()?;
@@ -92,21 +109,36 @@ impl Writer {
             let busy: bool = emptied?;
             self.sweep.rows_are_in_the_log = busy;
         }
-        Ok(())
+        match self.sweep.next {
+            Some(next) if next > 0 => self.sweep_portion(next),
+            _ => Ok(()),
+        }
     }
 
     /// Wipes the gaps of the pages in the log that were not swept yet.
     pub(super) fn sweep_log(&mut self) -> Result<(), StorageError> {
         let log = beside(&self.real, LOG);
         let failed = |error: io::Error| StorageError::Failed(format!("failed to read {}: {error}", log.display()));
-        let Some((pages, end)) = self.sweep.unswept(&log).map_err(failed)? else { return Ok(()) };
-        self.wipe(&pages)?;
-        // The pages that were just written are clean.
-        self.sweep.log_pages = end + u32::try_from(pages.len()).unwrap_or(u32::MAX);
-        Ok(())
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // From here on nobody adds to the log or begins another one.
+        let Unswept { pages, is_another_log } = self.sweep.unswept(&log).map_err(failed)?;
+        wipe(&transaction, &pages)?;
+        // Of a log that began anew, all of the one before is in the file, with its mark.
+        if is_another_log && !head_of(&self.real).is_some_and(|head| [SWEPT, BEGUN].contains(&head.mark)) {
+            self.sweep.others_moved_pages();
+        }
+        let mark = match self.sweep.next {
+            None => SWEPT,
+            Some(0) => UNSWEPT,
+            Some(_) => BEGUN,
+        };
+        if mark_of(&transaction)? != mark {
+            set_mark(&transaction, mark)?;
+        }
+        Ok(transaction.commit()?)
     }
 
-    /// Wipes the gaps of the next pages of the file; at its end it is marked as swept.
+    /// Wipes the gaps of the next pages of the file. After its last one the mark is that of a file that was swept.
     fn sweep_portion(&mut self, next: u32) -> Result<(), StorageError> {
         let count: u32 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let end = next.saturating_add(PORTION).min(count.saturating_add(1));
@@ -123,53 +155,80 @@ impl Writer {
             }
             pages
         };
-        self.wipe(&pages)?;
-        if end > count {
-            self.connection.pragma_update(None, "application_id", SWEPT)?;
+        if !pages.is_empty() {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            wipe(&transaction, &pages)?;
+            transaction.commit()?;
         }
-        self.sweep.next = (end <= count).then_some(end);
-        // What was there is in the log until that is emptied.
-        self.sweep.rows_are_in_the_log |= !pages.is_empty();
-        Ok(())
-    }
-
-    fn wipe(&mut self, pages: &[u32]) -> Result<(), StorageError> {
-        if pages.is_empty() {
-            return Ok(());
-        }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for number in pages {
-            let mut read = transaction.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
-            let page: Option<Vec<u8>> = read.query_row([number], |row| row.get(0)).optional()?;
-            let Some(mut page) = page else { continue };
-            if let Some(gap) = dirty_gap(*number, &page) {
-                page[gap].fill(0);
-                let mut write = transaction.prepare_cached("UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1")?;
-                write.execute((number, page))?;
-            }
-        }
-        transaction.commit()?;
+        let is_last = end > count;
+        self.sweep.next = match is_last {
+            false => Some(end),
+            true => std::mem::take(&mut self.sweep.again).then_some(1),
+        };
+        // What was there is in the log until that is emptied, and so is the mark.
+        self.sweep.rows_are_in_the_log |= is_last || !pages.is_empty();
         Ok(())
     }
 }
 
+/// Wipes the gaps of these pages.
+fn wipe(transaction: &Transaction<'_>, pages: &[u32]) -> Result<(), StorageError> {
+    for number in pages {
+        let mut read = transaction.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        let page: Option<Vec<u8>> = read.query_row([number], |row| row.get(0)).optional()?;
+        let Some(mut page) = page else { continue };
+        if let Some(gap) = dirty_gap(*number, &page) {
+            page[gap].fill(0);
+            let mut write = transaction.prepare_cached("UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1")?;
+            write.execute((number, page))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a log has that was not swept.
+struct Unswept {
+    /// The pages whose newest state has a gap that is not empty.
+    pages: Vec<u32>,
+    /// Whether it is another log than at the last sweep.
+    is_another_log: bool,
+}
+
 impl Sweep {
-    /// The pages of the log whose newest state has a gap that is not empty, and how many pages the log has.
-    fn unswept(&mut self, log: &std::path::Path) -> io::Result<Option<(Vec<u32>, u32)>> {
+    /// Of this file, as it is opened.
+    pub(super) fn of(connection: &Connection, real: &Path) -> Result<Self, StorageError> {
+        // By hand, when its pages are swept.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        let is_swept = head_of(real).is_some_and(|head| head.mark == SWEPT);
+        Ok(Self { next: (!is_swept).then_some(0), rows_are_in_the_log: true, ..Self::default() })
+    }
+
+    fn others_moved_pages(&mut self) {
+        match self.next {
+            None => self.next = Some(0),
+            Some(0) => {}
+            Some(_) => self.again = true,
+        }
+    }
+
+    /// What the log has that was not swept. From then on it counts as swept.
+    fn unswept(&mut self, log: &Path) -> io::Result<Unswept> {
+        // SQLite has no lock on the log that a closing could drop.
         let file = File::open(log)?;
         let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-        if length < LOG_HEAD {
-            return Ok(None);
-        }
         let mut head = [0; LOG_HEAD];
-        file.read_exact_at(&mut head, 0)?;
+        if length >= LOG_HEAD {
+            file.read_exact_at(&mut head, 0)?;
+        }
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u32, byte| number << 8 | u32::from(*byte));
         let (size, salts) = (number(&head[8..12]) as usize, &head[16..24]);
-        if self.log != *salts {
+        // Of one that is empty it cannot be told what it was.
+        let is_another_log = self.log != *salts || length < LOG_HEAD;
+        if is_another_log {
             self.log.copy_from_slice(salts);
             self.log_pages = 0;
         }
-        let (mut found, mut at) = (BTreeMap::new(), self.log_pages);
+        let (mut found, mut uncommitted, mut at) = (BTreeMap::new(), BTreeMap::new(), self.log_pages);
         let mut frame = vec![0; FRAME_HEAD + size];
         loop {
             let offset = LOG_HEAD + at as usize * frame.len();
@@ -182,10 +241,16 @@ impl Sweep {
                 break;
             }
             let page = number(&frame[..4]);
-            found.insert(page, dirty_gap(page, &frame[FRAME_HEAD..]).is_some());
+            uncommitted.insert(page, dirty_gap(page, &frame[FRAME_HEAD..]).is_some());
             at += 1;
+            // The last page of a commit tells how many the file then has.
+            if number(&frame[4..8]) > 0 {
+                found.append(&mut uncommitted);
+                self.log_pages = at;
+            }
         }
-        Ok(Some((found.into_iter().filter_map(|(page, is_dirty)| is_dirty.then_some(page)).collect(), at)))
+        let pages = found.into_iter().filter_map(|(page, is_dirty)| is_dirty.then_some(page)).collect();
+        Ok(Unswept { pages, is_another_log })
     }
 }
 

@@ -127,6 +127,23 @@ fn what_was_deleted_right_before_a_kill_is_in_no_file_soon_after_the_next_start(
     assert_eq!(storage.install_ids(), [install_id(2)]);
 }
 
+/// Writes one of these IDs between the cells of each page that has room for it, as SQLite leaves copies.
+fn plant_copies(connection: &Connection, ids: &BTreeSet<Uuid>) {
+    let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    let mut ids = ids.iter().cycle();
+    for number in 2..=pages {
+        let query = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
+        let mut page: Vec<u8> = connection.query_row(query, [number], |row| row.get(0)).unwrap();
+        let pair = |at: usize| usize::from(u16::from_be_bytes([page[at], page[at + 1]]));
+        let gap = 12 + 2 * pair(3)..pair(5);
+        if [2, 5, 10, 13].contains(&page[0]) && gap.len() >= 36 {
+            let copy = ids.next().unwrap().to_string();
+            page[gap][..36].copy_from_slice(copy.as_bytes());
+            connection.execute("UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1", (number, page)).unwrap();
+        }
+    }
+}
+
 #[test]
 fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_is_lost() {
     let storage = Storage::sqlite();
@@ -136,23 +153,12 @@ fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_i
         let store = open(&storage).await;
         fill(store.as_ref(), &gone.iter().copied().collect::<Vec<_>>(), &mut chance).await;
         drop(store);
-        // A copy of an ID between the cells of a page, as SQLite leaves one, in a file that was never swept.
+        // In a file that was never swept.
         let other = Connection::open(storage.file()).unwrap();
         other.pragma_update(None, "secure_delete", true).unwrap();
-        let pages: u32 = other.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        let mut ids = gone.iter();
-        for number in 2..=pages {
-            let query = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
-            let mut page: Vec<u8> = other.query_row(query, [number], |row| row.get(0)).unwrap();
-            let pair = |at: usize| usize::from(u16::from_be_bytes([page[at], page[at + 1]]));
-            let gap = 12 + 2 * pair(3)..pair(5);
-            if [2, 5, 10, 13].contains(&page[0]) && gap.len() >= 36 {
-                let copy = ids.next().unwrap().to_string();
-                page[gap][..36].copy_from_slice(copy.as_bytes());
-                other.execute("UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1", (number, page)).unwrap();
-            }
-        }
-        other.pragma_update(None, "application_id", 0).unwrap();
+        plant_copies(&other, &gone);
+        // Which it said was swept.
+        other.pragma_update(None, "application_id", 0x7075_6c01).unwrap();
         for day in ["pings_20261120", "pings_20261121"] {
             other.execute(&format!("DELETE FROM {day} WHERE install_id < '8'"), []).unwrap();
         }
@@ -167,6 +173,53 @@ fn what_an_older_collector_left_between_the_rows_of_a_page_is_wiped_and_no_row_i
         assert!(ids_in(&gone, &bytes_of(&storage.file())).is_empty());
         assert_eq!(storage.install_ids().len(), stored);
     });
+}
+
+#[test]
+fn what_another_program_moved_from_the_log_into_the_file_before_it_was_swept_is_wiped_all_the_same() {
+    for is_killed in [false, true] {
+        let (running, copied) = (Storage::sqlite(), Storage::sqlite());
+        let mut chance = Seeded(20);
+        // So few that no sweep comes between.
+        let ids: Vec<Uuid> = (0..500).map(|_| chance.uuid()).collect();
+        let gone: BTreeSet<Uuid> = ids[..100].iter().copied().collect();
+        block_on(async {
+            let store = open(&running).await;
+            // All of the file is swept by then.
+            for _ in 0..3 {
+                store.tidy().await.unwrap();
+            }
+            fill(store.as_ref(), &ids, &mut chance).await;
+            let other = Connection::open(running.file()).unwrap();
+            other.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+            plant_copies(&other, &gone);
+            let mut left: Vec<String> = gone.iter().map(Uuid::to_string).collect();
+            while !left.is_empty() {
+                let some = left[..left.len().min(50)].to_vec();
+                left.drain(..store.forget(some).await.unwrap());
+            }
+            let log = |storage: &Storage| format!("{}-wal", storage.file().display());
+            let storage = if is_killed { &copied } else { &running };
+            if is_killed {
+                // What a kill leaves, and a look at it: who closes a database as the last one moves its log.
+                std::fs::copy(running.file(), copied.file()).unwrap();
+                std::fs::copy(log(&running), log(&copied)).unwrap();
+                let other = Connection::open(copied.file()).unwrap();
+                other.query_row("SELECT count(*) FROM telemetry_pings", [], |_| Ok(())).unwrap();
+                drop(other);
+                assert!(!Path::new(&log(&copied)).exists());
+            } else {
+                other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+            }
+            assert!(!ids_in(&gone, &bytes_of(&storage.file())).is_empty(), "{is_killed}: copies are in the file");
+            let store = if is_killed { open(&copied).await } else { store };
+            for _ in 0..4 {
+                store.tidy().await.unwrap();
+            }
+            assert!(ids_in(&gone, &bytes_of(&storage.file())).is_empty(), "{is_killed}: an ID");
+            assert_eq!(storage.install_ids().len(), 800, "{is_killed}: the others are there");
+        });
+    }
 }
 
 /// Of a month when no server's clock is any more.

@@ -65,6 +65,22 @@ fn a_storage_that_cannot_be_opened_stops_the_start_with_a_code_of_its_own() {
 }
 
 #[test]
+fn a_file_with_a_second_name_beside_which_its_log_is_not_is_refused_before_it_is_touched() {
+    let storage = Storage::sqlite();
+    Setup::new(&storage).start().stop();
+    let other = storage.dir().join("other");
+    std::fs::hard_link(storage.file(), &other).unwrap();
+    for command in ["check", "run"] {
+        let ended = Setup::new(&storage).run(&[command]);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(5) && said.contains("has several names"), "{command}: {said}");
+    }
+    std::fs::remove_file(other).unwrap();
+    let collector = Setup::new(&storage).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+}
+
+#[test]
 fn no_start_waits_for_a_pipe_that_was_planted_beside_the_database() {
     for end in ["", "-lock", "-wal", "-shm"] {
         let storage = Storage::sqlite();

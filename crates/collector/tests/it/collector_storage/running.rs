@@ -1,5 +1,9 @@
 //! A storage that waits, is stuck, or vanishes under the collector.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+
+use pulse_telemetry_testkit::alone::program_or_skip;
 use pulse_telemetry_testkit::collector::{Setup, Storage, install_id, ping_of};
 use rusqlite::Connection;
 
@@ -45,6 +49,54 @@ fn a_file_of_sqlite_that_a_link_leads_to_is_used_as_by_its_own_name() {
     }
     assert_eq!(storage.install_ids(), [install_id(1), install_id(3)]);
     assert_eq!(std::fs::read_dir(links.path()).unwrap().count(), 1, "nothing is beside the link");
+}
+
+/// Opens a database so that it could write, looks at it, and closes it.
+const LOOK: &str = "import sqlite3, sys; database = sqlite3.connect(sys.argv[1]); \
+                    print(database.execute('SELECT count(*) FROM telemetry_pings').fetchone()[0]); database.close()";
+
+#[test]
+fn however_often_a_collector_reads_its_own_file_another_sqlite_sees_that_it_has_it_and_takes_nothing_away() {
+    let test = "however_often_a_collector_reads_its_own_file_another_sqlite_sees_that_it_has_it_and_takes_nothing_away";
+    let storage = Storage::sqlite();
+    let site = tempfile::tempdir().unwrap();
+    let collector = Setup::new(&storage).with("PUBLISH__DIR", site.path().to_str().unwrap()).start();
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
+    collector.wait_for("the days are counted", || collector.metric("publishing_works") > 0.5);
+    // A deletion has the head of the file read, too.
+    assert_eq!(collector.forget(&install_id(2)).status, 200);
+    collector.wait_for("the log is empty", || {
+        std::fs::metadata(format!("{}-wal", storage.file().display())).is_ok_and(|log| log.len() == 0)
+    });
+    // What SQLite locks as long as it reads or may write, of this process, file and bytes.
+    let lock = format!(":{} 1073741826 1073742335", storage.file().metadata().unwrap().ino());
+    let (locks, pid) = (std::fs::read_to_string("/proc/locks").unwrap(), collector.pid().as_raw_nonzero().to_string());
+    let is_held = |line: &str| line.ends_with(&lock) && line.split_whitespace().any(|word| word == pid);
+    assert!(locks.lines().any(is_held), "{locks}");
+    if !program_or_skip("python3", &["-c", "import sqlite3"], test) {
+        return;
+    }
+    let looked = Command::new("python3").args(["-c", LOOK]).arg(storage.file()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&looked.stdout), "1\n", "{}", String::from_utf8_lossy(&looked.stderr));
+    assert_eq!(collector.post(&ping_of(2)).status, 204);
+    collector.stop();
+    assert_eq!(storage.install_ids(), [install_id(1), install_id(2)]);
+}
+
+#[test]
+fn a_second_collector_is_refused_also_where_it_cannot_see_the_lock_beside_the_file() {
+    let storage = Storage::sqlite();
+    let collector = Setup::new(&storage).start();
+    let lock = format!("{}-lock", storage.file().display());
+    // As in a container of its own, into which the file alone is mounted.
+    std::fs::rename(&lock, storage.dir().join("elsewhere")).unwrap();
+    for command in ["check", "run"] {
+        let second = Setup::new(&storage).run(&[command]);
+        let said = String::from_utf8([second.stdout, second.stderr].concat()).unwrap();
+        assert_eq!(second.status.code(), Some(5), "{command}: {said}");
+        assert!(said.contains("another collector takes pings into"), "{command}: {said}");
+    }
+    assert_eq!(collector.post(&ping_of(1)).status, 204);
 }
 
 #[test]
