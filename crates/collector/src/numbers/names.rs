@@ -29,7 +29,7 @@ const ARCHITECTURES: [&str; 15] = [
 const DIGITS: usize = 3;
 const PRERELEASES: [&str; 3] = ["alpha.", "beta.", "rc."];
 
-/// Whether it has the form of a release: X.Y.Z, or X.Y.Z-rc.N and the like. That a release has this number is not asked.
+/// Whether it has the form of a release: X.Y.Z, or X.Y.Z-rc.N and the like. Whether there is such a one is not asked.
 pub(super) fn is_release(version: &str) -> bool {
     let is_number = |text: &str| {
         (1..=DIGITS).contains(&text.len())

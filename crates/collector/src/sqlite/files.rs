@@ -92,8 +92,8 @@ pub(super) fn is_free(lock: &File, path: &Path) -> Result<bool, StorageError> {
     }
 }
 
-/// Refuses a file that the log does not go with: SQLite keeps that beside the name by which it opened the file, and
-/// whoever has another name of it, or is in another container, would not see what is there.
+/// Refuses a file that the log does not go with: SQLite keeps that beside the name by which it opened the file, and who
+/// has another name of it, or is in another container, would not see what is there.
 pub(super) fn refuse_other_names(path: &Path) -> Result<(), StorageError> {
     let (file, real) = (path.metadata().map_err(|error| not_opened(path, &error))?, real_name(path)?);
     // Where the kernel does not tell it, nothing is refused.

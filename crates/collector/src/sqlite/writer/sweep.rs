@@ -7,7 +7,7 @@
 //!
 //! Another program may move the log into the file before that, as any SQLite does that is the last to close it after a
 //! kill. So what is not swept says so itself: the first commit after a sweep takes a mark out of the head of the file,
-//! and the next sweep puts it back, all in the log, and whoever moves the pages moves the mark with them.
+//! and the next sweep puts it back, all in the log, and who moves the pages moves the mark with them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
