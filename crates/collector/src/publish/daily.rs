@@ -52,7 +52,7 @@ pub struct Publisher {
 }
 
 /// Counts for ever. `count` gives what there is to show as of a time, and may take minutes; where a directory is set,
-/// it keeps each day for good, and `write` makes the site of it. A directory that hangs keeps no day from being counted.
+/// it keeps each day for good, and `write` makes the site. No directory that hangs keeps a day from being counted.
 pub async fn count_by_itself<C, W>(
     publisher: Publisher,
     count: impl Fn(Timestamp) -> C,

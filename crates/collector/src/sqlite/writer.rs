@@ -201,8 +201,8 @@ impl Writer {
         Ok(transaction.commit()?)
     }
 
-    /// Where the disk has no room for a log of each page of a day, which is overwritten. What that took of the disk, the
-    /// log has and uses again for one portion after the other.
+    /// Where the disk has no room for a log of each page of a day, all of which are overwritten. What the log has taken
+    /// of the disk by then, it uses again for one portion after the other.
     fn drop_in_portions(&mut self, day: Date) -> Result<(), StorageError> {
         let mut portion = PURGE_PORTION;
         loop {
@@ -220,9 +220,8 @@ impl Writer {
 
     fn delete_some(&mut self, day: Date, rows: u32) -> Result<usize, StorageError> {
         let (table, transaction) = (day_table(day), begin(&mut self.connection)?);
-        let delete =
-            format!("DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} ORDER BY rowid LIMIT {rows})");
-        let deleted = transaction.execute(&delete, [])?;
+        let first = format!("SELECT rowid FROM {table} ORDER BY rowid LIMIT {rows}");
+        let deleted = transaction.execute(&format!("DELETE FROM {table} WHERE rowid IN ({first})"), [])?;
         transaction.commit()?;
         Ok(deleted)
     }
