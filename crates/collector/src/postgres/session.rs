@@ -25,8 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// that is stuck or whose collector is gone must not hold the locks that every collector waits for. What is
 /// acknowledged is on the disk, whatever the server's own setting is, and where a policy hides rows, which could not be
 /// deleted, it fails. An earlier ping of the same ID is looked for in the index: of a day that has just begun the
-/// planner has no statistics, and would read all of it, and sort it, for every commit.
-pub(super) const WRITING: &str = "SET LOCAL synchronous_commit = on; SET LOCAL row_security = off;
+/// planner has no statistics, and would read all of it, and sort it, for every commit, or have the statement compiled
+/// first, which takes many times as long as to run it.
+pub(super) const WRITING: &str = "SET LOCAL synchronous_commit = on; SET LOCAL row_security = off; SET LOCAL jit = off;
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
     SET LOCAL enable_material = off; SET LOCAL lock_timeout = '7s'; SET LOCAL statement_timeout = '8s';
     SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL tcp_keepalives_idle = 15;

@@ -250,6 +250,19 @@ fn where_a_policy_hides_rows_from_the_collector_no_deletion_is_acknowledged() {
 }
 
 #[test]
+fn no_commit_has_its_statement_compiled_which_takes_longer_than_to_run_it() {
+    for storage in Storage::all() {
+        let Storage::Postgres(cluster) = &storage else { continue };
+        block_on(async {
+            let store = open(&storage).await;
+            cluster.psql("pulse", "ALTER DATABASE pulse SET jit = on");
+            cluster.psql("pulse", "ALTER TABLE pings ADD CHECK (current_setting('jit') = 'off')");
+            store.commit(vec![row(&ping_of(1), SystemClock.now().wall)]).await.unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_restart_and_a_failover_that_leaves_the_server_read_only_cost_no_ping_and_are_told() {
     let Some(cluster) = Cluster::start() else { return };
     let mut storage = Storage::postgres(cluster);
