@@ -443,13 +443,18 @@ fn a_fleet_that_changes_by_more_than_a_percent_a_day_is_said_to_on_the_page_and_
     }
 }
 
-/// Pings of 60 installations, today, yesterday and the day before, by the clock of this machine.
+/// Ten minutes ago: right after midnight the day that ended then is not counted yet.
+pub(super) fn settled() -> Timestamp {
+    SystemClock.now().wall - SignedDuration::from_mins(10)
+}
+
+/// Pings of 60 installations, today, on the last day that is counted and the day before, by the clock of this machine.
 pub(super) async fn two_days(storage: &Storage) -> Date {
     let store = open(storage).await;
-    let now = SystemClock.now().wall;
-    let before = |days: i64| now - SignedDuration::from_hours(24 * days);
-    for days in [2, 1, 0] {
-        store.commit((0..60).map(|number| row(&ping_of(number), before(days))).collect()).await.unwrap();
+    let settled = settled();
+    let before = |days: i64| settled - SignedDuration::from_hours(24 * days);
+    for at in [before(2), before(1), SystemClock.now().wall] {
+        store.commit((0..60).map(|number| row(&ping_of(number), at)).collect()).await.unwrap();
     }
     Offset::UTC.to_datetime(before(1)).date()
 }

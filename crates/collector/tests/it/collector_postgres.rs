@@ -15,6 +15,8 @@ use pulse_telemetry_testkit::postgres::Cluster;
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 
+use super::collector_numbers::settled;
+
 fn said(ended: &Output) -> String {
     String::from_utf8_lossy(&[&ended.stdout[..], &ended.stderr[..]].concat()).into_owned()
 }
@@ -115,7 +117,7 @@ fn a_day_that_is_locked_as_by_a_rewriting_holds_up_no_ping_and_no_start_and_a_de
 fn a_cell_that_cannot_be_read_is_an_error_that_names_column_and_day_and_never_a_zero() {
     for storage in Storage::all() {
         let setup = Setup::new(&storage);
-        let now = SystemClock.now().wall;
+        let now = settled();
         block_on(async {
             let store = open(&storage).await;
             let before = |days: i64| now - SignedDuration::from_hours(24 * days);
