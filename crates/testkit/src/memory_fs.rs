@@ -286,6 +286,12 @@ impl MemoryFs {
         self.lock().fails_at = Some(operations);
     }
 
+    /// Nothing fails any more.
+    pub fn mend(&self) {
+        let mut state = self.lock();
+        (state.mood, state.fails_at) = (Mood::Works, None);
+    }
+
     /// Something fails, or is going to.
     pub fn is_troubled(&self) -> bool {
         let state = self.lock();

@@ -12,7 +12,7 @@ use pulse_telemetry_core::engine::{DiskAction, Entry, EntryKind, Start, State};
 use pulse_telemetry_core::identity::Identity;
 use pulse_telemetry_core::ledger::{Line, Piece};
 use pulse_telemetry_core::ping::Event;
-use pulse_telemetry_testkit::memory_fs::{MemoryFs, Mood, Which};
+use pulse_telemetry_testkit::memory_fs::{MemoryFs, Which};
 use pulse_telemetry_testkit::seeded::Seeded;
 use serde::Deserialize;
 
@@ -109,7 +109,7 @@ impl Content {
         }
         let opened = Store::open_on(Arc::new(self.fs.clone()));
         let (store, found) = opened.unwrap_or_else(|_| {
-            self.fs.set_mood(Mood::Works);
+            self.fs.mend();
             Store::open_on(Arc::new(self.fs.clone())).unwrap()
         });
         self.store = Some(store);
