@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use pulse_telemetry_core::clock::Clock as _;
@@ -102,6 +105,72 @@ fn a_file_that_is_mounted_by_itself_is_refused_for_its_log_would_be_elsewhere() 
             Setup::new(&storage).start().stop();
         },
     );
+}
+
+/// A file system whose server never answers, as one of another machine that is gone.
+const HANGING: &str = r#"
+import ctypes, os, sys
+server = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mount(b"hanging", sys.argv[1].encode(), b"fuse", 0, options):
+    sys.exit(os.strerror(ctypes.get_errno()))
+print("mounted", flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+#[ignore = "needs root: make test-system"]
+fn a_directory_of_the_site_that_hangs_stops_no_ping_no_counting_and_no_stop() {
+    let name = "a_directory_of_the_site_that_hangs_stops_no_ping_no_counting_and_no_stop";
+    alone(&format!("collector_system::{name}"), &["--mount"], || {}, site_that_hangs);
+}
+
+/// Its server; who waits for it is told that it is gone when this is dropped.
+struct HangingServer(Child);
+
+impl Drop for HangingServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether anything is answered there, before long.
+fn answers(address: SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0]).is_ok()
+}
+
+fn site_that_hangs() {
+    let (storage, site) = (Storage::sqlite(), tempfile::tempdir().unwrap());
+    let server = Command::new("python3")
+        .args(["-c", HANGING])
+        .arg(site.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let (mut server, mut said) = (HangingServer(server.unwrap()), String::new());
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "mounted\n");
+    let now = SystemClock.now().wall;
+    block_on(async {
+        let store = open(&storage).await;
+        for days in [2, 1, 0] {
+            let at = now - SignedDuration::from_hours(24 * days);
+            store.commit((0..60).map(|number| row(&ping_of(number), at)).collect()).await.unwrap();
+        }
+    });
+    let site = site.path().join("site");
+    let collector = Setup::new(&storage).with("PUBLISH__DIR", site.to_str().unwrap()).start();
+    collector.wait_for("the days are counted", || {
+        answers(collector.address) && collector.ask_admin("/").text().contains("id=\"active\"")
+    });
+    assert_eq!(collector.post(&ping_of(100)).status, 204);
+    assert!(collector.metric("publishing_works") < 0.5);
+    collector.stop();
 }
 
 /// The user of the collector's image.
