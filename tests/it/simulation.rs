@@ -62,7 +62,7 @@ fn an_id_that_is_used_after_its_reset_is_caught() {
 
 #[test]
 fn a_reset_that_leaves_a_send_under_way_is_caught() {
-    is_caught::<ResetWithoutCancel>(&[Rule::ResetIsKept]);
+    is_caught_from::<ResetWithoutCancel>(18, &[Rule::ResetIsKept]);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_deletion_that_nobody_asked_for_is_caught() {
 
 #[test]
 fn a_deletion_that_goes_on_after_it_was_cancelled_is_caught() {
-    is_caught::<CancelUnheard>(&[Rule::AskedOnRequest]);
+    is_caught_from::<CancelUnheard>(48, &[Rule::AskedOnRequest]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_failure_taken_for_a_deletion_is_caught() {
 
 #[test]
 fn a_deletion_that_is_never_given_up_is_caught() {
-    is_caught_from::<AskingTimeNotKept>(48, &[Rule::GivenUpInTime]);
+    is_caught_from::<AskingTimeNotKept>(247, &[Rule::GivenUpInTime]);
 }
 
 #[test]

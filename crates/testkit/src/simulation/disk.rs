@@ -57,6 +57,8 @@ pub struct Disk {
     read: u64,
     /// What was looked at is of this many changes of the file system.
     looked_at: u64,
+    /// And this is what the store confirmed.
+    confirmed_at: u64,
 }
 
 /// Bytes that are kept to be compared. Nothing shows them: that takes long.
@@ -96,6 +98,7 @@ impl Disk {
             ledger_file: None,
             read: 0,
             looked_at: u64::MAX,
+            confirmed_at: u64::MAX,
         };
         disk.look();
         disk
@@ -112,12 +115,12 @@ impl Disk {
 
     /// What the process had in memory is gone.
     pub fn process_ends(&mut self) {
-        self.store = None;
+        (self.store, self.confirmed_at) = (None, u64::MAX);
         self.fs.process_ends();
     }
 
     pub fn power_loss(&mut self) {
-        self.store = None;
+        (self.store, self.confirmed_at) = (None, u64::MAX);
         self.fs.power_loss();
         self.look();
     }
@@ -134,8 +137,13 @@ impl Disk {
 
     /// As the daemon does before each attempt, and after all that it wrote.
     pub fn confirm(&mut self) -> io::Result<()> {
+        // Where nothing changed since, the store would say the same.
+        if self.fs.changed() == self.confirmed_at {
+            return Ok(());
+        }
         let confirmed = self.store.as_mut().map_or(Ok(()), Store::confirm);
         self.look();
+        self.confirmed_at = if confirmed.is_ok() { self.fs.changed() } else { u64::MAX };
         confirmed
     }
 
