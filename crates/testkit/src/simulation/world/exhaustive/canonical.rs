@@ -16,7 +16,7 @@ use super::super::World;
 
 /// Fields that decide nothing: identities of files, places in the ledger, what is the same in every state, and what is
 /// only shown.
-const LEFT_OUT: [&str; 25] = [
+const LEFT_OUT: [&str; 26] = [
     "candidate",
     "chance",
     "schedule",
@@ -42,6 +42,7 @@ const LEFT_OUT: [&str; 25] = [
     "last_bytes",
     "state_text",
     "looked_at",
+    "confirmed_at",
 ];
 
 /// Hands out what the state means.
