@@ -146,8 +146,7 @@ async fn purge_once(store: &dyn PingStore, metrics: &CollectorMetrics, now: Time
 
 /// Whether the wall clock went otherwise than the monotonic one by more than [`LEAP`].
 fn leapt(before: Now, now: Now) -> bool {
-    let passed = SignedDuration::try_from(now.mono.saturating_sub(before.mono)).unwrap_or(SignedDuration::MAX);
-    now.wall.duration_since(before.wall).saturating_sub(passed).unsigned_abs() > LEAP
+    now.wall.duration_since(before.expected_at(now)).unsigned_abs() > LEAP
 }
 
 /// Whether a clock that tells this time can be right.

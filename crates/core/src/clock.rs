@@ -20,6 +20,14 @@ pub struct Now {
     pub mono: Duration,
 }
 
+impl Now {
+    /// What the wall clock tells later, if it goes as the monotonic one does meanwhile.
+    #[must_use]
+    pub fn expected_at(self, later: Self) -> Timestamp {
+        self.wall.saturating_add(later.mono.saturating_sub(self.mono)).unwrap_or(Timestamp::MAX)
+    }
+}
+
 /// Tells the time. The daemon is handed one, so that tests can turn it.
 pub trait Clock {
     /// The present moment.

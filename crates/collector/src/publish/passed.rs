@@ -24,8 +24,8 @@ impl PassedTime {
 
     /// What of the time now has surely passed.
     pub(super) fn at(&mut self, now: Now) -> Timestamp {
-        let passed = after(self.believed, now);
-        let is_steady = |since: Now| now.wall.duration_since(after(since, now)).abs() <= AHEAD;
+        let passed = self.believed.expected_at(now);
+        let is_steady = |since: Now| now.wall.duration_since(since.expected_at(now)).abs() <= AHEAD;
         let since = self.ahead.filter(|since| is_steady(*since)).unwrap_or(now);
         if now.wall.duration_since(passed) <= AHEAD || now.mono.saturating_sub(since.mono) >= DAY {
             *self = Self { believed: now, ahead: None };
@@ -38,12 +38,6 @@ impl PassedTime {
         self.ahead = Some(since);
         passed
     }
-}
-
-/// The wall time after what has passed by the monotonic clock.
-fn after(since: Now, now: Now) -> Timestamp {
-    let passed = SignedDuration::try_from(now.mono.saturating_sub(since.mono)).unwrap_or(SignedDuration::MAX);
-    since.wall.saturating_add(passed).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::deadlines::{Deadline, Deadlines};
-use super::{plus, since, until};
+use super::{since, until};
 use crate::clock::{DAY, HOUR, Now};
 use crate::contract::CONTRACT_DATE;
 
@@ -55,7 +55,7 @@ impl ClockTrust {
                 now.wall < CONTRACT_DATE || until(latest, now.wall) > BEHIND_MAX || leapt_ahead
             }
             (Some(latest), Some(at)) => {
-                let expected = plus(latest, now.mono.saturating_sub(at));
+                let expected = Now { wall: latest, mono: at }.expected_at(now);
                 let leaps_ahead = since(expected, now.wall) > AHEAD_MAX;
                 // A clock that was trusted only because nobody set it may be set at any time.
                 until(expected, now.wall) > BEHIND_MAX || (leaps_ahead && expected >= CONTRACT_DATE)

@@ -59,8 +59,7 @@ impl<C: Rng> Engine<C> {
     }
 
     pub(super) fn watch_the_clock(&mut self, now: Now, out: &mut Vec<Action>) {
-        let expected = plus(self.last_seen.wall, now.mono.saturating_sub(self.last_seen.mono));
-        let step = now.wall.duration_since(expected);
+        let step = now.wall.duration_since(self.last_seen.expected_at(now));
         self.last_seen = now;
         self.clock_trust.check(now, &mut self.deadlines);
         self.take_up_the_id(now);
